@@ -1,0 +1,53 @@
+// Small dense kernels that must choose AVX2 or AVX-512 at run time, which Swift cannot say.
+//
+// Rows are contiguous. "Padded" rows have a stride that is a multiple of the lanes (8 floats, 4 doubles) and may be
+// read and written up to it.
+#ifndef SWIFTNETS_CKERNELS_H
+#define SWIFTNETS_CKERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+// Tells the processor that this is a spin loop.
+static inline void swk_pause(void) {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#endif
+}
+
+// C = (A B) ∘ scale for A [m, k] with element (i, p) at a[i·a_row + p·a_column], padded B [k, n] and padded C [m, n].
+// `scale` is padded like C, or NULL for none. C must not overlap A or B.
+void swk_gemm_f32(size_t m, size_t n, size_t k, const float *a, size_t a_row, size_t a_column, const float *b,
+                  size_t ldb, const float *scale, size_t lds, float *c, size_t ldc);
+void swk_gemm_f64(size_t m, size_t n, size_t k, const double *a, size_t a_row, size_t a_column, const double *b,
+                  size_t ldb, const double *scale, size_t lds, double *c, size_t ldc);
+
+// Σ x y over n.
+float swk_dot_f32(size_t n, const float *x, const float *y);
+double swk_dot_f64(size_t n, const double *x, const double *y);
+// y += a x
+void swk_axpy_f32(size_t n, float a, const float *x, float *y);
+void swk_axpy_f64(size_t n, double a, const double *x, double *y);
+// y = x + b y
+void swk_xpby_f32(size_t n, const float *x, float b, float *y);
+void swk_xpby_f64(size_t n, const double *x, double b, double *y);
+
+// Solves swk_batch symmetric positive definite systems of order n at once, lane by lane.
+//
+// `matrix` holds the lower triangles, element (i, j) of all lanes at matrix + (i·n + j)·swk_batch; it is overwritten by
+// the Cholesky factors. `inverse_diagonal` [n, swk_batch] is working memory. A lane that is not positive definite gives
+// NaN in `x` [n, swk_batch], which holds the right-hand sides on entry and the solutions on return.
+// n must be a multiple of 4: pad with rows of the identity.
+enum { swk_batch = 4 };
+void swk_batched_cholesky_factor(size_t n, double *matrix, double *inverse_diagonal);
+void swk_batched_cholesky_solve(size_t n, const double *matrix, const double *inverse_diagonal, double *x);
+
+// The matrices for the above: matrix(i, j) = kernel[i, j] d(i) d(j) + (i == j) damping, for kernel [n, ldk] and
+// d [n, swk_batch]; rows and columns from `used` to n become those of the identity.
+void swk_batched_scaled_kernel(size_t n, size_t used, const double *kernel, size_t ldk, const double *d,
+                               double damping, double *matrix);
+// matrix(i, j) = Σ_s h[s, i] h[s, j] d(s)² + (i == j) damping, for h [samples, ldh] and d [samples, swk_batch].
+void swk_batched_gram(size_t n, size_t used, size_t samples, const double *h, size_t ldh, const double *d,
+                      double damping, double *matrix);
+
+#endif

@@ -1,0 +1,86 @@
+// The kernels of templates.h, compiled for three levels of x86-64 and chosen at run time.
+#include "CKernels.h"
+
+#if defined(__x86_64__)
+
+// 32-byte vectors at every level: the tiles fill 32 registers on AVX-512, 16 on AVX2 and 16 half ones on SSE2.
+#define LEVEL v4
+#define TILE_ROWS 3
+#define TILE_VECTORS 7
+#pragma clang attribute push(__attribute__((target("arch=x86-64-v4"))), apply_to = function)
+#include "templates.h"
+#pragma clang attribute pop
+#undef LEVEL
+#undef TILE_ROWS
+#undef TILE_VECTORS
+
+#define LEVEL v3
+#define TILE_ROWS 4
+#define TILE_VECTORS 3
+#pragma clang attribute push(__attribute__((target("arch=x86-64-v3"))), apply_to = function)
+#include "templates.h"
+#pragma clang attribute pop
+#undef LEVEL
+#undef TILE_ROWS
+#undef TILE_VECTORS
+
+#endif
+
+#define LEVEL baseline
+#define TILE_ROWS 4
+#define TILE_VECTORS 1
+#include "templates.h"
+#undef LEVEL
+#undef TILE_ROWS
+#undef TILE_VECTORS
+
+#if defined(__x86_64__)
+static int level(void) {
+  static int known;  // racing threads write the same value
+  int value = __atomic_load_n(&known, __ATOMIC_RELAXED);
+  if (value == 0) {
+    __builtin_cpu_init();
+    value = __builtin_cpu_supports("x86-64-v4") ? 3 : __builtin_cpu_supports("x86-64-v3") ? 2 : 1;
+    __atomic_store_n(&known, value, __ATOMIC_RELAXED);
+  }
+  return value;
+}
+#define DISPATCH(name, ...)                            \
+  switch (level()) {                                   \
+    case 3: return name##_v4(__VA_ARGS__);             \
+    case 2: return name##_v3(__VA_ARGS__);             \
+    default: return name##_baseline(__VA_ARGS__);      \
+  }
+#else
+#define DISPATCH(name, ...) return name##_baseline(__VA_ARGS__)
+#endif
+
+#define PUBLIC(T, suffix)                                                                                       \
+  void swk_gemm_##suffix(size_t m, size_t n, size_t k, const T *a, size_t a_row, size_t a_column, const T *b,   \
+                         size_t ldb, const T *scale, size_t lds, T *c, size_t ldc) {                            \
+    DISPATCH(gemm_##suffix, m, n, k, a, a_row, a_column, b, ldb, scale, lds, c, ldc)                            \
+  }                                                                                                             \
+  T swk_dot_##suffix(size_t n, const T *x, const T *y) { DISPATCH(dot_##suffix, n, x, y) }                      \
+  void swk_axpy_##suffix(size_t n, T a, const T *x, T *y) { DISPATCH(axpy_##suffix, n, a, x, y) }               \
+  void swk_xpby_##suffix(size_t n, const T *x, T b, T *y) { DISPATCH(xpby_##suffix, n, x, b, y) }
+
+PUBLIC(float, f32)
+PUBLIC(double, f64)
+
+void swk_batched_cholesky_factor(size_t n, double *matrix, double *inverse_diagonal) {
+  DISPATCH(cholesky_factor, n, matrix, inverse_diagonal)
+}
+
+void swk_batched_cholesky_solve(size_t n, const double *matrix, const double *inverse_diagonal, double *x) {
+  DISPATCH(cholesky_solve, n, matrix, inverse_diagonal, x)
+}
+
+void swk_batched_scaled_kernel(size_t n, size_t used, const double *kernel, size_t ldk, const double *d,
+                               double damping, double *matrix) {
+  DISPATCH(scaled_kernel, n, used, kernel, ldk, d, damping, matrix)
+}
+
+void swk_batched_gram(size_t n, size_t used, size_t samples, const double *h, size_t ldh, const double *d,
+                      double damping, double *matrix) {
+  DISPATCH(batched_gram, n, used, samples, h, ldh, d, damping, matrix)
+}

@@ -1,0 +1,160 @@
+/* swiftnets: the C interface of the engine.
+ *
+ * Conventions, for every function below:
+ *  - Arrays are dense, row-major float64; samples are rows. A weight matrix is [in, out].
+ *  - Sizes are element counts. No array may be NULL unless its size is 0 or the text says so; outputs must not overlap
+ *    inputs. The caller allocates outputs.
+ *  - A function returns SWN_OK or a status; swn_last_error() then says more, on the same thread. Outputs are
+ *    unspecified after any other status, inputs are untouched.
+ *  - Inputs may be read by several threads at once. A handle serves one call at a time, except where the text says so.
+ */
+#ifndef SWIFTNETS_H
+#define SWIFTNETS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef int32_t swn_status;
+
+enum {
+  SWN_OK = 0,
+  SWN_INVALID_ARGUMENT = 1, /* a size, pointer or parameter is out of its range */
+  SWN_OUT_OF_MEMORY = 2,    /* an allocation failed; the message says how many bytes were wanted */
+  SWN_NOT_FINITE = 3,       /* the numbers overflowed or a NaN came in */
+  SWN_NOT_CONVERGED = 4,    /* an iterative solve stopped short of its tolerance */
+  SWN_CANCELLED = 5,        /* the caller's poll function asked to stop */
+  SWN_NUMERICAL = 6         /* a factorisation broke down */
+};
+
+/* What went wrong in the last call on this thread that did not return SWN_OK. Valid until the next call on this
+ * thread; never NULL. */
+const char *swn_last_error(void);
+
+/* The engine's version, "major.minor.patch". */
+const char *swn_version(void);
+
+/* Threads that one call may use, OpenBLAS's included: at least 1. The same count gives the same bits.
+ * The count holds for the whole process. */
+swn_status swn_set_threads(int32_t count);
+int32_t swn_get_threads(void);
+
+/* Called by long computations about every few milliseconds of work, on the calling thread. A result other than 0
+ * makes the call return SWN_CANCELLED. Pass NULL for a call that nobody interrupts. */
+typedef struct swn_control {
+  int32_t (*poll)(void *context);
+  void *context;
+} swn_control;
+
+/* ---- slow_net: two dense layers, leaky slope 1/2 on both, half the sum of squared errors -------------------------
+ *
+ * xs [n, insize], ys [n, outsize], w1 [insize, hidsize], w2 [hidsize, outsize].
+ */
+
+typedef struct swn_slow_shape {
+  size_t insize, hidsize, outsize;
+} swn_slow_shape;
+
+/* ½ Σ (h2 - ys)². */
+swn_status swn_slow_loss(swn_slow_shape shape, size_t n, const double *xs, const double *ys, const double *w1,
+                         const double *w2, double *loss);
+
+/* The output activations h2 [n, outsize]. */
+swn_status swn_slow_predict(swn_slow_shape shape, size_t n, const double *xs, const double *w1, const double *w2,
+                            double *h2);
+
+/* Gradients dw1, dw2 of the loss, shaped like w1 and w2; *loss too. */
+swn_status swn_slow_gradient(swn_slow_shape shape, size_t n, const double *xs, const double *ys, const double *w1,
+                             const double *w2, double *dw1, double *dw2, double *loss);
+
+/* The dense Hessian block of one layer: `layer` 1 gives [insize·hidsize]², 2 gives [hidsize·outsize]², one Pearlmutter
+ * R-pass a column. */
+swn_status swn_slow_hessian_block(swn_slow_shape shape, size_t n, const double *xs, const double *w1, const double *w2,
+                                  int32_t layer, double *block, const swn_control *control);
+
+/* Working memory of swn_slow_step, kept between calls. It holds no state: a step is a function of its inputs alone. */
+typedef struct swn_slow_workspace swn_slow_workspace;
+swn_status swn_slow_workspace_create(swn_slow_workspace **workspace);
+void swn_slow_workspace_destroy(swn_slow_workspace *workspace); /* NULL is allowed */
+
+enum {
+  SWN_SLOW_STRUCTURED = 0, /* conjugate gradients on the first layer, one small Cholesky an output on the second */
+  SWN_SLOW_DENSE = 1       /* both blocks formed, diagonalised (dsyevd) and inverted as |1/(λ + damping)| */
+};
+
+typedef struct swn_slow_report {
+  double loss;         /* before the step */
+  double residual1;    /* ‖(H11 + damping) s1 - dw1‖ / ‖dw1‖, recomputed from s1 in float64 */
+  double residual2;    /* the same for the second layer */
+  int32_t iterations;  /* products with H11; 0 for the dense method */
+  int32_t refinements; /* float64 residual corrections of the float32 solve; 0 for the dense method */
+} swn_slow_report;
+
+/* One saddle-free Newton iteration: w1_out = w1 - alpha (H11 + damping)⁻¹ dw1 and likewise for layer 2, both gradients
+ * taken at (w1, w2). damping > 0. The structured method stops at a relative residual of 1e-12, or returns
+ * SWN_NOT_CONVERGED with the report filled in. */
+swn_status swn_slow_step(swn_slow_workspace *workspace, swn_slow_shape shape, size_t n, const double *xs,
+                         const double *ys, const double *w1, const double *w2, double alpha, double damping,
+                         int32_t method, double *w1_out, double *w2_out, swn_slow_report *report,
+                         const swn_control *control);
+
+/* ---- fast_net: one dense layer, leaky slope 1/2, half the sum of squared errors ----------------------------------
+ *
+ * xs [n, insize], ys [n, outsize], w [insize, outsize].
+ */
+
+typedef struct swn_fast_shape {
+  size_t insize, outsize;
+} swn_fast_shape;
+
+swn_status swn_fast_loss(swn_fast_shape shape, size_t n, const double *xs, const double *ys, const double *w,
+                         double *loss);
+swn_status swn_fast_predict(swn_fast_shape shape, size_t n, const double *xs, const double *w, double *h);
+
+/* A factorisation of one batch's inputs xs [n, insize] that applies the pseudo-inverse of xs to many right-hand sides.
+ * It keeps no copy of xs: the same xs must be passed to every call that uses it. Several threads may use one at once. */
+typedef struct swn_factorization swn_factorization;
+
+enum {
+  SWN_ROUTE_CHOLESKY = 0,  /* xs xsᵀ = L Lᵀ, exact in integers for pixels, with one refinement in xs itself */
+  SWN_ROUTE_ORTHOGONAL = 1 /* complete orthogonal decomposition by pivoted QR: not of full row rank, or nearly so */
+};
+
+typedef struct swn_factorization_info {
+  int32_t route;
+  int32_t pixels;    /* 1 where every entry was k/256 - 1/2 and the Gram matrix was formed in exact integers */
+  size_t rank;       /* numerical rank at `tolerance` */
+  double tolerance;  /* singular values below tolerance × the largest count as 0 */
+  double condition;  /* estimate of the largest over the smallest singular value kept */
+  size_t bytes;      /* memory the factorisation holds */
+} swn_factorization_info;
+
+/* tolerance < 0 means max(n, insize) × 2⁻⁵². */
+swn_status swn_factorize(size_t n, size_t insize, const double *xs, double tolerance, const swn_control *control,
+                         swn_factorization **factorization, swn_factorization_info *info);
+void swn_factorization_destroy(swn_factorization *factorization); /* NULL is allowed */
+
+/* w [insize, k] = pinv(xs) b for b [n, k], the minimum-norm least-squares solution. *residual is
+ * ‖xs w - b‖ / ‖b‖ (Frobenius). */
+swn_status swn_minimum_norm(const swn_factorization *factorization, const double *xs, size_t k, const double *b,
+                            double *w, double *residual, const swn_control *control);
+
+typedef struct swn_fast_report {
+  double loss;     /* before the step */
+  double residual; /* what proves the solve: ‖xs s - P b‖ / ‖b‖ for the last right-hand side b, P the projector on the range of xs */
+  int32_t stale;   /* 1 where the residual shows that the factorisation is not one of these xs; w_out is then unspecified */
+} swn_fast_report;
+
+/* One iteration: w_out = w - alpha s. r = 0 takes the exact limit s = H⁻¹g, r > 0 the original's finite difference
+ * (w₊ - w₋)/r through the functional inverse of the gradient. */
+swn_status swn_fast_step(const swn_factorization *factorization, swn_fast_shape shape, size_t n, const double *xs,
+                         const double *ys, const double *w, double alpha, double r, double *w_out,
+                         swn_fast_report *report, const swn_control *control);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,32 @@
+/// What can go wrong in the engine. Nothing in it traps: every failure that an argument can cause is one of these.
+public enum EngineError: Error, Equatable {
+  /// A size, a pointer or a parameter is out of its range.
+  case invalidArgument(String)
+  /// An allocation of `bytes` failed.
+  case outOfMemory(bytes: Int)
+  /// The numbers overflowed, or a NaN came in.
+  case notFinite(String)
+  /// An iterative solve stopped short of its tolerance.
+  case notConverged(String)
+  /// The caller asked to stop.
+  case cancelled
+  /// A factorisation broke down.
+  case numerical(String)
+}
+
+/// Lets a caller stop a long computation.
+///
+/// The engine calls `check()` every few milliseconds of work, always on the thread that called it.
+public struct Interruption {
+  let requested: (() -> Bool)?
+
+  /// - Parameter requested: answers whether to stop; nil for a computation that nobody interrupts.
+  public init(requested: (() -> Bool)? = nil) {
+    self.requested = requested
+  }
+
+  /// Throws `EngineError.cancelled` when the caller asked to stop.
+  public func check() throws(EngineError) {
+    if let requested, requested() { throw .cancelled }
+  }
+}

@@ -1,0 +1,77 @@
+import Glibc
+
+/// The scalars that the engine computes with.
+public protocol Scalar: BinaryFloatingPoint & Sendable {}
+extension Double: Scalar {}
+extension Float: Scalar {}
+
+/// Memory for `count` scalars, aligned to a cache line and set to zero, freed with its last owner.
+final class Storage<Element: Scalar>: @unchecked Sendable {
+  let base: UnsafeMutablePointer<Element>
+  let count: Int
+
+  init(count: Int) throws(EngineError) {
+    let (bytes, overflow) = count.multipliedReportingOverflow(by: MemoryLayout<Element>.stride)
+    var raw: UnsafeMutableRawPointer?
+    guard !overflow, count >= 0, posix_memalign(&raw, 64, max(bytes, 64)) == 0, let raw else {
+      throw .outOfMemory(bytes: overflow ? Int.max : bytes)
+    }
+    memset(raw, 0, max(bytes, 64))
+    base = raw.bindMemory(to: Element.self, capacity: max(count, 1))
+    self.count = count
+  }
+
+  deinit { free(base) }
+}
+
+/// A dense row-major matrix: a view of memory that it owns together with its copies, or that it borrows.
+///
+/// Copying a `Matrix` copies the view, not the numbers. A borrowed one is valid as long as the memory it was made from.
+/// `stride` is the distance between rows, at least `columns`; the scalars between `columns` and `stride` are padding
+/// and are zero in a matrix that owns its memory.
+public struct Matrix<Element: Scalar>: @unchecked Sendable {
+  public let rows: Int
+  public let columns: Int
+  public let stride: Int
+  public let base: UnsafeMutablePointer<Element>
+  let storage: Storage<Element>?
+
+  /// A matrix of zeros that owns its memory, rows padded to a multiple of `alignment` scalars.
+  public init(rows: Int, columns: Int, alignment: Int = 1) throws(EngineError) {
+    let stride = (columns + alignment - 1) / alignment * alignment
+    let (count, overflow) = rows.multipliedReportingOverflow(by: stride)
+    if overflow { throw .outOfMemory(bytes: Int.max) }
+    let storage = try Storage<Element>(count: count)
+    self.rows = rows
+    self.columns = columns
+    self.stride = stride
+    self.base = storage.base
+    self.storage = storage
+  }
+
+  /// A view of borrowed memory.
+  public init(
+    borrowing base: UnsafeMutablePointer<Element>, rows: Int, columns: Int, stride: Int? = nil
+  ) {
+    self.rows = rows
+    self.columns = columns
+    self.stride = stride ?? columns
+    self.base = base
+    self.storage = nil
+  }
+
+  /// A view of borrowed memory that the engine only reads.
+  public init(reading base: UnsafePointer<Element>, rows: Int, columns: Int) {
+    self.init(borrowing: UnsafeMutablePointer(mutating: base), rows: rows, columns: columns)
+  }
+
+  @inlinable
+  public subscript(row: Int, column: Int) -> Element {
+    get { base[row * stride + column] }
+    nonmutating set { base[row * stride + column] = newValue }
+  }
+
+  /// The first element of `row`.
+  @inlinable
+  public func row(_ row: Int) -> UnsafeMutablePointer<Element> { base + row * stride }
+}
