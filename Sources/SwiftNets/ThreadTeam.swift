@@ -7,40 +7,47 @@ import Synchronization
 /// For work of a few hundred microseconds, where waking OpenBLAS's pool for every product would cost more than the
 /// product. Helpers are made on first use, spin for a moment between jobs and then sleep. One job runs at a time in a
 /// process; a second caller waits. After `fork` the child makes helpers of its own.
+///
+/// A job is cut into a fixed number of parts. Usually each has a thread of its own, but when other programs keep the
+/// processors busy, so that barriers take long, the caller does all parts itself for a while. What a part computes is
+/// the same either way: the bits of a result depend on the number of parts, not on who did them.
 enum ThreadTeam {
   /// One of the threads that run a job.
   struct Member {
+    /// 0 for the caller.
     let index: Int
-    let count: Int
+    /// The parts that this member does; the members' parts follow one another.
+    let parts: Range<Int>
+    let partCount: Int
     fileprivate let barrierState: Barrier?
+    fileprivate let count: Int
 
     /// Returns when every member of the team has come here.
     func barrier() { barrierState?.wait(count) }
 
-    /// This member's share of 0..<total, in units of `grain`: contiguous, in member order, the same every time.
-    func share(of total: Int, grain: Int = 1) -> Range<Int> {
+    /// This member's share of 0..<total, in units of `grain`.
+    func share(of total: Int, grain: Int = 1) -> Range<Int> { share(of: total, grain: grain, parts: parts) }
+
+    /// One part's share: contiguous, in the order of the parts, the same every time.
+    func share(of total: Int, part: Int) -> Range<Int> { share(of: total, grain: 1, parts: part..<part + 1) }
+
+    private func share(of total: Int, grain: Int, parts: Range<Int>) -> Range<Int> {
       let units = (total + grain - 1) / grain
-      let first = units * index / count * grain
-      let last = units * (index + 1) / count * grain
+      let first = units * parts.lowerBound / partCount * grain
+      let last = units * parts.upperBound / partCount * grain
       return min(first, total)..<min(last, total)
     }
   }
 
-  /// Runs `body` once on each of `threads` threads, the caller among them, and returns when all are done.
-  static func run(threads: Int, _ body: (Member) -> Void) {
-    guard threads > 1 else {
-      body(Member(index: 0, count: 1, barrierState: nil))
-      return
-    }
+  /// Runs `body` on up to `parts` threads, the caller among them, which do `parts` parts; returns when all are done.
+  static func run(parts: Int, _ body: (Member) -> Void) {
+    let alone = Member(index: 0, parts: 0..<parts, partCount: parts, barrierState: nil, count: 1)
+    guard parts > 1 else { return body(alone) }
     let pool = Pool.shared
     pthread_mutex_lock(pool.callers)
     defer { pthread_mutex_unlock(pool.callers) }
-    guard pool.hire(threads - 1) else {
-      // No threads to be had: the same partition, run by a team of one, would deadlock at a barrier.
-      body(Member(index: 0, count: 1, barrierState: nil))
-      return
-    }
-    withoutActuallyEscaping(body) { pool.perform(threads: threads, $0) }
+    guard pool.isWorthwhile(), pool.hire(parts - 1) else { return body(alone) }
+    withoutActuallyEscaping(body) { pool.perform(parts: parts, $0) }
   }
 }
 
@@ -48,25 +55,32 @@ enum ThreadTeam {
 private final class Barrier: Sendable {
   private let arrived = Atomic<Int>(0)
   private let phase = Atomic<Int>(0)
+  private let late = Atomic<Int>(0)
 
   func wait(_ count: Int) {
     let now = phase.load(ordering: .relaxed)
     if arrived.add(1, ordering: .acquiringAndReleasing).newValue == count {
       arrived.store(0, ordering: .relaxed)
       phase.store(now &+ 1, ordering: .releasing)
-    } else {
-      spin { phase.load(ordering: .acquiring) != now }
+    } else if spin(until: { phase.load(ordering: .acquiring) != now }) {
+      late.add(1, ordering: .relaxed)
     }
   }
+
+  /// Waits since the last look that took longer than a running thread lets one wait.
+  func takeLate() -> Int { late.exchange(0, ordering: .relaxed) }
 }
 
 /// Waits for `condition`, giving the processor away when it takes long: the other thread may not be running at all.
-private func spin(until condition: () -> Bool) {
+/// - Returns: whether it took long.
+@discardableResult
+private func spin(until condition: () -> Bool) -> Bool {
   var turns = 0
   while !condition() {
     turns += 1
     if turns < 4000 { swk_pause() } else { sched_yield() }
   }
+  return turns >= 4000
 }
 
 private final class Pool: @unchecked Sendable {
@@ -80,9 +94,13 @@ private final class Pool: @unchecked Sendable {
   // Written by the caller that holds `callers`, before it publishes a new `generation`.
   private var job: ((ThreadTeam.Member) -> Void)?
   private var helpers = 0
-  private let generation = Atomic<Int>(0)  // counts jobs, with the number of threads in the low byte
+  private let generation = Atomic<Int>(0)  // counts jobs, with the number of parts in the low byte
   private let finished = Atomic<Int>(0)
   private let sleepers = Atomic<Int>(0)
+
+  // Jobs that the caller still does alone, and how many it will be after the next contended one.
+  private var jobsAlone = 0
+  private var penalty = 16
 
   private init() {
     reset()
@@ -99,6 +117,13 @@ private final class Pool: @unchecked Sendable {
     generation.store(0, ordering: .relaxed)
     finished.store(0, ordering: .relaxed)
     sleepers.store(0, ordering: .relaxed)
+  }
+
+  /// Whether to try a team: not for a while after the processors were found busy, each time longer.
+  func isWorthwhile() -> Bool {
+    guard jobsAlone > 0 else { return true }
+    jobsAlone -= 1
+    return false
   }
 
   /// Makes sure of `count` helpers.
@@ -136,19 +161,30 @@ private final class Pool: @unchecked Sendable {
     }
   }
 
-  func perform(threads: Int, _ body: @escaping (ThreadTeam.Member) -> Void) {
+  func perform(parts: Int, _ body: @escaping (ThreadTeam.Member) -> Void) {
     job = body
     finished.store(0, ordering: .relaxed)
-    let next = ((generation.load(ordering: .relaxed) >> 8) &+ 1) << 8 | threads
+    let next = ((generation.load(ordering: .relaxed) >> 8) &+ 1) << 8 | parts
     generation.store(next, ordering: .sequentiallyConsistent)
     if sleepers.load(ordering: .sequentiallyConsistent) > 0 {
       pthread_mutex_lock(sleepLock)
       pthread_cond_broadcast(wake)
       pthread_mutex_unlock(sleepLock)
     }
-    body(.init(index: 0, count: threads, barrierState: barrier))
-    spin { finished.load(ordering: .acquiring) == threads - 1 }
+    body(member(0, of: parts))
+    spin { finished.load(ordering: .acquiring) == parts - 1 }
     job = nil
+    // One late meeting is a helper that slept; several are processors that do something else.
+    if barrier.takeLate() > 1 {
+      jobsAlone = penalty
+      penalty = min(2 * penalty, 1024)
+    } else {
+      penalty = 16
+    }
+  }
+
+  private func member(_ index: Int, of parts: Int) -> ThreadTeam.Member {
+    .init(index: index, parts: index..<index + 1, partCount: parts, barrierState: barrier, count: parts)
   }
 
   private func help(index: Int, since start: Int) {
@@ -170,9 +206,9 @@ private final class Pool: @unchecked Sendable {
         pthread_mutex_unlock(sleepLock)
       }
       seen = generation.load(ordering: .acquiring)
-      let threads = seen & 0xff
-      if index < threads {
-        job?(.init(index: index, count: threads, barrierState: barrier))
+      let parts = seen & 0xff
+      if index < parts {
+        job?(member(index, of: parts))
         finished.add(1, ordering: .releasing)
       }
     }

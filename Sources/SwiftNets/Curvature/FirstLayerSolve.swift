@@ -22,6 +22,7 @@ final class FirstLayerSolve {
   private let single: LayerSystem<Float>
   private var double: LayerSystem<Double>?
   private let residual: Matrix<Double>
+  private let previous: Matrix<Double>  // the solution before a round
   private let hidden: Matrix<Double>
   private let output: Matrix<Double>
 
@@ -30,6 +31,7 @@ final class FirstLayerSolve {
     self.threads = threads
     solution = try .padded(net.insize, net.hidsize)
     residual = try .padded(net.insize, net.hidsize)
+    previous = try .padded(net.insize, net.hidsize)
     hidden = try .padded(samples, net.hidsize)
     output = try .padded(samples, net.outsize)
     single = try LayerSystem(net: net, samples: samples, threads: threads)
@@ -70,6 +72,7 @@ final class FirstLayerSolve {
   ) throws(EngineError) -> Bool {
     while !evidence.isSolved(length: net.insize * net.hidsize) {
       let before = evidence.residual
+      previous.base.update(from: solution.base, count: solution.rows * solution.stride)
       // The last round need not go further than the whole solve does.
       let needed = 0.3 * SolveEvidence.tolerance * evidence.gradient / before
       iterations += try system.solve(
@@ -79,8 +82,8 @@ final class FirstLayerSolve {
       let after = measure(pass, xs, damping, gradient: evidence.gradient)
       guard after.residual <= before / 2 else {
         if !(after.residual <= before) {
-          // A round that made it worse is taken back.
-          system.subtractCorrection(from: solution)
+          // A round that made it worse, or overflowed, is taken back.
+          solution.base.update(from: previous.base, count: solution.rows * solution.stride)
           evidence = measure(pass, xs, damping, gradient: evidence.gradient)
         } else {
           evidence = after
@@ -97,7 +100,7 @@ final class FirstLayerSolve {
   private func measure(
     _ pass: TwoLayerPass, _ xs: Matrix<Double>, _ damping: Double, gradient: Double
   ) -> SolveEvidence {
-    ThreadTeam.run(threads: threads) { member in
+    ThreadTeam.run(parts: threads) { member in
       let rows = member.share(of: pass.samples)
       multiply(xs.operand, solution, scale: pass.slope1, into: hidden, rows: rows)
       multiply(hidden.operand, pass.w2, scale: pass.slope2, into: output, rows: rows)

@@ -20,7 +20,7 @@ func hessianBlock(
   for first in stride(from: 0, to: rows * columns, by: group) {
     try interruption.check()
     let directions = first..<min(first + group, rows * columns)
-    ThreadTeam.run(threads: threads) { member in
+    ThreadTeam.run(parts: threads) { member in
       let own = passes[member.index]
       for offset in member.share(of: directions.count) {
         let direction = directions.lowerBound + offset
@@ -83,7 +83,7 @@ extension TwoLayerPerceptron {
     guard layer == 1 || layer == 2 else { throw .invalidArgument("layer is \(layer); it must be 1 or 2") }
     let pass = try TwoLayerPass(net: self, samples: xs.rows)
     pass.load(w1: w1, w2: w2)
-    ThreadTeam.run(threads: Threads.forWork(of: pass.operations)) { pass.forward(xs, nil, member: $0) }
+    ThreadTeam.run(parts: Threads.forWork(of: pass.operations)) { pass.forward(xs, nil, member: $0) }
     try SwiftNets.hessianBlock(pass, xs, layer: layer, into: block, interruption: interruption)
   }
 }

@@ -18,10 +18,9 @@ final class LayerSystem<T: KernelScalar> {
   private let hidden: Matrix<T>
   private let output: Matrix<T>
   private let right: Matrix<T>
-  private let correction: Matrix<T>  // x, unscaled, in the caller's basis
-  private var correctionScale = 0.0
+  private let correction: Matrix<T>  // x in the caller's basis
   private let members: [Member]
-  private let partials: [[Matrix<T>]]  // by parity of the step, by member: their shares of H p
+  private let partials: [[Matrix<T>]]  // by parity of the step, by part: their shares of H p
   private var preconditioner: KroneckerPreconditioner<T>?
   private var isPrepared = false  // the preconditioner belongs to the numbers that were loaded last
   private let stopRequested: Storage<Double>
@@ -89,14 +88,13 @@ final class LayerSystem<T: KernelScalar> {
     for row in 0..<net.insize {
       for column in 0..<net.hidsize { right[row, column] = T(residual[row, column] / norm) }
     }
-    correctionScale = norm
     var used = 0
     if !isPrepared {
       let outcome = try iterate(operand: xs, preconditioner: nil, tolerance: tolerance, limit: limit, interruption)
       used = outcome.iterations
       if !outcome.abandoned {
         correction.base.update(from: members[0].x.base, count: correction.rows * correction.stride)
-        add(to: total, sign: 1)
+        add(norm, to: total)
         return used
       }
       try prepare()
@@ -107,18 +105,15 @@ final class LayerSystem<T: KernelScalar> {
       operand: preconditioner.inputs, preconditioner: preconditioner, tolerance: tolerance, limit: limit - used,
       interruption)
     preconditioner.rotateBack(members[0].x, into: correction)
-    add(to: total, sign: 1)
+    add(norm, to: total)
     return used + outcome.iterations
   }
 
-  /// Takes back what the last `solve` added.
-  func subtractCorrection(from total: Matrix<Double>) { add(to: total, sign: -1) }
-
-  private func add(to total: Matrix<Double>, sign: Double) {
+  private func add(_ scale: Double, to total: Matrix<Double>) {
     for row in 0..<net.insize {
       let source = correction.row(row)
       let target = total.row(row)
-      for column in 0..<net.hidsize { target[column] += sign * correctionScale * Double(source[column]) }
+      for column in 0..<net.hidsize { target[column] += scale * Double(source[column]) }
     }
   }
 
@@ -142,7 +137,7 @@ final class LayerSystem<T: KernelScalar> {
       preconditioner == nil && max(net.insize, net.hidsize) <= FirstLayerSolve.preconditionerLimit
     var outcome = Outcome()
     stopRequested.base[0] = 0
-    ThreadTeam.run(threads: threads) { member in
+    ThreadTeam.run(parts: threads) { member in
       let found = conjugateGradients(
         member, operand, preconditioner, T(tolerance), limit, mayAbandon, interruption)
       if member.index == 0 { outcome = found }
@@ -157,7 +152,6 @@ final class LayerSystem<T: KernelScalar> {
   ) -> Outcome {
     let own = members[member.index]
     let count = right.rows * right.stride
-    let rows = member.share(of: samples)
     let ownUnknowns = member.share(of: net.insize)
     let source = preconditioner?.right ?? right
     own.x.base.update(repeating: 0, count: count)
@@ -180,13 +174,15 @@ final class LayerSystem<T: KernelScalar> {
         stopRequested.base[0] = 1
       }
       let shares = partials[outcome.iterations & 1]
-      product(of: own.p, operand, into: shares[member.index], rows: rows)
+      for part in member.parts {
+        product(of: own.p, operand, into: shares[part], rows: member.share(of: samples, part: part))
+      }
       outcome.iterations += 1
       member.barrier()
       if stopRequested.base[0] != 0 { break }
 
       own.q.base.update(from: shares[0].base, count: count)
-      for other in 1..<max(1, member.count) { T.axpy(count, 1, shares[other].base, own.q.base) }
+      for other in 1..<member.partCount { T.axpy(count, 1, shares[other].base, own.q.base) }
       T.axpy(count, damping, own.p.base, own.q.base)
       let alpha = rz / T.dot(count, own.p.base, own.q.base)
       T.axpy(count, alpha, own.p.base, own.x.base)
@@ -225,7 +221,7 @@ final class LayerSystem<T: KernelScalar> {
     return steps >= cap
   }
 
-  /// The member's share of H₁₁ p: that of its samples.
+  /// One part's share of H₁₁ p: that of its samples.
   private func product(of p: Matrix<T>, _ operand: Matrix<T>, into result: Matrix<T>, rows: Range<Int>) {
     multiply(operand.operand, p, scale: slope1, into: hidden, rows: rows)
     multiply(hidden.operand, w2, scale: slope2Squared, into: output, rows: rows)

@@ -17,9 +17,11 @@ final class SecondLayerSolve {
   private let padded: Int  // its next multiple of 4
   private let h1t: Matrix<Double>
   private let kernel: Matrix<Double>  // h₁ h₁ᵀ, in the dual
+  private let dualImage: Matrix<Double>
   private let weightedHidden: Matrix<Double>  // D₂[:, o] ∘ h₁, for LAPACK in the primal
   private let weighted: Matrix<Double>  // D₂ ∘ u in the dual, [n, out]; D₂² ∘ (h₁ s) in the check
-  private let image: Matrix<Double>  // [hid, out]
+  private let projected: Matrix<Double>  // D₂ ∘ (h₁ r), a correction's right-hand side in the dual
+  private let excess: Matrix<Double>  // (H₂₂ + λ) s − dW₂ as the check found it, [hid, out]
   private let scratch: [Storage<Double>]  // each member's matrices, pivots, right-hand sides and slopes
   private let sums: Storage<Double>
 
@@ -31,8 +33,10 @@ final class SecondLayerSolve {
     kernel = try .padded(dual ? samples : 0, samples)
     h1t = try .padded(dual ? net.hidsize : 0, samples)
     weighted = try .padded(samples, net.outsize)
-    image = try .padded(net.hidsize, net.outsize)
+    projected = try .padded(dual ? samples : 0, net.outsize)
+    excess = try .padded(net.hidsize, net.outsize)
     let batched = order <= Self.batchedLimit
+    dualImage = try .padded(dual ? net.hidsize : 0, net.outsize)
     weightedHidden = try Matrix(rows: batched || dual ? 0 : samples, columns: net.hidsize)
     var scratch: [Storage<Double>] = []
     for _ in 0..<(batched ? threads : 1) {
@@ -46,10 +50,10 @@ final class SecondLayerSolve {
   /// Whether the solve is done by the team, in `solve(_:damping:member:)`; else by `solveLarge`.
   var isBatched: Bool { order <= Self.batchedLimit }
 
-  /// Every member calls it, after `gradients` and a barrier.
-  func solve(_ pass: TwoLayerPass, damping: Double, member: ThreadTeam.Member) {
-    let net = pass.net
-    if dual { formKernel(pass, member: member) }
+  /// Solves, or with `correcting` refines the solution by what the check found. Every member calls it, after
+  /// `gradients`, or `check`, and a barrier.
+  func solve(_ pass: TwoLayerPass, damping: Double, correcting: Bool, member: ThreadTeam.Member) {
+    let source = prepare(pass, correcting: correcting, member: member)
     let matrix = scratch[member.index].base
     let inverse = matrix + padded * padded * lanes
     let right = inverse + padded * lanes
@@ -64,63 +68,99 @@ final class SecondLayerSolve {
       } else {
         swk_batched_gram(padded, order, pass.samples, pass.h1.base, pass.h1.stride, slopes, damping, matrix)
       }
-      let source = dual ? pass.error : pass.dw2
       for row in 0..<order { (right + row * lanes).update(from: source.row(row) + first, count: lanes) }
       for entry in order * lanes..<padded * lanes { right[entry] = 0 }
       swk_batched_cholesky_factor(padded, matrix, inverse)
       swk_batched_cholesky_solve(padded, matrix, inverse, right)
-      for row in 0..<order {
-        let target = (dual ? weighted : solution).row(row) + first
-        for lane in 0..<lanes {
-          target[lane] = right[row * lanes + lane] * (dual ? slopes[row * lanes + lane] : 1)
-        }
+      for lane in 0..<lanes {
+        accept(pass, output: first + lane, values: right + lane, step: lanes, correcting: correcting)
       }
     }
     member.barrier()
-    if dual { multiply(pass.h1.transposed, weighted, into: solution, rows: member.share(of: net.hidsize)) }
+    if dual { leaveDual(pass, damping: damping, correcting: correcting, member: member) }
+  }
+
+  /// The right-hand sides of the order's systems, one an output.
+  private func prepare(_ pass: TwoLayerPass, correcting: Bool, member: ThreadTeam.Member) -> Matrix<Double> {
+    guard dual else { return correcting ? excess : pass.dw2 }
+    if correcting {
+      multiply(pass.h1.operand, excess, scale: pass.slope2, into: projected, rows: member.share(of: pass.samples))
+      member.barrier()
+      return projected
+    }
+    formKernel(pass, member: member)
+    return pass.error
+  }
+
+  /// Takes over one output's solution.
+  private func accept(
+    _ pass: TwoLayerPass, output: Int, values: UnsafePointer<Double>, step: Int, correcting: Bool
+  ) {
+    for row in 0..<order {
+      let value = values[row * step]
+      if dual {
+        weighted[row, output] = value * pass.slope2[row, output]
+      } else {
+        solution[row, output] = correcting ? solution[row, output] - value : value
+      }
+    }
+  }
+
+  /// From the dual's u to the solution: s = h₁ᵀ(D₂ ∘ u), or for a right-hand side r that is no such image
+  /// (H + λ)⁻¹ r = (r − h₁ᵀ(D₂ ∘ u)) / λ, which Woodbury's identity gives.
+  private func leaveDual(_ pass: TwoLayerPass, damping: Double, correcting: Bool, member: ThreadTeam.Member) {
+    let rows = member.share(of: pass.net.hidsize)
+    guard correcting else { return multiply(pass.h1.transposed, weighted, into: solution, rows: rows) }
+    multiply(pass.h1.transposed, weighted, into: dualImage, rows: rows)
+    for row in rows {
+      for output in 0..<solution.columns {
+        solution[row, output] -= (excess[row, output] - dualImage[row, output]) / damping
+      }
+    }
   }
 
   /// The same for orders too large for the batched kernels, one LAPACK factorisation an output.
-  func solveLarge(_ pass: TwoLayerPass, damping: Double, interruption: Interruption) throws(EngineError) {
-    let net = pass.net
-    if dual {
-      ThreadTeam.run(threads: Threads.count) { formKernel(pass, member: $0) }
+  func solveLarge(
+    _ pass: TwoLayerPass, damping: Double, correcting: Bool, interruption: Interruption
+  ) throws(EngineError) {
+    var source = pass.dw2
+    ThreadTeam.run(parts: Threads.count) { member in
+      let right = prepare(pass, correcting: correcting, member: member)
+      if member.index == 0 { source = right }
     }
     let matrix = Matrix(borrowing: scratch[0].base, rows: order, columns: order)
     let right = matrix.row(order)
-    for output in 0..<net.outsize {
+    for output in 0..<pass.net.outsize {
       try interruption.check()
       if dual {
         for i in 0..<order {
           let factor = pass.slope2[i, output]
           for j in 0...i { matrix[i, j] = kernel[i, j] * factor * pass.slope2[j, output] }
-          right[i] = pass.error[i, output]
         }
       } else {
         for sample in 0..<pass.samples {
           let factor = pass.slope2[sample, output]
           let target = weightedHidden.row(sample)
-          for unit in 0..<net.hidsize { target[unit] = factor * pass.h1[sample, unit] }
+          for unit in 0..<order { target[unit] = factor * pass.h1[sample, unit] }
         }
         scipy_cblas_dsyrk(
           CblasRowMajor, CblasLower, CblasTrans, Int32(order), Int32(pass.samples), 1, weightedHidden.base,
           Int32(weightedHidden.stride), 0, matrix.base, Int32(matrix.stride))
-        for i in 0..<order { right[i] = pass.dw2[i, output] }
       }
-      for i in 0..<order { matrix[i, i] += damping }
+      for i in 0..<order {
+        matrix[i, i] += damping
+        right[i] = source[i, output]
+      }
       let info = scipy_LAPACKE_dposv(
         LAPACK_ROW_MAJOR, CChar(UInt8(ascii: "L")), Int32(order), 1, matrix.base, Int32(matrix.stride), right, 1)
       guard info == 0 else {
         throw .numerical("the second layer's block of output \(output) is not positive definite")
       }
-      for i in 0..<order {
-        if dual { weighted[i, output] = right[i] * pass.slope2[i, output] } else { solution[i, output] = right[i] }
-      }
+      accept(pass, output: output, values: right, step: 1, correcting: correcting)
     }
-    if dual {
-      ThreadTeam.run(threads: Threads.count) {
-        multiply(pass.h1.transposed, weighted, into: solution, rows: $0.share(of: net.hidsize))
-      }
+    guard dual else { return }
+    ThreadTeam.run(parts: Threads.count) {
+      leaveDual(pass, damping: damping, correcting: correcting, member: $0)
     }
   }
 
@@ -148,28 +188,29 @@ final class SecondLayerSolve {
 
   /// Second half: the squared norms of the residual, the gradient, H s and s over the member's rows.
   func check(_ pass: TwoLayerPass, damping: Double, member: ThreadTeam.Member) {
-    let rows = member.share(of: pass.net.hidsize)
-    multiply(pass.h1.transposed, weighted, into: image, rows: rows)
-    let mine = sums.base + 32 * member.index
-    for slot in 0..<4 { mine[slot] = 0 }
-    for row in rows {
-      let s = solution.row(row)
-      let hs = image.row(row)
-      let g = pass.dw2.row(row)
-      mine[2] += Double.dot(image.columns, hs, hs)
-      for output in 0..<image.columns { hs[output] += damping * s[output] - g[output] }
-      mine[0] += Double.dot(image.columns, hs, hs)
-      mine[1] += Double.dot(image.columns, g, g)
-      mine[3] += Double.dot(image.columns, s, s)
+    multiply(pass.h1.transposed, weighted, into: excess, rows: member.share(of: pass.net.hidsize))
+    for part in member.parts {
+      let found = sums.base + 32 * part
+      for slot in 0..<4 { found[slot] = 0 }
+      for row in member.share(of: pass.net.hidsize, part: part) {
+        let s = solution.row(row)
+        let hs = excess.row(row)
+        let g = pass.dw2.row(row)
+        found[2] += Double.dot(excess.columns, hs, hs)
+        for output in 0..<excess.columns { hs[output] += damping * s[output] - g[output] }
+        found[0] += Double.dot(excess.columns, hs, hs)
+        found[1] += Double.dot(excess.columns, g, g)
+        found[3] += Double.dot(excess.columns, s, s)
+      }
     }
   }
 
-  /// What `check` found, over all members of a team of `threads`.
-  func evidence(threads: Int, damping: Double) -> SolveEvidence {
+  /// What `check` found, over all parts.
+  func evidence(parts: Int, damping: Double) -> SolveEvidence {
     var total = (0.0, 0.0, 0.0, 0.0)
-    for member in 0..<threads {
-      let part = sums.base + 32 * member
-      total = (total.0 + part[0], total.1 + part[1], total.2 + part[2], total.3 + part[3])
+    for part in 0..<parts {
+      let found = sums.base + 32 * part
+      total = (total.0 + found[0], total.1 + found[1], total.2 + found[2], total.3 + found[3])
     }
     return SolveEvidence(
       residual: total.0.squareRoot(), gradient: total.1.squareRoot(),

@@ -18,7 +18,7 @@ public struct TwoLayerPerceptron: Equatable, Sendable {
   ) throws(EngineError) -> Double {
     let pass = try TwoLayerPass(net: self, samples: xs.rows)
     pass.load(w1: w1, w2: w2)
-    ThreadTeam.run(threads: Threads.forWork(of: pass.operations)) { pass.forward(xs, ys, member: $0) }
+    ThreadTeam.run(parts: Threads.forWork(of: pass.operations)) { pass.forward(xs, ys, member: $0) }
     return pass.loss
   }
 
@@ -28,7 +28,7 @@ public struct TwoLayerPerceptron: Equatable, Sendable {
   ) throws(EngineError) {
     let pass = try TwoLayerPass(net: self, samples: xs.rows)
     pass.load(w1: w1, w2: w2)
-    ThreadTeam.run(threads: Threads.forWork(of: pass.operations)) { member in
+    ThreadTeam.run(parts: Threads.forWork(of: pass.operations)) { member in
       pass.forward(xs, nil, member: member)
       for row in member.share(of: xs.rows) {
         h2.row(row).update(from: pass.error.row(row), count: outsize)
@@ -43,7 +43,7 @@ public struct TwoLayerPerceptron: Equatable, Sendable {
   ) throws(EngineError) -> Double {
     let pass = try TwoLayerPass(net: self, samples: xs.rows)
     pass.load(w1: w1, w2: w2)
-    ThreadTeam.run(threads: Threads.forWork(of: pass.operations)) { member in
+    ThreadTeam.run(parts: Threads.forWork(of: pass.operations)) { member in
       pass.forward(xs, ys, member: member)
       pass.backward(member: member)
       member.barrier()
@@ -72,7 +72,7 @@ final class TwoLayerPass {
   let g1: Matrix<Double>  // (G₂ w₂ᵀ) ∘ D₁
   let dw1: Matrix<Double>
   let dw2: Matrix<Double>
-  private let losses: Storage<Double>  // one a member, a cache line apart
+  private let losses: Storage<Double>  // one a part, a cache line apart
 
   init(net: TwoLayerPerceptron, samples: Int) throws(EngineError) {
     self.net = net
@@ -94,10 +94,10 @@ final class TwoLayerPass {
   /// Multiply–adds of one forward and backward pass, counted as two operations.
   var operations: Int { 6 * samples * net.hidsize * (net.insize + net.outsize) }
 
-  /// Half the sum of squares that `forward` found, added in member order.
+  /// Half the sum of squares that `forward` found, added in the order of the parts.
   var loss: Double {
     var sum = 0.0
-    for member in 0..<64 { sum += losses.base[8 * member] }
+    for part in 0..<64 { sum += losses.base[8 * part] }
     return sum / 2
   }
 
@@ -107,12 +107,18 @@ final class TwoLayerPass {
       self.w2.row(row).update(from: w2.row(row), count: net.outsize)
       for column in 0..<net.outsize { w2t[column, row] = w2[row, column] }
     }
-    for member in 0..<64 { losses.base[8 * member] = 0 }
+    for part in 0..<64 { losses.base[8 * part] = 0 }
   }
 
   /// h₁, D₁, D₂ and the error of the member's rows.
   func forward(_ xs: Matrix<Double>, _ ys: Matrix<Double>?, member: ThreadTeam.Member) {
-    let rows = member.share(of: samples)
+    for part in member.parts {
+      losses.base[8 * part] = forward(xs, ys, rows: member.share(of: samples, part: part))
+    }
+  }
+
+  /// - Returns: the sum of squared errors of `rows`.
+  private func forward(_ xs: Matrix<Double>, _ ys: Matrix<Double>?, rows: Range<Int>) -> Double {
     multiply(xs.operand, w1, into: h1, rows: rows)
     var squares = 0.0
     for row in rows {
@@ -140,7 +146,7 @@ final class TwoLayerPass {
       for column in 0..<net.outsize { e[column] -= y[column] }
       squares += Double.dot(net.outsize, e, e)
     }
-    losses.base[8 * member.index] = squares
+    return squares
   }
 
   /// G₂ and G₁ of the member's rows.

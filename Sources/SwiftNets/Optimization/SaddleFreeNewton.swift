@@ -75,37 +75,55 @@ public final class SaddleFreeNewton {
     let memory = try memory(for: net, samples: xs.rows)
     let (pass, first, second) = (memory.pass, memory.first, memory.second)
     pass.load(w1: w1, w2: w2)
-    ThreadTeam.run(threads: memory.threads) { member in
+    ThreadTeam.run(parts: memory.threads) { member in
       pass.forward(xs, ys, member: member)
       pass.backward(member: member)
       member.barrier()
       pass.gradients(xs, member: member)
       member.barrier()
       guard second.isBatched else { return }
-      second.solve(pass, damping: damping, member: member)
+      second.solve(pass, damping: damping, correcting: false, member: member)
     }
     var report = Report()
     report.loss = pass.loss
     guard report.loss.isFinite else { throw .notFinite("the loss is \(report.loss)") }
-    if !second.isBatched { try second.solveLarge(pass, damping: damping, interruption: interruption) }
-    ThreadTeam.run(threads: memory.threads) { member in
-      second.prepareCheck(pass, member: member)
-      member.barrier()
-      second.check(pass, damping: damping, member: member)
+    if !second.isBatched {
+      try second.solveLarge(pass, damping: damping, correcting: false, interruption: interruption)
     }
-    report.second = second.evidence(threads: memory.threads, damping: damping)
+    let length = net.hidsize * net.outsize
+    report.second = check(memory, damping)
+    if !report.second.isSolved(length: length) {
+      // The rounding of a badly scaled system: one correction by the factorisation, with the residual of s itself.
+      if second.isBatched {
+        ThreadTeam.run(parts: memory.threads) {
+          second.solve(pass, damping: damping, correcting: true, member: $0)
+        }
+      } else {
+        try second.solveLarge(pass, damping: damping, correcting: true, interruption: interruption)
+      }
+      report.second = check(memory, damping)
+    }
     report.first = try first.solve(pass, xs, damping: damping, interruption: interruption)
     report.iterations = first.iterations
     report.rounds = first.rounds
     report.isSolved =
       report.first.isSolved(length: net.insize * net.hidsize)
-      && report.second.isSolved(length: net.hidsize * net.outsize)
+      && report.second.isSolved(length: length)
     update(w1, first.solution, alpha, into: newW1)
     update(w2, second.solution, alpha, into: newW2)
     guard report.first.residual.isFinite, report.second.residual.isFinite else {
       throw .notFinite("the step overflowed")
     }
     return report
+  }
+
+  private func check(_ memory: Memory, _ damping: Double) -> SolveEvidence {
+    ThreadTeam.run(parts: memory.threads) { member in
+      memory.second.prepareCheck(memory.pass, member: member)
+      member.barrier()
+      memory.second.check(memory.pass, damping: damping, member: member)
+    }
+    return memory.second.evidence(parts: memory.threads, damping: damping)
   }
 
   private func memory(for net: TwoLayerPerceptron, samples: Int) throws(EngineError) -> Memory {
@@ -134,7 +152,7 @@ public final class SaddleFreeNewton {
   ) throws(EngineError) -> Report {
     let pass = try TwoLayerPass(net: net, samples: xs.rows)
     pass.load(w1: w1, w2: w2)
-    ThreadTeam.run(threads: Threads.forWork(of: pass.operations)) { member in
+    ThreadTeam.run(parts: Threads.forWork(of: pass.operations)) { member in
       pass.forward(xs, ys, member: member)
       pass.backward(member: member)
       member.barrier()
