@@ -16,10 +16,12 @@ func interruptible<Result>(
   sigfillset(&all)
   pthread_sigmask(SIG_SETMASK, &all, &before)
   var thread = pthread_t()
-  let failed = pthread_create(&thread, nil, { argument in
-    (Unmanaged<AnyObject>.fromOpaque(argument!).takeRetainedValue() as? any Runnable)?.run()
-    return nil
-  }, retained.toOpaque())
+  let failed = pthread_create(
+    &thread, nil,
+    { argument in
+      (Unmanaged<AnyObject>.fromOpaque(argument!).takeRetainedValue() as? any Runnable)?.run()
+      return nil
+    }, retained.toOpaque())
   pthread_sigmask(SIG_SETMASK, &before, nil)
   if failed != 0 {
     retained.release()

@@ -137,11 +137,13 @@ private final class Pool: @unchecked Sendable {
       defer { pthread_sigmask(SIG_SETMASK, &before, nil) }
       let start = Unmanaged.passRetained(Start(index: helpers + 1, seen: generation.load(ordering: .relaxed)))
       var thread = pthread_t()
-      let failed = pthread_create(&thread, nil, { argument in
-        let start = Unmanaged<Start>.fromOpaque(argument!).takeRetainedValue()
-        Pool.shared.help(index: start.index, since: start.seen)
-        return nil
-      }, start.toOpaque())
+      let failed = pthread_create(
+        &thread, nil,
+        { argument in
+          let start = Unmanaged<Start>.fromOpaque(argument!).takeRetainedValue()
+          Pool.shared.help(index: start.index, since: start.seen)
+          return nil
+        }, start.toOpaque())
       if failed != 0 {
         start.release()
         return false

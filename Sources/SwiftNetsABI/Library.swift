@@ -5,12 +5,12 @@ import SwiftNets
 nonisolated(unsafe) private let versionText = UnsafePointer<CChar>(strdup(engineVersion)!)
 
 @_cdecl("swn_version")
-public func swn_version() -> UnsafePointer<CChar>? { versionText }
+public func swnVersion() -> UnsafePointer<CChar>? { versionText }
 
 @_cdecl("swn_set_threads")
-public func swn_set_threads(_ count: Int32) -> swn_status {
+public func swnSetThreads(_ count: Int32) -> swn_status {
   status { try Threads.set(Int(count)) }
 }
 
 @_cdecl("swn_get_threads")
-public func swn_get_threads() -> Int32 { Int32(Threads.count) }
+public func swnGetThreads() -> Int32 { Int32(Threads.count) }

@@ -20,7 +20,7 @@ private func output(_ base: UnsafeMutablePointer<Double>?, _ name: String, _ row
 }
 
 @_cdecl("swn_slow_loss")
-public func swn_slow_loss(
+public func swnSlowLoss(
   _ shape: swn_slow_shape, _ n: Int, _ xs: UnsafePointer<Double>?, _ ys: UnsafePointer<Double>?,
   _ w1: UnsafePointer<Double>?, _ w2: UnsafePointer<Double>?, _ loss: UnsafeMutablePointer<Double>?
 ) -> swn_status {
@@ -34,7 +34,7 @@ public func swn_slow_loss(
 }
 
 @_cdecl("swn_slow_predict")
-public func swn_slow_predict(
+public func swnSlowPredict(
   _ shape: swn_slow_shape, _ n: Int, _ xs: UnsafePointer<Double>?, _ w1: UnsafePointer<Double>?,
   _ w2: UnsafePointer<Double>?, _ h2: UnsafeMutablePointer<Double>?
 ) -> swn_status {
@@ -48,7 +48,7 @@ public func swn_slow_predict(
 }
 
 @_cdecl("swn_slow_gradient")
-public func swn_slow_gradient(
+public func swnSlowGradient(
   _ shape: swn_slow_shape, _ n: Int, _ xs: UnsafePointer<Double>?, _ ys: UnsafePointer<Double>?,
   _ w1: UnsafePointer<Double>?, _ w2: UnsafePointer<Double>?, _ dw1: UnsafeMutablePointer<Double>?,
   _ dw2: UnsafeMutablePointer<Double>?, _ loss: UnsafeMutablePointer<Double>?
@@ -64,7 +64,7 @@ public func swn_slow_gradient(
 }
 
 @_cdecl("swn_slow_hessian_block")
-public func swn_slow_hessian_block(
+public func swnSlowHessianBlock(
   _ shape: swn_slow_shape, _ n: Int, _ xs: UnsafePointer<Double>?, _ w1: UnsafePointer<Double>?,
   _ w2: UnsafePointer<Double>?, _ layer: Int32, _ block: UnsafeMutablePointer<Double>?,
   _ control: UnsafePointer<swn_control>?
@@ -82,7 +82,7 @@ public func swn_slow_hessian_block(
 }
 
 @_cdecl("swn_slow_workspace_create")
-public func swn_slow_workspace_create(_ workspace: UnsafeMutablePointer<OpaquePointer?>?) -> swn_status {
+public func swnSlowWorkspaceCreate(_ workspace: UnsafeMutablePointer<OpaquePointer?>?) -> swn_status {
   status {
     try require(workspace, "workspace").pointee = OpaquePointer(
       Unmanaged.passRetained(SaddleFreeNewton()).toOpaque())
@@ -90,13 +90,13 @@ public func swn_slow_workspace_create(_ workspace: UnsafeMutablePointer<OpaquePo
 }
 
 @_cdecl("swn_slow_workspace_destroy")
-public func swn_slow_workspace_destroy(_ workspace: OpaquePointer?) {
+public func swnSlowWorkspaceDestroy(_ workspace: OpaquePointer?) {
   guard let workspace else { return }
   Unmanaged<SaddleFreeNewton>.fromOpaque(UnsafeRawPointer(workspace)).release()
 }
 
 @_cdecl("swn_slow_step")
-public func swn_slow_step(
+public func swnSlowStep(
   _ workspace: OpaquePointer?, _ shape: swn_slow_shape, _ n: Int, _ xs: UnsafePointer<Double>?,
   _ ys: UnsafePointer<Double>?, _ w1: UnsafePointer<Double>?, _ w2: UnsafePointer<Double>?, _ alpha: Double,
   _ damping: Double, _ method: Int32, _ w1Out: UnsafeMutablePointer<Double>?,

@@ -15,7 +15,7 @@ func remember(_ message: String) {
 }
 
 @_cdecl("swn_last_error")
-public func swn_last_error() -> UnsafePointer<CChar>? {
+public func swnLastError() -> UnsafePointer<CChar>? {
   if let message = pthread_getspecific(messageKey) {
     return UnsafePointer(message.assumingMemoryBound(to: CChar.self))
   }

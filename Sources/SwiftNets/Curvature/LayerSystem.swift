@@ -229,7 +229,8 @@ final class LayerSystem<T: KernelScalar> {
     let mine = Operand(
       base: operand.row(rows.lowerBound), rows: net.insize, columns: rows.count, rowStep: 1,
       columnStep: operand.stride)
-    let share = Matrix(borrowing: hidden.row(rows.lowerBound), rows: rows.count, columns: net.hidsize, stride: hidden.stride)
+    let share = Matrix(
+      borrowing: hidden.row(rows.lowerBound), rows: rows.count, columns: net.hidsize, stride: hidden.stride)
     multiply(mine, share, into: result, rows: 0..<net.insize)
   }
 }

@@ -56,7 +56,9 @@ import Testing
     #expect(abs(Float80(Double.dot(n, x.base, y.base)) - expected) <= Float80(n + 1) * 0x1p-52 * size)
     let before = (0..<n).map { y[0, $0] }
     Double.axpy(n, 3, x.base, y.base)
-    for i in 0..<n { #expect(abs(y[0, i] - (before[i] + 3 * x[0, i])) <= 0x1p-50 * (abs(before[i]) + 3 * abs(x[0, i]))) }
+    for i in 0..<n {
+      #expect(abs(y[0, i] - (before[i] + 3 * x[0, i])) <= 0x1p-50 * (abs(before[i]) + 3 * abs(x[0, i])))
+    }
     let after = (0..<n).map { y[0, $0] }
     Double.xpby(n, x.base, -2, y.base)
     for i in 0..<n { #expect(abs(y[0, i] - (x[0, i] - 2 * after[i])) <= 0x1p-50 * (abs(x[0, i]) + 2 * abs(after[i]))) }

@@ -94,7 +94,11 @@ struct TwoLayerCase {
     let h2 = try Matrix<Double>(rows: 9, columns: 6)
     try example.net.predict(example.xs, w1: example.w1, w2: example.w2, into: h2)
     var sum = 0.0
-    for row in 0..<9 { for column in 0..<6 { sum += (h2[row, column] - example.ys[row, column]) * (h2[row, column] - example.ys[row, column]) } }
+    for row in 0..<9 {
+      for column in 0..<6 {
+        sum += (h2[row, column] - example.ys[row, column]) * (h2[row, column] - example.ys[row, column])
+      }
+    }
     let loss = try example.net.loss(example.xs, example.ys, w1: example.w1, w2: example.w2)
     #expect(abs(sum / 2 - loss) <= 60 * 0x1p-52 * loss)
   }
