@@ -1,0 +1,75 @@
+"""Runs every benchmark and writes the results into benchmarks/README.md, between its markers.
+
+Run: python benchmarks/run.py [--data DIR] [--all]
+"""
+
+import argparse
+import datetime
+import subprocess
+import sys
+from pathlib import Path
+
+import fast_net
+import harness
+import import_time
+import slow_net
+
+README = Path(__file__).with_name("README.md")
+BEGIN, END = "<!-- results: written by run.py -->", "<!-- end of results -->"
+
+
+def full_run(iterations: int | None, data: Path | None) -> str:
+    print("the whole slow_net run", flush=True)
+    command = [sys.executable, str(Path(__file__).with_name("full_run.py"))]
+    command += ["--all"] if iterations is None else ["--iterations", str(iterations)]
+    command += [] if data is None else ["--data", str(data)]
+    # Its own process, for the thread counts must be in place before NumPy is loaded.
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=harness.environment())
+    return done.stdout.strip() if done.returncode == 0 else "Not measured: it failed, see above."
+
+
+def write(results: str) -> None:
+    text = README.read_text(encoding="utf-8")
+    before, rest = text.split(BEGIN)
+    after = rest.split(END)[1]
+    README.write_text(f"{before}{BEGIN}\n\n{results}\n\n{END}{after}", encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=9, help="turns for each system (9)")
+    parser.add_argument("--data", type=Path, help="CIFAR for fast_net; default generated images")
+    parser.add_argument("--slow-data", type=Path, help="CIFAR-100 for the whole run; likewise")
+    parser.add_argument("--iterations", type=int, default=5000, help="of the whole run (5000)")
+    parser.add_argument("--all", action="store_true", help="all 200,000 iterations of it")
+    parser.add_argument("--print", action="store_true", help="print, leave the README as it is")
+    arguments = parser.parse_args()
+    harness.two_cores()
+
+    command = "python benchmarks/run.py"
+    command += f" --rounds {arguments.rounds}" if arguments.rounds != 9 else ""
+    command += " --data DIR" if arguments.data else ""
+    command += " --slow-data DIR" if arguments.slow_data else ""
+    command += " --all" if arguments.all else ""
+    if not arguments.all and arguments.iterations != 5000:
+        command += f" --iterations {arguments.iterations}"
+    sections = [
+        f"`{command}`, {datetime.date.today()}: {harness.machine()}",
+        "### slow_net, one iteration",
+        slow_net.report(arguments.rounds),
+        "### fast_net, one iteration",
+        fast_net.report(arguments.rounds, arguments.data),
+        "### slow_net, the original's whole run",
+        full_run(None if arguments.all else arguments.iterations, arguments.slow_data),
+        "### Import",
+        import_time.report(repeats=21),
+    ]
+    results = "\n\n".join(sections)
+    if arguments.print:
+        print(results)
+    else:
+        write(results)
+
+
+if __name__ == "__main__":
+    main()
