@@ -1,0 +1,167 @@
+/* Arguments from Python, checked as far as memory safety needs: buffers, shapes that agree, writable outputs. */
+#include "core.h"
+
+#include <stdio.h>
+#include <string.h>
+
+bool take_count(const char *function, Py_ssize_t given, Py_ssize_t expected)
+{
+  if (given == expected) return true;
+  PyErr_Format(PyExc_TypeError, "%s takes %zd arguments, not %zd", function, expected, given);
+  return false;
+}
+
+bool take_double(PyObject *object, const char *name, double *value)
+{
+  *value = PyFloat_AsDouble(object);
+  if (*value != -1.0 || !PyErr_Occurred()) return true;
+  if (PyErr_ExceptionMatches(PyExc_TypeError)) {
+    PyErr_Format(PyExc_TypeError, "%s is %R; it must be a real number", name, object);
+  }
+  return false;
+}
+
+bool take_int(PyObject *object, const char *name, int32_t *value)
+{
+  int overflow = 0;
+  long wide = PyLong_AsLongAndOverflow(object, &overflow);
+  if (wide == -1 && !overflow && PyErr_Occurred()) {
+    if (PyErr_ExceptionMatches(PyExc_TypeError)) {
+      PyErr_Format(PyExc_TypeError, "%s is %R; it must be an integer", name, object);
+    }
+    return false;
+  }
+  if (overflow || wide < INT32_MIN || wide > INT32_MAX) {
+    PyErr_Format(PyExc_ValueError, "%s is %R; it must fit in 32 bits", name, object);
+    return false;
+  }
+  *value = (int32_t)wide;
+  return true;
+}
+
+static const char *dimension_name(char letter)
+{
+  switch (letter) {
+  case 'n': return "n";
+  case 'i': return "insize";
+  case 'h': return "hidsize";
+  case 'o': return "outsize";
+  case 'k': return "k";
+  default: return "weights";
+  }
+}
+
+enum { SHAPE_TEXT = 128 };
+
+static void append(char *text, const char *piece)
+{
+  strncat(text, piece, SHAPE_TEXT - 1 - strlen(text));
+}
+
+/* The shape that `spec` expects, sizes that are known as numbers: "(5, insize)". */
+static void expected_shape(char *text, const Call *call, const ArraySpec *spec)
+{
+  text[0] = '\0';
+  append(text, "(");
+  for (const char *letter = spec->shape; *letter; letter++) {
+    char number[32];
+    Py_ssize_t known = call->sizes[(unsigned char)*letter];
+    if (known >= 0) snprintf(number, sizeof number, "%zd", known);
+    append(text, known >= 0 ? number : dimension_name(*letter));
+    if (letter[1]) append(text, ", ");
+  }
+  append(text, ")");
+}
+
+static void actual_shape(char *text, const Py_buffer *view)
+{
+  text[0] = '\0';
+  append(text, "(");
+  for (int axis = 0; axis < view->ndim; axis++) {
+    char number[32];
+    snprintf(number, sizeof number, axis ? ", %zd" : "%zd", view->shape[axis]);
+    append(text, number);
+  }
+  append(text, view->ndim == 1 ? ",)" : ")");
+}
+
+static bool is_native_double(const Py_buffer *view)
+{
+  const char *format = view->format;
+  if (!format || view->itemsize != sizeof(double)) return false;
+  const uint16_t one = 1;
+  const char little = *(const char *)&one ? '<' : '>';
+  if (*format == '@' || *format == '=' || *format == little) format++;
+  return strcmp(format, "d") == 0;
+}
+
+/* False, with an exception that names the argument, unless `view` is as `spec` says. Records the sizes. */
+static bool check_view(Call *call, const ArraySpec *spec, const Py_buffer *view)
+{
+  if (!is_native_double(view)) {
+    PyErr_Format(PyExc_TypeError, "%s holds items of format '%s'; it must be a float64 array", spec->name,
+                 view->format ? view->format : "B");
+    return false;
+  }
+  bool agrees = view->ndim == (int)strlen(spec->shape);
+  Py_ssize_t before[sizeof call->sizes / sizeof *call->sizes];
+  memcpy(before, call->sizes, sizeof before);
+  for (int axis = 0; agrees && axis < view->ndim; axis++) {
+    Py_ssize_t *known = &call->sizes[(unsigned char)spec->shape[axis]];
+    if (*known < 0) *known = view->shape[axis];
+    agrees = *known == view->shape[axis];
+  }
+  if (!agrees) {
+    memcpy(call->sizes, before, sizeof before);
+    char got[SHAPE_TEXT], expected[SHAPE_TEXT];
+    actual_shape(got, view);
+    expected_shape(expected, call, spec);
+    PyErr_Format(PyExc_ValueError, "%s has shape %s; expected %s", spec->name, got, expected);
+    return false;
+  }
+  if (!PyBuffer_IsContiguous(view, 'C')) {
+    PyErr_Format(PyExc_ValueError, "%s is not C-contiguous; numpy.ascontiguousarray makes it so", spec->name);
+    return false;
+  }
+  if ((uintptr_t)view->buf % _Alignof(double)) {
+    PyErr_Format(PyExc_ValueError, "%s is not aligned to %zu bytes", spec->name, _Alignof(double));
+    return false;
+  }
+  if (spec->output && view->readonly) {
+    PyErr_Format(PyExc_ValueError, "%s is read-only; it must be writable", spec->name);
+    return false;
+  }
+  return true;
+}
+
+/* Contiguous arrays overlap exactly when their ranges of addresses do. */
+static bool overlap(const Py_buffer *a, const Py_buffer *b)
+{
+  uintptr_t first = (uintptr_t)a->buf, second = (uintptr_t)b->buf;
+  return first < second + (size_t)b->len && second < first + (size_t)a->len;
+}
+
+bool take_arrays(Call *call, PyObject *const *objects, const ArraySpec *specs, int count)
+{
+  for (int index = 0; index < count; index++) {
+    const ArraySpec *spec = &specs[index];
+    Py_buffer *view = &call->views[call->count];
+    if (PyObject_GetBuffer(objects[index], view, PyBUF_FULL_RO) < 0) {
+      if (PyErr_ExceptionMatches(PyExc_MemoryError)) return false;
+      PyErr_Clear();
+      PyObject *type = PyType_GetName(Py_TYPE(objects[index]));
+      if (type) PyErr_Format(PyExc_TypeError, "%s is of type %U; it must be a float64 array", spec->name, type);
+      Py_XDECREF(type);
+      return false;
+    }
+    call->specs[call->count++] = spec;
+    if (!check_view(call, spec, view)) return false;
+    for (int other = 0; other < call->count - 1; other++) {
+      if ((spec->output || call->specs[other]->output) && overlap(view, &call->views[other])) {
+        PyErr_Format(PyExc_ValueError, "%s shares memory with %s", spec->name, call->specs[other]->name);
+        return false;
+      }
+    }
+  }
+  return true;
+}

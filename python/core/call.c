@@ -1,0 +1,73 @@
+/* Calls into the engine: the GIL is released around them, Ctrl-C stops the long ones, statuses become exceptions. */
+#include "core.h"
+
+#include <time.h>
+
+static int64_t monotonic_nanoseconds(void)
+{
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+/* Often enough that Ctrl-C feels immediate, seldom enough that other threads keep the GIL. */
+static const int64_t poll_interval = 50 * 1000000;
+
+/* The engine calls it on the calling thread, every few milliseconds. Signal handlers run here; on threads other than
+ * the main one PyErr_CheckSignals does nothing. */
+static int32_t poll(void *context)
+{
+  Call *call = context;
+  if (!call->interrupted && monotonic_nanoseconds() >= call->next_poll) {
+    PyEval_RestoreThread(call->thread);
+    call->interrupted = PyErr_CheckSignals() < 0;
+    call->thread = PyEval_SaveThread();
+    call->next_poll = monotonic_nanoseconds() + poll_interval;
+  }
+  return call->interrupted;
+}
+
+void begin(Call *call, PyObject *module)
+{
+  call->module = module;
+  call->count = 0;
+  for (size_t letter = 0; letter < sizeof call->sizes / sizeof *call->sizes; letter++) call->sizes[letter] = -1;
+  call->thread = NULL;
+  call->interrupted = false;
+  call->next_poll = 0;
+  call->control = (swn_control){poll, call};
+}
+
+void end(Call *call)
+{
+  while (call->count > 0) PyBuffer_Release(&call->views[--call->count]);
+}
+
+void release(Call *call)
+{
+  call->next_poll = monotonic_nanoseconds() + poll_interval;
+  call->thread = PyEval_SaveThread();
+}
+
+bool finish(Call *call, swn_status status)
+{
+  PyEval_RestoreThread(call->thread);
+  if (call->interrupted) return false; /* the handler's exception stands, whatever the engine made of it */
+  return succeeded(call->module, status);
+}
+
+bool succeeded(PyObject *module, swn_status status)
+{
+  PyObject *type;
+  switch (status) {
+  case SWN_OK: return true;
+  case SWN_INVALID_ARGUMENT: type = PyExc_ValueError; break;
+  case SWN_OUT_OF_MEMORY: type = PyExc_MemoryError; break;
+  case SWN_NOT_FINITE: type = PyExc_FloatingPointError; break;
+  case SWN_NOT_CONVERGED: type = ((ModuleState *)PyModule_GetState(module))->convergence_error; break;
+  case SWN_NUMERICAL: type = PyExc_ArithmeticError; break;
+  default: type = PyExc_RuntimeError; break;
+  }
+  PyErr_SetString(type, swn_last_error());
+  return false;
+}

@@ -1,0 +1,61 @@
+/* What the files of swiftnets._core share: checked arrays, and calls into the engine without the GIL. */
+#ifndef SWIFTNETS_CORE_H
+#define SWIFTNETS_CORE_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "swiftnets.h"
+
+typedef struct {
+  PyObject *convergence_error;
+} ModuleState;
+
+/* One array argument. `shape` has one letter a dimension, from `dimension_name`; the same letter means the same size
+ * everywhere in one call. Outputs must be writable and must not overlap any other array of the call. */
+typedef struct {
+  const char *name;
+  const char *shape;
+  bool output;
+} ArraySpec;
+
+enum { MAX_ARRAYS = 8 };
+
+/* One call from Python: its arrays, the sizes they agree on, and what a poll needs. */
+typedef struct {
+  PyObject *module;
+  int count;
+  const ArraySpec *specs[MAX_ARRAYS];
+  Py_buffer views[MAX_ARRAYS];
+  Py_ssize_t sizes[128]; /* by letter; -1 where no array has said it yet */
+  PyThreadState *thread; /* while the GIL is released */
+  bool interrupted;      /* a signal handler raised: the exception is pending on `thread` */
+  int64_t next_poll;     /* monotonic nanoseconds */
+  swn_control control;
+} Call;
+
+/* arguments.c */
+bool take_count(const char *function, Py_ssize_t given, Py_ssize_t expected);
+bool take_double(PyObject *object, const char *name, double *value);
+bool take_int(PyObject *object, const char *name, int32_t *value);
+bool take_arrays(Call *call, PyObject *const *objects, const ArraySpec *specs, int count);
+
+/* call.c. `end` releases the arrays, with or without an exception pending. `finish` takes the GIL back and is false,
+ * with an exception set, unless the engine did its work. Between `release` and `finish` nothing may touch Python. */
+void begin(Call *call, PyObject *module);
+void end(Call *call);
+void release(Call *call);
+bool finish(Call *call, swn_status status);
+bool succeeded(PyObject *module, swn_status status);
+
+static inline double *data(const Call *call, int index) { return call->views[index].buf; }
+static inline size_t size(const Call *call, char letter) { return (size_t)call->sizes[(unsigned char)letter]; }
+
+extern PyMethodDef slow_methods[];
+extern PyMethodDef fast_methods[];
+
+#define FASTCALL(function) ((PyCFunction)(void (*)(void))(function))
+
+#endif
