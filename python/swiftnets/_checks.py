@@ -41,10 +41,8 @@ def array(name: str, value: Any, shape: tuple[int | str, ...], *, finite: bool =
         raise ValueError(f"{name} is empty: its shape is {result.shape}")
     # A finite sum proves finite terms; only a sum that is not needs the look at every element.
     if finite and not math.isfinite(result.sum()) and not np.isfinite(result).all():
-        where = np.argwhere(~np.isfinite(result))[0]
-        raise ValueError(
-            f"{name} has an element that is not finite: {result[tuple(where)]} at {tuple(where)}"
-        )
+        where = tuple(np.argwhere(~np.isfinite(result))[0].tolist())
+        raise ValueError(f"{name} has an element that is not finite: {result[where]} at {where}")
     return result
 
 

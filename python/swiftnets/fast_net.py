@@ -298,7 +298,11 @@ class FastNet:
                 report = self._step(factor, xs, ys, cached=True)
                 if report is not None:
                     return report
-            factor = self._factorize(xs)
+            try:
+                factor = self._factorize(xs)
+            except FloatingPointError:
+                _checks.array("xs", xs, xs.shape)  # says which element it is
+                raise
             if batch is not None:
                 self._keep(batch, factor)
             report = self._step(factor, xs, ys, cached=False)

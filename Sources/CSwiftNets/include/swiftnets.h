@@ -94,7 +94,7 @@ typedef struct swn_slow_report {
 } swn_slow_report;
 
 /* One saddle-free Newton iteration: w1_out = w1 - alpha (H11 + damping)⁻¹ dw1 and likewise for layer 2, both gradients
- * taken at (w1, w2). damping > 0. The structured method stops at a relative residual of 1e-12, or returns
+ * taken at (w1, w2). damping > 0. The structured method stops at a relative residual of 1e-13, or at the rounding of its own terms, or returns
  * SWN_NOT_CONVERGED with the report filled in. */
 swn_status swn_slow_step(swn_slow_workspace *workspace, swn_slow_shape shape, size_t n, const double *xs,
                          const double *ys, const double *w1, const double *w2, double alpha, double damping,

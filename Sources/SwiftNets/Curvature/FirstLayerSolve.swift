@@ -1,7 +1,7 @@
 /// Solves (H₁₁ + λ) s = dW₁ for a `TwoLayerPass` by conjugate gradients on Hessian-block products.
 ///
 /// H₁₁ v = Sᵀ[((((S v) ∘ D₁) w₂) ∘ D₂² ) w₂ᵀ ∘ D₁]: four small products, no matrix. The iteration runs in float32, twice
-/// as fast, inside a float64 refinement: each round solves for the float64 residual to 1e-5, so three rounds reach 1e-12
+/// as fast, inside a float64 refinement: each round solves for the float64 residual to 1e-5, so three rounds reach 1e-13
 /// (Carson and Higham, SIAM J. Sci. Comput. 40, 2018). Where float32 does not contract, float64 takes over.
 ///
 /// A round starts without preconditioner. When its first steps foretell a long way, the rest is preconditioned by the

@@ -8,7 +8,7 @@ public struct SolveEvidence: Equatable, Sendable {
   public let image: Double
 
   /// The relative residual that a solve must reach.
-  public static let tolerance = 1e-12
+  public static let tolerance = 1e-13
 
   /// ‖A s − g‖ / ‖g‖; 0 for g = 0 solved by s = 0.
   public var relative: Double { gradient > 0 ? residual / gradient : residual }

@@ -1,0 +1,255 @@
+import COpenBLAS
+
+/// A factorisation of one batch X `[n, d]` that applies its pseudo-inverse to many right-hand sides.
+///
+/// The X it was made of must be passed to every call that uses it: no copy is kept, but for the bytes of pixels. Several threads may use one
+/// at once.
+///
+/// - `cholesky`: X Xᵀ = L Lᵀ, formed exactly in integers where X are pixels. Corrected seminormal equations in X
+///   itself bring the error of a solution from ε κ² down to about ε κ, that of an orthogonal factorisation
+///   (Björck, *Linear Algebra Appl.* 88/89, 1987). Taken where n ≤ d, X has full row rank and κ is at most 10⁶.
+/// - `orthogonal`: everything else, rank-revealing. Singular values below `tolerance` times the largest count as 0.
+public final class MinimumNorm: @unchecked Sendable {
+  public enum Route: Sendable { case cholesky, orthogonal }
+
+  public let rows: Int
+  public let columns: Int
+  public let route: Route
+  /// Whether every entry was k/256 − ½ and X Xᵀ was formed in exact integers.
+  public let isPixels: Bool
+  public let rank: Int
+  public let tolerance: Double
+  /// Estimate, from below, of the largest over the smallest singular value kept.
+  public let condition: Double
+  /// Memory that the factorisation holds.
+  public let bytes: Int
+
+  private enum Factor {
+    case cholesky(CholeskyFactor, PixelProducts?)
+    /// Of Xᵀ where `ofTranspose`, else of X: the one with at least as many rows as columns.
+    case orthogonal(OrthogonalDecomposition, ofTranspose: Bool)
+  }
+  private let factor: Factor
+
+  /// The largest κ that the Cholesky route serves: two corrections contract by ε κ² each, 2 · 10⁻⁴ there.
+  static let largestCholeskyCondition = 1e6
+
+  /// - Parameters:
+  ///   - tolerance: nil for max(n, d) · 2⁻⁵².
+  ///   - route: nil to choose; asking for `cholesky` where it breaks down throws `numerical`.
+  /// - Throws: `notFinite` where an entry of X is not, `outOfMemory`, `cancelled`.
+  /// - Complexity: n² d + n³/3 operations (cholesky), about 4 n d · rank (orthogonal).
+  public init(
+    _ xs: Matrix<Double>, tolerance: Double? = nil, route: Route? = nil, interruption: Interruption = .init()
+  ) throws(EngineError) {
+    guard xs.rows > 0, xs.columns > 0, xs.fitsLAPACK else {
+      throw .invalidArgument("xs is \(xs.rows) × \(xs.columns); both must be from 1 to \(Int32.max)")
+    }
+    (rows, columns) = (xs.rows, xs.columns)
+    let tolerance = tolerance ?? Double(max(rows, columns)) * 0x1p-52
+    guard tolerance >= 0, tolerance < 1 else {
+      throw .invalidArgument("tolerance is \(tolerance); it must be at least 0 and less than 1")
+    }
+    self.tolerance = tolerance
+
+    if xs.rows <= xs.columns, route != .orthogonal {
+      let pixels = try Pixels(xs, interruption: interruption)
+      if pixels == nil { try Self.checkFinite(xs, interruption) }
+      let gram: Matrix<Double> = try Matrix(rows: xs.rows, columns: xs.rows)
+      if let pixels {
+        try pixels.gram(into: gram, interruption: interruption)
+      } else {
+        try lowerGram(xs, into: gram, interruption: interruption)
+      }
+      if let cholesky = try CholeskyFactor(replacing: gram, interruption: interruption) {
+        let condition = cholesky.condition.squareRoot()
+        // A singular value that the tolerance would cut is for the other route.
+        if condition <= Self.largestCholeskyCondition, condition * tolerance < 0.5 || route == .cholesky {
+          var products: PixelProducts?
+          if let pixels { products = try PixelProducts(pixels, interruption: interruption) }
+          factor = .cholesky(cholesky, products)
+          (self.route, self.condition, rank, isPixels) = (.cholesky, condition, xs.rows, pixels != nil)
+          bytes = gram.rows * gram.stride * MemoryLayout<Double>.stride + (products?.bytes ?? 0)
+          return
+        }
+      }
+      if route == .cholesky { throw .numerical("X Xᵀ is not positive definite, or nearly singular") }
+    } else {
+      guard route != .cholesky else {
+        throw .invalidArgument("xs is \(rows) × \(columns): the Cholesky route needs at least as many columns as rows")
+      }
+      try Self.checkFinite(xs, interruption)
+    }
+
+    let ofTranspose = xs.rows <= xs.columns
+    let a: Matrix<Double>
+    if ofTranspose {
+      a = try xs.copy()
+    } else {
+      a = try Matrix(rows: xs.columns, columns: xs.rows)
+      for row in 0..<xs.rows {
+        for column in 0..<xs.columns { a[column, row] = xs[row, column] }
+      }
+    }
+    let decomposition = try OrthogonalDecomposition(replacing: a, tolerance: tolerance, interruption: interruption)
+    factor = .orthogonal(decomposition, ofTranspose: ofTranspose)
+    (self.route, condition, rank, isPixels) = (.orthogonal, decomposition.condition, decomposition.rank, false)
+    bytes = decomposition.bytes
+  }
+
+  /// Whether X has full row rank, so that X X⁺ = 1.
+  public var hasFullRowRank: Bool { rank == rows }
+
+  /// The relative residual beyond which a factorisation is taken not to be one of the X it came with.
+  ///
+  /// 10⁻⁶, or what rounding and the cut singular values may leave where the condition is very large.
+  public var staleResidual: Double {
+    guard case .orthogonal(let decomposition, let ofTranspose) = factor else { return 1e-6 }
+    let rounding = 8 * Double(max(rows, columns)) * 0x1p-52
+    return min(0.1, max(1e-6, (rounding + (ofTranspose ? 0 : decomposition.dropped)) * condition))
+  }
+
+  /// The products with `xs`, by bytes where they are the pixels that were factorised.
+  func batch(_ xs: Matrix<Double>, _ interruption: Interruption) throws(EngineError) -> Batch {
+    guard xs.rows == rows, xs.columns == columns else {
+      throw .invalidArgument(
+        "xs is \(xs.rows) × \(xs.columns); the factorisation is one of \(rows) × \(columns)")
+    }
+    try interruption.check()
+    guard case .cholesky(_, let pixels?) = factor, try pixels.match(xs) else { return Batch(xs: xs, pixels: nil) }
+    return Batch(xs: xs, pixels: pixels)
+  }
+
+  /// w `[d, k]` = X⁺ b for b `[n, k]`, the minimum-norm least-squares solution.
+  ///
+  /// - Returns: ‖X w − P b‖ / ‖b‖ (Frobenius) recomputed from w, P the projector on the range of X; 0 where b = 0.
+  public func solve(
+    _ xs: Matrix<Double>, _ b: Matrix<Double>, into w: Matrix<Double>, interruption: Interruption = .init()
+  ) throws(EngineError) -> Double {
+    try solve(batch(xs, interruption), b, into: w, interruption: interruption)
+  }
+
+  func solve(
+    _ x: Batch, _ b: Matrix<Double>, into w: Matrix<Double>, interruption: Interruption
+  ) throws(EngineError) -> Double {
+    let size = b.norm
+    guard size > 0 else {
+      for row in 0..<w.rows { w.row(row).update(repeating: 0, count: w.columns) }
+      return 0
+    }
+    let residual = try b.copy()
+    switch factor {
+    case .cholesky(let cholesky, _):
+      let dual = try b.copy()
+      try cholesky.solve(dual, interruption: interruption)
+      try x.product(1, transposed: true, dual, 0, into: w, precision: .medium, interruption: interruption)
+      try x.product(-1, w, 1, into: residual, interruption: interruption)
+      for _ in 0..<corrections {
+        dual.base.update(from: residual.base, count: dual.rows * dual.stride)
+        try cholesky.solve(dual, interruption: interruption)
+        try x.product(1, transposed: true, dual, 1, into: w, precision: .low, interruption: interruption)
+        residual.base.update(from: b.base, count: b.rows * b.columns)
+        try x.product(-1, w, 1, into: residual, interruption: interruption)
+      }
+    case .orthogonal(let decomposition, let ofTranspose):
+      let work = try b.copy()
+      if ofTranspose {
+        try decomposition.pseudoInverseOfTranspose(work, into: w, interruption: interruption)
+      } else {
+        try decomposition.pseudoInverse(work, into: w, interruption: interruption)
+      }
+      try project(residual, interruption: interruption)
+      try x.product(-1, w, 1, into: residual, interruption: interruption)
+    }
+    let relative = residual.norm / size
+    guard relative.isFinite else { throw .notFinite("the minimum-norm solution overflowed") }
+    return relative
+  }
+
+  /// y `[n, k]` = (Xᵀ)⁺ g for g `[d, k]`, the minimum-norm least-squares solution of Xᵀ y = g.
+  public func solveTransposed(
+    _ xs: Matrix<Double>, _ g: Matrix<Double>, into y: Matrix<Double>, interruption: Interruption = .init()
+  ) throws(EngineError) {
+    try solveTransposed(batch(xs, interruption), g, into: y, interruption: interruption)
+  }
+
+  func solveTransposed(
+    _ x: Batch, _ g: Matrix<Double>, into y: Matrix<Double>, interruption: Interruption
+  ) throws(EngineError) {
+    switch factor {
+    case .cholesky(let cholesky, _):
+      try x.product(1, g, 0, into: y, interruption: interruption)
+      try cholesky.solve(y, interruption: interruption)
+      let correction: Matrix<Double> = try Matrix(rows: rows, columns: g.columns)
+      for _ in 0..<corrections {
+        let residual = try g.copy()
+        try x.product(-1, transposed: true, y, 1, into: residual, interruption: interruption)
+        try x.product(1, residual, 0, into: correction, interruption: interruption)
+        try cholesky.solve(correction, interruption: interruption)
+        for row in 0..<rows {
+          for column in 0..<g.columns { y[row, column] += correction[row, column] }
+        }
+      }
+    case .orthogonal(let decomposition, let ofTranspose):
+      let work = try g.copy()
+      if ofTranspose {
+        try decomposition.pseudoInverse(work, into: y, interruption: interruption)
+      } else {
+        try decomposition.pseudoInverseOfTranspose(work, into: y, interruption: interruption)
+      }
+    }
+  }
+
+  /// Replaces b `[n, k]` by its projection on the range of X.
+  public func project(_ b: Matrix<Double>, interruption: Interruption = .init()) throws(EngineError) {
+    guard !hasFullRowRank, case .orthogonal(let decomposition, let ofTranspose) = factor else { return }
+    if ofTranspose {
+      try decomposition.projectOnRowSpace(b, interruption: interruption)
+    } else {
+      try decomposition.project(b, interruption: interruption)
+    }
+  }
+
+  /// Corrections that bring the error from (ε κ²) to ε κ when each contracts by ε κ².
+  private var corrections: Int { condition < 1e5 ? 1 : 2 }
+
+  private static func checkFinite(_ xs: Matrix<Double>, _ interruption: Interruption) throws(EngineError) {
+    try interruption.check()
+    guard xs.isFinite else { throw .notFinite("xs has entries that are not finite") }
+  }
+}
+
+/// The products with one batch.
+struct Batch {
+  let xs: Matrix<Double>
+  let pixels: PixelProducts?
+
+  /// c = β c + α X b, or α Xᵀ b; β is 0 or 1. `precision` is what is enough where less costs less.
+  func product(
+    _ alpha: Double, transposed: Bool = false, _ b: Matrix<Double>, _ beta: Double, into c: Matrix<Double>,
+    precision: PixelProducts.Precision = .full, interruption: Interruption
+  ) throws(EngineError) {
+    if let pixels {
+      try pixels.product(alpha, transposed: transposed, b, beta, into: c, precision: precision, interruption: interruption)
+    } else {
+      try SwiftNets.product(alpha, xs, transposeA: transposed, b, beta, into: c, interruption: interruption)
+    }
+  }
+}
+
+/// x xᵀ in the lower triangle of `gram`.
+private func lowerGram(_ xs: Matrix<Double>, into gram: Matrix<Double>, interruption: Interruption) throws(EngineError) {
+  let block = 512
+  for first in stride(from: 0, to: xs.rows, by: block) {
+    try interruption.check()
+    let end = min(xs.rows, first + block)
+    scipy_cblas_dsyrk(
+      CblasRowMajor, CblasLower, CblasNoTrans, Int32(end - first), Int32(xs.columns), 1, xs.row(first),
+      Int32(xs.stride), 0, gram.row(first) + first, Int32(gram.stride))
+    if end < xs.rows {
+      try product(
+        1, xs.view(end..<xs.rows, 0..<xs.columns), xs.view(first..<end, 0..<xs.columns), transposeB: true, 0,
+        into: gram.view(end..<xs.rows, first..<end), interruption: interruption)
+    }
+  }
+}
