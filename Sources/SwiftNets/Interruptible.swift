@@ -10,6 +10,8 @@ func interruptible<Result>(
 ) throws(EngineError) -> Result {
   guard interruption.requested != nil else { return try body() }
   let call = Call(body)
+  _ = waitsAtExit
+  running.add(1, ordering: .relaxed)
   let retained = Unmanaged.passRetained(call as any Runnable as AnyObject)
   var all = sigset_t()
   var before = sigset_t()
@@ -20,10 +22,12 @@ func interruptible<Result>(
     &thread, nil,
     { argument in
       (Unmanaged<AnyObject>.fromOpaque(argument!).takeRetainedValue() as? any Runnable)?.run()
+      running.subtract(1, ordering: .releasing)
       return nil
     }, retained.toOpaque())
   pthread_sigmask(SIG_SETMASK, &before, nil)
   if failed != 0 {
+    running.subtract(1, ordering: .relaxed)
     retained.release()
     return try body()
   }
@@ -34,6 +38,14 @@ func interruptible<Result>(
   }
   return try call.outcome()
 }
+
+/// Calls under way, abandoned ones among them.
+private let running = Atomic<Int>(0)
+
+/// A process must not end under a call: OpenBLAS frees its memory and stops its threads at exit.
+private let waitsAtExit: Void = {
+  atexit { while running.load(ordering: .acquiring) > 0 { usleep(1000) } }
+}()
 
 private protocol Runnable: AnyObject {
   func run()

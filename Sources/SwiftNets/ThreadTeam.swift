@@ -44,8 +44,10 @@ enum ThreadTeam {
     let alone = Member(index: 0, parts: 0..<parts, partCount: parts, barrierState: nil, count: 1)
     guard parts > 1 else { return body(alone) }
     let pool = Pool.shared
-    pthread_mutex_lock(pool.callers)
-    defer { pthread_mutex_unlock(pool.callers) }
+    // A job may ask its caller whether to stop, and the answer may start a job: that one is done alone.
+    guard !pool.isCallerBusy else { return body(alone) }
+    pool.lock()
+    defer { pool.unlock() }
     guard pool.isWorthwhile(), pool.hire(parts - 1) else { return body(alone) }
     withoutActuallyEscaping(body) { pool.perform(parts: parts, $0) }
   }
@@ -86,7 +88,8 @@ private func spin(until condition: () -> Bool) -> Bool {
 private final class Pool: @unchecked Sendable {
   static let shared = Pool()
 
-  let callers = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
+  private let callers = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
+  private let owner = Atomic<UInt>(0)  // the thread that holds `callers`
   private let sleepLock = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
   private let wake = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
   private let barrier = Barrier()
@@ -112,11 +115,25 @@ private final class Pool: @unchecked Sendable {
     pthread_mutex_init(callers, nil)
     pthread_mutex_init(sleepLock, nil)
     pthread_cond_init(wake, nil)
+    owner.store(0, ordering: .relaxed)
     job = nil
     helpers = 0
     generation.store(0, ordering: .relaxed)
     finished.store(0, ordering: .relaxed)
     sleepers.store(0, ordering: .relaxed)
+  }
+
+  /// Whether this thread is in a job that it called itself.
+  var isCallerBusy: Bool { owner.load(ordering: .relaxed) == UInt(pthread_self()) }
+
+  func lock() {
+    pthread_mutex_lock(callers)
+    owner.store(UInt(pthread_self()), ordering: .relaxed)
+  }
+
+  func unlock() {
+    owner.store(0, ordering: .relaxed)
+    pthread_mutex_unlock(callers)
   }
 
   /// Whether to try a team: not for a while after the processors were found busy, each time longer.

@@ -57,7 +57,8 @@ public func swn_factorize(
     let handle = try require(factorization, "factorization")
     let info = try require(info, "info")
     guard tolerance < 1 else {
-      throw EngineError.invalidArgument("tolerance is \(tolerance); it must be less than 1, or negative for the default")
+      throw EngineError.invalidArgument(
+        "tolerance is \(tolerance); it must be less than 1, or negative for the default")
     }
     let found = try MinimumNorm(
       matrix(xs, "xs", size(n, "n"), size(insize, "insize")), tolerance: tolerance < 0 ? nil : tolerance,

@@ -50,6 +50,17 @@ import Testing
     #expect(arrivals.load(ordering: .relaxed) == 3 * rounds)
   }
 
+  @Test func `a job started from within a job is done`() {
+    let done = Mutex([Int](repeating: 0, count: 3))
+    ThreadTeam.run(parts: 2) { member in
+      guard member.index == 0 else { return }
+      ThreadTeam.run(parts: 3) { inner in
+        for part in inner.parts { done.withLock { $0[part] += 1 } }
+      }
+    }
+    #expect(done.withLock { $0 } == [1, 1, 1])
+  }
+
   @Test func `callers on several threads take turns`() async {
     let counter = Counter()
     await withTaskGroup(of: Void.self) { group in

@@ -34,7 +34,10 @@ def compare(record, history, weights, kept, tolerance, weight_tolerance):
     """Errors, counts and weights before recorded iterations, relative to the largest."""
     errs = record["errs"]
     assert np.max(np.abs(np.array(history.errs) - errs) / np.abs(errs)) <= tolerance
-    assert [tuple(row) for row in record["corrects"]] == [row[:2] for row in history.corrects]
+    # The recordings stop at a printed line, ours after the step that follows it.
+    recorded = [(int(lines), int(count)) for lines, count in record["corrects"]]
+    assert recorded == [row[:2] for row in history.corrects][: len(recorded)]
+    assert len(history.corrects) - len(recorded) in (0, 1)
     checked = 0
     for key in record.files:
         name, _, iteration = key.partition("@")
@@ -88,6 +91,7 @@ def test_fast_net_repeats_the_recording_to_the_noise_of_its_difference(
     history = net.fit(*pairs, epochs=10, callback=keep)
     worst = max(reference.rank_and_condition(xs)[1] for xs, _ in pairs[0])
     record = golden(name)
-    # Both sides carry the noise of a difference when ours takes one too.
-    noise = EPSILON / 1e-9 * worst * (1 if r is None else 2)
+    # Rounding errors of size (ε/r) κ pass two inverse slopes of up to 2. Both sides carry them when
+    # ours takes a difference too.
+    noise = 4 * EPSILON / 1e-9 * worst * (1 if r is None else 2)
     compare(record, history, ["w"], kept, 1e-6, noise)

@@ -10,7 +10,7 @@ struct CholeskyFactor {
   /// Estimate of the 2-norm condition number of G, from below.
   private(set) var condition = 1.0
 
-  private static let block = 256
+  private static let block = 64
 
   /// Replaces the lower triangle of `gram` by its factor; nil where `gram` is not positive definite in float64.
   /// - Complexity: n³/3 operations.
@@ -90,6 +90,7 @@ struct CholeskyFactor {
 
   /// Columns solved at once: the rows of the right-hand sides then stay in the cache.
   private static let columns = 56
+  private static let depth = 128
 
   private func solve(
     _ b: Matrix<Double>, _ work: Matrix<Double>, interruption: Interruption
@@ -103,9 +104,11 @@ struct CholeskyFactor {
       try interruption.check()
       let end = min(n, first + Self.block)
       let done = isForward ? 0..<first : end..<n
-      if !done.isEmpty {
+      // In pieces of which the rows of x stay in the first cache.
+      for left in stride(from: done.lowerBound, to: done.upperBound, by: Self.depth) {
+        let piece = left..<min(done.upperBound, left + Self.depth)
         multiply(
-          matrix.view(first..<end, done).operand, x.view(done, 0..<b.columns), into: known, rows: 0..<end - first)
+          matrix.view(first..<end, piece).operand, x.view(piece, 0..<b.columns), into: known, rows: 0..<end - first)
         for row in first..<end { Double.axpy(b.columns, -1, known.row(row - first), x.row(row)) }
       }
       scipy_cblas_dtrmm(

@@ -230,7 +230,8 @@ struct Batch {
     precision: PixelProducts.Precision = .full, interruption: Interruption
   ) throws(EngineError) {
     if let pixels {
-      try pixels.product(alpha, transposed: transposed, b, beta, into: c, precision: precision, interruption: interruption)
+      try pixels.product(
+        alpha, transposed: transposed, b, beta, into: c, precision: precision, interruption: interruption)
     } else {
       try SwiftNets.product(alpha, xs, transposeA: transposed, b, beta, into: c, interruption: interruption)
     }
@@ -238,7 +239,8 @@ struct Batch {
 }
 
 /// x xᵀ in the lower triangle of `gram`.
-private func lowerGram(_ xs: Matrix<Double>, into gram: Matrix<Double>, interruption: Interruption) throws(EngineError) {
+private func lowerGram(_ xs: Matrix<Double>, into gram: Matrix<Double>, interruption: Interruption) throws(EngineError)
+{
   let block = 512
   for first in stride(from: 0, to: xs.rows, by: block) {
     try interruption.check()

@@ -146,7 +146,10 @@ struct OrthogonalDecomposition {
 
   /// Replaces c `[n, k]` by its projection on the range of Aᵀ.
   func projectOnRowSpace(_ c: Matrix<Double>, interruption: Interruption) throws(EngineError) {
-    guard let z else { return }
+    guard let z else {
+      if rank == 0 { for row in 0..<columns { memset(c.row(row), 0, c.columns * MemoryLayout<Double>.stride) } }
+      return
+    }
     let permuted = try permute(c)
     try z.apply(to: permuted, transposed: true, interruption: interruption)
     for row in rank..<columns { memset(permuted.row(row), 0, c.columns * MemoryLayout<Double>.stride) }

@@ -60,7 +60,8 @@ final class PixelProducts: @unchecked Sendable {
     ThreadTeam.run(parts: threads) { member in
       let row = scratch.base + member.index * stride
       for index in member.share(of: xs.rows) where isSame.value {
-        if swk_pixels_from_doubles(columns, xs.row(index), row) == 0 || memcmp(row, base + index * stride, columns) != 0 {
+        if swk_pixels_from_doubles(columns, xs.row(index), row) == 0 || memcmp(row, base + index * stride, columns) != 0
+        {
           isSame.value = false
         }
       }

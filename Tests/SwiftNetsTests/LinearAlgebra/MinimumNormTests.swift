@@ -209,25 +209,23 @@ private let unit = Float80(sign: .plus, exponent: -53, significand: 1)
     }
   }
 
-  /// Cancels at the first look, the second, and so on, until one run needs no more looks than it is given.
   @Test(arguments: [nil, MinimumNorm.Route.orthogonal])
   func `every look at the interruption can stop the work`(route: MinimumNorm.Route?) throws {
     let xs = try Matrix<Double>.pixels(60, 90, seed: 1)
     let b = try Matrix<Double>.normal(60, 20, seed: 2)
     let w = try Matrix<Double>(rows: 90, columns: 20)
-    var limit = 0
-    while true {
+    func work(stoppingAt wanted: Int) throws -> Int {
       let looks = Counter()
-      let interruption = Interruption { looks.next() > limit }
-      do {
-        let found = try MinimumNorm(xs, route: route, interruption: interruption)
-        _ = try found.solve(xs, b, into: w, interruption: interruption)
-        break
-      } catch EngineError.cancelled {
-        limit += 1
-      }
+      let interruption = Interruption { looks.next() == wanted }
+      let found = try MinimumNorm(xs, route: route, interruption: interruption)
+      _ = try found.solve(xs, b, into: w, interruption: interruption)
+      return looks.next() - 1
     }
-    #expect(limit >= 8)
+    let all = try work(stoppingAt: 0)
+    #expect(all >= 10)
+    for look in 1...all {
+      #expect(throws: EngineError.cancelled) { _ = try work(stoppingAt: look) }
+    }
   }
 }
 
@@ -236,4 +234,3 @@ private final class Counter: Sendable {
   private let count = Atomic<Int>(0)
   func next() -> Int { count.add(1, ordering: .relaxed).newValue }
 }
-
