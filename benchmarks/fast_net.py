@@ -6,9 +6,10 @@ measured against an answer refined in extended precision. Run: python benchmarks
 
 from pathlib import Path
 
+import numpy as np
+
 import harness
 import images
-import numpy as np
 from harness import Arrays, Call, System
 
 SAMPLES, OUTPUTS = 2500, 100

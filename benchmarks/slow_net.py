@@ -4,8 +4,9 @@ Inputs are standard normal; weights at initial scale, randn/(in + out), and at t
 randn/√in. Run: python benchmarks/slow_net.py
 """
 
-import harness
 import numpy as np
+
+import harness
 from harness import Arrays, Call, System
 
 SIZES = (50, 50, 100)

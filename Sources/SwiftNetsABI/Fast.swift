@@ -23,7 +23,7 @@ private func require(_ factorization: OpaquePointer?) throws -> MinimumNorm {
 }
 
 @_cdecl("swn_fast_loss")
-public func swn_fast_loss(
+public func swnFastLoss(
   _ shape: swn_fast_shape, _ n: Int, _ xs: UnsafePointer<Double>?, _ ys: UnsafePointer<Double>?,
   _ w: UnsafePointer<Double>?, _ loss: UnsafeMutablePointer<Double>?
 ) -> swn_status {
@@ -36,7 +36,7 @@ public func swn_fast_loss(
 }
 
 @_cdecl("swn_fast_predict")
-public func swn_fast_predict(
+public func swnFastPredict(
   _ shape: swn_fast_shape, _ n: Int, _ xs: UnsafePointer<Double>?, _ w: UnsafePointer<Double>?,
   _ h: UnsafeMutablePointer<Double>?
 ) -> swn_status {
@@ -49,7 +49,7 @@ public func swn_fast_predict(
 }
 
 @_cdecl("swn_factorize")
-public func swn_factorize(
+public func swnFactorize(
   _ n: Int, _ insize: Int, _ xs: UnsafePointer<Double>?, _ tolerance: Double, _ control: UnsafePointer<swn_control>?,
   _ factorization: UnsafeMutablePointer<OpaquePointer?>?, _ info: UnsafeMutablePointer<swn_factorization_info>?
 ) -> swn_status {
@@ -72,13 +72,13 @@ public func swn_factorize(
 }
 
 @_cdecl("swn_factorization_destroy")
-public func swn_factorization_destroy(_ factorization: OpaquePointer?) {
+public func swnFactorizationDestroy(_ factorization: OpaquePointer?) {
   guard let factorization else { return }
   Unmanaged<MinimumNorm>.fromOpaque(UnsafeRawPointer(factorization)).release()
 }
 
 @_cdecl("swn_minimum_norm")
-public func swn_minimum_norm(
+public func swnMinimumNorm(
   _ factorization: OpaquePointer?, _ xs: UnsafePointer<Double>?, _ k: Int, _ b: UnsafePointer<Double>?,
   _ w: UnsafeMutablePointer<Double>?, _ residual: UnsafeMutablePointer<Double>?,
   _ control: UnsafePointer<swn_control>?
@@ -93,7 +93,7 @@ public func swn_minimum_norm(
 }
 
 @_cdecl("swn_fast_step")
-public func swn_fast_step(
+public func swnFastStep(
   _ factorization: OpaquePointer?, _ shape: swn_fast_shape, _ n: Int, _ xs: UnsafePointer<Double>?,
   _ ys: UnsafePointer<Double>?, _ w: UnsafePointer<Double>?, _ alpha: Double, _ r: Double,
   _ wOut: UnsafeMutablePointer<Double>?, _ report: UnsafeMutablePointer<swn_fast_report>?,

@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -127,9 +128,11 @@ def _side_by_side(data: datasets.Dataset, amount: Amount) -> list[Row]:
     rows: list[Row] = []
     for net, peers, steps in (("slow", 1, amount.slow_steps), ("fast", 2, amount.fast_steps)):
         with _bar(f"{net}_net beside NumPy", peers * (steps + 1)) as advance:
-            rows += verify.compare(
-                net, data, seed=SEED, iterations=steps, report=lambda row, go=advance: go()
-            )
+
+            def report(row: Row, advance: Advance = advance) -> None:
+                advance()
+
+            rows += verify.compare(net, data, seed=SEED, iterations=steps, report=report)
     return rows
 
 
@@ -249,7 +252,7 @@ def _slow_times(
         def reset(some: Any = some, w1: Array = w1, w2: Array = w2) -> None:
             some.w1, some.w2 = w1, w2
 
-        seconds = _median(repeats, lambda some=some: some.step(xs, ys), reset)
+        seconds = _median(repeats, partial(some.step, xs, ys), reset)
         reset()
         yield Time("slow", f"swiftnets, {state} weights", seconds)
 

@@ -115,7 +115,8 @@ swn_status swn_fast_loss(swn_fast_shape shape, size_t n, const double *xs, const
 swn_status swn_fast_predict(swn_fast_shape shape, size_t n, const double *xs, const double *w, double *h);
 
 /* A factorisation of one batch's inputs xs [n, insize] that applies the pseudo-inverse of xs to many right-hand sides.
- * It keeps no copy of xs: the same xs must be passed to every call that uses it. Several threads may use one at once. */
+ * The same xs must be passed to every call that uses it: of pixels it keeps a copy in bytes, of other data none.
+ * Several threads may use one at once. */
 typedef struct swn_factorization swn_factorization;
 
 enum {

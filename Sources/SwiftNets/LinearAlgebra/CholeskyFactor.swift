@@ -10,7 +10,7 @@ struct CholeskyFactor {
   /// Estimate of the 2-norm condition number of G, from below.
   private(set) var condition = 1.0
 
-  private static let block = 64
+  private static let block = 256
 
   /// Replaces the lower triangle of `gram` by its factor; nil where `gram` is not positive definite in float64.
   /// - Complexity: n³/3 operations.
@@ -89,7 +89,7 @@ struct CholeskyFactor {
   }
 
   /// Columns solved at once: the rows of the right-hand sides then stay in the cache.
-  private static let columns = 56
+  private static let columns = 112
   private static let depth = 128
 
   private func solve(
