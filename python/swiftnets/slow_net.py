@@ -113,7 +113,7 @@ class SlowNet:
     >>> from swiftnets import SlowNet
     >>> draw = np.random.default_rng(0)
     >>> xs, ys = draw.normal(size=(20, 5)), np.eye(3)[draw.integers(0, 3, 20)]
-    >>> net = SlowNet(5, 4, 3, alpha=1.0, seed=0)
+    >>> net = SlowNet(5, 4, 3, seed=0)
     >>> before = net.loss(xs, ys)
     >>> report = net.step(xs, ys)
     >>> report.loss == before, net.loss(xs, ys) < before, report.residual < 1e-12
