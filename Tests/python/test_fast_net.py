@@ -1,5 +1,6 @@
-"""FastNet against the reference, its cache, and data without full row rank."""
+"""FastNet against the reference, its kept factorisations, and data without full row rank."""
 
+import copy
 import pickle
 import warnings
 
@@ -24,28 +25,34 @@ def relative(ours, theirs):
     return np.abs(ours - theirs).max() / np.abs(theirs).max()
 
 
-@pytest.mark.parametrize("make", [pixels, lambda n, k: batch(n, k)[0]], ids=["pixels", "reals"])
+def needed_bytes(pair):
+    """What `cache_bytes` must be for the factorisation of one batch."""
+    net = FastNet(20, 5, seed=0)
+    net.step(*pair, batch=0)
+    return net.cached_bytes
+
+
+@pytest.mark.parametrize("kind", ["pixels", "reals"])
 @pytest.mark.parametrize("n", [1, 5, 19, 20])
-def test_the_limit_agrees_with_extended_precision(make, n):
-    xs = make(n, 20)
-    ys = batch(n)[1]
+def test_the_limit_agrees_with_extended_precision(kind, n):
+    xs, ys = batch(n)
+    if kind == "pixels":
+        xs = pixels(n, 20)
     net = FastNet(20, 5, seed=1)
     w, loss = reference.fast_limit_step(xs, ys, net.w, 0.1, precision="extended")
     report = net.step(xs, ys)
     condition = np.linalg.cond(xs)
     assert relative(net.w, w) <= 100 * EPSILON * condition
-    assert report.loss == pytest.approx(loss, rel=1e-13)
-    assert report.rank == n
-    # The estimate comes from below.
+    assert abs(report.loss / loss - 1) <= 100 * EPSILON
+    assert (report.rank, report.full_rank, report.pixels) == (n, True, kind == "pixels")
+    # An estimate from below.
     assert condition / 10 <= report.condition <= 1.01 * condition
 
 
-def test_the_limit_on_a_real_batch_of_2500_agrees_to_1e10(shared):
-    pairs = fast_net.get_pairs(shared / "data" / "cifar10")[0]
-    xs = np.concatenate([x for x, _ in pairs[:10]])
-    # Few outputs: extended precision takes a second for each.
-    ys = np.concatenate([y for _, y in pairs[:10]])[:, :3]
-    net = FastNet(3072, 3, seed=2)
+def test_the_limit_on_real_batches_of_2500_agrees_to_1e_10(shared):
+    pairs = fast_net.get_pairs(shared / "data" / "cifar10")[0][:10]
+    xs, ys = (np.concatenate(arrays) for arrays in zip(*pairs, strict=True))
+    net = FastNet(seed=2)
     w, _ = reference.fast_limit_step(xs, ys, net.w, 0.1, precision="extended")
     report = net.step(xs, ys)
     assert len(xs) == 2500 and report.condition > 1e4
@@ -56,11 +63,12 @@ def test_the_limit_on_a_real_batch_of_2500_agrees_to_1e10(shared):
 def test_the_difference_is_the_literal_one_to_its_noise(r):
     xs, ys = batch()
     net = FastNet(20, 5, r=r, seed=3)
-    w, _ = reference.fast_step(xs, ys, net.w, 0.1, r)
     start = net.w
+    w, _ = reference.fast_step(xs, ys, start, 0.1, r)
     net.step(xs, ys)
     assert not np.array_equal(net.w, start)
-    assert relative(net.w, w) <= 4 * EPSILON / r * np.linalg.cond(xs)
+    # Both sides carry the noise.
+    assert relative(net.w, w) <= 2 * EPSILON / r * np.linalg.cond(xs) + 100 * EPSILON
 
 
 def rank_deficient(kind):
@@ -86,17 +94,30 @@ def test_data_without_full_row_rank_are_reported_and_give_the_pseudo_inverses_st
     ys = batch(len(xs))[1]
     net = FastNet(xs.shape[1], 5, seed=5)
     start = net.w
-    with pytest.warns(fast_net.RankWarning, match=f"{len(xs)} samples has rank {rank} "):
-        report = net.step(xs, ys)
-    assert (report.route, report.rank) == ("orthogonal", rank)
-    # The script's own order of operations in its limit, with a pseudo-inverse that cuts well above
+    with pytest.warns(fast_net.RankWarning, match=f"'some' has {len(xs)} rows and rank {rank} "):
+        report = net.step(xs, ys, batch="some")
+    assert (report.route, report.rank, report.full_rank) == ("orthogonal", rank, False)
+    # The script's order of operations in its limit, by a pseudo-inverse that cuts well above
     # rounding and well below the least singular value.
     inverse = np.linalg.pinv(xs, rcond=1e-10)
-    a = xs @ start
-    h, d = reference.act(a), reference.dact(a)
-    delta = xs @ (inverse @ ((h - ys) * d)) / d
-    step = inverse @ (reference.dinv_act(ys + delta) * delta)
-    assert np.abs(net.w - (start - 0.1 * step)).max() <= 1e-11 * max(np.abs(start).max(), 1)
+    net1 = xs @ start
+    h, d = reference.act(net1), reference.dact(net1)
+    dh = xs @ (inverse @ ((h - ys) * d)) / d
+    step = inverse @ (reference.dinv_act(ys + dh) * dh)
+    # A right-hand side at a kink (0 + rounding) may fall on either side of it, so this is judged
+    # relative to the inverse's size.
+    size = max(np.abs(start).max(), np.linalg.norm(inverse, 2))
+    assert np.abs(net.w - (start - 0.1 * step)).max() <= 1e-11 * size
+
+
+def test_a_batch_warns_once_even_when_its_factorisation_is_not_kept():
+    xs, ys = rank_deficient("repeated"), batch()[1]
+    net = FastNet(40, 5, seed=1, cache_bytes=0)
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        for _ in range(3):
+            assert not net.step(xs, ys, batch="doubled").full_rank
+    assert [warning.category for warning in seen] == [fast_net.RankWarning]
 
 
 def test_a_kept_factorisation_gives_the_same_bits_and_says_so():
@@ -121,26 +142,35 @@ def test_a_name_used_for_other_inputs_is_noticed(change):
     np.testing.assert_array_equal(net.w, fresh.w)
 
 
-def test_the_cache_keeps_its_budget_and_drops_the_oldest():
-    batches = [batch(seed=k) for k in range(3)]
-    net = FastNet(20, 5, seed=9)
-    net.step(*batches[0], batch=0)
-    size = net._factors[0].size
-    small = FastNet(20, 5, seed=9, cache_bytes=2 * size)
+def test_the_cache_keeps_its_budget_and_drops_what_is_unused_for_longest():
+    pairs = [batch(seed=k) for k in range(3)]
+    size = needed_bytes(pairs[0])
+    net = FastNet(20, 5, seed=9, cache_bytes=2 * size)
     for k in (0, 1, 0, 2):
-        small.step(*batches[k], batch=k)
-    assert [small.step(*batches[k], batch=k).cached for k in (0, 2)] == [True, True]
-    assert not small.step(*batches[1], batch=1).cached
-    none = FastNet(20, 5, seed=9, cache_bytes=0)
-    assert [none.step(*batches[0], batch=0).cached for _ in range(2)] == [False, False]
+        net.step(*pairs[k], batch=k)
+        assert net.cached_bytes <= 2 * size
+    assert [net.step(*pairs[k], batch=k).cached for k in (0, 2)] == [True, True]
+    assert not net.step(*pairs[1], batch=1).cached
+    net.cache_bytes = size
+    assert net.cached_bytes == size
+    net.cache_bytes = 0
+    assert [net.step(*pairs[0], batch=0).cached for _ in range(2)] == [False, False]
 
 
-def test_a_full_newton_step_repeated_fits_every_sample():
+def test_a_fit_on_more_batches_than_fit_keeps_those_it_can():
+    train = [batch(seed=k) for k in range(5)]
+    net, seen = FastNet(20, 5, seed=1, cache_bytes=3 * needed_bytes(train[0])), []
+    net.step(*train[0], batch="of the user")  # gives way to the fit
+    net.fit(train, epochs=3, callback=lambda event: seen.append(event.report.cached))
+    assert seen == [False] * 5 + 2 * ([True] * 3 + [False] * 2)
+
+
+def test_full_newton_steps_fit_every_sample():
     xs, ys = batch(n=15)
     net = FastNet(20, 5, alpha=1.0, seed=10)
     for _ in range(8):
         net.step(xs, ys)
-    assert net.loss(xs, ys) <= 1e-24
+    assert net.loss(xs, ys) <= (100 * EPSILON * np.linalg.cond(xs)) ** 2 * xs.size
 
 
 def test_fit_counts_after_each_epoch_and_warns_of_nothing_on_good_data():
@@ -149,43 +179,46 @@ def test_fit_counts_after_each_epoch_and_warns_of_nothing_on_good_data():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         history = net.fit(train, train, epochs=3)
-    assert [row[0] for row in history.corrects] == [4, 8, 12]
-    assert [row[2] for row in history.corrects] == [48] * 3
-    assert len(history.errs) == 12
+    assert [counts.iteration for counts in history.corrects] == [4, 8, 12]
+    assert history.corrects[-1][1:] == net.corrects(train)
+    assert history.errs.shape == history.seconds.shape == (12,)
 
 
-def test_a_failed_step_leaves_the_weights():
-    xs, ys = batch()
-    net = FastNet(20, 5, seed=12)
-    w = net.w
-    xs[3, 4] = np.inf
-    with pytest.raises((ValueError, FloatingPointError), match="finite"):
-        net.step(xs, ys)
-    assert net.w is w
+def test_the_originals_quirk_is_its_finite_difference():
+    train = [batch(seed=k) for k in range(3)]
+    quirk, literal, limit = (FastNet(20, 5, seed=11, r=r) for r in (None, 1e-9, None))
+    quirk.fit(train, original=True)
+    literal.fit(train)
+    limit.fit(train)
+    np.testing.assert_array_equal(quirk.w, literal.w)
+    assert not np.array_equal(quirk.w, limit.w)
+    assert quirk.r is None
 
 
-def test_pickles_go_on_alike():
+def test_copies_and_pickles_go_on_alike_without_factorisations():
     xs, ys = batch()
     net = FastNet(20, 5, seed=13)
     net.step(xs, ys, batch=0)
-    twin = pickle.loads(pickle.dumps(net))
+    twins = [copy.copy(net), copy.deepcopy(net), pickle.loads(pickle.dumps(net))]
     net.step(xs, ys, batch=0)
-    twin.step(xs, ys, batch=0)
-    np.testing.assert_array_equal(twin.w, net.w)
-    assert repr(twin) == "FastNet(20, 5, alpha=0.1, r=None)"
+    for twin in twins:
+        assert twin.cached_bytes == 0
+        twin.step(xs, ys, batch=0)
+        np.testing.assert_array_equal(twin.w, net.w)
+        assert repr(twin) == "FastNet(20, 5, alpha=0.1, r=None, seed=13)"
 
 
-@pytest.mark.parametrize(
-    ("arguments", "error", "message"),
-    [
-        ({"r": 0}, ValueError, "r is 0, expected a positive, finite number"),
-        ({"r": "1e-9"}, TypeError, "r is '1e-9', expected a number"),
-        ({"tolerance": 1.5}, ValueError, "tolerance is 1.5, expected at least 0"),
-        ({"cache_bytes": -1}, ValueError, "cache_bytes is -1, expected an integer"),
-        ({"w": np.zeros(3)}, ValueError, r"w has shape \(3,\), expected \(3072, 100\)"),
-        ({"insize": 2**31 - 1, "outsize": 10**6}, MemoryError, "this machine has"),
-    ],
-)
-def test_an_argument_out_of_range_is_named(arguments, error, message):
-    with pytest.raises(error, match=message):
-        FastNet(**arguments)
+def test_a_seed_draws_what_the_script_draws():
+    np.testing.assert_array_equal(FastNet(seed=4).w, reference.fast_draws(4))
+
+
+def test_batches_are_the_scripts(made_data):
+    data = made_data(1007, 500, 5)
+    ours, theirs = fast_net.get_pairs(data), reference.fast_pairs(data)
+    assert {len(xs) for xs, _ in ours[0]} == {50, 51}
+    for part, expected in zip(ours, theirs, strict=True):
+        for pair, other in zip(part, expected, strict=True):
+            np.testing.assert_array_equal(pair[0], other[0])
+            np.testing.assert_array_equal(pair[1], other[1])
+    with pytest.raises(ValueError, match="data has 750 test images; expected a multiple of 500"):
+        fast_net.get_pairs(made_data(1000, 750, 5))

@@ -1,100 +1,223 @@
-"""Validation shared by the nets: messages name the argument, what came and what was expected."""
+"""What users pass in, checked: a message names the argument, what came and what was expected.
+
+Nothing here is public. Arrays come out as the engine takes them: float64, C-contiguous, aligned; an
+array that is so already is passed on without a copy, in about a microsecond.
+"""
 
 from __future__ import annotations
 
 import math
 import numbers
+import operator
 import os
-from typing import Any
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-Array = npt.NDArray[np.float64]
+Array: TypeAlias = npt.NDArray[np.float64]
+Pair: TypeAlias = tuple[Array, Array]
+Shape: TypeAlias = tuple[int | str, ...]
+
+_FLOAT64 = np.dtype(np.float64)
+_LARGEST_SIZE = 2**31 - 1  # LAPACK counts in 32 bits
 
 
-def array(name: str, value: Any, shape: tuple[int | str, ...], *, finite: bool = True) -> Array:
-    """`value` as a C-contiguous float64 array of the given shape; no copy where it is one already.
+# Scalars -----------------------------------------------------------------------------------------
 
-    A letter in `shape` stands for any size from 1. Integers, booleans and narrower floats are
-    converted; complex numbers, objects and text are refused.
 
-    Raises
-    ------
-    TypeError
-        If the numbers cannot become float64 without loss of meaning.
-    ValueError
-        If the shape differs, or `finite` and an element is not.
+def real(value: object, name: str, *, positive: bool = False) -> float:
+    """A finite number, above 0 where `positive`."""
+    expected = "a finite number above 0" if positive else "a finite number"
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} is {_shown(value)}; expected {expected}")
+    try:
+        number = float(value)
+    except OverflowError:  # an integer beyond the largest float
+        number = math.inf
+    if not math.isfinite(number) or (positive and number <= 0):
+        raise ValueError(f"{name} is {_shown(value)}; expected {expected}")
+    return number
+
+
+def integer(value: object, name: str, least: int = 1, most: int = _LARGEST_SIZE) -> int:
+    """An integer in the range ``least .. most``."""
+    expected = f"an integer from {least} to {most}"
+    if isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} is {value!r}; expected {expected}")
+    try:
+        number = operator.index(value)  # type: ignore[arg-type]  # it says itself what fits
+    except TypeError:
+        raise TypeError(f"{name} is {_shown(value)}; expected {expected}") from None
+    if not least <= number <= most:
+        raise ValueError(f"{name} is {_shown(number)}; expected {expected}")
+    return number
+
+
+def seed(value: object) -> int | None:
+    """None, or what NumPy's legacy generator takes."""
+    return None if value is None else integer(value, "seed", 0, 2**32 - 1)
+
+
+def choice(value: object, name: str, choices: tuple[str, ...]) -> int:
+    """The index of `value` among `choices`."""
+    if isinstance(value, str) and value in choices:
+        return choices.index(value)
+    error = ValueError if isinstance(value, str) else TypeError
+    raise error(f"{name} is {_shown(value)}; expected {' or '.join(map(repr, choices))}")
+
+
+def _shown(value: object) -> str:
+    try:
+        text = " ".join(repr(value).split())
+    except ValueError:  # an integer of more digits than Python prints
+        text = "…" * 61
+    return text if len(text) <= 60 else f"{text[:40]}… of type {type(value).__name__}"
+
+
+# Arrays ------------------------------------------------------------------------------------------
+
+
+def array(value: Any, name: str, shape: Shape) -> Array:
+    """`value` as the engine takes it.
+
+    Parameters
+    ----------
+    value : array_like
+        Bools, integers and floats up to 64 bits convert; what could lose something is refused.
+    name : str
+    shape : tuple of int or str
+        A string names a size that is free, but not 0.
     """
-    result = value if type(value) is np.ndarray else np.asarray(value)
-    if result.dtype.kind not in "fiub" or result.dtype.itemsize > 8:
-        raise TypeError(f"{name} has dtype {result.dtype}, expected real numbers (float64)")
-    if result.dtype != np.float64 or not result.flags.c_contiguous or not result.dtype.isnative:
-        result = np.ascontiguousarray(result, dtype=np.float64)
-    if result.ndim != len(shape) or any(
-        isinstance(want, int) and have != want
-        for have, want in zip(result.shape, shape, strict=True)
+    if not (
+        type(value) is np.ndarray
+        and value.dtype == _FLOAT64
+        and value.flags.c_contiguous
+        and value.flags.aligned
     ):
-        expected = ", ".join(str(size) for size in shape) + ("," if len(shape) == 1 else "")
-        raise ValueError(f"{name} has shape {result.shape}, expected ({expected})")
-    if result.size == 0:
-        raise ValueError(f"{name} is empty: its shape is {result.shape}")
-    # A finite sum proves finite terms; only a sum that is not needs the look at every element.
-    if finite and not math.isfinite(result.sum()) and not np.isfinite(result).all():
-        where = tuple(np.argwhere(~np.isfinite(result))[0].tolist())
-        raise ValueError(f"{name} has an element that is not finite: {result[where]} at {where}")
-    return result
+        value = _converted(value, name)
+    actual = value.shape
+    if len(actual) != len(shape):
+        raise ValueError(f"{name} has shape {actual}; expected {_text(shape)}")
+    for size, expected in zip(actual, shape, strict=True):
+        if size == 0:
+            raise ValueError(f"{name} is empty, of shape {actual}; expected {_text(shape)}")
+        if size != expected and not isinstance(expected, str):
+            raise ValueError(f"{name} has shape {actual}; expected {_text(shape)}")
+    return value  # type: ignore[no-any-return]
 
 
-def size(name: str, value: Any) -> int:
-    """`value` as a positive int."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise TypeError(f"{name} is {value!r}, expected a positive integer")
-    if not 1 <= int(value) < 2**31:
-        raise ValueError(f"{name} is {value}, expected an integer from 1 to {2**31 - 1}")
-    return int(value)
+def _text(shape: Shape) -> str:
+    return f"({', '.join(map(str, shape))}{',' if len(shape) == 1 else ''})"
 
 
-def number(name: str, value: Any, *, positive: bool = False) -> float:
-    """`value` as a finite float, and above 0 where `positive`."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{name} is {value!r}, expected a number")
-    result = float(value)
-    if not math.isfinite(result) or (positive and result <= 0):
-        kind = "a positive, finite number" if positive else "a finite number"
-        raise ValueError(f"{name} is {value!r}, expected {kind}")
-    return result
+def _converted(value: Any, name: str) -> Array:
+    expected = "real numbers that convert to float64 safely"
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name} is a masked array; expected one without a mask (see .filled)")
+    try:
+        raw = np.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"{name} is of type {type(value).__name__} and makes no array ({error}); "
+            f"expected {expected}"
+        ) from None
+    if raw.dtype.kind not in "biuf" or not np.can_cast(raw.dtype, _FLOAT64, "safe"):
+        raise TypeError(f"{name} has dtype {raw.dtype}; expected {expected}")
+    return np.require(raw, _FLOAT64, ["C_CONTIGUOUS", "ALIGNED"])
 
 
-def seed(value: Any) -> int | None:
-    """`value` as a seed of NumPy's legacy generator, which draws as the originals do."""
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise TypeError(f"seed is {value!r}, expected an integer or None")
-    if not 0 <= int(value) < 2**32:
-        raise ValueError(f"seed is {value}, expected an integer from 0 to {2**32 - 1}")
-    return int(value)
+def finite(value: Array, name: str) -> None:
+    """A ValueError that says where, if an entry is not finite."""
+    good = np.isfinite(value)
+    if not good.all():
+        where = [int(index) for index in np.argwhere(~good)[0]]
+        count = int(good.size - np.count_nonzero(good))
+        others = f" and {count - 1} more that are not finite" if count > 1 else ""
+        raise ValueError(
+            f"{name} has {value[tuple(where)]} at {where}{others}; expected finite numbers"
+        )
 
 
-def memory(what: str, count: int) -> None:
-    """Refuse what the machine cannot hold, before anything is allocated.
+def weights(value: Any, name: str, shape: Shape) -> Array:
+    """A copy of weights that a user gives: later changes to the user's array do not reach it."""
+    result = array(value, name, shape)
+    finite(result, name)
+    return np.array(result)
 
-    Raises
-    ------
-    MemoryError
-        If `count` bytes are more than the machine's memory.
+
+def batch(xs: Any, ys: Any, insize: int | str, outsize: int | str, of: str = "") -> Pair:
+    """Inputs and targets with as many rows; `of` says which batch, for the message."""
+    xs = array(xs, f"xs{of}", ("n", insize))
+    return xs, array(ys, f"ys{of}", (len(xs), outsize))
+
+
+def batches(value: Any, name: str, insize: int | str, outsize: int | str) -> Iterator[Pair]:
+    """The batches of a data set one by one: finite, of one width, each as `batch` gives it."""
+    if isinstance(value, (str, bytes, dict)) or not isinstance(value, Iterable):
+        raise TypeError(f"{name} is {_shown(value)}; expected a list of pairs (xs, ys)")
+    empty = True
+    for index, pair in enumerate(value):
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+            raise TypeError(f"{name}[{index}] is {_shown(pair)}; expected a pair (xs, ys)")
+        of = f" of {name}[{index}]"
+        xs, ys = pair
+        xs, ys = batch(xs, ys, insize, outsize, of)
+        finite(xs, f"xs{of}")
+        finite(ys, f"ys{of}")
+        insize, outsize, empty = xs.shape[1], ys.shape[1], False
+        yield xs, ys
+    if empty:
+        raise ValueError(f"{name} is empty; expected at least one pair (xs, ys)")
+
+
+def explain(error: FloatingPointError, **arrays: Array) -> FloatingPointError:
+    """After the engine met a number that is not finite: a ValueError if it was there before.
+
+    So that finiteness costs nothing as long as it holds: every infinity or NaN in an argument
+    reaches the loss, which the engine looks at, or returns.
     """
-    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if count > there:
-        raise MemoryError(f"{what} needs {amount(count)}; this machine has {amount(there)}")
+    for name, value in arrays.items():
+        finite(value, name)
+    error.add_note("All arguments are finite: numbers grew beyond float64 on the way.")
+    return error
 
 
-def amount(count: int) -> str:
-    """Bytes as people read them."""
-    value = float(count)
-    for unit in ("bytes", "KiB", "MiB", "GiB", "TiB"):
-        if value < 1024:
-            return f"{value:.0f} {unit}" if unit == "bytes" else f"{value:.1f} {unit}"
+def loss(value: float, **arrays: Array) -> float:
+    """`value`, if it is finite; else what `explain` makes of the arrays that it comes from."""
+    if not math.isfinite(value):
+        raise explain(FloatingPointError(f"the loss is {value}"), **arrays)
+    return value
+
+
+# Memory ------------------------------------------------------------------------------------------
+
+
+def memory(needed: int, what: str) -> None:
+    """A MemoryError before allocating what this machine, or this container, cannot hold."""
+    limit = _memory_limit()
+    if needed > limit:
+        raise MemoryError(
+            f"{what} needs {needed:,} bytes ({_readable(needed)}) of memory, and there are "
+            f"{limit:,} ({_readable(limit)})"
+        )
+
+
+def _readable(size: int) -> str:
+    value, units = float(size), ["bytes", "KiB", "MiB", "GiB", "TiB", "PiB"]
+    while value >= 1024 and len(units) > 1:
         value /= 1024
-    return f"{value:.1f} PiB"
+        units.pop(0)
+    return f"{value:.4g} {units[0]}"
+
+
+def _memory_limit() -> int:
+    limit = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for file in ("memory.max", "memory/memory.limit_in_bytes"):  # cgroups, version 2 and 1
+        try:
+            limit = min(limit, int(Path("/sys/fs/cgroup", file).read_text()))
+        except (OSError, ValueError):  # not there, or "max"
+            continue
+    return limit

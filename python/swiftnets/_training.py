@@ -1,388 +1,594 @@
-"""The training loop that both nets share: order of batches, history, progress, checkpoints."""
+"""What training both nets shares: the loop, its history, checkpoints, progress, command lines.
+
+A checkpoint is an ``.npz`` file with a JSON header, and never a pickle. It is written to a file
+beside it, flushed to the disk and moved into place, so that whatever happens there is a whole one:
+the last or the one before.
+"""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import json
 import os
+import secrets
 import sys
-import tempfile
 import time
 import zipfile
-import zlib
-from collections.abc import Callable, Iterator, Sequence
+from array import array
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from pathlib import Path
+from typing import IO, Any, Generic, NamedTuple, NoReturn, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from . import _checks
+from swiftnets import _checks
+from swiftnets._checks import Array, Pair
 
-Array = npt.NDArray[np.float64]
-Pairs = Sequence[tuple[Any, Any]]
+ReportT = TypeVar("ReportT")
+File: TypeAlias = str | os.PathLike[str]
+Settings: TypeAlias = dict[str, Any]
 
-CHECKPOINT_SECONDS = 10.0
-"""A run that checkpoints writes its file about this often, and when it ends or is interrupted."""
+_FORMAT, _VERSION = "swiftnets checkpoint", 1
 
 
-class Event(NamedTuple):
-    """One finished iteration, as a callback sees it."""
+class Corrects(NamedTuple):
+    """How many test samples were classified rightly, at one moment of a run."""
 
     iteration: int
-    """Counted over all epochs, from 0."""
+    """Errors in the history by then; slow_net counts between an error and its step."""
+    correct: int
+    total: int
+
+
+class Event(NamedTuple, Generic[ReportT]):
+    """One iteration that has ended, as `fit` tells its callback."""
+
     epoch: int
-    it: int
-    """Counted within the epoch, from 0: the number the scripts print."""
-    loss: float
-    """Of the iteration's training batch, before its step."""
-    corrects: int | None
-    """Test samples classified rightly, where they were counted; None elsewhere."""
-    total: int | None
-    report: Any
-    """What `step` returned."""
+    """From 0."""
+    batch: int
+    """Position in the epoch, from 0: what the original scripts print as ``it``."""
+    iteration: int
+    """Over all epochs, from 0."""
+    err: float
+    """Error of the iteration's training batch, before its step."""
+    corrects: Corrects | None
+    """Where the test samples were counted in this iteration."""
+    report: ReportT
+    """What the step returned."""
 
 
-Callback = Callable[[Event], object]
-
-
-@dataclass
+@dataclass(frozen=True, eq=False)
 class History:
-    """What a run did, in order.
+    """What a run measured, parts before a resumption included."""
 
-    Attributes
-    ----------
-    errs : list of float
-        The loss of each iteration's training batch, before its step.
-    corrects : list of (iteration, count, total)
-        Test samples classified rightly; `iteration` counts the losses recorded before the count.
-    seconds : float
-        Time spent in `fit`, over all resumptions.
-    """
+    errs: Array
+    """(iterations,): error of each iteration's training batch, before its step."""
+    corrects: list[Corrects]
+    """Counts over the test samples, in order."""
+    seconds: Array
+    """(iterations,): seconds of training until the end of each iteration."""
 
-    errs: list[float] = field(default_factory=list)
-    corrects: list[tuple[int, int, int]] = field(default_factory=list)
-    seconds: float = 0.0
-
-
-class Trainable(Protocol):
-    """What `train` needs of a net."""
-
-    def predict(self, xs: Any) -> Array: ...
-    def _get_weights(self) -> tuple[Array, ...]: ...
-    def _set_weights(self, weights: tuple[Array, ...]) -> None: ...
-
-
-class Plan(NamedTuple):
-    """How one kind of net goes through an epoch."""
-
-    step: Callable[[int, Any, Any], Any]
-    """Takes `it` and a batch; returns a report with the loss before the step."""
-    loss: Callable[[Any, Any], float]
-    counts_before: Callable[[int], bool]
-    """Whether the test samples are counted before the step of iteration `it` of an epoch."""
-    counts_after_epoch: bool
-    leaks: bool
-    """Whether a count before a step makes that step use the last test batch (slow_net's quirk)."""
-    settings: dict[str, Any]
-    """What a checkpoint must agree on."""
-
-
-def count_corrects(net: Trainable, pairs: Pairs) -> tuple[int, int]:
-    """Samples whose largest output is at the label's place, and samples in all."""
-    corrects = total = 0
-    for xs, ys in pairs:
-        corrects += int((net.predict(xs).argmax(axis=1) == np.asarray(ys).argmax(axis=1)).sum())
-        total += len(ys)
-    return corrects, total
-
-
-def merged(pairs: Pairs, most: int = 4096) -> list[tuple[Array, Array]]:
-    """The same samples in fewer, larger batches: counting them takes fewer calls."""
-    result: list[tuple[Array, Array]] = []
-    start = 0
-    while start < len(pairs):
-        stop, samples = start, 0
-        while stop < len(pairs) and (samples == 0 or samples + len(pairs[stop][0]) <= most):
-            samples += len(pairs[stop][0])
-            stop += 1
-        group = pairs[start:stop]
-        result.append(
-            (np.concatenate([x for x, _ in group]), np.concatenate([y for _, y in group]))
+    def __repr__(self) -> str:
+        if not len(self.errs):
+            return "History(no iterations)"
+        counted = ""
+        if self.corrects:
+            counted = f", {self.corrects[-1].correct} of {self.corrects[-1].total} correct"
+        return (
+            f"History({len(self.errs)} iterations in {self.seconds[-1]:.3g} s, "
+            f"err {self.errs[0]:.6g} to {self.errs[-1]:.6g}{counted})"
         )
-        start = stop
-    return result
 
 
-def train(
-    net: Trainable,
-    plan: Plan,
-    train_pairs: Pairs,
-    test_pairs: Pairs | None,
-    *,
-    epochs: int,
-    iterations: int | None,
-    callback: Callback | None,
-    progress: bool,
-    checkpoint: str | os.PathLike[str] | None,
-) -> History:
-    """Run `plan` on `net`; see the nets' `fit` for the arguments."""
-    train_pairs = checked_pairs("train_pairs", train_pairs)
-    test_pairs = None if test_pairs is None else checked_pairs("test_pairs", test_pairs)
-    if plan.leaks and test_pairs is None:
-        raise ValueError("test_pairs is None, expected batches: original=True steps on test data")
-    total = _checks.size("epochs", epochs) * len(train_pairs)
-    if iterations is not None:
-        total = min(total, _checks.size("iterations", iterations))
+class CheckpointError(ValueError):
+    """A checkpoint that is damaged, or of another run."""
 
-    history, done = History(), 0
-    settings = {**plan.settings, "batches": len(train_pairs), "data": _fingerprint(train_pairs)}
-    path = None if checkpoint is None else os.fspath(checkpoint)
-    if path is not None and os.path.exists(path):
-        weights, history, done = _read_checkpoint(path, settings, net._get_weights())
-        net._set_weights(weights)
-    start, before = time.monotonic(), history.seconds
-    saved = start
-    # What a checkpoint may say: replaced in one assignment, so that Ctrl-C finds it whole.
-    state = (done, net._get_weights(), len(history.errs), len(history.corrects))
 
-    def save() -> None:
-        if path is not None:
-            seconds = before + time.monotonic() - start
-            _write_checkpoint(path, settings, *state[:2], _cut(history, *state[2:], seconds))
+# Files -------------------------------------------------------------------------------------------
 
-    count_pairs = None if test_pairs is None else merged(test_pairs)
-    bar = _bar(progress, total, done)
+
+def writable(file: File, name: str) -> Path:
+    """The path behind symbolic links, after a look whether it can be written: before the work."""
     try:
-        with bar as advance:
-            while done < total:
-                epoch, it = divmod(done, len(train_pairs))
-                xs, ys = train_pairs[it]
-                corrects: tuple[int, int] | None = None
-                loss = None
-                if count_pairs is not None and plan.counts_before(it):
-                    corrects = count_corrects(net, count_pairs)
-                    if plan.leaks and test_pairs is not None:
-                        loss = plan.loss(xs, ys)
-                        xs, ys = test_pairs[-1]
-                report = plan.step(it, xs, ys)
-                loss = report.loss if loss is None else loss
-                if (
-                    count_pairs is not None
-                    and plan.counts_after_epoch
-                    and it + 1 == len(train_pairs)
-                ):
-                    corrects = count_corrects(net, count_pairs)
-                history.errs.append(loss)
-                if corrects is not None:
-                    history.corrects.append((len(history.errs), *corrects))
-                done += 1
-                state = (done, net._get_weights(), len(history.errs), len(history.corrects))
-                advance(loss, history.corrects[-1] if history.corrects else None)
-                if path is not None and time.monotonic() - saved > CHECKPOINT_SECONDS:
-                    save()
-                    saved = time.monotonic()
-                if callback is not None:
-                    count, samples = corrects or (None, None)
-                    event = Event(done - 1, epoch, it, loss, count, samples, report)
-                    if callback(event) is True:
-                        break
+        path = Path(os.path.realpath(os.fsdecode(file)))
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name} is {file!r}; expected a path ({error})") from None
+    if path.is_dir():
+        raise IsADirectoryError(f"{name} is the folder {path}; expected a file")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{name} is {path}, and there is no folder {path.parent}")
+    if not os.access(path.parent, os.W_OK):
+        raise PermissionError(f"{name} is {path}, and the folder {path.parent} is not writable")
+    return path
+
+
+def write_atomically(file: File, write: Callable[[IO[bytes]], object]) -> None:
+    """Write a file whole or not at all: readers see the old one until the new one is on disk."""
+    path = Path(os.path.realpath(os.fsdecode(file)))
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        with open(partial, "xb") as stream:
+            write(stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(partial, path)
     except BaseException:
-        # The object and the checkpoint agree on the last finished iteration.
-        net._set_weights(state[1])
-        save()
+        partial.unlink(missing_ok=True)
         raise
-    save()
-    return _cut(history, *state[2:], before + time.monotonic() - start)
+    with contextlib.suppress(OSError):  # not every file system can
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
-def _cut(history: History, errs: int, corrects: int, seconds: float) -> History:
-    return History(history.errs[:errs], history.corrects[:corrects], seconds)
+def _write_npz(file: File, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+    # The stubs take the names for NumPy's own options.
+    write_atomically(file, lambda stream: np.savez(stream, **arrays))  # type: ignore[arg-type]
 
 
-def checked_pairs(name: str, pairs: Any) -> Pairs:
-    """`pairs` as a sequence of two-element batches, or an error that names it."""
-    if not isinstance(pairs, Sequence):
-        pairs = list(pairs)
-    if not pairs:
-        raise ValueError(f"{name} is empty, expected at least one (xs, ys) batch")
-    for index, pair in enumerate(pairs):
-        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
-            raise TypeError(f"{name}[{index}] is {type(pair).__name__}, expected a pair (xs, ys)")
-    return pairs  # type: ignore[no-any-return]
+def save(file: File, history: History, seed: int, **weights: Array) -> None:
+    """Write what a run ended with: weights, errs, corrects as (m, 3) integers, the seed."""
+    arrays = {
+        **weights,
+        "errs": history.errs,
+        "corrects": _rows(history.corrects),
+        "seed": np.array(seed),
+    }
+    _write_npz(file, arrays)
 
 
-def _fingerprint(pairs: Pairs) -> str:
-    """Enough of the data to notice a checkpoint of another run: its shape and its first batch."""
-    xs, ys = (np.ascontiguousarray(part) for part in pairs[0])
-    check = zlib.crc32(ys.tobytes(), zlib.crc32(xs.tobytes()))
-    return f"{xs.shape[0]}x{xs.shape[1]}:{check:08x}"
+def _rows(corrects: Sequence[Corrects]) -> npt.NDArray[np.int64]:
+    return np.array(corrects, np.int64).reshape(-1, 3)
 
 
 # Checkpoints -------------------------------------------------------------------------------------
 
 
-def write_atomically(path: str, write: Callable[[Any], object]) -> None:
-    """Write a file whole or not at all: a reader, or a crash, sees the old one or the new one."""
-    folder = os.path.dirname(os.path.abspath(path))
-    descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=os.path.basename(path) + ".")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A run as it was after some iteration."""
 
+    settings: Settings
+    data: Array
+    """What tells other data: see `fingerprint`."""
+    weights: tuple[Array, ...]
+    errs: Array
+    corrects: list[Corrects]
+    seconds: Array
 
-def _write_checkpoint(
-    path: str, settings: dict[str, Any], done: int, weights: tuple[Array, ...], history: History
-) -> None:
-    head = json.dumps({"settings": settings, "done": done, "seconds": history.seconds})
-    arrays = {f"weights{index}": w for index, w in enumerate(weights)}
-    write_atomically(
-        path,
-        lambda file: np.savez(
-            file,
-            head=np.frombuffer(head.encode(), dtype=np.uint8),
-            errs=np.array(history.errs, dtype=np.float64),
-            corrects=np.array(history.corrects, dtype=np.int64).reshape(-1, 3),
-            **arrays,  # type: ignore[arg-type]
-        ),
-    )
+    def write(self, path: Path) -> None:
+        header = {"format": _FORMAT, "version": _VERSION, "settings": self.settings}
+        arrays: dict[str, npt.NDArray[Any]] = {
+            "header": np.frombuffer(json.dumps(header).encode(), np.uint8),
+            "data": self.data,
+            "errs": self.errs,
+            "corrects": _rows(self.corrects),
+            "seconds": self.seconds,
+        }
+        _write_npz(path, {**arrays, **{f"w{i}": w for i, w in enumerate(self.weights)}})
 
+    @staticmethod
+    def read(path: Path) -> Checkpoint | None:
+        """The checkpoint in `path`, or None if there is no such file."""
+        try:
+            content = io.BytesIO(path.read_bytes())
+        except FileNotFoundError:
+            return None
+        try:
+            with zipfile.ZipFile(content) as archive:
+                damaged = archive.testzip()  # before NumPy believes a header
+            if damaged is not None:
+                raise ValueError(f"{damaged} does not match its checksum")
+            content.seek(0)
+            with np.load(content, allow_pickle=False) as members:
+                arrays = dict(members)
+            header = json.loads(arrays.pop("header").tobytes())
+            if header["format"] != _FORMAT:
+                raise ValueError(f"its format is {header['format']!r}")
+            version = header["version"]
+            if version == _VERSION:
+                return Checkpoint._of(header["settings"], arrays)
+        except Exception as error:  # zipfile, NumPy and json fail on damage in many ways
+            raise CheckpointError(
+                f"checkpoint: {path} is damaged or no checkpoint "
+                f"({type(error).__name__}: {error}); remove it to start anew"
+            ) from error
+        raise CheckpointError(
+            f"checkpoint: {path} is of version {version}; this swiftnets reads {_VERSION}"
+        )
 
-def _read_checkpoint(
-    path: str, settings: dict[str, Any], like: tuple[Array, ...]
-) -> tuple[tuple[Array, ...], History, int]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            head = json.loads(file["head"].tobytes())
-            errs, corrects = file["errs"], file["corrects"]
-            weights = tuple(file[f"weights{index}"] for index in range(len(like)))
-        theirs, done, seconds = head["settings"], int(head["done"]), float(head["seconds"])
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(
-            f"checkpoint {path} is not one of these, or is damaged: {error}"
-        ) from error
-    for key in {**settings, **theirs}:
-        ours, other = settings.get(key), theirs.get(key)
-        if ours != other:
-            raise ValueError(
-                f"checkpoint {path} is of another run: its {key} is {other!r}, this one's {ours!r}"
+    @staticmethod
+    def _of(settings: Settings, arrays: dict[str, npt.NDArray[Any]]) -> Checkpoint:
+        data, errs, corrects, seconds = (
+            arrays.pop(name) for name in ("data", "errs", "corrects", "seconds")
+        )
+        weights = tuple(np.ascontiguousarray(arrays[f"w{i}"]) for i in range(len(arrays)))
+        for floats in (data, errs, seconds, *weights):
+            if floats.dtype != np.float64 or not np.isfinite(floats).all():
+                raise ValueError("an array does not hold finite float64 numbers")
+        if errs.ndim != 1 or errs.shape != seconds.shape:
+            raise ValueError(f"errs has shape {errs.shape} and seconds {seconds.shape}")
+        _checks.integer(settings["seed"], "seed", 0, 2**32 - 1)
+        counts = [Corrects(*map(int, row)) for row in corrects]
+        return Checkpoint(settings, data, weights, errs, counts, seconds)
+
+    @property
+    def seed(self) -> int:
+        return _checks.integer(self.settings["seed"], "seed", 0, 2**32 - 1)
+
+    def require(self, path: Path, settings: Settings, data: Array, iterations: int) -> None:
+        """A CheckpointError unless this run goes on where the checkpoint stopped."""
+        differing = [
+            f"{name} is {self.settings.get(name)!r} there and {value!r} here"
+            for name, value in settings.items()
+            if self.settings.get(name) != value
+        ]
+        if differing:
+            raise CheckpointError(f"checkpoint: {path} is of another run: {'; '.join(differing)}")
+        # Not to the bit: the same images, projected on another machine, differ in rounding.
+        if data.shape != self.data.shape or not np.allclose(data, self.data, rtol=1e-9, atol=0):
+            raise CheckpointError(f"checkpoint: {path} is of a run on other data")
+        if len(self.errs) > iterations:
+            raise CheckpointError(
+                f"checkpoint: {path} has {len(self.errs)} iterations behind it, more than the "
+                f"{iterations} asked for"
             )
-    for index, (w, expected) in enumerate(zip(weights, like, strict=True)):
-        if w.shape != expected.shape or w.dtype != np.float64 or not np.isfinite(w).all():
-            raise ValueError(f"checkpoint {path} is damaged: weights {index} have shape {w.shape}")
-    if done != len(errs):
-        raise ValueError(f"checkpoint {path} is damaged: {done} iterations, {len(errs)} losses")
-    counted = [(int(i), int(c), int(t)) for i, c, t in corrects]
-    return weights, History(errs.tolist(), counted, seconds), done
+
+
+def fingerprint(*data: Sequence[Pair]) -> Array:
+    """Numbers that hardly agree for different batches: sums of squares, of both arrays of each."""
+    return np.array([float(np.vdot(a, a)) for pairs in data for pair in pairs for a in pair])
 
 
 # Progress ----------------------------------------------------------------------------------------
 
-Advance = Callable[[float, tuple[int, int, int] | None], None]
+
+class _Progress:
+    """How far a run is, on standard error: tqdm's bar where that is installed, else a line."""
+
+    def __init__(self, done: int, total: int) -> None:
+        self._first, self._done, self._total = done, done, total
+        self._started = self._said = time.monotonic()
+        self._terminal = sys.stderr.isatty()
+        self._bar: Any = None
+        with contextlib.suppress(ImportError):
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=total, initial=done, unit="it", file=sys.stderr)
+        # On a terminal the line is rewritten; in a file lines stay, so they come seldom.
+        self._pause = 0.2 if self._bar is not None or self._terminal else 10.0
+
+    def step(self, err: float) -> None:
+        self._done += 1
+        if self._bar is not None:
+            self._bar.update()
+        now = time.monotonic()
+        if now - self._said < self._pause and self._done < self._total:
+            return
+        self._said = now
+        if self._bar is not None:
+            self._bar.set_postfix_str(f"err {err:.6g}", refresh=False)
+            return
+        each = (now - self._started) / (self._done - self._first)
+        text = (
+            f"iteration {self._done} of {self._total}, err {err:.6g}, "
+            f"{each * (self._total - self._done):.0f} s left"
+        )
+        if self._terminal:
+            print(f"\r{text}\x1b[K", end="", file=sys.stderr, flush=True)
+        else:
+            print(text, file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+        elif self._terminal:
+            print(file=sys.stderr)
 
 
-@contextlib.contextmanager
-def _bar(show: bool, total: int, done: int) -> Iterator[Advance]:
-    """A bar on standard error: tqdm's where it is installed, else a line now and then."""
-    if not show:
-        yield lambda loss, corrects: None
-        return
-    try:
-        from tqdm import tqdm
-    except ImportError:
-        yield _lines(total, done)
-        return
-    with tqdm(total=total, initial=done, unit="it", file=sys.stderr, mininterval=0.2) as bar:
-
-        def advance(loss: float, corrects: tuple[int, int, int] | None) -> None:
-            if bar.update(1):
-                bar.set_postfix_str(_state(loss, corrects), refresh=False)
-
-        yield advance
+# The loop ----------------------------------------------------------------------------------------
 
 
-def _lines(total: int, done: int) -> Advance:
-    last = time.monotonic()
+class Length(NamedTuple):
+    """How long a run is, and where and how often it is saved; checked."""
 
-    def advance(loss: float, corrects: tuple[int, int, int] | None) -> None:
-        nonlocal last, done
-        done += 1
-        if done == total or time.monotonic() - last > 2:
-            last = time.monotonic()
-            print(f"{done}/{total}, {_state(loss, corrects)}", file=sys.stderr, flush=True)
+    batches: int
+    iterations: int
+    checkpoint: Path | None
+    checkpoint_every: int
 
-    return advance
+    @staticmethod
+    def of(
+        batches: int,
+        epochs: int,
+        iterations: int | None,
+        checkpoint: File | None,
+        checkpoint_every: int | None,
+    ) -> Length:
+        total = _checks.integer(epochs, "epochs") * batches
+        if iterations is not None:
+            total = min(total, _checks.integer(iterations, "iterations"))
+        path = None if checkpoint is None else writable(checkpoint, "checkpoint")
+        every = batches
+        if checkpoint_every is not None:
+            every = _checks.integer(checkpoint_every, "checkpoint_every")
+        return Length(batches, total, path, every)
+
+    def start(self) -> Checkpoint | None:
+        """What the run goes on from."""
+        return None if self.checkpoint is None else Checkpoint.read(self.checkpoint)
 
 
-def _state(loss: float, corrects: tuple[int, int, int] | None) -> str:
-    text = f"err {loss:.4g}"
-    return text if corrects is None else f"{text}, correct {corrects[1] / corrects[2]:.1%}"
+@dataclass
+class Run(Generic[ReportT]):
+    """One call of `fit`; what the nets do differently comes as functions.
+
+    `step` takes the position in the epoch, and returns the error of that training batch and the
+    step's report. `count` tells how many test samples are right and how many there are; it is asked
+    where `counts_before` or `counts_after` the step at a position says so. `restore` sets weights
+    that `weights` returned, now or in an earlier process.
+    """
+
+    length: Length
+    step: Callable[[int], tuple[float, ReportT]]
+    count: Callable[[], tuple[int, int]]
+    weights: Callable[[], tuple[Array, ...]]
+    restore: Callable[[tuple[Array, ...]], None]
+    counts_before: Callable[[int], bool] = lambda it: False
+    counts_after: Callable[[int], bool] = lambda it: False
+    settings: Settings = field(default_factory=dict)
+    data: Sequence[Sequence[Pair]] = ()
+
+    def go(
+        self,
+        start: Checkpoint | None,
+        callback: Callable[[Event[ReportT]], object] | None,
+        progress: bool,
+    ) -> History:
+        """Iterate from `start`, or from the beginning, to the end."""
+        if callback is not None and not callable(callback):
+            raise TypeError(f"callback is {callback!r}; expected a function of one event")
+        batches, iterations, path, every = self.length
+        data = np.empty(0) if path is None else fingerprint(*self.data)
+        errs, seconds, corrects = array("d"), array("d"), list[Corrects]()
+        if start is not None and path is not None:
+            start.require(path, self.settings, data, iterations)
+            self.restore(start.weights)
+            errs.frombytes(start.errs.tobytes())
+            seconds.frombytes(start.seconds.tobytes())
+            corrects += start.corrects
+        # What a checkpoint holds, replaced as a whole at the end of an iteration: an interrupt may
+        # come between any two lines, and what an unfinished iteration left is then cut off.
+        state = saved = (len(errs), len(corrects), self.weights())
+        origin = time.perf_counter() - (seconds[-1] if seconds else 0.0)
+
+        def history() -> History:
+            done, counts, _ = state
+            return History(np.array(errs[:done]), corrects[:counts], np.array(seconds[:done]))
+
+        def save() -> None:
+            nonlocal saved
+            if path is not None and state is not saved:
+                now, past = state, history()
+                Checkpoint(
+                    self.settings, data, now[2], past.errs, past.corrects, past.seconds
+                ).write(path)
+                saved = now
+
+        iteration = len(errs)
+        bar = _Progress(iteration, iterations) if progress else None
+        try:
+            for iteration in range(len(errs), iterations):
+                epoch, it = divmod(iteration, batches)
+                counted = None
+                if self.counts_before(it):
+                    counted = Corrects(iteration + 1, *self.count())
+                err, report = self.step(it)
+                if self.counts_after(it):
+                    counted = Corrects(iteration + 1, *self.count())
+                if counted is not None:
+                    corrects.append(counted)
+                errs.append(err)
+                seconds.append(time.perf_counter() - origin)
+                state = (iteration + 1, len(corrects), self.weights())
+                if bar is not None:
+                    bar.step(err)
+                if callback is not None and callback(
+                    Event(epoch, it, iteration, err, counted, report)
+                ):
+                    break
+                if (iteration + 1) % every == 0:
+                    save()
+        except BaseException as error:
+            self.restore(state[2])
+            if isinstance(error, ArithmeticError):
+                error.add_note(f"It was in iteration {iteration}, batch {iteration % batches}.")
+            raise
+        finally:
+            if bar is not None:
+                bar.close()
+            save()
+        return history()
+
+
+def merged(pairs: Sequence[Pair], rows: int = 1000) -> list[Pair]:
+    """The same samples in fewer, larger batches, for passes that go through all of them."""
+    result, waiting, count = list[Pair](), list[Pair](), 0
+    for index, pair in enumerate(pairs):
+        waiting.append(pair)
+        count += len(pair[0])
+        if count >= rows or index == len(pairs) - 1:
+            xs, ys = zip(*waiting, strict=True)
+            result.append((np.concatenate(xs), np.concatenate(ys)))
+            waiting, count = [], 0
+    return result
+
+
+def counter(
+    predict: Callable[[Array], Array], pairs: Sequence[Pair]
+) -> Callable[[], tuple[int, int]]:
+    """A function that counts the samples whose largest output is where their target's is."""
+    labelled = [(xs, ys.argmax(axis=1)) for xs, ys in pairs]
+    total = sum(len(labels) for _, labels in labelled)
+
+    def count() -> tuple[int, int]:
+        hits = (
+            int(np.count_nonzero(predict(xs).argmax(axis=1) == labels)) for xs, labels in labelled
+        )
+        return sum(hits), total
+
+    return count
+
+
+# Images ------------------------------------------------------------------------------------------
+
+
+def images(data: Any) -> Any:
+    """The data set that `data` names, or `data` itself if it is one."""
+    if data is None or isinstance(data, (str, os.PathLike)):
+        from swiftnets import datasets
+
+        return datasets.load(data)
+    if hasattr(data, "train_images"):
+        return data
+    raise TypeError(f"data is {data!r}; expected a folder or file, None, or a Dataset")
+
+
+def image_batches(
+    data: Any, part: str, parts: int, onehots: Callable[[Any], Array], *, equal: bool
+) -> Iterator[Pair]:
+    """Batches of one part ("train", "test") of a data set in file order, each made when asked for.
+
+    With `equal` all have as many images, as ``numpy.split`` wants it; else sizes differ by at most
+    one.
+    """
+    from swiftnets import datasets
+
+    pixels, labels = getattr(data, f"{part}_images"), getattr(data, f"{part}_labels")
+    if len(pixels) < parts or (equal and len(pixels) % parts):
+        wanted = f"a multiple of {parts}" if equal else f"at least {parts}"
+        raise ValueError(
+            f"data has {len(pixels)} {part} images; expected {wanted}, as the original splits "
+            f"them into {parts} batches"
+        )
+    for some, names in zip(
+        np.array_split(pixels, parts), np.array_split(labels, parts), strict=True
+    ):
+        yield datasets.pixels(some), onehots(names)
 
 
 # Command lines -----------------------------------------------------------------------------------
 
 
-def add_arguments(parser: argparse.ArgumentParser, epochs: int) -> None:
-    """The flags that both programs take."""
-    parser.add_argument(
-        "--data",
-        metavar="DIR",
-        help="images: a folder with cifar_train and cifar_test, or CIFAR as it comes; "
-        "default: the embedded sample",
-    )
-    parser.add_argument("--seed", type=int, metavar="S", help="seed of the weights (default: none)")
-    parser.add_argument(
-        "--epochs", type=int, default=epochs, metavar="E", help="default: %(default)s"
-    )
-    parser.add_argument("--iterations", type=int, metavar="K", help="stop after K in all")
-    parser.add_argument(
-        "--checkpoint", metavar="FILE", help="save the run there now and then, and go on from it"
-    )
-    parser.add_argument(
-        "--save", metavar="FILE.npz", help="write weights, errors and counts there at the end"
-    )
-    parser.add_argument(
-        "--quiet", action="store_true", help="print only the test counts, not every iteration"
-    )
+class Parser(argparse.ArgumentParser):
+    """The flags that both programs have; what is wrong with them is said in one sentence."""
+
+    def __init__(self, name: str, description: str, epochs: int, original: str) -> None:
+        super().__init__(
+            prog=f"python -m swiftnets.{name}",
+            description=description,
+            epilog="Exit status: 0 when the run is complete, 2 when something is wrong, 130 after "
+            "Ctrl-C, which writes the checkpoint first.",
+        )
+        self.name = name
+        self.add_argument(
+            "--data",
+            metavar="DIR",
+            help="images, in any form that swiftnets.datasets.load reads (default: the sample "
+            "inside the package)",
+        )
+        self.add_argument(
+            "--seed",
+            type=int,
+            metavar="S",
+            help="draw the initial weights as the original does after numpy.random.seed(S) "
+            "(default: from the system)",
+        )
+        self.add_argument(
+            "--epochs",
+            type=int,
+            default=epochs,
+            metavar="E",
+            help="passes through the training batches (default: %(default)s, the original's)",
+        )
+        self.add_argument(
+            "--iterations",
+            type=int,
+            metavar="K",
+            help="end after K iterations in all, even within an epoch",
+        )
+        self.add_argument("--original", action="store_true", help=original)
+        self.add_argument(
+            "--checkpoint",
+            metavar="FILE",
+            help="save the run here once an epoch, at the end and on Ctrl-C; if FILE exists, go "
+            "on from it",
+        )
+        self.add_argument(
+            "--save",
+            metavar="FILE.npz",
+            help="at the end write weights, errs, corrects (iteration, correct, total) and seed",
+        )
+        self.add_argument("--quiet", action="store_true", help="print no lines")
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.name}: {message}; --help tells more\n")
 
 
-def run(program: str, body: Callable[[], None]) -> int:
-    """Run a program's body; errors that a user can cause become one line and status 2."""
+def seed_of(options: argparse.Namespace) -> int | None:
+    """The seed to use: the one given, else that of the checkpoint to go on from, else none."""
+    if options.seed is None and options.checkpoint is not None:
+        start = Checkpoint.read(writable(options.checkpoint, "checkpoint"))
+        if start is not None:
+            return start.seed
+    return _checks.seed(options.seed)
+
+
+def run(name: str, body: Callable[[], object], checkpoint: File | None = None) -> int:
+    """Run a program's body; whatever goes wrong becomes one sentence and an exit status."""
     try:
         body()
         sys.stdout.flush()
     except KeyboardInterrupt:
-        print(f"{program}: interrupted", file=sys.stderr)
+        kept = ""
+        if checkpoint is not None and os.path.exists(checkpoint):
+            kept = f"; {os.fsdecode(checkpoint)} holds the run so far"
+        print(f"{name}: interrupted{kept}", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # Whoever read the output has gone; nothing is left to say.
+        # Whoever read the lines is gone; Python's flush at exit must not complain again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except (ValueError, TypeError, OSError, ArithmeticError, MemoryError, ImportError) as error:
-        print(f"{program}: {error}", file=sys.stderr)
+    except (ArithmeticError, ImportError, OSError, RuntimeError, TypeError, ValueError) as error:
+        told = [str(error) or type(error).__name__, *getattr(error, "__notes__", [])]
+        print(f"{name}: {' '.join(' '.join(told).split())}", file=sys.stderr)
+        return 2
+    except MemoryError as error:
+        print(f"{name}: out of memory: {error}", file=sys.stderr)
         return 2
     return 0
 
 
-def save_run(path: str, history: History, **weights: Array) -> None:
-    """Write the weights and the history as an `.npz`, atomically."""
-    write_atomically(
-        path,
-        lambda file: np.savez(
-            file,
-            errs=np.array(history.errs),
-            corrects=np.array(history.corrects, dtype=np.int64).reshape(-1, 3),
-            **weights,  # type: ignore[arg-type]
-        ),
-    )
+def program(
+    parser: Parser, work: Callable[[argparse.Namespace], None], argv: Sequence[str] | None
+) -> int:
+    """Parse the command line and `run` the work."""
+    options = parser.parse_args(argv)
+
+    def body() -> None:
+        if options.save is not None:
+            writable(options.save, "save")  # better known before the run than after it
+        work(options)
+
+    return run(parser.name, body, options.checkpoint)
+
+
+def wants_bar(options: argparse.Namespace) -> bool:
+    """Whether a bar is seen and disturbs nothing: the lines go elsewhere than the terminal."""
+    return not options.quiet and sys.stderr.isatty() and not sys.stdout.isatty()

@@ -1,31 +1,42 @@
 """fast_net: a perceptron trained by Newton steps through the functional inverse of its gradient.
 
-The names of the script this mirrors (``howonlee/twostrangethings``, 2019) are here as it has them;
-`FastNet` is the same net on the engine, and ``python -m swiftnets.fast_net`` prints what the script
-prints. By default a step is the exact limit of the script's finite difference; ``r=1e-9``, and
-``--original``, take the difference itself, with its rounding noise.
+The second of the two strange things of ``howonlee/twostrangethings`` (2019), on the engine. As a
+program, ``python -m swiftnets.fast_net`` does and prints what the original script does; `FastNet`
+is the net as an object; the functions are the script's own, by their names.
+
+The net is ``h = act(xs @ w)`` without a bias, its error half the sum of squared differences from
+the targets. Samples are rows. The script nudges the gradient both ways by ``r / 2``, sends both
+through the gradient's inverse function, and takes the difference quotient of the weights that come
+out: the inverse Hessian times the gradient, by the inverse function theorem. Here a step is the
+limit ``r -> 0`` of that, which is one minimum-norm solve and has no rounding noise; `r` asks for
+the quotient itself. ``original=True`` (``--original``) takes the script's ``r = 1e-9``.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
+import secrets
+import sys
 import threading
 import warnings
 from collections import OrderedDict
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from . import _checks, _core, _training
-from .reference import act, dact, errfn, inv_act, labels_to_onehots, rand_onehots
-from .reference import fast_pairs as get_pairs
+from swiftnets import _checks, _core, _training
+from swiftnets._checks import Array, Pair
+from swiftnets._training import CheckpointError, Corrects, Event, History
+from swiftnets.slow_net import act, dact, errfn, inv_act, labels_to_onehots, rand_onehots
 
 __all__ = [
+    "CheckpointError",
+    "Corrects",
+    "Event",
     "FastNet",
+    "History",
     "RankWarning",
     "StepReport",
     "act",
@@ -38,104 +49,150 @@ __all__ = [
     "rand_onehots",
 ]
 
-Array = npt.NDArray[np.float64]
-_ROUTES = ("cholesky", "orthogonal")
+TRAIN_BATCHES, TEST_BATCHES, EPOCHS = 20, 500, 10
+ORIGINAL_R = 1e-9
+CACHE_BYTES = 2 * 2**30
+_ROUTES = ("cholesky", "orthogonal")  # by the engine's number
+
+
+def get_pairs(data: Any = None) -> tuple[list[Pair], list[Pair]]:
+    """The script's batches: 20 to train on and 500 equal ones to test on, in file order.
+
+    Parameters
+    ----------
+    data : folder or file, None, or Dataset
+        What `swiftnets.datasets.load` reads (None: the sample inside the package), or its result.
+
+    Returns
+    -------
+    train_pairs, test_pairs : lists of ((n, 3072), (n, 100)) float64 arrays
+        Pixels ``image / 256 - 0.5`` and one-hot rows. The sizes of training batches differ by one
+        at most. CIFAR-100 gives 2500 and 20 images a batch, and takes 1.5 GB.
+
+    Raises
+    ------
+    ValueError
+        If the images do not divide into that many batches, or a label is not below 100.
+    OSError
+        If the data cannot be read.
+
+    Examples
+    --------
+    >>> train_pairs, test_pairs = get_pairs()
+    >>> len(train_pairs), len(test_pairs), train_pairs[0][0].shape, train_pairs[0][1].shape
+    (20, 500, (250, 3072), (250, 100))
+    """
+    data = _training.images(data)
+    return (
+        list(_training.image_batches(data, "train", TRAIN_BATCHES, labels_to_onehots, equal=False)),
+        list(_training.image_batches(data, "test", TEST_BATCHES, labels_to_onehots, equal=True)),
+    )
 
 
 class RankWarning(UserWarning):
-    """A batch's inputs do not have full row rank: steps use their pseudo-inverse at a tolerance."""
+    """A batch's inputs have not full row rank.
 
-
-@dataclass(frozen=True)
-class StepReport:
-    """What one step did, and what proves it.
-
-    Attributes
-    ----------
-    loss : float
-        Before the step.
-    residual : float
-        ‖X s − P b‖ / ‖b‖ of the minimum-norm solve, P the projector on the range of X.
-    route : {"cholesky", "orthogonal"}
-        How X was factored: its Gram matrix, refined in X, or a rank-revealing decomposition.
-    rank : int
-        Numerical rank of X.
-    tolerance : float
-        Singular values below this times the largest count as 0.
-    condition : float
-        Estimate of the largest over the smallest singular value that counts.
-    cached : bool
-        Whether a factorisation from an earlier step was used.
+    Some rows are combinations of others: images repeated, or more of them than distinct pixels. The
+    step is then the minimum-norm one on what the rows span.
     """
 
+
+class StepReport(NamedTuple):
+    """What one step of `FastNet` was, and what proves its solve."""
+
     loss: float
+    """Error of the batch before the step."""
     residual: float
+    """``‖xs s - P b‖ / ‖b‖`` of the minimum-norm solve, P the projector on the range of xs."""
     route: str
+    """``"cholesky"``: of ``xs @ xs.T``, refined in xs itself; ``"orthogonal"``: a pivoted QR
+    decomposition that reveals the rank."""
+    pixels: bool
+    """Whether all inputs were ``k / 256 - 0.5`` and ``xs @ xs.T`` was formed in exact integers."""
     rank: int
-    tolerance: float
+    """Of xs: singular values above `tolerance` times the largest."""
+    full_rank: bool
+    """Whether `rank` is the number of samples."""
     condition: float
+    """Estimate of the largest singular value over the smallest that counts."""
+    tolerance: float
+    """``max(n, insize) * 2**-52``, unless the engine found cause for another."""
     cached: bool
+    """Whether the factorisation was one kept from an earlier step."""
 
 
-@dataclass(frozen=True)
-class _Factor:
-    capsule: _core.Factorization
-    shape: tuple[int, int]
-    route: str
+class _Kept(NamedTuple):
+    """A factorisation, and what the engine says of it."""
+
+    factorization: _core.Factorization
+    shape: tuple[int, ...]
+    route: int
+    pixels: int
     rank: int
     tolerance: float
     condition: float
-    size: int
+    bytes: int
+
+
+class _FitKey(NamedTuple):
+    """The name that `fit` gives a batch; equal to none of a user's."""
+
+    batch: int
 
 
 class FastNet:
-    """One dense layer without bias, leaky slope ½, half the sum of squared errors.
+    """A perceptron with a leaky activation, trained by Newton steps.
 
     Parameters
     ----------
     insize, outsize : int
-        Sizes; the original's by default.
     alpha : float
-        Step length α.
+        Length of a step.
     r : float, optional
-        None takes the exact limit; a positive number the script's finite difference of that
-        relative size (1e-9 there), whose rounding noise is about 2.2e-16/r times the condition
-        number of the batch.
+        Width of the finite difference, above 0. Its quotient carries rounding noise of about
+        ``2.2e-16 / r`` times the batch's condition number, relative to the largest weight. None
+        takes the limit, which has none.
     seed : int, optional
-        Seed of NumPy's legacy generator, which draws what the script draws after
-        ``numpy.random.seed(seed)``.
+        From 0 to 2**32 - 1. Draws ``w = randn(insize, outsize) / (insize + outsize)``, as
+        ``numpy.random.seed(seed)`` before the script makes it draw. Without it a seed is taken from
+        the system; the attribute `seed` tells it.
     w : (insize, outsize) array, optional
-        Initial weights in place of the drawn ones, ``randn / (insize + outsize)``.
-    tolerance : float, optional
-        Singular values of a batch below this times the largest count as 0; by default
-        ``max(n, insize) * 2**-52``.
+        Initial weights instead of those drawn; copied.
     cache_bytes : int
-        Memory for factorisations kept between steps, 2 GiB by default: 50 MB for each batch of
-        2500. When it is full, the batch used longest ago goes first.
+        Memory for factorisations kept between steps; 2 GiB by default. A batch of 2500 takes some
+        50 MB.
+
+    Attributes
+    ----------
+    w : float64 array
+        A step puts a new array in its place and never changes one: a reference to the old one is a
+        snapshot. Assigning copies and checks.
+    alpha, r, cache_bytes
+        May be assigned.
+    insize, outsize, seed : int
 
     Raises
     ------
-    TypeError, ValueError
-        If an argument is of the wrong kind, shape or range; the message names it.
+    ValueError, TypeError
+        If an argument is out of its range or of the wrong type or shape.
     MemoryError
-        If the weights would not fit this machine, before anything is allocated.
+        If the weights would not fit into this machine's memory; the message has the bytes.
 
     Notes
     -----
-    Several threads may use one object; calls on it take turns. A step replaces `w` by a new array
-    and never writes into the old one.
+    Several threads may use one net: `step` and `fit` take turns, a `fit` as a whole, and what only
+    reads (`loss`, `predict`, …) sees the weights before or after a step. Nets can be copied and
+    pickled; kept factorisations are not.
+
+    Ctrl-C ends any call at once and leaves the net as it was before the step under way.
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from swiftnets import FastNet
-    >>> draw = np.random.default_rng(0)
-    >>> xs, ys = draw.normal(size=(8, 12)), np.eye(3)[draw.integers(0, 3, 8)]
-    >>> net = FastNet(12, 3, alpha=1.0, seed=0)
-    >>> for _ in range(6):
-    ...     report = net.step(xs, ys, batch=0)
-    >>> report.cached, report.rank, net.loss(xs, ys) < 1e-20
-    (True, 8, True)
+    >>> net = FastNet(6, 4, alpha=1.0, seed=1)
+    >>> xs, ys = np.random.RandomState(2).randn(3, 6), labels_to_onehots([0, 1, 3], 4)
+    >>> first, second = net.step(xs, ys, batch="all"), net.step(xs, ys, batch="all")
+    >>> second.loss < first.loss, first.rank, second.cached
+    (True, 3, True)
     """
 
     def __init__(
@@ -147,127 +204,192 @@ class FastNet:
         r: float | None = None,
         seed: int | None = None,
         w: npt.ArrayLike | None = None,
-        tolerance: float | None = None,
-        cache_bytes: int = 2 << 30,
+        cache_bytes: int = CACHE_BYTES,
     ) -> None:
-        self._insize = _checks.size("insize", insize)
-        self._outsize = _checks.size("outsize", outsize)
+        self._insize = _checks.integer(insize, "insize")
+        self._outsize = _checks.integer(outsize, "outsize")
         self.alpha = alpha
-        self._r = None if r is None else _checks.number("r", r, positive=True)
-        self._tolerance = -1.0
-        if tolerance is not None:
-            self._tolerance = _checks.number("tolerance", tolerance)
-            if not 0 <= self._tolerance < 1:
-                raise ValueError(f"tolerance is {tolerance}, expected at least 0 and less than 1")
-        if isinstance(cache_bytes, bool) or not isinstance(cache_bytes, int) or cache_bytes < 0:
-            raise ValueError(f"cache_bytes is {cache_bytes!r}, expected an integer of at least 0")
-        self._cache_bytes = cache_bytes
-        _checks.memory(f"a net of {insize}-{outsize}", 8 * self._insize * self._outsize)
-        draw = np.random.RandomState(_checks.seed(seed))
-        self._w: Array = draw.randn(self._insize, self._outsize) / (self._insize + self._outsize)
-        self._prepare()
+        self.r = r
+        given = _checks.seed(seed)
+        self._seed = secrets.randbits(32) if given is None else given
+        self._seed_given = given is not None
+        self._cache_bytes = _checks.integer(cache_bytes, "cache_bytes", 0, sys.maxsize)
+        _checks.memory(
+            8 * self._insize * self._outsize, f"FastNet({self._insize}, {self._outsize})"
+        )
+        self._w = np.random.RandomState(self._seed).randn(self._insize, self._outsize)
+        self._w /= self._insize + self._outsize
+        self._begin()
         if w is not None:
             self.w = w
 
-    def _prepare(self) -> None:
-        self._lock = threading.RLock()
-        self._factors: OrderedDict[Hashable, _Factor] = OrderedDict()
+    def _begin(self) -> None:
+        self._lock = threading.RLock()  # one step, or one fit, at a time
+        self._cache: OrderedDict[Hashable, _Kept] = OrderedDict()  # the longest unused first
+        self._warned: set[Hashable] = set()
 
     def __getstate__(self) -> dict[str, Any]:
-        with self._lock:
-            state = dict(self.__dict__)
-        del state["_lock"], state["_factors"]
+        state = self.__dict__.copy()
+        del state["_lock"], state["_cache"], state["_warned"]
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._prepare()
+        self._begin()
 
     def __repr__(self) -> str:
-        return f"FastNet({self.insize}, {self.outsize}, alpha={self.alpha!r}, r={self.r!r})"
+        return (
+            f"FastNet({self._insize}, {self._outsize}, alpha={self._alpha}, r={self._r}, "
+            f"seed={self._seed})"
+        )
 
     @property
     def insize(self) -> int:
-        """Inputs."""
         return self._insize
 
     @property
     def outsize(self) -> int:
-        """Outputs."""
         return self._outsize
 
     @property
-    def r(self) -> float | None:
-        """Relative size of the finite difference; None for the exact limit."""
-        return self._r
+    def seed(self) -> int:
+        return self._seed
 
     @property
     def alpha(self) -> float:
-        """Step length; assigning checks it."""
         return self._alpha
 
     @alpha.setter
     def alpha(self, value: float) -> None:
-        self._alpha = _checks.number("alpha", value)
+        self._alpha = _checks.real(value, "alpha")
+
+    @property
+    def r(self) -> float | None:
+        return self._r
+
+    @r.setter
+    def r(self, value: float | None) -> None:
+        self._r = None if value is None else _checks.real(value, "r", positive=True)
 
     @property
     def w(self) -> Array:
-        """(insize, outsize) weights; assigning checks and copies."""
         return self._w
 
     @w.setter
     def w(self, value: npt.ArrayLike) -> None:
-        w = _checks.array("w", value, (self._insize, self._outsize)).copy()
+        w = _checks.weights(value, "w", (self._insize, self._outsize))
         with self._lock:
             self._w = w
 
-    def _get_weights(self) -> tuple[Array, ...]:
-        return (self._w,)
+    @property
+    def cache_bytes(self) -> int:
+        return self._cache_bytes
 
-    def _set_weights(self, weights: tuple[Array, ...]) -> None:
-        self._w = weights[0]
+    @cache_bytes.setter
+    def cache_bytes(self, value: int) -> None:
+        with self._lock:
+            self._cache_bytes = _checks.integer(value, "cache_bytes", 0, sys.maxsize)
+            while self.cached_bytes > self._cache_bytes:
+                self._cache.popitem(last=False)
+
+    @property
+    def cached_bytes(self) -> int:
+        """Bytes that the kept factorisations hold; at most `cache_bytes`."""
+        return sum(kept.bytes for kept in list(self._cache.values()))
 
     def loss(self, xs: npt.ArrayLike, ys: npt.ArrayLike) -> float:
-        """Half the sum of squared errors, over samples and outputs.
+        """Half the sum of squared errors.
 
         Parameters
         ----------
-        xs : (n, insize) array
-        ys : (n, outsize) array
+        xs : (n, insize) array_like
+        ys : (n, outsize) array_like
 
         Raises
         ------
-        TypeError, ValueError
-            If a shape or dtype disagrees, the batch is empty or an element is not finite.
+        ValueError, TypeError
+            If a shape or dtype is wrong, or an entry is not finite.
+        FloatingPointError
+            If the result overflows.
+
+        Examples
+        --------
+        >>> FastNet(2, 2, seed=0).loss(np.zeros((3, 2)), np.ones((3, 2)))
+        3.0
         """
-        xs = _checks.array("xs", xs, ("n", self._insize))
-        ys = _checks.array("ys", ys, (len(xs), self._outsize))
-        return _core.fast_loss(xs, ys, self._w)
+        x, y = _checks.batch(xs, ys, self._insize, self._outsize)
+        w = self._w
+        return _checks.loss(_core.fast_loss(x, y, w), xs=x, ys=y, w=w)
 
     def predict(self, xs: npt.ArrayLike) -> Array:
-        """(n, outsize) activations for (n, insize) inputs."""
-        xs = _checks.array("xs", xs, ("n", self._insize))
+        """The output activations ``h``.
+
+        Parameters
+        ----------
+        xs : (n, insize) array_like
+
+        Returns
+        -------
+        (n, outsize) float64 array
+            The column of a row's largest entry is the class predicted.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the shape or dtype is wrong, or an entry is not finite.
+        MemoryError
+            If the result would not fit into memory.
+
+        Examples
+        --------
+        >>> FastNet(2, 3, seed=0).predict(np.zeros((1, 2)))
+        array([[0., 0., 0.]])
+        """
+        x = _checks.array(xs, "xs", ("n", self._insize))
+        _checks.finite(x, "xs")
+        return self._predict(x)
+
+    def _predict(self, xs: Array) -> Array:
+        _checks.memory(8 * len(xs) * self._outsize, "predict")
         out = np.empty((len(xs), self._outsize))
         _core.fast_predict(xs, self._w, out)
         return out
 
-    def step(
-        self, xs: npt.ArrayLike, ys: npt.ArrayLike, batch: Hashable | None = None
-    ) -> StepReport:
-        """One Newton iteration through the functional inverse of the gradient; replaces `w`.
-
-        ``w -= alpha * H⁻¹g``, with H⁻¹ as the Jacobian of the gradient's inverse: one minimum-norm
-        solve with X (four with a finite difference).
+    def corrects(self, pairs: Iterable[Pair]) -> tuple[int, int]:
+        """How many samples have their largest output where their target has its.
 
         Parameters
         ----------
-        xs : (n, insize) array
-            Pixels ``k/256 - 0.5`` are recognised and factored in exact integers.
-        ys : (n, outsize) array
+        pairs : iterable of ((n, insize), (n, outsize)) arrays
+
+        Returns
+        -------
+        count, total : int
+
+        Examples
+        --------
+        >>> FastNet(2, 3, seed=0).corrects([(np.eye(2), labels_to_onehots([0, 1], 3))])[1]
+        2
+        """
+        checked = list(_checks.batches(pairs, "pairs", self._insize, self._outsize))
+        return _training.counter(self._predict, checked)()
+
+    def step(
+        self, xs: npt.ArrayLike, ys: npt.ArrayLike, batch: Hashable | None = None
+    ) -> StepReport:
+        """One iteration: put a new array in the place of `w`.
+
+        The step is ``alpha * pinv(xs) @ (inv_act'(h) ∘ (h - ys))`` for inputs of full row rank.
+        Others are handled by their rank: see `RankWarning` and ``docs/fast_net.md``.
+
+        Parameters
+        ----------
+        xs : (n, insize) array_like
+        ys : (n, outsize) array_like
         batch : hashable, optional
-            A name under which the factorisation of `xs` is kept for the next step with these
-            inputs. It is checked against `xs` by the residual of every step and made anew where it
-            is not theirs.
+            A name of these inputs. Their factorisation, by far the longest part of a step, is kept
+            under it within `cache_bytes`; those unused for longest give way. It is checked against
+            `xs` by the residual at every step: if `xs` has changed it is made anew.
 
         Returns
         -------
@@ -275,191 +397,273 @@ class FastNet:
 
         Raises
         ------
-        TypeError, ValueError
-            As for `loss`.
+        ValueError, TypeError
+            If a shape or dtype is wrong, an entry not finite, or `batch` not hashable.
         FloatingPointError
-            If the loss overflows. The weights stay as they were.
-        swiftnets.ConvergenceError
-            If a fresh factorisation does not solve to working accuracy; likewise.
+            If the loss or the step overflows.
+        ConvergenceError
+            If a solve misses the accuracy that its factorisation promises.
+
+        After any of these the weights are as before.
 
         Warns
         -----
         RankWarning
-            When a batch is factored that does not have full row rank: repeated images, or more
-            samples than distinct pixels.
+            Once a batch, if it has not full row rank.
+
+        Examples
+        --------
+        >>> net = FastNet(4, 2, seed=0)
+        >>> net.step(np.eye(4)[:2], np.eye(2)).route
+        'cholesky'
         """
-        # Whether every pixel is finite is found out by the factorisation, or by the residual.
-        xs = _checks.array("xs", xs, ("n", self._insize), finite=False)
-        ys = _checks.array("ys", ys, (len(xs), self._outsize))
+        x, y = _checks.batch(xs, ys, self._insize, self._outsize)
+        try:
+            hash(batch)
+        except TypeError as error:
+            raise TypeError(f"batch is not hashable ({error}); expected a name") from None
         with self._lock:
-            factor = None if batch is None else self._factors.get(batch)
-            if factor is not None and factor.shape == xs.shape:
-                self._factors.move_to_end(batch)
-                report = self._step(factor, xs, ys, cached=True)
-                if report is not None:
-                    return report
-            try:
-                factor = self._factorize(xs)
-            except FloatingPointError:
-                _checks.array("xs", xs, xs.shape)  # says which element it is
-                raise
-            if batch is not None:
-                self._keep(batch, factor)
-            report = self._step(factor, xs, ys, cached=False)
+            return self._step(x, y, batch, self._r)
+
+    def _step(self, xs: Array, ys: Array, batch: Hashable | None, r: float | None) -> StepReport:
+        kept = None if batch is None else self._cache.get(batch)
+        if kept is not None:
+            self._cache.move_to_end(batch)
+            report = self._try(kept, xs, ys, r, True) if kept.shape == xs.shape else None
+            if report is not None:
+                return report
+            del self._cache[batch]
+            self._warned.discard(batch)
+        kept = self._factorize(xs, batch)
+        report = self._try(kept, xs, ys, r, False)
         if report is None:
             raise _core.ConvergenceError(
-                f"the minimum-norm solve of a batch of shape {xs.shape}, condition about "
-                f"{factor.condition:.1e}, did not reach working accuracy"
+                f"the solve with these xs, of shape {xs.shape} and condition number "
+                f"{kept.condition:.1e}, misses the accuracy that its factorisation promises"
             )
         return report
 
-    def _step(self, factor: _Factor, xs: Array, ys: Array, *, cached: bool) -> StepReport | None:
-        """The report, or None where the residual shows that the factorisation is not of `xs`."""
-        new = np.empty_like(self._w)
-        loss, residual, stale = _core.fast_step(
-            factor.capsule, xs, ys, self._w, self._alpha, self._r or 0.0, new
-        )
+    def _try(
+        self, kept: _Kept, xs: Array, ys: Array, r: float | None, cached: bool
+    ) -> StepReport | None:
+        """A step with a factorisation; None, and no step, if it is not one of `xs`."""
+        w = self._w
+        new = np.empty_like(w)
+        try:
+            loss, residual, stale = _core.fast_step(
+                kept.factorization, xs, ys, w, self._alpha, r or 0.0, new
+            )
+        except FloatingPointError as error:
+            raise _checks.explain(error, xs=xs, ys=ys, w=w) from None
         if stale:
             return None
         self._w = new
         return StepReport(
-            loss, residual, factor.route, factor.rank, factor.tolerance, factor.condition, cached
+            loss,
+            residual,
+            _ROUTES[kept.route],
+            bool(kept.pixels),
+            kept.rank,
+            kept.rank == len(xs),
+            kept.condition,
+            kept.tolerance,
+            cached,
         )
 
-    def _factorize(self, xs: Array) -> _Factor:
-        capsule, info = _core.factorize(xs, self._tolerance)
-        route, _, rank, tolerance, condition, size = info
-        if rank < len(xs):
+    def _factorize(self, xs: Array, batch: Hashable | None) -> _Kept:
+        _checks.finite(xs, "xs")
+        factorization, (route, pixels, rank, tolerance, condition, size) = _core.factorize(xs, -1.0)
+        kept = _Kept(factorization, xs.shape, route, pixels, rank, tolerance, condition, size)
+        if batch is not None:
+            self._keep(batch, kept)
+        if rank < len(xs) and (batch is None or batch not in self._warned):
+            if batch is not None:
+                self._warned.add(batch)
+            name = batch.batch if isinstance(batch, _FitKey) else batch
             warnings.warn(
-                f"a batch of {len(xs)} samples has rank {rank} (singular values below "
-                f"{tolerance:.1e} of the largest count as 0): a step uses its pseudo-inverse",
+                f"{'xs' if batch is None else f'batch {name!r}'} has {len(xs)} rows and rank "
+                f"{rank} (at {tolerance:.1e} of the largest singular value): the step is the "
+                "minimum-norm one on what the rows span",
                 RankWarning,
                 stacklevel=4,
             )
-        return _Factor(capsule, xs.shape, _ROUTES[route], rank, tolerance, condition, size)
+        return kept
 
-    def _keep(self, batch: Hashable, factor: _Factor) -> None:
-        self._factors.pop(batch, None)
-        if factor.size > self._cache_bytes:
+    def _keep(self, batch: Hashable, kept: _Kept) -> None:
+        if kept.bytes > self._cache_bytes:
             return
-        self._factors[batch] = factor
-        while sum(kept.size for kept in self._factors.values()) > self._cache_bytes:
-            self._factors.popitem(last=False)
+        room = self._cache_bytes - self.cached_bytes
+        for name in list(self._cache):
+            if room >= kept.bytes:
+                break
+            # Going round more batches than there is room for, the one unused for longest is the
+            # one needed next: a fit keeps what it has rather than drop each just before its turn.
+            if isinstance(batch, _FitKey) and isinstance(name, _FitKey):
+                continue
+            room += self._cache.pop(name).bytes
+        if room >= kept.bytes:
+            self._cache[batch] = kept
 
     def fit(
         self,
-        train_pairs: _training.Pairs,
-        test_pairs: _training.Pairs | None = None,
+        train_pairs: Sequence[Pair],
+        test_pairs: Sequence[Pair] | None = None,
         *,
         epochs: int = 1,
         iterations: int | None = None,
-        callback: _training.Callback | None = None,
+        original: bool = False,
+        callback: Callable[[Event[StepReport]], object] | None = None,
         progress: bool = False,
-        checkpoint: str | os.PathLike[str] | None = None,
-    ) -> _training.History:
-        """Train on batches in their order; each is factored once, if `cache_bytes` allows.
+        checkpoint: _training.File | None = None,
+        checkpoint_every: int | None = None,
+    ) -> History:
+        """Go through the training batches in order, one step on each, `epochs` times.
 
         Parameters
         ----------
-        train_pairs, test_pairs : sequences of (xs, ys)
-            Batches as `get_pairs` gives them. The test samples are counted after each epoch.
+        train_pairs : list of ((n, insize), (n, outsize)) arrays
+            As `get_pairs` gives them. Their factorisations are kept within `cache_bytes`.
+        test_pairs : list of (xs, ys), optional
+            Counted right or wrong after every epoch.
         epochs : int
         iterations : int, optional
-            Stop after so many in all.
+            End after so many steps in all, even within an epoch.
+        original : bool
+            Take the script's finite difference, of width 1e-9 if the net has no `r`.
         callback : callable, optional
-            Called with an event (iteration, epoch, it, loss, corrects, total, report) after each
-            iteration; returning True ends the run.
+            Called with an `Event` after every iteration; a true result ends the run.
         progress : bool
-            Show a bar on standard error.
+            Show progress on standard error.
         checkpoint : path, optional
-            Saved there, atomically, about every 10 s, at the end, and on Ctrl-C. If the file exists
-            the run goes on from it: the weights are taken from it, and a resumed run gives the bits
-            of one that was never stopped (on the same number of threads).
+            Save the run here: every `checkpoint_every` iterations, at the end, and when anything
+            ends it, Ctrl-C included. If the file exists, the run goes on from it, to the same bits
+            as without the interruption; a net made without a seed takes over the checkpoint's. The
+            file is replaced as a whole, so that one that works survives a crash at any moment.
+        checkpoint_every : int, optional
+            By default once an epoch.
 
         Returns
         -------
         History
-            Of the whole run, from its first start: `errs`, `corrects`, `seconds`.
+            Of the whole run, resumed parts included.
 
         Raises
         ------
-        ValueError
-            If a batch is of the wrong shape, or the checkpoint is damaged or of another run.
+        ValueError, TypeError
+            If an argument is wrong; the message names it, batches by their index.
+        CheckpointError
+            If the checkpoint is damaged, or of other settings, sizes or data; says which.
+        FloatingPointError, ConvergenceError
+            As for `step`; a note names the iteration.
+
+        Examples
+        --------
+        >>> draw = np.random.RandomState(0)
+        >>> pairs = [(draw.randn(4, 8), np.eye(5)[draw.randint(5, size=4)]) for _ in range(3)]
+        >>> history = FastNet(8, 5, seed=1).fit(pairs, pairs, epochs=2)
+        >>> history.errs.shape, [counts.iteration for counts in history.corrects]
+        ((6,), [3, 6])
         """
-        plan = _training.Plan(
-            step=lambda it, xs, ys: self.step(xs, ys, batch=("fit", it)),
-            loss=self.loss,
-            counts_before=lambda it: False,
-            counts_after_epoch=True,
-            leaks=False,
-            settings={
-                "net": "fast_net",
-                "sizes": [self._insize, self._outsize],
-                "alpha": self._alpha,
-                "r": self._r,
-                "tolerance": self._tolerance,
-            },
-        )
-        return _training.train(
-            self,
-            plan,
-            train_pairs,
-            test_pairs,
-            epochs=epochs,
-            iterations=iterations,
-            callback=callback,
-            progress=progress,
-            checkpoint=checkpoint,
-        )
+        train = list(_checks.batches(train_pairs, "train_pairs", self._insize, self._outsize))
+        test = list[Pair]()
+        if test_pairs is not None:
+            test = list(_checks.batches(test_pairs, "test_pairs", self._insize, self._outsize))
+        length = _training.Length.of(len(train), epochs, iterations, checkpoint, checkpoint_every)
+        with self._lock:
+            start = length.start()
+            seed = self._seed if self._seed_given or start is None else start.seed
+            r = ORIGINAL_R if original and self._r is None else self._r
+
+            def step(it: int) -> tuple[float, StepReport]:
+                report = self._step(*train[it], _FitKey(it), r)
+                return report.loss, report
+
+            def restore(weights: tuple[Array, ...]) -> None:
+                (self._w,) = weights
+                self._seed = seed
+
+            run = _training.Run(
+                length=length,
+                step=step,
+                count=_training.counter(self._predict, test),
+                counts_after=lambda it: bool(test) and it == len(train) - 1,
+                weights=lambda: (self._w,),
+                restore=restore,
+                settings={
+                    "net": "fast_net",
+                    "sizes": [self._insize, self._outsize],
+                    "alpha": self._alpha,
+                    "r": r,
+                    "seed": seed,
+                    "train batches": len(train),
+                    "test batches": len(test),
+                },
+                data=(train, test),
+            )
+            return run.go(start, callback, progress)
+
+
+# The program -------------------------------------------------------------------------------------
+
+
+def _print_event(event: Event[StepReport]) -> None:
+    print(f"it: {event.batch}, err: {event.err}")
+    if event.corrects is not None:
+        print(f"corrects: {float(event.corrects.correct)}\ntotal: {float(event.corrects.total)}")
+
+
+def _print_original_event(event: Event[StepReport]) -> None:
+    print(f"it: {event.batch}, err: {event.err}")
+    for which in ("first", "second"):
+        print(f"start {which} pinv\nend {which} pinv")
+    if event.corrects is not None:
+        print(f"corrects: {float(event.corrects.correct)}\ntotal: {float(event.corrects.total)}")
+
+
+def _work(options: argparse.Namespace) -> None:
+    net = FastNet(r=options.r, seed=_training.seed_of(options))
+    train, test = get_pairs(options.data)
+    if not options.quiet:
+        print(train[0][0].mean())
+    printing = _print_original_event if options.original else _print_event
+    history = net.fit(
+        train,
+        test,
+        epochs=options.epochs,
+        iterations=options.iterations,
+        original=options.original,
+        callback=None if options.quiet else printing,
+        progress=_training.wants_bar(options),
+        checkpoint=options.checkpoint,
+    )
+    if options.save is not None:
+        _training.save(options.save, history, net.seed, w=net.w)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run fast_net as a program; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m swiftnets.fast_net",
-        description="Train a perceptron by Newton steps through the functional inverse of its "
-        "gradient, printing what the script fast_net.py prints.",
+    """Run the program; returns its exit status.
+
+    Parameters
+    ----------
+    argv : list of str, optional
+        Arguments instead of those of the command line.
+    """
+    parser = _training.Parser(
+        "fast_net",
+        "Train a perceptron on images by Newton steps through the functional inverse of its "
+        "gradient, and print what the original script prints.",
+        EPOCHS,
+        original=f"do as the original: a finite difference of width {ORIGINAL_R:g}, whose rounding "
+        "noise shows, and its lines about pseudo-inverses",
     )
-    _training.add_arguments(parser, epochs=10)
     parser.add_argument(
-        "--r", type=float, metavar="R", help="finite difference of this relative size"
+        "--r",
+        type=float,
+        metavar="R",
+        help="width of the finite difference (default: its exact limit)",
     )
-    parser.add_argument(
-        "--original",
-        action="store_true",
-        help="as the script: --r 1e-9, and its lines about pseudo-inverses",
-    )
-    args = parser.parse_args(argv)
-
-    def body() -> None:
-        r = 1e-9 if args.original and args.r is None else args.r
-        net = FastNet(r=r, seed=args.seed)
-        train_pairs, test_pairs = get_pairs(args.data)
-        if not args.quiet:
-            print(train_pairs[0][0].mean())
-
-        def show(event: _training.Event) -> None:
-            if not args.quiet:
-                print(f"it: {event.it}, err: {event.loss}")
-                if args.original:
-                    for which in ("first", "second"):
-                        print(f"start {which} pinv\nend {which} pinv")
-            if event.corrects is not None and event.total is not None:
-                print(f"corrects: {float(event.corrects)}\ntotal: {float(event.total)}", flush=True)
-
-        history = net.fit(
-            train_pairs,
-            test_pairs,
-            epochs=args.epochs,
-            iterations=args.iterations,
-            callback=show,
-            checkpoint=args.checkpoint,
-        )
-        if args.save:
-            _training.save_run(args.save, history, w=net.w)
-
-    return _training.run(parser.prog, body)
+    return _training.program(parser, _work, argv)
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(main())
