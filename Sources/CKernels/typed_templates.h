@@ -5,7 +5,7 @@ typedef T TYPED(vector) __attribute__((vector_size(32), aligned(sizeof(T))));
 
 // One tile of C: `rows` × `vectors`·LANES, all of it in registers. Constants after inlining.
 INLINE void TYPED(tile)(const int rows, const int vectors, size_t k, const T *a, size_t a_row, size_t a_column,
-                        const T *b, size_t ldb, const T *scale, size_t lds, T *c, size_t ldc) {
+                        const T *b, size_t ldb, const T *scale, size_t lds, int subtract, T *c, size_t ldc) {
   V sum[TILE_ROWS][TILE_VECTORS];
 #pragma clang loop unroll(full)
   for (int i = 0; i < rows; i++)
@@ -28,24 +28,25 @@ INLINE void TYPED(tile)(const int rows, const int vectors, size_t k, const T *a,
     for (int j = 0; j < vectors; j++) {
       V value = sum[i][j];
       if (scale) value *= *(const V *)(scale + i * lds + j * LANES);
-      *(V *)(c + i * ldc + j * LANES) = value;
+      V *target = (V *)(c + i * ldc + j * LANES);
+      *target = subtract ? *target - value : value;
     }
 }
 
 // All rows of one panel of `vectors` vectors.
 INLINE void TYPED(panel)(const int vectors, size_t m, size_t k, const T *a, size_t a_row, size_t a_column, const T *b,
-                         size_t ldb, const T *scale, size_t lds, T *c, size_t ldc) {
+                         size_t ldb, const T *scale, size_t lds, int subtract, T *c, size_t ldc) {
   size_t i = 0;
   for (; i + TILE_ROWS <= m; i += TILE_ROWS)
     TYPED(tile)(TILE_ROWS, vectors, k, a + i * a_row, a_row, a_column, b, ldb, scale ? scale + i * lds : 0, lds,
-                c + i * ldc, ldc);
+                subtract, c + i * ldc, ldc);
   for (; i < m; i++)
-    TYPED(tile)(1, vectors, k, a + i * a_row, a_row, a_column, b, ldb, scale ? scale + i * lds : 0, lds, c + i * ldc,
-                ldc);
+    TYPED(tile)(1, vectors, k, a + i * a_row, a_row, a_column, b, ldb, scale ? scale + i * lds : 0, lds, subtract,
+                c + i * ldc, ldc);
 }
 
 static void TYPED(gemm)(size_t m, size_t n, size_t k, const T *a, size_t a_row, size_t a_column, const T *b,
-                        size_t ldb, const T *scale, size_t lds, T *c, size_t ldc) {
+                        size_t ldb, const T *scale, size_t lds, int subtract, T *c, size_t ldc) {
   size_t left = (n + LANES - 1) / LANES;
   // Panels of nearly equal width keep every tile wide enough to hide the latency of its sums.
   for (size_t panels = (left + TILE_VECTORS - 1) / TILE_VECTORS; panels > 0; panels--) {
@@ -53,7 +54,8 @@ static void TYPED(gemm)(size_t m, size_t n, size_t k, const T *a, size_t a_row, 
 #define PANEL(width)                                                                                    \
   case width:                                                                                           \
     if (width <= TILE_VECTORS)                                                                          \
-      TYPED(panel)(width <= TILE_VECTORS ? width : 1, m, k, a, a_row, a_column, b, ldb, scale, lds, c, ldc); \
+      TYPED(panel)(width <= TILE_VECTORS ? width : 1, m, k, a, a_row, a_column, b, ldb, scale, lds, subtract, \
+                   c, ldc);                                                                              \
     break;
     switch (vectors) {
       PANEL(1)

@@ -22,6 +22,10 @@ void swk_gemm_f32(size_t m, size_t n, size_t k, const float *a, size_t a_row, si
 void swk_gemm_f64(size_t m, size_t n, size_t k, const double *a, size_t a_row, size_t a_column, const double *b,
                   size_t ldb, const double *scale, size_t lds, double *c, size_t ldc);
 
+// C -= A B, with A, B and C as above.
+void swk_gemm_subtract_f64(size_t m, size_t n, size_t k, const double *a, size_t a_row, size_t a_column,
+                           const double *b, size_t ldb, double *c, size_t ldc);
+
 // Σ x y over n.
 float swk_dot_f32(size_t n, const float *x, const float *y);
 double swk_dot_f64(size_t n, const double *x, const double *y);

@@ -1,3 +1,4 @@
+import CKernels
 import COpenBLAS
 
 /// The Cholesky factor of a symmetric positive definite matrix, G = L Lᵀ, for many right-hand sides.
@@ -67,7 +68,7 @@ struct CholeskyFactor {
     // Working memory for each part, made here because nothing may throw out of a team but a cancellation.
     let width = min(Self.columns, (b.columns + threads - 1) / threads + 1)
     let work: [Matrix<Double>] = try (0..<threads).map { _ throws(EngineError) in
-      try .padded(n + Self.block, width)
+      try .padded(n, width)
     }
     let isCancelled = Flag(false)
     try Threads.alone { () throws(EngineError) in
@@ -97,7 +98,6 @@ struct CholeskyFactor {
   ) throws(EngineError) {
     let n = matrix.rows
     let x = Matrix(borrowing: work.base, rows: n, columns: b.columns, stride: work.stride)
-    let known = Matrix(borrowing: work.row(n), rows: Self.block, columns: b.columns, stride: work.stride)
     for row in 0..<n { x.row(row).update(from: b.row(row), count: b.columns) }
     let starts = Array(stride(from: 0, to: n, by: Self.block))
     for (first, isForward) in starts.map({ ($0, true) }) + starts.reversed().map({ ($0, false) }) {
@@ -107,9 +107,9 @@ struct CholeskyFactor {
       // In pieces of which the rows of x stay in the first cache.
       for left in stride(from: done.lowerBound, to: done.upperBound, by: Self.depth) {
         let piece = left..<min(done.upperBound, left + Self.depth)
-        multiply(
-          matrix.view(first..<end, piece).operand, x.view(piece, 0..<b.columns), into: known, rows: 0..<end - first)
-        for row in first..<end { Double.axpy(b.columns, -1, known.row(row - first), x.row(row)) }
+        swk_gemm_subtract_f64(
+          end - first, b.columns, piece.count, matrix.row(first) + piece.lowerBound, matrix.stride, 1,
+          x.row(piece.lowerBound), x.stride, x.row(first), x.stride)
       }
       scipy_cblas_dtrmm(
         CblasRowMajor, CblasLeft, CblasLower, isForward ? CblasNoTrans : CblasTrans, CblasNonUnit,
@@ -139,13 +139,13 @@ struct CholeskyFactor {
     }
   }
 
-  /// Estimate of the smallest eigenvalue of G, from above, by five steps of inverse iteration on four vectors at once.
+  /// Estimate of the smallest eigenvalue of G, from above, by three steps of inverse iteration on four vectors at once.
   private func smallestEigenvalue(interruption: Interruption) throws(EngineError) -> Double {
     let width = 4
     let vectors: Matrix<Double> = try Matrix(rows: matrix.rows, columns: width)
     fillWithSigns(vectors)
     var largest = 0.0
-    for _ in 0..<5 {
+    for _ in 0..<3 {
       largest = 0
       for column in 0..<width {
         let length = scipy_cblas_dnrm2(Int32(matrix.rows), vectors.base + column, Int32(width))
@@ -167,7 +167,7 @@ private func largestEigenvalue(_ matrix: Matrix<Double>, interruption: Interrupt
   let vectors: Matrix<Double> = try Matrix(rows: 2, columns: n)
   fillWithSigns(vectors)
   var value = 0.0
-  for _ in 0..<6 {
+  for _ in 0..<3 {
     try interruption.check()
     let length = scipy_cblas_dnrm2(Int32(n), vectors.row(0), 1)
     guard length > 0, length.isFinite else { return length }

@@ -9,19 +9,32 @@ extension Float: Scalar {}
 final class Storage<Element: Scalar>: @unchecked Sendable {
   let base: UnsafeMutablePointer<Element>
   let count: Int
+  private let mappedBytes: Int  // 0 where the memory is the allocator's
 
   init(count: Int) throws(EngineError) {
     let (bytes, overflow) = count.multipliedReportingOverflow(by: MemoryLayout<Element>.stride)
+    guard !overflow, count >= 0 else { throw .outOfMemory(bytes: Int.max) }
     var raw: UnsafeMutableRawPointer?
-    guard !overflow, count >= 0, posix_memalign(&raw, 64, max(bytes, 64)) == 0, let raw else {
-      throw .outOfMemory(bytes: overflow ? Int.max : bytes)
+    if bytes >= Self.largeBytes {
+      // Fresh pages are zero already, and are then made by the threads that fill them.
+      raw = mmap(nil, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+      if raw == MAP_FAILED { raw = nil }
+      if let raw { madvise(raw, bytes, MADV_HUGEPAGE) }
+      mappedBytes = bytes
+    } else {
+      if posix_memalign(&raw, 64, max(bytes, 64)) == 0, let raw { memset(raw, 0, max(bytes, 64)) } else { raw = nil }
+      mappedBytes = 0
     }
-    memset(raw, 0, max(bytes, 64))
+    guard let raw else { throw .outOfMemory(bytes: bytes) }
     base = raw.bindMemory(to: Element.self, capacity: max(count, 1))
     self.count = count
   }
 
-  deinit { free(base) }
+  deinit {
+    if mappedBytes > 0 { munmap(base, mappedBytes) } else { free(base) }
+  }
+
+  private static var largeBytes: Int { 4 << 20 }
 }
 
 /// A dense row-major matrix: a view of memory that it owns together with its copies, or that it borrows.

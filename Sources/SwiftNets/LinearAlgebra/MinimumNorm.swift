@@ -141,15 +141,17 @@ public final class MinimumNorm: @unchecked Sendable {
     switch factor {
     case .cholesky(let cholesky, _):
       let dual = try b.copy()
+      let change: Matrix<Double> = try Matrix(rows: w.rows, columns: w.columns)
       try cholesky.solve(dual, interruption: interruption)
       try x.product(1, transposed: true, dual, 0, into: w, precision: .medium, interruption: interruption)
       try x.product(-1, w, 1, into: residual, interruption: interruption)
       for _ in 0..<corrections {
         dual.base.update(from: residual.base, count: dual.rows * dual.stride)
         try cholesky.solve(dual, interruption: interruption)
-        try x.product(1, transposed: true, dual, 1, into: w, precision: .low, interruption: interruption)
-        residual.base.update(from: b.base, count: b.rows * b.columns)
-        try x.product(-1, w, 1, into: residual, interruption: interruption)
+        try x.product(1, transposed: true, dual, 0, into: change, precision: .low, interruption: interruption)
+        for row in 0..<w.rows { Double.axpy(w.columns, 1, change.row(row), w.row(row)) }
+        // b − X w from the one before: the change is small, and 30 bits of its image are plenty.
+        try x.product(-1, change, 1, into: residual, precision: .low, interruption: interruption)
       }
     case .orthogonal(let decomposition, let ofTranspose):
       let work = try b.copy()

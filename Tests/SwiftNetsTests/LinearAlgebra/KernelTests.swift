@@ -47,6 +47,25 @@ import Testing
     }
   }
 
+  @Test(arguments: [1, 3, 7, 50], [1, 4, 29, 100])
+  func `a product taken away leaves the difference`(m: Int, n: Int) throws {
+    let a = try Matrix<Double>.normal(m, 9, seed: 11)
+    let b: Matrix<Double> = try .padded(9, n)
+    let c: Matrix<Double> = try .padded(m, n)
+    let values = try Matrix<Double>.normal(9 + m, n, seed: 12)
+    for row in 0..<9 { b.row(row).update(from: values.row(row), count: n) }
+    for row in 0..<m { c.row(row).update(from: values.row(9 + row), count: n) }
+    swk_gemm_subtract_f64(m, n, 9, a.base, a.stride, 1, b.base, b.stride, c.base, c.stride)
+    for row in 0..<m {
+      for column in 0..<n {
+        let terms = (0..<9).map { Float80(a[row, $0]) * Float80(b[$0, column]) }
+        let start = Float80(values[9 + row, column])
+        let size = terms.reduce(abs(start)) { $0 + abs($1) }
+        #expect(abs(Float80(c[row, column]) - (start - terms.reduce(0, +))) <= 11 * 0x1p-52 * size)
+      }
+    }
+  }
+
   @Test(arguments: [1, 4, 31, 32, 33, 100])
   func `vector kernels do every element`(n: Int) throws {
     let x = try Matrix<Double>.normal(1, n, seed: 1)
