@@ -63,12 +63,13 @@ def test_lost_parity_is_seen_in_the_exit_status(tmp_path, monkeypatch, capsys, l
 
 
 def test_the_literal_iteration_agrees_with_the_engine_and_is_timed(monkeypatch):
-    from swiftnets import SlowNet
+    import swiftnets
     from swiftnets.reference import labels_to_onehots
 
     # The script's own algorithm at a size that it does in no time.
-    monkeypatch.setattr(demo, "SlowNet", lambda seed: SlowNet(6, 5, 4, seed=seed))
-    xs = SlowNet(6, 5, 4, seed=1).project(demo.np.random.RandomState(0).randn(9, 20))
+    small = swiftnets.SlowNet
+    monkeypatch.setattr(swiftnets, "SlowNet", lambda seed: small(6, 5, 4, seed=seed))
+    xs = small(6, 5, 4, seed=1).project(demo.np.random.RandomState(0).randn(9, 20))
     line, seconds = demo._literal_step(xs, labels_to_onehots([0, 1, 2, 3, 0, 1, 2, 3, 0], 4))
     assert line.held
     assert seconds > 0
