@@ -18,7 +18,8 @@ final class Storage<Element: Scalar>: @unchecked Sendable {
     if bytes >= Self.largeBytes {
       // Fresh pages are zero already, and are then made by the threads that fill them.
       raw = mmap(nil, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
-      if raw == MAP_FAILED { raw = nil }
+      // MAP_FAILED, spelt out: the constant would link in all of Swift's Glibc module, which asks for glibc 2.35.
+      if raw == UnsafeMutableRawPointer(bitPattern: -1) { raw = nil }
       if let raw { madvise(raw, bytes, MADV_HUGEPAGE) }
       mappedBytes = bytes
     } else {

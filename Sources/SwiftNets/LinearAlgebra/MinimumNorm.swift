@@ -150,7 +150,7 @@ public final class MinimumNorm: @unchecked Sendable {
         try cholesky.solve(dual, interruption: interruption)
         try x.product(1, transposed: true, dual, 0, into: change, precision: .low, interruption: interruption)
         for row in 0..<w.rows { Double.axpy(w.columns, 1, change.row(row), w.row(row)) }
-        // b − X w from the one before: the change is small, and 30 bits of its image are plenty.
+        // b − X w from the one before: the change is small, and 22 bits of its image are plenty.
         try x.product(-1, change, 1, into: residual, precision: .low, interruption: interruption)
       }
     case .orthogonal(let decomposition, let ofTranspose):

@@ -14,8 +14,8 @@ final class PixelProducts: @unchecked Sendable {
 
   /// Digits that the factor is rounded to.
   enum Precision: Int {
-    /// 30 bits: for a correction that is small beside what it corrects.
-    case low = 4
+    /// 22 bits: for a correction of relative size ε κ², whose own error then stays below ε κ for κ up to 4 · 10⁶.
+    case low = 3
     /// 46 bits: for what is corrected afterwards.
     case medium = 6
     /// 54 bits: at least those of float64.

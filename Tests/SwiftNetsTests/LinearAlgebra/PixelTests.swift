@@ -51,7 +51,7 @@ import Testing
       if b.columns > 2 { b[row, 1] = 0 }
     }
     let exact = x * ExtendedMatrix(b)
-    for (precision, bits) in [(PixelProducts.Precision.low, 30), (.medium, 46), (.full, 54)] {
+    for (precision, bits) in [(PixelProducts.Precision.low, 22), (.medium, 46), (.full, 54)] {
       for (alpha, beta) in [(1.0, 0.0), (-1.0, 1.0)] {
         let c = try Matrix<Double>.normal(x.height, size.2, seed: 4)
         let before = c.rowsAsArrays
