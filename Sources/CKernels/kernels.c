@@ -57,8 +57,20 @@ static int level(void) {
 
 #define PUBLIC(T, suffix)                                                                                       \
   void swk_gemm_##suffix(size_t m, size_t n, size_t k, const T *a, size_t a_row, size_t a_column, const T *b,   \
-                         size_t ldb, const T *scale, size_t lds, T *c, size_t ldc) {                            \
-    DISPATCH(gemm_##suffix, m, n, k, a, a_row, a_column, b, ldb, scale, lds, 0, c, ldc)                         \
+                         size_t ldb, const T *scale, size_t lds, enum swk_update update, int exact, T *c,       \
+                         size_t ldc) {                                                                          \
+    DISPATCH(gemm_##suffix, m, n, k, a, a_row, a_column, b, ldb, scale, lds, update, exact, c, ldc)             \
+  }                                                                                                             \
+  void swk_transpose_##suffix(size_t m, size_t n, const T *a, size_t lda, T *b, size_t ldb) {                   \
+    DISPATCH(transpose_##suffix, m, n, a, lda, b, ldb)                                                          \
+  }                                                                                                             \
+  void swk_multiply_##suffix(size_t n, const T *x, const T *y, T *z) { DISPATCH(multiply_##suffix, n, x, y, z) } \
+  void swk_multiply_add_##suffix(size_t n, const T *x, const T *y, T *z) {                                      \
+    DISPATCH(multiply_add_##suffix, n, x, y, z)                                                                 \
+  }                                                                                                             \
+  void swk_scale_rows_##suffix(size_t m, size_t n, const T *x, size_t x_step, const T *a, size_t lda,           \
+                               const T *y, size_t y_step, const T *b, size_t ldb, T *c, size_t ldc) {           \
+    DISPATCH(scale_rows_##suffix, m, n, x, x_step, a, lda, y, y_step, b, ldb, c, ldc)                           \
   }                                                                                                             \
   T swk_dot_##suffix(size_t n, const T *x, const T *y) { DISPATCH(dot_##suffix, n, x, y) }                      \
   void swk_axpy_##suffix(size_t n, T a, const T *x, T *y) { DISPATCH(axpy_##suffix, n, a, x, y) }               \
@@ -66,11 +78,6 @@ static int level(void) {
 
 PUBLIC(float, f32)
 PUBLIC(double, f64)
-
-void swk_gemm_subtract_f64(size_t m, size_t n, size_t k, const double *a, size_t a_row, size_t a_column,
-                           const double *b, size_t ldb, double *c, size_t ldc) {
-  DISPATCH(gemm_f64, m, n, k, a, a_row, a_column, b, ldb, 0, 0, 1, c, ldc)
-}
 
 void swk_batched_cholesky_factor(size_t n, double *matrix, double *inverse_diagonal) {
   DISPATCH(cholesky_factor, n, matrix, inverse_diagonal)

@@ -3,9 +3,11 @@
 typedef T TYPED(vector) __attribute__((vector_size(32), aligned(sizeof(T))));
 #define V TYPED(vector)
 
-// One tile of C: `rows` × `vectors`·LANES, all of it in registers. Constants after inlining.
+// One tile of C: `rows` × `vectors`·LANES, all of it in registers; both are constants after inlining. Of its last vector
+// only `tail` lanes are stored, unless that is 0.
 INLINE void TYPED(tile)(const int rows, const int vectors, size_t k, const T *a, size_t a_row, size_t a_column,
-                        const T *b, size_t ldb, const T *scale, size_t lds, int subtract, T *c, size_t ldc) {
+                        const T *b, size_t ldb, const T *scale, size_t lds, enum swk_update update, size_t tail, T *c,
+                        size_t ldc) {
   V sum[TILE_ROWS][TILE_VECTORS];
 #pragma clang loop unroll(full)
   for (int i = 0; i < rows; i++)
@@ -28,34 +30,44 @@ INLINE void TYPED(tile)(const int rows, const int vectors, size_t k, const T *a,
     for (int j = 0; j < vectors; j++) {
       V value = sum[i][j];
       if (scale) value *= *(const V *)(scale + i * lds + j * LANES);
-      V *target = (V *)(c + i * ldc + j * LANES);
-      *target = subtract ? *target - value : value;
+      T *target = c + i * ldc + j * LANES;
+      if (tail && j == vectors - 1) {
+        for (size_t lane = 0; lane < tail; lane++) {
+          T before = update == swk_set ? 0 : target[lane];
+          target[lane] = update == swk_subtract ? before - value[lane] : before + value[lane];
+        }
+        continue;
+      }
+      if (update == swk_add) value = *(const V *)target + value;
+      if (update == swk_subtract) value = *(const V *)target - value;
+      *(V *)target = value;
     }
 }
 
 // All rows of one panel of `vectors` vectors.
 INLINE void TYPED(panel)(const int vectors, size_t m, size_t k, const T *a, size_t a_row, size_t a_column, const T *b,
-                         size_t ldb, const T *scale, size_t lds, int subtract, T *c, size_t ldc) {
+                         size_t ldb, const T *scale, size_t lds, enum swk_update update, size_t tail, T *c, size_t ldc) {
   size_t i = 0;
   for (; i + TILE_ROWS <= m; i += TILE_ROWS)
     TYPED(tile)(TILE_ROWS, vectors, k, a + i * a_row, a_row, a_column, b, ldb, scale ? scale + i * lds : 0, lds,
-                subtract, c + i * ldc, ldc);
+                update, tail, c + i * ldc, ldc);
   for (; i < m; i++)
-    TYPED(tile)(1, vectors, k, a + i * a_row, a_row, a_column, b, ldb, scale ? scale + i * lds : 0, lds, subtract,
-                c + i * ldc, ldc);
+    TYPED(tile)(1, vectors, k, a + i * a_row, a_row, a_column, b, ldb, scale ? scale + i * lds : 0, lds, update,
+                tail, c + i * ldc, ldc);
 }
 
 static void TYPED(gemm)(size_t m, size_t n, size_t k, const T *a, size_t a_row, size_t a_column, const T *b,
-                        size_t ldb, const T *scale, size_t lds, int subtract, T *c, size_t ldc) {
+                        size_t ldb, const T *scale, size_t lds, enum swk_update update, int exact, T *c, size_t ldc) {
   size_t left = (n + LANES - 1) / LANES;
   // Panels of nearly equal width keep every tile wide enough to hide the latency of its sums.
   for (size_t panels = (left + TILE_VECTORS - 1) / TILE_VECTORS; panels > 0; panels--) {
     size_t vectors = (left + panels - 1) / panels;
+    size_t tail = exact && panels == 1 ? n % LANES : 0;
 #define PANEL(width)                                                                                    \
   case width:                                                                                           \
     if (width <= TILE_VECTORS)                                                                          \
-      TYPED(panel)(width <= TILE_VECTORS ? width : 1, m, k, a, a_row, a_column, b, ldb, scale, lds, subtract, \
-                   c, ldc);                                                                              \
+      TYPED(panel)(width <= TILE_VECTORS ? width : 1, m, k, a, a_row, a_column, b, ldb, scale, lds, update, \
+                   tail, c, ldc);                                                                              \
     break;
     switch (vectors) {
       PANEL(1)
@@ -96,6 +108,57 @@ static void TYPED(xpby)(size_t n, const T *x, T b, T *y) {
   size_t i = 0;
   for (; i + LANES <= n; i += LANES) *(V *)(y + i) = *(const V *)(x + i) + b * *(V *)(y + i);
   for (; i < n; i++) y[i] = x[i] + b * y[i];
+}
+
+// Four rows at a time become four columns: 4 × 4 blocks, transposed in registers by the compiler's shuffles.
+static void TYPED(transpose)(size_t m, size_t n, const T *a, size_t lda, T *b, size_t ldb) {
+  size_t i = 0;
+  for (; i + 4 <= m; i += 4) {
+    const T *row = a + i * lda;
+    T *target = b + i;
+    size_t j = 0;
+    for (; j + 4 <= n; j += 4) {
+      T block[4][4];
+#pragma clang loop unroll(full)
+      for (int r = 0; r < 4; r++)
+#pragma clang loop unroll(full)
+        for (int c = 0; c < 4; c++) block[c][r] = row[r * lda + j + c];
+#pragma clang loop unroll(full)
+      for (int c = 0; c < 4; c++)
+#pragma clang loop unroll(full)
+        for (int r = 0; r < 4; r++) target[(j + c) * ldb + r] = block[c][r];
+    }
+    for (; j < n; j++)
+      for (int r = 0; r < 4; r++) target[j * ldb + r] = row[r * lda + j];
+  }
+  for (; i < m; i++)
+    for (size_t j = 0; j < n; j++) b[j * ldb + i] = a[i * lda + j];
+}
+
+static void TYPED(multiply)(size_t n, const T *x, const T *y, T *z) {
+  size_t i = 0;
+  for (; i + LANES <= n; i += LANES) *(V *)(z + i) = *(const V *)(x + i) * *(const V *)(y + i);
+  for (; i < n; i++) z[i] = x[i] * y[i];
+}
+
+static void TYPED(multiply_add)(size_t n, const T *x, const T *y, T *z) {
+  size_t i = 0;
+  for (; i + LANES <= n; i += LANES) *(V *)(z + i) += *(const V *)(x + i) * *(const V *)(y + i);
+  for (; i < n; i++) z[i] += x[i] * y[i];
+}
+
+static void TYPED(scale_rows)(size_t m, size_t n, const T *x, size_t x_step, const T *a, size_t lda, const T *y,
+                              size_t y_step, const T *b, size_t ldb, T *c, size_t ldc) {
+  for (size_t i = 0; i < m; i++) {
+    T first = x[i * x_step], second = b ? y[i * y_step] : 0;
+    const T *a_row = a + i * lda, *b_row = b + i * ldb;
+    T *c_row = c + i * ldc;
+    for (size_t j = 0; j < n; j += LANES) {
+      V value = first * *(const V *)(a_row + j);
+      if (b) value += second * *(const V *)(b_row + j);
+      *(V *)(c_row + j) = value;
+    }
+  }
 }
 
 #undef V

@@ -47,6 +47,7 @@ static const char *dimension_name(char letter)
   case 'h': return "hidsize";
   case 'o': return "outsize";
   case 'k': return "k";
+  case 'p': return "parameters";
   default: return "weights";
   }
 }
@@ -85,22 +86,34 @@ static void actual_shape(char *text, const Py_buffer *view)
   append(text, view->ndim == 1 ? ",)" : ")");
 }
 
-static bool is_native_double(const Py_buffer *view)
+static const char *type_name(char format)
+{
+  return format == 'f' ? "float32" : format == 'q' ? "int64" : "float64";
+}
+
+static size_t item_size(char format)
+{
+  return format == 'f' ? sizeof(float) : 8;
+}
+
+/* Whether the items are native ones of `wanted`. An int64 goes by two letters, as long is one on most systems. */
+static bool is_native(const Py_buffer *view, char wanted)
 {
   const char *format = view->format;
-  if (!format || view->itemsize != sizeof(double)) return false;
+  if (!format || view->itemsize != (Py_ssize_t)item_size(wanted)) return false;
   const uint16_t one = 1;
   const char little = *(const char *)&one ? '<' : '>';
   if (*format == '@' || *format == '=' || *format == little) format++;
-  return strcmp(format, "d") == 0;
+  return (*format == wanted || (wanted == 'q' && *format == 'l')) && !format[1];
 }
 
 /* False, with an exception that names the argument, unless `view` is as `spec` says. Records the sizes. */
 static bool check_view(Call *call, const ArraySpec *spec, const Py_buffer *view)
 {
-  if (!is_native_double(view)) {
-    PyErr_Format(PyExc_TypeError, "%s holds items of format '%s'; it must be a float64 array", spec->name,
-                 view->format ? view->format : "B");
+  const char format = spec->format ? spec->format : call->format;
+  if (!is_native(view, format)) {
+    PyErr_Format(PyExc_TypeError, "%s holds items of format '%s'; it must be a %s array", spec->name,
+                 view->format ? view->format : "B", type_name(format));
     return false;
   }
   bool agrees = view->ndim == (int)strlen(spec->shape);
@@ -123,8 +136,8 @@ static bool check_view(Call *call, const ArraySpec *spec, const Py_buffer *view)
     PyErr_Format(PyExc_ValueError, "%s is not C-contiguous; numpy.ascontiguousarray makes it so", spec->name);
     return false;
   }
-  if ((uintptr_t)view->buf % _Alignof(double)) {
-    PyErr_Format(PyExc_ValueError, "%s is not aligned to %zu bytes", spec->name, _Alignof(double));
+  if ((uintptr_t)view->buf % item_size(format)) {
+    PyErr_Format(PyExc_ValueError, "%s is not aligned to %zu bytes", spec->name, item_size(format));
     return false;
   }
   if (spec->output && view->readonly) {
@@ -150,7 +163,8 @@ bool take_arrays(Call *call, PyObject *const *objects, const ArraySpec *specs, i
       if (PyErr_ExceptionMatches(PyExc_MemoryError)) return false;
       PyErr_Clear();
       PyObject *type = PyType_GetName(Py_TYPE(objects[index]));
-      if (type) PyErr_Format(PyExc_TypeError, "%s is of type %U; it must be a float64 array", spec->name, type);
+      if (type) PyErr_Format(PyExc_TypeError, "%s is of type %U; it must be a %s array", spec->name, type,
+                              type_name(spec->format ? spec->format : call->format));
       Py_XDECREF(type);
       return false;
     }

@@ -30,6 +30,7 @@ static int32_t poll(void *context)
 void begin(Call *call, PyObject *module)
 {
   call->module = module;
+  call->format = 'd';
   call->count = 0;
   for (size_t letter = 0; letter < sizeof call->sizes / sizeof *call->sizes; letter++) call->sizes[letter] = -1;
   call->thread = NULL;

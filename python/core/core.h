@@ -19,13 +19,15 @@ typedef struct {
   const char *name;
   const char *shape;
   bool output;
+  char format; /* of the items, as in Python's struct: 'q' for int64; 0 for the call's own */
 } ArraySpec;
 
-enum { MAX_ARRAYS = 8 };
+enum { MAX_ARRAYS = 10 };
 
 /* One call from Python: its arrays, the sizes they agree on, and what a poll needs. */
 typedef struct {
   PyObject *module;
+  char format; /* of the items of arrays: 'd', or 'f' for a float32 net */
   int count;
   const ArraySpec *specs[MAX_ARRAYS];
   Py_buffer views[MAX_ARRAYS];
@@ -55,6 +57,7 @@ static inline size_t size(const Call *call, char letter) { return (size_t)call->
 
 extern PyMethodDef slow_methods[];
 extern PyMethodDef fast_methods[];
+extern PyMethodDef mlp_methods[];
 
 #define FASTCALL(function) ((PyCFunction)(void (*)(void))(function))
 

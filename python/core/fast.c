@@ -3,7 +3,7 @@
 
 static PyObject *fast_loss(PyObject *module, PyObject *const *args, Py_ssize_t given)
 {
-  static const ArraySpec arrays[] = {{"xs", "ni", false}, {"ys", "no", false}, {"w", "io", false}};
+  static const ArraySpec arrays[] = {{"xs", "ni", false, 0}, {"ys", "no", false, 0}, {"w", "io", false, 0}};
   if (!take_count("fast_loss", given, 3)) return NULL;
   Call call;
   begin(&call, module);
@@ -22,7 +22,7 @@ static PyObject *fast_loss(PyObject *module, PyObject *const *args, Py_ssize_t g
 
 static PyObject *fast_predict(PyObject *module, PyObject *const *args, Py_ssize_t given)
 {
-  static const ArraySpec arrays[] = {{"xs", "ni", false}, {"w", "io", false}, {"out", "no", true}};
+  static const ArraySpec arrays[] = {{"xs", "ni", false, 0}, {"w", "io", false, 0}, {"out", "no", true, 0}};
   if (!take_count("fast_predict", given, 3)) return NULL;
   Call call;
   begin(&call, module);
@@ -55,7 +55,7 @@ static void free_factorization(PyObject *capsule)
 
 static PyObject *factorize(PyObject *module, PyObject *const *args, Py_ssize_t given)
 {
-  static const ArraySpec arrays[] = {{"xs", "ni", false}};
+  static const ArraySpec arrays[] = {{"xs", "ni", false, 0}};
   double tolerance;
   if (!take_count("factorize", given, 2) || !take_double(args[1], "tolerance", &tolerance)) return NULL;
   Factorization *factorization = PyMem_Calloc(1, sizeof *factorization);
@@ -98,7 +98,7 @@ static Factorization *take_factorization(Call *call, PyObject *object)
 
 static PyObject *minimum_norm(PyObject *module, PyObject *const *args, Py_ssize_t given)
 {
-  static const ArraySpec arrays[] = {{"xs", "ni", false}, {"b", "nk", false}, {"out", "ik", true}};
+  static const ArraySpec arrays[] = {{"xs", "ni", false, 0}, {"b", "nk", false, 0}, {"out", "ik", true, 0}};
   if (!take_count("minimum_norm", given, 4)) return NULL;
   Call call;
   begin(&call, module);
@@ -117,8 +117,8 @@ static PyObject *minimum_norm(PyObject *module, PyObject *const *args, Py_ssize_
 
 static PyObject *fast_step(PyObject *module, PyObject *const *args, Py_ssize_t given)
 {
-  static const ArraySpec inputs[] = {{"xs", "ni", false}, {"ys", "no", false}, {"w", "io", false}};
-  static const ArraySpec outputs[] = {{"w_out", "io", true}};
+  static const ArraySpec inputs[] = {{"xs", "ni", false, 0}, {"ys", "no", false, 0}, {"w", "io", false, 0}};
+  static const ArraySpec outputs[] = {{"w_out", "io", true, 0}};
   double alpha, r;
   if (!take_count("fast_step", given, 7)) return NULL;
   if (!take_double(args[4], "alpha", &alpha) || !take_double(args[5], "r", &r)) return NULL;

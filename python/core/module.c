@@ -47,7 +47,8 @@ static int execute(PyObject *module)
   if (!state->convergence_error) return -1;
   if (PyModule_AddObjectRef(module, "ConvergenceError", state->convergence_error) < 0) return -1;
   if (PyModule_AddFunctions(module, slow_methods) < 0) return -1;
-  return PyModule_AddFunctions(module, fast_methods);
+  if (PyModule_AddFunctions(module, fast_methods) < 0) return -1;
+  return PyModule_AddFunctions(module, mlp_methods);
 }
 
 static int traverse(PyObject *module, visitproc visit, void *arg)
@@ -72,7 +73,7 @@ static PyModuleDef_Slot slots[] = {
 static struct PyModuleDef definition = {
     .m_base = PyModuleDef_HEAD_INIT,
     .m_name = "swiftnets._core",
-    .m_doc = "The engine: C-contiguous float64 buffers in and out.",
+    .m_doc = "The engine: C-contiguous buffers in and out.",
     .m_size = sizeof(ModuleState),
     .m_methods = methods,
     .m_slots = slots,

@@ -10,7 +10,7 @@ static swn_slow_shape shape_of(const Call *call)
 
 static PyObject *slow_loss(PyObject *module, PyObject *const *args, Py_ssize_t given)
 {
-  static const ArraySpec arrays[] = {{"xs", "ni", false}, {"ys", "no", false}, {"w1", "ih", false}, {"w2", "ho", false}};
+  static const ArraySpec arrays[] = {{"xs", "ni", false, 0}, {"ys", "no", false, 0}, {"w1", "ih", false, 0}, {"w2", "ho", false, 0}};
   if (!take_count("slow_loss", given, 4)) return NULL;
   Call call;
   begin(&call, module);
@@ -28,7 +28,7 @@ static PyObject *slow_loss(PyObject *module, PyObject *const *args, Py_ssize_t g
 
 static PyObject *slow_predict(PyObject *module, PyObject *const *args, Py_ssize_t given)
 {
-  static const ArraySpec arrays[] = {{"xs", "ni", false}, {"w1", "ih", false}, {"w2", "ho", false}, {"out", "no", true}};
+  static const ArraySpec arrays[] = {{"xs", "ni", false, 0}, {"w1", "ih", false, 0}, {"w2", "ho", false, 0}, {"out", "no", true, 0}};
   if (!take_count("slow_predict", given, 4)) return NULL;
   Call call;
   begin(&call, module);
@@ -45,8 +45,8 @@ static PyObject *slow_predict(PyObject *module, PyObject *const *args, Py_ssize_
 
 static PyObject *slow_gradient(PyObject *module, PyObject *const *args, Py_ssize_t given)
 {
-  static const ArraySpec arrays[] = {{"xs", "ni", false}, {"ys", "no", false},     {"w1", "ih", false},
-                                     {"w2", "ho", false}, {"dw1_out", "ih", true}, {"dw2_out", "ho", true}};
+  static const ArraySpec arrays[] = {{"xs", "ni", false, 0}, {"ys", "no", false, 0},     {"w1", "ih", false, 0},
+                                     {"w2", "ho", false, 0}, {"dw1_out", "ih", true, 0}, {"dw2_out", "ho", true, 0}};
   if (!take_count("slow_gradient", given, 6)) return NULL;
   Call call;
   begin(&call, module);
@@ -65,8 +65,8 @@ static PyObject *slow_gradient(PyObject *module, PyObject *const *args, Py_ssize
 
 static PyObject *slow_hessian_block(PyObject *module, PyObject *const *args, Py_ssize_t given)
 {
-  static const ArraySpec inputs[] = {{"xs", "ni", false}, {"w1", "ih", false}, {"w2", "ho", false}};
-  static const ArraySpec outputs[] = {{"out", "bb", true}};
+  static const ArraySpec inputs[] = {{"xs", "ni", false, 0}, {"w1", "ih", false, 0}, {"w2", "ho", false, 0}};
+  static const ArraySpec outputs[] = {{"out", "bb", true, 0}};
   if (!take_count("slow_hessian_block", given, 5)) return NULL;
   int32_t layer;
   if (!take_int(args[3], "layer", &layer)) return NULL;
@@ -122,8 +122,8 @@ static PyObject *slow_workspace(PyObject *module, PyObject *Py_UNUSED(ignored))
 
 static PyObject *slow_step(PyObject *module, PyObject *const *args, Py_ssize_t given)
 {
-  static const ArraySpec inputs[] = {{"xs", "ni", false}, {"ys", "no", false}, {"w1", "ih", false}, {"w2", "ho", false}};
-  static const ArraySpec outputs[] = {{"w1_out", "ih", true}, {"w2_out", "ho", true}};
+  static const ArraySpec inputs[] = {{"xs", "ni", false, 0}, {"ys", "no", false, 0}, {"w1", "ih", false, 0}, {"w2", "ho", false, 0}};
+  static const ArraySpec outputs[] = {{"w1_out", "ih", true, 0}, {"w2_out", "ho", true, 0}};
   if (!take_count("slow_step", given, 10)) return NULL;
   if (!PyCapsule_IsValid(args[0], workspace_name)) {
     PyErr_SetString(PyExc_TypeError, "workspace must be what slow_workspace() returns");

@@ -1,8 +1,9 @@
 """Exact curvature of small and medium neural nets at native speed.
 
-`SlowNet` and `FastNet` are the two nets; `swiftnets.slow_net` and `swiftnets.fast_net` also run as
-programs. `datasets` reads images, `reference` is the same mathematics in plain NumPy, and `verify`
-holds the engine against it.
+`MLP` is a net of any dense layers with every exact derivative of its loss to fourth order, over
+`activations` and `losses`. `SlowNet` and `FastNet` are the two nets that the package began with;
+`swiftnets.slow_net` and `swiftnets.fast_net` also run as programs. `datasets` reads images,
+`reference` is the two nets' mathematics in plain NumPy, and `verify` holds the engine against it.
 
 Names are imported on first use: `import swiftnets` loads neither NumPy nor the engine, whose
 OpenBLAS starts its threads when it is loaded.
@@ -14,25 +15,34 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from swiftnets import datasets, reference, verify
+    from swiftnets import activations, datasets, losses, reference, verify
     from swiftnets._core import ConvergenceError
     from swiftnets.fast_net import FastNet
+    from swiftnets.mlp import MLP
     from swiftnets.slow_net import SlowNet
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "MLP",
     "ConvergenceError",
     "FastNet",
     "SlowNet",
     "__version__",
+    "activations",
     "datasets",
+    "losses",
     "reference",
     "verify",
 ]
 
-_HOMES = {"ConvergenceError": "_core", "FastNet": "fast_net", "SlowNet": "slow_net"}
-_MODULES = {"datasets", "reference", "verify"}
+_HOMES = {
+    "ConvergenceError": "_core",
+    "FastNet": "fast_net",
+    "MLP": "mlp",
+    "SlowNet": "slow_net",
+}
+_MODULES = {"activations", "datasets", "losses", "reference", "verify"}
 
 
 def __getattr__(name: str) -> object:

@@ -80,29 +80,34 @@ def _shown(value: object) -> str:
 # Arrays ------------------------------------------------------------------------------------------
 
 
-def array(value: Any, name: str, shape: Shape) -> Array:
+def array(
+    value: Any, name: str, shape: Shape, dtype: np.dtype[Any] = _FLOAT64, empty: bool = False
+) -> npt.NDArray[Any]:
     """`value` as the engine takes it.
 
     Parameters
     ----------
     value : array_like
-        Bools, integers and floats up to 64 bits convert; what could lose something is refused.
+        Bools, integers and floats up to 64 bits convert; what could lose something is refused,
+        except that floats are rounded to float32 where that is the dtype asked for.
     name : str
     shape : tuple of int or str
-        A string names a size that is free, but not 0.
+        A string names a size that is free, but not 0 unless `empty`.
+    dtype : numpy.dtype
+    empty : bool
     """
     if not (
         type(value) is np.ndarray
-        and value.dtype == _FLOAT64
+        and value.dtype == dtype
         and value.flags.c_contiguous
         and value.flags.aligned
     ):
-        value = _converted(value, name)
+        value = _converted(value, name, dtype)
     actual = value.shape
     if len(actual) != len(shape):
         raise ValueError(f"{name} has shape {actual}; expected {_text(shape)}")
     for size, expected in zip(actual, shape, strict=True):
-        if size == 0:
+        if size == 0 and not empty:
             raise ValueError(f"{name} is empty, of shape {actual}; expected {_text(shape)}")
         if size != expected and not isinstance(expected, str):
             raise ValueError(f"{name} has shape {actual}; expected {_text(shape)}")
@@ -113,20 +118,43 @@ def _text(shape: Shape) -> str:
     return f"({', '.join(map(str, shape))}{',' if len(shape) == 1 else ''})"
 
 
-def _converted(value: Any, name: str) -> Array:
-    expected = "real numbers that convert to float64 safely"
+def _converted(value: Any, name: str, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    expected = f"real numbers that convert to {dtype} safely"
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array; expected one without a mask (see .filled)")
     try:
-        raw = np.asarray(value)
-    except (TypeError, ValueError) as error:
+        raw = _raw(value)
+    except (TypeError, ValueError, RuntimeError, BufferError) as error:
         raise TypeError(
             f"{name} is of type {type(value).__name__} and makes no array ({error}); "
             f"expected {expected}"
         ) from None
     if raw.dtype.kind not in "biuf" or not np.can_cast(raw.dtype, _FLOAT64, "safe"):
         raise TypeError(f"{name} has dtype {raw.dtype}; expected {expected}")
-    return np.require(raw, _FLOAT64, ["C_CONTIGUOUS", "ALIGNED"])
+    return np.require(raw, dtype, ["C_CONTIGUOUS", "ALIGNED"])
+
+
+def _raw(value: Any) -> npt.NDArray[Any]:
+    """`value` as an array of its own dtype; a tensor of PyTorch that records gradients, too."""
+    if hasattr(value, "detach"):
+        value = value.detach()
+    if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
+        return np.from_dlpack(value)
+    return np.asarray(value)
+
+
+def labels(value: Any, name: str, count: int, classes: int) -> npt.NDArray[np.int64]:
+    """`count` class labels below `classes`, as the engine takes them."""
+    raw = _raw(value)
+    expected = f"{count} integers from 0 to {classes - 1}"
+    if raw.dtype.kind not in "iu" or not np.can_cast(raw.dtype, np.int64, "same_kind"):
+        raise TypeError(f"{name} has dtype {raw.dtype}; expected {expected}")
+    if raw.shape != (count,):
+        raise ValueError(f"{name} has shape {raw.shape}; expected ({count},)")
+    if raw.min() < 0 or raw.max() >= classes:
+        index = int(np.argmax((raw < 0) | (raw >= classes)))
+        raise ValueError(f"{name} has {raw[index]} at {index}; expected {expected}")
+    return np.require(raw, np.int64, ["C_CONTIGUOUS", "ALIGNED"])
 
 
 def finite(value: Array, name: str) -> None:

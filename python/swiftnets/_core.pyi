@@ -1,6 +1,7 @@
-"""The engine. Private: arrays are C-contiguous float64 buffers; the caller gives the outputs."""
+"""The engine. Private: arrays are C-contiguous buffers; the caller gives the outputs."""
 
-from typing import NewType, TypeAlias
+from collections.abc import Sequence
+from typing import Any, NewType, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,8 @@ _Array: TypeAlias = NDArray[np.float64]
 # Capsules: opaque, and freed with their last reference.
 Workspace = NewType("Workspace", object)
 Factorization = NewType("Factorization", object)
+Mlp = NewType("Mlp", object)
+Linearization = NewType("Linearization", object)
 
 class ConvergenceError(ArithmeticError):
     """An iterative solve stopped short of its tolerance."""
@@ -58,3 +61,175 @@ def fast_step(
     /,
 ) -> tuple[float, float, bool]:
     """Returns (loss, residual, stale)."""
+
+# A net's arrays: float64 or float32, as it was made.
+_Floats: TypeAlias = NDArray[Any]
+_Labels: TypeAlias = NDArray[np.int64]
+
+def mlp(
+    sizes: Sequence[int],
+    activations: Sequence[tuple[int, float]],
+    dtype: int,
+    bias: int,
+    loss: int,
+    loss_parameter: float,
+    /,
+) -> Mlp: ...
+def mlp_loss(
+    net: Mlp,
+    w: _Floats,
+    x: _Floats,
+    targets: _Floats | None,
+    labels: _Labels | None,
+    weights: _Floats | None,
+    scale: float,
+    /,
+) -> float: ...
+def mlp_predict(
+    net: Mlp,
+    w: _Floats,
+    x: _Floats,
+    targets: _Floats | None,
+    labels: _Labels | None,
+    weights: _Floats | None,
+    scale: float,
+    out: _Floats,
+    /,
+) -> None: ...
+def mlp_gradient(
+    net: Mlp,
+    w: _Floats,
+    x: _Floats,
+    targets: _Floats | None,
+    labels: _Labels | None,
+    weights: _Floats | None,
+    scale: float,
+    out: _Floats,
+    /,
+) -> float: ...
+def mlp_sample_gradients(
+    net: Mlp,
+    w: _Floats,
+    x: _Floats,
+    targets: _Floats | None,
+    labels: _Labels | None,
+    weights: _Floats | None,
+    scale: float,
+    out: _Floats,
+    /,
+) -> None: ...
+def mlp_product(
+    net: Mlp,
+    w: _Floats,
+    x: _Floats,
+    targets: _Floats | None,
+    labels: _Labels | None,
+    weights: _Floats | None,
+    scale: float,
+    kind: int,
+    v: _Floats,
+    out: _Floats,
+    /,
+) -> None: ...
+def mlp_dense(
+    net: Mlp,
+    w: _Floats,
+    x: _Floats,
+    targets: _Floats | None,
+    labels: _Labels | None,
+    weights: _Floats | None,
+    scale: float,
+    kind: int,
+    upper: int,
+    lower: int,
+    out: _Floats,
+    /,
+) -> None: ...
+def mlp_diagonal(
+    net: Mlp,
+    w: _Floats,
+    x: _Floats,
+    targets: _Floats | None,
+    labels: _Labels | None,
+    weights: _Floats | None,
+    scale: float,
+    kind: int,
+    out: _Floats,
+    /,
+) -> None: ...
+def mlp_jvp(
+    net: Mlp,
+    w: _Floats,
+    x: _Floats,
+    targets: _Floats | None,
+    labels: _Labels | None,
+    weights: _Floats | None,
+    scale: float,
+    v: _Floats,
+    out: _Floats,
+    /,
+) -> None: ...
+def mlp_vjp(
+    net: Mlp,
+    w: _Floats,
+    x: _Floats,
+    targets: _Floats | None,
+    labels: _Labels | None,
+    weights: _Floats | None,
+    scale: float,
+    u: _Floats,
+    out: _Floats,
+    /,
+) -> None: ...
+def mlp_jacobian(
+    net: Mlp,
+    w: _Floats,
+    x: _Floats,
+    targets: _Floats | None,
+    labels: _Labels | None,
+    weights: _Floats | None,
+    scale: float,
+    out: _Floats,
+    /,
+) -> None: ...
+def mlp_taylor(
+    net: Mlp,
+    w: _Floats,
+    x: _Floats,
+    targets: _Floats | None,
+    labels: _Labels | None,
+    weights: _Floats | None,
+    scale: float,
+    order: int,
+    v: _Floats,
+    out: _Floats,
+    /,
+) -> float: ...
+def mlp_multilinear(
+    net: Mlp,
+    w: _Floats,
+    x: _Floats,
+    targets: _Floats | None,
+    labels: _Labels | None,
+    weights: _Floats | None,
+    scale: float,
+    u: _Floats,
+    s: _Floats | None,
+    v: _Floats,
+    out: _Floats,
+    /,
+) -> None: ...
+def linearize(
+    net: Mlp,
+    w: _Floats,
+    x: _Floats,
+    targets: _Floats | None,
+    labels: _Labels | None,
+    weights: _Floats | None,
+    scale: float,
+    gradient_out: _Floats,
+    /,
+) -> tuple[Linearization, float]: ...
+def linearization_product(
+    linearization: Linearization, kind: int, v: _Floats, out: _Floats, /
+) -> None: ...

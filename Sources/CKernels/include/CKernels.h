@@ -15,16 +15,32 @@ static inline void swk_pause(void) {
 #endif
 }
 
-// C = (A B) ∘ scale for A [m, k] with element (i, p) at a[i·a_row + p·a_column], padded B [k, n] and padded C [m, n].
-// `scale` is padded like C, or NULL for none. C must not overlap A or B.
-void swk_gemm_f32(size_t m, size_t n, size_t k, const float *a, size_t a_row, size_t a_column, const float *b,
-                  size_t ldb, const float *scale, size_t lds, float *c, size_t ldc);
-void swk_gemm_f64(size_t m, size_t n, size_t k, const double *a, size_t a_row, size_t a_column, const double *b,
-                  size_t ldb, const double *scale, size_t lds, double *c, size_t ldc);
+// What a product does with what is in C before: replaces it, adds to it, or subtracts from it.
+enum swk_update { swk_set, swk_add, swk_subtract };
 
-// C -= A B, with A, B and C as above.
-void swk_gemm_subtract_f64(size_t m, size_t n, size_t k, const double *a, size_t a_row, size_t a_column,
-                           const double *b, size_t ldb, double *c, size_t ldc);
+// C = (A B) ∘ scale, or C ± (A B) ∘ scale, for A [m, k] with element (i, p) at a[i·a_row + p·a_column], padded B [k, n]
+// and C [m, n]. `scale` is padded, or NULL for none. C must not overlap A or B. When `exact`, C need not be padded, and
+// nothing past its n columns is touched.
+void swk_gemm_f32(size_t m, size_t n, size_t k, const float *a, size_t a_row, size_t a_column, const float *b,
+                  size_t ldb, const float *scale, size_t lds, enum swk_update update, int exact, float *c, size_t ldc);
+void swk_gemm_f64(size_t m, size_t n, size_t k, const double *a, size_t a_row, size_t a_column, const double *b,
+                  size_t ldb, const double *scale, size_t lds, enum swk_update update, int exact, double *c,
+                  size_t ldc);
+
+// b = aᵀ for a [m, n].
+void swk_transpose_f32(size_t m, size_t n, const float *a, size_t lda, float *b, size_t ldb);
+void swk_transpose_f64(size_t m, size_t n, const double *a, size_t lda, double *b, size_t ldb);
+
+// z = x ∘ y, and z += x ∘ y
+void swk_multiply_f32(size_t n, const float *x, const float *y, float *z);
+void swk_multiply_f64(size_t n, const double *x, const double *y, double *z);
+void swk_multiply_add_f32(size_t n, const float *x, const float *y, float *z);
+void swk_multiply_add_f64(size_t n, const double *x, const double *y, double *z);
+// Row i of C [m, n] is x[i·x_step] times row i of A, plus y[i·y_step] times row i of B where B is not NULL; all padded.
+void swk_scale_rows_f32(size_t m, size_t n, const float *x, size_t x_step, const float *a, size_t lda, const float *y,
+                        size_t y_step, const float *b, size_t ldb, float *c, size_t ldc);
+void swk_scale_rows_f64(size_t m, size_t n, const double *x, size_t x_step, const double *a, size_t lda,
+                        const double *y, size_t y_step, const double *b, size_t ldb, double *c, size_t ldc);
 
 // Σ x y over n.
 float swk_dot_f32(size_t n, const float *x, const float *y);

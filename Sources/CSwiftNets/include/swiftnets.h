@@ -1,7 +1,7 @@
 /* swiftnets: the C interface of the engine.
  *
  * Conventions, for every function below:
- *  - Arrays are dense, row-major float64; samples are rows. A weight matrix is [in, out].
+ *  - Arrays are dense and row-major, float64 unless the text says so; samples are rows. A weight matrix is [in, out].
  *  - Sizes are element counts. No array may be NULL unless its size is 0 or the text says so; outputs must not overlap
  *    inputs. The caller allocates outputs.
  *  - A function returns SWN_OK or a status; swn_last_error() then says more, on the same thread. Outputs are
@@ -154,6 +154,125 @@ typedef struct swn_fast_report {
 swn_status swn_fast_step(const swn_factorization *factorization, swn_fast_shape shape, size_t n, const double *xs,
                          const double *ys, const double *w, double alpha, double r, double *w_out,
                          swn_fast_report *report, const swn_control *control);
+
+/* ---- mlp: dense layers with any activations, and every exact derivative of a loss to fourth order ---------------
+ *
+ * Arrays of a net are all float64 or all float32, as its `dtype` says; `void *` below points to such scalars. The
+ * parameters are one flat vector of P = swn_mlp_parameter_count() scalars: layer by layer, weights [in, out] row-major,
+ * then the bias [out] if there is one. A net is never changed: several threads may use one at once.
+ */
+
+enum { SWN_FLOAT64 = 0, SWN_FLOAT32 = 1 };
+
+/* Activations. At a kink the left-hand slope holds; second and higher derivatives of the piecewise linear are 0. */
+enum {
+  SWN_IDENTITY = 0,
+  SWN_LEAKY_RELU = 1, /* parameter: the slope left of 0; 0 makes it ReLU */
+  SWN_TANH = 2,
+  SWN_SIGMOID = 3,
+  SWN_SOFTPLUS = 4,
+  SWN_SILU = 5,
+  SWN_GELU = 6,      /* a Φ(a) */
+  SWN_GELU_TANH = 7, /* ½ a (1 + tanh(√(2/π) (a + 0.044715 a³))) */
+  SWN_SINE = 8
+};
+
+/* Losses of one sample with outputs z and target y, summed over outputs. */
+enum {
+  SWN_SQUARED_ERROR = 0,         /* ½ (z - y)² */
+  SWN_BINARY_CROSS_ENTROPY = 1,  /* softplus(z) - y z, z being logits */
+  SWN_HUBER = 2,                 /* ½ r² for |r| < delta, else delta (|r| - ½ delta), with r = z - y */
+  SWN_SOFTMAX_CROSS_ENTROPY = 3  /* -Σ y log softmax(z) */
+};
+
+/* Curvature matrices. */
+enum {
+  SWN_HESSIAN = 0,
+  SWN_GAUSS_NEWTON = 1,     /* Σ Jᵀ C J, C the loss's Hessian in the outputs; for likelihoods the Fisher matrix */
+  SWN_EMPIRICAL_FISHER = 2  /* Σ g gᵀ over the samples' gradients g */
+};
+
+typedef struct swn_activation {
+  int32_t kind;
+  double parameter;
+} swn_activation;
+
+typedef struct swn_mlp_shape {
+  int32_t dtype;
+  size_t depth;                      /* layers */
+  const size_t *sizes;               /* [depth + 1]: inputs, then each layer's outputs */
+  const swn_activation *activations; /* [depth], the outputs' last */
+  int32_t bias;                      /* 1 where every layer has one */
+  int32_t loss;
+  double loss_parameter;             /* delta of SWN_HUBER */
+} swn_mlp_shape;
+
+/* A batch. The loss is scale · Σ weights[i] · loss of sample i. */
+typedef struct swn_samples {
+  size_t n;
+  const void *x;         /* [n, inputs] */
+  const void *targets;   /* [n, outputs]; NULL where labels are given or the function needs neither */
+  const int64_t *labels; /* [n], from 0, for SWN_SOFTMAX_CROSS_ENTROPY; NULL otherwise */
+  const void *weights;   /* [n], at least 0; NULL for ones */
+  double scale;
+} swn_samples;
+
+typedef struct swn_mlp swn_mlp;
+swn_status swn_mlp_create(const swn_mlp_shape *shape, swn_mlp **net);
+void swn_mlp_destroy(swn_mlp *net); /* NULL is allowed */
+size_t swn_mlp_parameter_count(const swn_mlp *net);
+
+swn_status swn_mlp_loss(const swn_mlp *net, const void *w, const swn_samples *samples, double *loss,
+                        const swn_control *control);
+/* out [n, outputs], the last activation applied. */
+swn_status swn_mlp_predict(const swn_mlp *net, const void *w, const swn_samples *samples, void *out,
+                           const swn_control *control);
+/* gradient [P], and the loss. */
+swn_status swn_mlp_gradient(const swn_mlp *net, const void *w, const swn_samples *samples, void *gradient,
+                            double *loss, const swn_control *control);
+/* out [n, P]: the gradient of each sample's weighted loss. */
+swn_status swn_mlp_sample_gradients(const swn_mlp *net, const void *w, const swn_samples *samples, void *out,
+                                    const swn_control *control);
+
+/* out [k, P]: a curvature matrix times each row of v [k, P]. */
+swn_status swn_mlp_product(const swn_mlp *net, int32_t kind, const void *w, const swn_samples *samples, size_t k,
+                           const void *v, void *out, const swn_control *control);
+/* A curvature matrix [P, P] into out, or for upper >= 0 its block between layers upper >= lower, counted from 0. The
+ * whole matrix, and blocks of one layer, are symmetric to the last bit. */
+swn_status swn_mlp_dense(const swn_mlp *net, int32_t kind, const void *w, const swn_samples *samples, int32_t upper,
+                         int32_t lower, void *out, const swn_control *control);
+/* The sides of such a block: both layers' numbers of parameters. */
+swn_status swn_mlp_block_shape(const swn_mlp *net, int32_t upper, int32_t lower, size_t *rows, size_t *columns);
+/* out [P]: a curvature matrix's diagonal. */
+swn_status swn_mlp_diagonal(const swn_mlp *net, int32_t kind, const void *w, const swn_samples *samples, void *out,
+                            const swn_control *control);
+
+/* out [k, n, outputs]: the outputs' Jacobian times each row of v [k, P]. */
+swn_status swn_mlp_jvp(const swn_mlp *net, const void *w, const swn_samples *samples, size_t k, const void *v,
+                       void *out, const swn_control *control);
+/* out [k, P]: the transposed Jacobian times each u [k, n, outputs]. */
+swn_status swn_mlp_vjp(const swn_mlp *net, const void *w, const swn_samples *samples, size_t k, const void *u,
+                       void *out, const swn_control *control);
+/* out [n, outputs, P]. */
+swn_status swn_mlp_jacobian(const swn_mlp *net, const void *w, const swn_samples *samples, void *out,
+                            const swn_control *control);
+
+/* out [order + 1, P]: the coefficients of t -> gradient at w + t v, order from 0 to 3, in one pass; and the loss. */
+swn_status swn_mlp_taylor(const swn_mlp *net, const void *w, const swn_samples *samples, int32_t order, const void *v,
+                          void *out, double *loss, const swn_control *control);
+/* out [k, P]: the third derivative applied to u and each row of v [k, P]; or with s the fourth, to u, s and v. */
+swn_status swn_mlp_multilinear(const swn_mlp *net, const void *w, const swn_samples *samples, const void *u,
+                               const void *s, size_t k, const void *v, void *out, const swn_control *control);
+
+/* The passes at one point kept, for many products there. The samples need not outlive the call. Several threads may use
+ * one; they take turns. */
+typedef struct swn_linearization swn_linearization;
+swn_status swn_linearize(const swn_mlp *net, const void *w, const swn_samples *samples, void *gradient, double *loss,
+                         swn_linearization **linearization);
+void swn_linearization_destroy(swn_linearization *linearization); /* NULL is allowed */
+/* out [k, P] for v [k, P]. */
+swn_status swn_linearization_product(const swn_linearization *linearization, int32_t kind, size_t k, const void *v,
+                                     void *out, const swn_control *control);
 
 #ifdef __cplusplus
 }

@@ -107,9 +107,9 @@ struct CholeskyFactor {
       // In pieces of which the rows of x stay in the first cache.
       for left in stride(from: done.lowerBound, to: done.upperBound, by: Self.depth) {
         let piece = left..<min(done.upperBound, left + Self.depth)
-        swk_gemm_subtract_f64(
+        Double.gemm(
           end - first, b.columns, piece.count, matrix.row(first) + piece.lowerBound, matrix.stride, 1,
-          x.row(piece.lowerBound), x.stride, x.row(first), x.stride)
+          x.row(piece.lowerBound), x.stride, nil, 0, .subtract, false, x.row(first), x.stride)
       }
       scipy_cblas_dtrmm(
         CblasRowMajor, CblasLeft, CblasLower, isForward ? CblasNoTrans : CblasTrans, CblasNonUnit,

@@ -1,25 +1,67 @@
 import CKernels
+import Glibc
 
-/// The scalars that the small kernels are compiled for.
+/// The scalars that the small kernels are compiled for. The kernels are documented in CKernels.h.
 protocol KernelScalar: Scalar {
   /// Scalars in a 32-byte vector: padded rows are a multiple of it.
   static var lanes: Int { get }
   static func gemm(
     _ m: Int, _ n: Int, _ k: Int, _ a: UnsafePointer<Self>, _ aRow: Int, _ aColumn: Int,
-    _ b: UnsafePointer<Self>, _ ldb: Int, _ scale: UnsafePointer<Self>?, _ lds: Int,
+    _ b: UnsafePointer<Self>, _ ldb: Int, _ scale: UnsafePointer<Self>?, _ lds: Int, _ update: Update, _ isExact: Bool,
     _ c: UnsafeMutablePointer<Self>, _ ldc: Int)
+  static func transpose(
+    _ m: Int, _ n: Int, _ a: UnsafePointer<Self>, _ lda: Int, _ b: UnsafeMutablePointer<Self>, _ ldb: Int)
+  static func multiply(
+    _ n: Int, _ x: UnsafePointer<Self>, _ y: UnsafePointer<Self>, _ z: UnsafeMutablePointer<Self>)
+  static func multiplyAdd(
+    _ n: Int, _ x: UnsafePointer<Self>, _ y: UnsafePointer<Self>, _ z: UnsafeMutablePointer<Self>)
+  static func scaleRows(
+    _ m: Int, _ n: Int, _ x: UnsafePointer<Self>, _ xStep: Int, _ a: UnsafePointer<Self>, _ lda: Int,
+    _ y: UnsafePointer<Self>?, _ yStep: Int, _ b: UnsafePointer<Self>?, _ ldb: Int, _ c: UnsafeMutablePointer<Self>,
+    _ ldc: Int)
   static func dot(_ n: Int, _ x: UnsafePointer<Self>, _ y: UnsafePointer<Self>) -> Self
   static func axpy(_ n: Int, _ a: Self, _ x: UnsafePointer<Self>, _ y: UnsafeMutablePointer<Self>)
   static func xpby(_ n: Int, _ x: UnsafePointer<Self>, _ b: Self, _ y: UnsafeMutablePointer<Self>)
+  /// Derivatives 0 to `order` of an activation; see Activations.h.
+  static func activation(
+    _ kind: Int32, _ parameter: Double, order: Int, _ n: Int, _ a: UnsafePointer<Self>,
+    _ d: [UnsafeMutablePointer<Self>?])
+  /// Derivatives 0 to `order` in z of an elementwise loss; see Activations.h.
+  static func loss(
+    _ kind: Int32, _ parameter: Double, order: Int, _ n: Int, _ z: UnsafePointer<Self>, _ y: UnsafePointer<Self>,
+    _ d: [UnsafeMutablePointer<Self>?])
+  static func exponential(_ x: Self) -> Self
+  static func logarithm(_ x: Self) -> Self
+}
+
+/// What a product does with what is in its target before.
+enum Update {
+  case set, add, subtract
+
+  fileprivate var code: swk_update { self == .set ? swk_set : self == .add ? swk_add : swk_subtract }
 }
 
 extension Float: KernelScalar {
   static var lanes: Int { 8 }
   static func gemm(
     _ m: Int, _ n: Int, _ k: Int, _ a: UnsafePointer<Float>, _ aRow: Int, _ aColumn: Int,
-    _ b: UnsafePointer<Float>, _ ldb: Int, _ scale: UnsafePointer<Float>?, _ lds: Int,
+    _ b: UnsafePointer<Float>, _ ldb: Int, _ scale: UnsafePointer<Float>?, _ lds: Int, _ update: Update, _ isExact: Bool,
     _ c: UnsafeMutablePointer<Float>, _ ldc: Int
-  ) { swk_gemm_f32(m, n, k, a, aRow, aColumn, b, ldb, scale, lds, c, ldc) }
+  ) { swk_gemm_f32(m, n, k, a, aRow, aColumn, b, ldb, scale, lds, update.code, isExact ? 1 : 0, c, ldc) }
+  static func transpose(
+    _ m: Int, _ n: Int, _ a: UnsafePointer<Float>, _ lda: Int, _ b: UnsafeMutablePointer<Float>, _ ldb: Int
+  ) { swk_transpose_f32(m, n, a, lda, b, ldb) }
+  static func multiply(
+    _ n: Int, _ x: UnsafePointer<Float>, _ y: UnsafePointer<Float>, _ z: UnsafeMutablePointer<Float>
+  ) { swk_multiply_f32(n, x, y, z) }
+  static func multiplyAdd(
+    _ n: Int, _ x: UnsafePointer<Float>, _ y: UnsafePointer<Float>, _ z: UnsafeMutablePointer<Float>
+  ) { swk_multiply_add_f32(n, x, y, z) }
+  static func scaleRows(
+    _ m: Int, _ n: Int, _ x: UnsafePointer<Float>, _ xStep: Int, _ a: UnsafePointer<Float>, _ lda: Int,
+    _ y: UnsafePointer<Float>?, _ yStep: Int, _ b: UnsafePointer<Float>?, _ ldb: Int, _ c: UnsafeMutablePointer<Float>,
+    _ ldc: Int
+  ) { swk_scale_rows_f32(m, n, x, xStep, a, lda, y, yStep, b, ldb, c, ldc) }
   static func dot(_ n: Int, _ x: UnsafePointer<Float>, _ y: UnsafePointer<Float>) -> Float {
     swk_dot_f32(n, x, y)
   }
@@ -29,15 +71,43 @@ extension Float: KernelScalar {
   static func xpby(_ n: Int, _ x: UnsafePointer<Float>, _ b: Float, _ y: UnsafeMutablePointer<Float>) {
     swk_xpby_f32(n, x, b, y)
   }
+  static func activation(
+    _ kind: Int32, _ parameter: Double, order: Int, _ n: Int, _ a: UnsafePointer<Float>,
+    _ d: [UnsafeMutablePointer<Float>?]
+  ) {
+    swk_activation_f32(kind, Float(parameter), Int32(order), n, a, d.at(0), d.at(1), d.at(2), d.at(3), d.at(4))
+  }
+  static func loss(
+    _ kind: Int32, _ parameter: Double, order: Int, _ n: Int, _ z: UnsafePointer<Float>, _ y: UnsafePointer<Float>,
+    _ d: [UnsafeMutablePointer<Float>?]
+  ) {
+    swk_loss_f32(kind, Float(parameter), Int32(order), n, z, y, d.at(0), d.at(1), d.at(2), d.at(3), d.at(4))
+  }
+  static func exponential(_ x: Float) -> Float { expf(x) }
+  static func logarithm(_ x: Float) -> Float { logf(x) }
 }
 
 extension Double: KernelScalar {
   static var lanes: Int { 4 }
   static func gemm(
     _ m: Int, _ n: Int, _ k: Int, _ a: UnsafePointer<Double>, _ aRow: Int, _ aColumn: Int,
-    _ b: UnsafePointer<Double>, _ ldb: Int, _ scale: UnsafePointer<Double>?, _ lds: Int,
+    _ b: UnsafePointer<Double>, _ ldb: Int, _ scale: UnsafePointer<Double>?, _ lds: Int, _ update: Update, _ isExact: Bool,
     _ c: UnsafeMutablePointer<Double>, _ ldc: Int
-  ) { swk_gemm_f64(m, n, k, a, aRow, aColumn, b, ldb, scale, lds, c, ldc) }
+  ) { swk_gemm_f64(m, n, k, a, aRow, aColumn, b, ldb, scale, lds, update.code, isExact ? 1 : 0, c, ldc) }
+  static func transpose(
+    _ m: Int, _ n: Int, _ a: UnsafePointer<Double>, _ lda: Int, _ b: UnsafeMutablePointer<Double>, _ ldb: Int
+  ) { swk_transpose_f64(m, n, a, lda, b, ldb) }
+  static func multiply(
+    _ n: Int, _ x: UnsafePointer<Double>, _ y: UnsafePointer<Double>, _ z: UnsafeMutablePointer<Double>
+  ) { swk_multiply_f64(n, x, y, z) }
+  static func multiplyAdd(
+    _ n: Int, _ x: UnsafePointer<Double>, _ y: UnsafePointer<Double>, _ z: UnsafeMutablePointer<Double>
+  ) { swk_multiply_add_f64(n, x, y, z) }
+  static func scaleRows(
+    _ m: Int, _ n: Int, _ x: UnsafePointer<Double>, _ xStep: Int, _ a: UnsafePointer<Double>, _ lda: Int,
+    _ y: UnsafePointer<Double>?, _ yStep: Int, _ b: UnsafePointer<Double>?, _ ldb: Int, _ c: UnsafeMutablePointer<Double>,
+    _ ldc: Int
+  ) { swk_scale_rows_f64(m, n, x, xStep, a, lda, y, yStep, b, ldb, c, ldc) }
   static func dot(_ n: Int, _ x: UnsafePointer<Double>, _ y: UnsafePointer<Double>) -> Double {
     swk_dot_f64(n, x, y)
   }
@@ -47,6 +117,26 @@ extension Double: KernelScalar {
   static func xpby(_ n: Int, _ x: UnsafePointer<Double>, _ b: Double, _ y: UnsafeMutablePointer<Double>) {
     swk_xpby_f64(n, x, b, y)
   }
+  static func activation(
+    _ kind: Int32, _ parameter: Double, order: Int, _ n: Int, _ a: UnsafePointer<Double>,
+    _ d: [UnsafeMutablePointer<Double>?]
+  ) {
+    swk_activation_f64(kind, parameter, Int32(order), n, a, d.at(0), d.at(1), d.at(2), d.at(3), d.at(4))
+  }
+  static func loss(
+    _ kind: Int32, _ parameter: Double, order: Int, _ n: Int, _ z: UnsafePointer<Double>, _ y: UnsafePointer<Double>,
+    _ d: [UnsafeMutablePointer<Double>?]
+  ) {
+    swk_loss_f64(kind, parameter, Int32(order), n, z, y, d.at(0), d.at(1), d.at(2), d.at(3), d.at(4))
+  }
+  static func exponential(_ x: Double) -> Double { exp(x) }
+  static func logarithm(_ x: Double) -> Double { log(x) }
+}
+
+extension Array {
+  /// The pointer of one derivative, or NULL where it is not wanted.
+  fileprivate func at<Pointee>(_ index: Int) -> UnsafeMutablePointer<Pointee>?
+  where Element == UnsafeMutablePointer<Pointee>? { index < count ? self[index] : nil }
 }
 
 extension Matrix where Element: KernelScalar {
@@ -74,12 +164,16 @@ struct Operand<Element: KernelScalar> {
   let columnStep: Int
 }
 
-/// c[rows] = ((a b) ∘ scale)[rows] with a small kernel on the calling thread; `b`, `c` and `scale` have padded rows.
+/// c[rows] = ((a b) ∘ scale)[rows], or that added or subtracted, with a small kernel on the calling thread.
+///
+/// `b` and `scale` have padded rows; `c` too, unless `isExact`.
 @inline(__always)
 func multiply<T: KernelScalar>(
-  _ a: Operand<T>, _ b: Matrix<T>, scale: Matrix<T>? = nil, into c: Matrix<T>, rows: Range<Int>
+  _ a: Operand<T>, _ b: Matrix<T>, scale: Matrix<T>? = nil, _ update: Update = .set, isExact: Bool = false,
+  into c: Matrix<T>, rows: Range<Int>
 ) {
   T.gemm(
     rows.count, b.columns, a.columns, a.base + rows.lowerBound * a.rowStep, a.rowStep, a.columnStep, b.base, b.stride,
-    scale.map { UnsafePointer($0.row(rows.lowerBound)) }, scale?.stride ?? 0, c.row(rows.lowerBound), c.stride)
+    scale.map { UnsafePointer($0.row(rows.lowerBound)) }, scale?.stride ?? 0, update, isExact, c.row(rows.lowerBound),
+    c.stride)
 }

@@ -31,6 +31,20 @@ final class Flag: Sendable {
   }
 }
 
+/// Lets one thread at a time through; those that wait still ask whether to stop.
+final class Turn: Sendable {
+  private let taken = Atomic<Bool>(false)
+
+  func take(_ interruption: Interruption) throws(EngineError) {
+    while taken.exchange(true, ordering: .acquiring) {
+      try interruption.check()
+      usleep(100)
+    }
+  }
+
+  func give() { taken.store(false, ordering: .releasing) }
+}
+
 /// Numbers handed out one by one to the members of a team.
 final class Queue: Sendable {
   private let upcoming: Atomic<Int>

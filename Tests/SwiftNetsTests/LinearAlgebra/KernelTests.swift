@@ -55,7 +55,7 @@ import Testing
     let values = try Matrix<Double>.normal(9 + m, n, seed: 12)
     for row in 0..<9 { b.row(row).update(from: values.row(row), count: n) }
     for row in 0..<m { c.row(row).update(from: values.row(9 + row), count: n) }
-    swk_gemm_subtract_f64(m, n, 9, a.base, a.stride, 1, b.base, b.stride, c.base, c.stride)
+    Double.gemm(m, n, 9, a.base, a.stride, 1, b.base, b.stride, nil, 0, .subtract, false, c.base, c.stride)
     for row in 0..<m {
       for column in 0..<n {
         let terms = (0..<9).map { Float80(a[row, $0]) * Float80(b[$0, column]) }

@@ -1,0 +1,187 @@
+/// Products of a curvature matrix with vectors at the point of a `NetworkPass`.
+public enum CurvatureKind: Int32, Sendable, CaseIterable {
+  /// ∂²L/∂w² (Pearlmutter 1994).
+  case hessian
+  /// Σ Jᵀ C J with C the loss's Hessian in the outputs (Schraudolph 2002); the exact Fisher matrix for likelihoods.
+  case gaussNewton
+  /// Σ g gᵀ over the samples' gradients.
+  case empiricalFisher
+}
+
+/// Pearlmutter's R-pass and its relatives: tangents of a chunk of samples along one direction.
+///
+/// Rows of the tangents are rows of the pass less `origin`, so that one object serves pieces of a chunk in turn.
+final class CurvatureProduct<Element: KernelScalar> {
+  private let net: MultilayerPerceptron
+  let capacity: Int
+  private let direction: LayerMatrices<Element>
+  /// Tangents of the pre-activations, layer by layer, where the activation is curved.
+  private let images: [Matrix<Element>]
+  /// Tangents of each layer's outputs.
+  private let tangents: [Matrix<Element>]
+  /// Tangents of the deltas.
+  private let deltas: [Matrix<Element>]
+
+  init(_ net: MultilayerPerceptron, capacity: Int) throws(EngineError) {
+    self.net = net
+    self.capacity = capacity
+    direction = try LayerMatrices(net)
+    var arrays: [[Matrix<Element>]] = [[], [], []]
+    for index in 0..<net.depth {
+      let columns = NetworkPass<Element>.columns(net, index)
+      for list in arrays.indices { arrays[list].append(try .padded(capacity, columns)) }
+    }
+    images = arrays[0]
+    tangents = arrays[1]
+    deltas = arrays[2]
+  }
+
+  func load(_ flat: UnsafePointer<Element>) { direction.load(flat) }
+
+  /// Tangents of all layers along the direction loaded; those of the net's outputs are in `outputTangents`.
+  func forward(_ pass: NetworkPass<Element>, _ part: Range<Int>, origin: Int = 0) {
+    let rows = part.lowerBound - origin..<part.upperBound - origin
+    for (index, layer) in net.layers.enumerated() {
+      let isCurved = pass.isCurved(index)
+      let target = isCurved ? images[index] : tangents[index]
+      let scale = isCurved || !pass.hasSlopes(index) ? nil : pass.slopes[index].rows(part)
+      let piece = target.rows(rows)
+      let inputs = pass.inputs[index].prefix(layer.rows).rows(part)
+      multiply(inputs.operand, direction.natural[index], scale: scale, into: piece, rows: 0..<part.count)
+      if index > 0 {
+        let below = tangents[index - 1].prefix(layer.fanIn).rows(rows)
+        multiply(
+          below.operand, pass.weights.natural[index], scale: scale, .add, into: piece, rows: 0..<part.count)
+      }
+      if isCurved {
+        let count = part.count * target.stride
+        Element.multiply(count, pass.slopes[index].row(part.lowerBound), piece.base, tangents[index].row(rows.lowerBound))
+      }
+    }
+  }
+
+  /// The tangent of the outputs of `row` (counted from the origin), after `forward`.
+  func outputTangent(_ row: Int) -> UnsafeMutablePointer<Element> { tangents[net.depth - 1].row(row) }
+
+  /// Tangents of the deltas: the R-pass's way back, or for Gauss–Newton the transposed Jacobian applied to C J v.
+  func backward(_ kind: CurvatureKind, _ pass: NetworkPass<Element>, _ part: Range<Int>, origin: Int = 0) {
+    let rows = part.lowerBound - origin..<part.upperBound - origin
+    applyOutputHessian(pass, part, rows.lowerBound)
+    let isHessian = kind == .hessian
+    for index in net.layers.indices.reversed() {
+      let target = deltas[index]
+      let count = part.count * target.stride
+      if index < net.depth - 1 {
+        pullBack(index, pass, part, rows, isHessian: isHessian)
+      } else if pass.hasSlopes(index) {
+        Element.multiply(
+          count, pass.slopes[index].row(part.lowerBound), target.row(rows.lowerBound), target.row(rows.lowerBound))
+      }
+      if isHessian && pass.isCurved(index) {
+        Element.multiplyAdd(
+          count, pass.curvatures[index].row(part.lowerBound), images[index].row(rows.lowerBound),
+          target.row(rows.lowerBound))
+      }
+    }
+  }
+
+  /// The deltas for a cotangent of the outputs, which `cotangent` gives row by row: the transposed Jacobian.
+  func pullBack(
+    _ pass: NetworkPass<Element>, _ part: Range<Int>, origin: Int = 0,
+    _ cotangent: (Int, UnsafeMutablePointer<Element>) -> Void
+  ) {
+    let rows = part.lowerBound - origin..<part.upperBound - origin
+    let last = net.depth - 1
+    for row in part { cotangent(row, deltas[last].row(row - origin)) }
+    if pass.hasSlopes(last) {
+      let target = deltas[last].row(rows.lowerBound)
+      Element.multiply(part.count * deltas[last].stride, pass.slopes[last].row(part.lowerBound), target, target)
+    }
+    for index in (0..<last).reversed() { pullBack(index, pass, part, rows, isHessian: false) }
+  }
+
+  private func pullBack(
+    _ index: Int, _ pass: NetworkPass<Element>, _ part: Range<Int>, _ rows: Range<Int>, isHessian: Bool
+  ) {
+    let upper = net.layers[index + 1]
+    let scale = pass.hasSlopes(index) ? pass.slopes[index].rows(part) : nil
+    let piece = deltas[index].rows(rows)
+    multiply(
+      deltas[index + 1].prefix(upper.width).rows(rows).operand, pass.weights.transposed[index + 1], scale: scale,
+      into: piece, rows: 0..<part.count)
+    guard isHessian else { return }
+    multiply(
+      pass.deltas[index + 1].prefix(upper.width).rows(part).operand, direction.transposed[index + 1], scale: scale,
+      .add, into: piece, rows: 0..<part.count)
+  }
+
+  /// deltas of the last layer = C times the tangents of the outputs.
+  private func applyOutputHessian(_ pass: NetworkPass<Element>, _ part: Range<Int>, _ first: Int) {
+    let last = net.depth - 1
+    let target = deltas[last]
+    if net.loss.isElementwise {
+      Element.multiply(
+        part.count * target.stride, pass.outputHessian.row(part.lowerBound), tangents[last].row(first),
+        target.row(first))
+      return
+    }
+    for (offset, row) in part.enumerated() {
+      let p = pass.outputHessian.row(row)
+      let u = tangents[last].row(first + offset)
+      let out = target.row(first + offset)
+      let scale = pass.sampleScales.base[row]
+      let mean = Element.dot(net.outputs, p, u)
+      for column in 0..<net.outputs { out[column] = scale * p[column] * (u[column] - mean) }
+    }
+  }
+
+  /// The deltas for the empirical Fisher matrix: each sample's own, times its gradient's product with the direction.
+  func projectOnGradients(_ pass: NetworkPass<Element>, _ part: Range<Int>, origin: Int = 0) {
+    let start = part.lowerBound - origin
+    for (index, layer) in net.layers.enumerated() {
+      let piece = tangents[index].rows(start..<start + part.count)
+      multiply(
+        pass.inputs[index].prefix(layer.rows).rows(part).operand, direction.natural[index], into: piece,
+        rows: 0..<part.count)
+    }
+    for row in part {
+      var product: Element = 0
+      for (index, layer) in net.layers.enumerated() {
+        product += Element.dot(layer.width, tangents[index].row(row - origin), pass.deltas[index].row(row))
+      }
+      let weight = pass.sampleWeights.base[row]
+      let factor = weight == 0 ? 0 : product / weight
+      for (index, layer) in net.layers.enumerated() {
+        let (from, to) = (pass.deltas[index].row(row), deltas[index].row(row - origin))
+        for column in 0..<layer.width { to[column] = factor * from[column] }
+      }
+    }
+  }
+
+  /// Rows `range` of layer `index`'s part of the product, over `part`'s samples, set or added in the flat vector.
+  func collect(
+    _ index: Int, _ range: Range<Int>, _ kind: CurvatureKind, _ pass: NetworkPass<Element>, _ part: Range<Int>,
+    origin: Int = 0, _ update: Update, into flat: UnsafeMutablePointer<Element>
+  ) {
+    let layer = net.layers[index]
+    let rows = part.lowerBound - origin..<part.upperBound - origin
+    let out = Matrix(borrowing: flat + layer.offset, rows: layer.rows, columns: layer.width)
+    multiply(
+      pass.inputs[index].prefix(layer.rows).rows(part).transposed, deltas[index].prefix(layer.width).rows(rows), update,
+      isExact: true, into: out, rows: range)
+    guard kind == .hessian, index > 0 else { return }
+    let below = range.clamped(to: 0..<layer.fanIn)
+    multiply(
+      tangents[index - 1].prefix(layer.fanIn).rows(rows).transposed, pass.deltas[index].prefix(layer.width).rows(part),
+      .add, isExact: true, into: out, rows: below)
+  }
+
+  /// One sample's gradient of what the deltas are of: its inputs' and deltas' outer products, set in the flat vector.
+  func outerProducts(_ row: Int, _ pass: NetworkPass<Element>, origin: Int = 0, into flat: UnsafeMutablePointer<Element>) {
+    for (index, layer) in net.layers.enumerated() {
+      Element.gemm(
+        layer.rows, layer.width, 1, pass.inputs[index].row(row), 1, 1, deltas[index].row(row - origin),
+        deltas[index].stride, nil, 0, .set, true, flat + layer.offset, layer.width)
+    }
+  }
+}

@@ -1,0 +1,284 @@
+/// A net with all its derivatives in float64 or float32, behind untyped pointers to scalars of that type.
+///
+/// Each function is concrete for both types, so that the compiler specialises everything below it.
+public final class NetworkEngine: Sendable {
+  public enum Scalars: Int32, Sendable { case float64, float32 }
+
+  /// Samples as they come over a language boundary; see `Samples`.
+  public struct Batch {
+    public let count: Int
+    public let inputs: UnsafeRawPointer
+    /// [count, outputs], or nil.
+    public let targets: UnsafeRawPointer?
+    /// [count], or nil.
+    public let labels: UnsafePointer<Int64>?
+    /// [count], or nil for ones.
+    public let weights: UnsafeRawPointer?
+    public let scale: Double
+
+    public init(
+      count: Int, inputs: UnsafeRawPointer, targets: UnsafeRawPointer?, labels: UnsafePointer<Int64>?,
+      weights: UnsafeRawPointer?, scale: Double
+    ) {
+      self.count = count
+      self.inputs = inputs
+      self.targets = targets
+      self.labels = labels
+      self.weights = weights
+      self.scale = scale
+    }
+  }
+
+  /// A linearisation of either type.
+  public final class Point: Sendable {
+    fileprivate let kept: Kept
+    public let net: MultilayerPerceptron
+    private let turn = Turn()
+
+    fileprivate enum Kept: Sendable {
+      case float64(Linearization<Double>), float32(Linearization<Float>)
+    }
+
+    fileprivate init(_ kept: Kept, _ net: MultilayerPerceptron) {
+      self.kept = kept
+      self.net = net
+    }
+
+    /// `count` products of the matrix with rows of `v`. Calls from several threads take turns.
+    public func products(
+      _ kind: CurvatureKind, _ v: UnsafeRawPointer, _ count: Int, into out: UnsafeMutableRawPointer,
+      interruption: Interruption
+    ) throws(EngineError) {
+      try turn.take(interruption)
+      defer { turn.give() }
+      switch kept {
+      case .float64(let point):
+        try point.products(kind, reading(v), count, .set, into: writing(out), interruption: interruption)
+      case .float32(let point):
+        try point.products(kind, reading(v), count, .set, into: writing(out), interruption: interruption)
+      }
+    }
+  }
+
+  private enum Typed: Sendable {
+    case float64(NetworkDerivatives<Double>), float32(NetworkDerivatives<Float>)
+  }
+
+  public let net: MultilayerPerceptron
+  private let typed: Typed
+
+  public init(_ net: MultilayerPerceptron, _ scalars: Scalars) {
+    self.net = net
+    typed = scalars == .float64 ? .float64(NetworkDerivatives(net)) : .float32(NetworkDerivatives(net))
+  }
+
+  private func samples<T: KernelScalar>(_ batch: Batch) throws(EngineError) -> Samples<T> {
+    var targets = Samples<T>.Targets.none
+    if let rows = batch.targets {
+      targets = .rows(Matrix(reading: reading(rows), rows: batch.count, columns: net.outputs))
+    } else if let labels = batch.labels {
+      guard net.loss.kind == .softmaxCrossEntropy else {
+        throw .invalidArgument("labels are for the softmax cross-entropy loss; give targets")
+      }
+      for sample in 0..<batch.count where labels[sample] < 0 || labels[sample] >= Int64(net.outputs) {
+        throw .invalidArgument(
+          "labels[\(sample)] is \(labels[sample]); it must be from 0 to \(net.outputs - 1)")
+      }
+      targets = .labels(labels)
+    }
+    return Samples(
+      inputs: Matrix(reading: reading(batch.inputs), rows: batch.count, columns: net.inputs), targets: targets,
+      weights: batch.weights.map { reading($0) }, scale: T(batch.scale))
+  }
+
+  private func withTargets<T: KernelScalar>(_ batch: Batch) throws(EngineError) -> Samples<T> {
+    guard batch.targets != nil || batch.labels != nil else { throw .invalidArgument("targets and labels are NULL") }
+    return try samples(batch)
+  }
+
+  // MARK: Values and gradients
+
+  public func loss(_ w: UnsafeRawPointer, _ batch: Batch, interruption: Interruption) throws(EngineError) -> Double {
+    switch typed {
+    case .float64(let d): try d.loss(reading(w), withTargets(batch), interruption: interruption)
+    case .float32(let d): try d.loss(reading(w), withTargets(batch), interruption: interruption)
+    }
+  }
+
+  public func predict(
+    _ w: UnsafeRawPointer, _ batch: Batch, into out: UnsafeMutableRawPointer, interruption: Interruption
+  ) throws(EngineError) {
+    switch typed {
+    case .float64(let d): try d.predict(reading(w), samples(batch), into: writing(out), interruption: interruption)
+    case .float32(let d): try d.predict(reading(w), samples(batch), into: writing(out), interruption: interruption)
+    }
+  }
+
+  public func gradient(
+    _ w: UnsafeRawPointer, _ batch: Batch, into out: UnsafeMutableRawPointer, interruption: Interruption
+  ) throws(EngineError) -> Double {
+    switch typed {
+    case .float64(let d): try d.gradient(reading(w), withTargets(batch), into: writing(out), interruption: interruption)
+    case .float32(let d): try d.gradient(reading(w), withTargets(batch), into: writing(out), interruption: interruption)
+    }
+  }
+
+  public func sampleGradients(
+    _ w: UnsafeRawPointer, _ batch: Batch, into out: UnsafeMutableRawPointer, interruption: Interruption
+  ) throws(EngineError) {
+    switch typed {
+    case .float64(let d):
+      try d.perSampleGradients(reading(w), withTargets(batch), into: writing(out), interruption: interruption)
+    case .float32(let d):
+      try d.perSampleGradients(reading(w), withTargets(batch), into: writing(out), interruption: interruption)
+    }
+  }
+
+  // MARK: Curvature
+
+  public func products(
+    _ kind: CurvatureKind, _ w: UnsafeRawPointer, _ batch: Batch, _ v: UnsafeRawPointer, _ count: Int,
+    into out: UnsafeMutableRawPointer, interruption: Interruption
+  ) throws(EngineError) {
+    switch typed {
+    case .float64(let d):
+      try d.products(
+        kind, reading(w), withTargets(batch), reading(v), count, into: writing(out), interruption: interruption)
+    case .float32(let d):
+      try d.products(
+        kind, reading(w), withTargets(batch), reading(v), count, into: writing(out), interruption: interruption)
+    }
+  }
+
+  /// The whole matrix, or for layers upper ≥ lower the block between them.
+  public func dense(
+    _ kind: CurvatureKind, _ w: UnsafeRawPointer, _ batch: Batch, block: (upper: Int, lower: Int)?,
+    into out: UnsafeMutableRawPointer, interruption: Interruption
+  ) throws(EngineError) {
+    if let block, !(0..<net.depth).contains(block.upper) || !(0...block.upper).contains(block.lower) {
+      throw .invalidArgument("the block is (\(block.upper), \(block.lower)) of \(net.depth) layers; lower ≤ upper")
+    }
+    let rows = block.map { net.layers[$0.upper].parameterCount } ?? net.parameterCount
+    let columns = block.map { net.layers[$0.lower].parameterCount } ?? net.parameterCount
+    switch typed {
+    case .float64(let d):
+      try d.dense(
+        kind, reading(w), withTargets(batch), block: block,
+        into: Matrix(borrowing: writing(out), rows: rows, columns: columns), interruption: interruption)
+    case .float32(let d):
+      try d.dense(
+        kind, reading(w), withTargets(batch), block: block,
+        into: Matrix(borrowing: writing(out), rows: rows, columns: columns), interruption: interruption)
+    }
+  }
+
+  public func diagonal(
+    _ kind: CurvatureKind, _ w: UnsafeRawPointer, _ batch: Batch, into out: UnsafeMutableRawPointer,
+    interruption: Interruption
+  ) throws(EngineError) {
+    switch typed {
+    case .float64(let d):
+      try d.diagonal(kind, reading(w), withTargets(batch), into: writing(out), interruption: interruption)
+    case .float32(let d):
+      try d.diagonal(kind, reading(w), withTargets(batch), into: writing(out), interruption: interruption)
+    }
+  }
+
+  public func linearize(
+    _ w: UnsafeRawPointer, _ batch: Batch, gradient: UnsafeMutableRawPointer
+  ) throws(EngineError) -> (Point, Double) {
+    switch typed {
+    case .float64(let d):
+      let (point, loss) = try d.linearize(reading(w), withTargets(batch), gradient: writing(gradient))
+      return (Point(.float64(point), net), loss)
+    case .float32(let d):
+      let (point, loss) = try d.linearize(reading(w), withTargets(batch), gradient: writing(gradient))
+      return (Point(.float32(point), net), loss)
+    }
+  }
+
+  // MARK: Jacobians
+
+  public func jvp(
+    _ w: UnsafeRawPointer, _ batch: Batch, _ v: UnsafeRawPointer, _ count: Int, into out: UnsafeMutableRawPointer,
+    interruption: Interruption
+  ) throws(EngineError) {
+    switch typed {
+    case .float64(let d):
+      try d.jvp(reading(w), samples(batch), reading(v), count, into: writing(out), interruption: interruption)
+    case .float32(let d):
+      try d.jvp(reading(w), samples(batch), reading(v), count, into: writing(out), interruption: interruption)
+    }
+  }
+
+  public func vjp(
+    _ w: UnsafeRawPointer, _ batch: Batch, _ u: UnsafeRawPointer, _ count: Int, into out: UnsafeMutableRawPointer,
+    interruption: Interruption
+  ) throws(EngineError) {
+    switch typed {
+    case .float64(let d):
+      try d.vjp(reading(w), samples(batch), reading(u), count, into: writing(out), interruption: interruption)
+    case .float32(let d):
+      try d.vjp(reading(w), samples(batch), reading(u), count, into: writing(out), interruption: interruption)
+    }
+  }
+
+  public func jacobian(
+    _ w: UnsafeRawPointer, _ batch: Batch, into out: UnsafeMutableRawPointer, interruption: Interruption
+  ) throws(EngineError) {
+    switch typed {
+    case .float64(let d): try d.jacobian(reading(w), samples(batch), into: writing(out), interruption: interruption)
+    case .float32(let d): try d.jacobian(reading(w), samples(batch), into: writing(out), interruption: interruption)
+    }
+  }
+
+  // MARK: Taylor series
+
+  /// Coefficients 0 to `order` of the gradient along v, as rows of `out`; returns the loss.
+  public func taylor(
+    _ w: UnsafeRawPointer, _ batch: Batch, order: Int, _ v: UnsafeRawPointer, into out: UnsafeMutableRawPointer,
+    interruption: Interruption
+  ) throws(EngineError) -> Double {
+    guard (0...3).contains(order) else { throw .invalidArgument("order is \(order); it must be from 0 to 3") }
+    let algebra = TaylorAlgebra.series(order: order)
+    let kept = Array(0...order)
+    switch typed {
+    case .float64(let d):
+      return try d.taylor(
+        algebra, reading(w), withTargets(batch), directions: order > 0 ? [reading(v)] : [], keeping: kept,
+        into: writing(out), interruption: interruption)
+    case .float32(let d):
+      return try d.taylor(
+        algebra, reading(w), withTargets(batch), directions: order > 0 ? [reading(v)] : [], keeping: kept,
+        into: writing(out), interruption: interruption)
+    }
+  }
+
+  /// The third or fourth derivative applied to one or two `directions` and each of `count` rows of v.
+  public func multilinear(
+    _ w: UnsafeRawPointer, _ batch: Batch, directions: [UnsafeRawPointer], _ v: UnsafeRawPointer, _ count: Int,
+    into out: UnsafeMutableRawPointer, interruption: Interruption
+  ) throws(EngineError) {
+    guard (1...2).contains(directions.count) else {
+      throw .invalidArgument("\(directions.count) directions; there must be 1 or 2")
+    }
+    switch typed {
+    case .float64(let d):
+      try d.multilinear(
+        reading(w), withTargets(batch), directions: directions.map { reading($0) }, reading(v), count,
+        into: writing(out), interruption: interruption)
+    case .float32(let d):
+      try d.multilinear(
+        reading(w), withTargets(batch), directions: directions.map { reading($0) }, reading(v), count,
+        into: writing(out), interruption: interruption)
+    }
+  }
+}
+
+private func reading<T: Scalar>(_ pointer: UnsafeRawPointer) -> UnsafePointer<T> {
+  pointer.assumingMemoryBound(to: T.self)
+}
+
+private func writing<T: Scalar>(_ pointer: UnsafeMutableRawPointer) -> UnsafeMutablePointer<T> {
+  pointer.assumingMemoryBound(to: T.self)
+}

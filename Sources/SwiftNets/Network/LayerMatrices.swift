@@ -1,0 +1,40 @@
+/// The matrices of a flat parameter vector, or of a direction, laid out for the kernels.
+final class LayerMatrices<Element: KernelScalar> {
+  private let net: MultilayerPerceptron
+  /// Layer l as [rows, width], rows padded: a copy, or a view of the flat vector where that is padded by itself.
+  private(set) var natural: [Matrix<Element>]
+  /// Layer l, without its bias, transposed: [width, fanIn]. Empty for the first layer, which nothing needs transposed.
+  private(set) var transposed: [Matrix<Element>]
+  private let copies: [Matrix<Element>]
+
+  init(_ net: MultilayerPerceptron) throws(EngineError) {
+    self.net = net
+    var natural: [Matrix<Element>] = []
+    var transposed: [Matrix<Element>] = []
+    for (index, layer) in net.layers.enumerated() {
+      natural.append(try .padded(layer.rows, layer.width))
+      transposed.append(index == 0 ? try .padded(0, 0) : try .padded(layer.width, layer.fanIn))
+    }
+    copies = natural
+    self.natural = natural
+    self.transposed = transposed
+  }
+
+  /// Takes the layers' matrices from `flat`, which must stay valid while they are used unless `isCopying`.
+  func load(_ flat: UnsafePointer<Element>, isCopying: Bool = false, layers: Range<Int>? = nil) {
+    for index in layers ?? 0..<net.depth {
+      let layer = net.layers[index]
+      let source = Matrix(reading: flat + layer.offset, rows: layer.rows, columns: layer.width)
+      if layer.width % Element.lanes == 0 && !isCopying {
+        natural[index] = source
+      } else {
+        natural[index] = copies[index]
+        for row in 0..<layer.rows { copies[index].row(row).update(from: source.row(row), count: layer.width) }
+      }
+      if index > 0 {
+        let target = transposed[index]
+        Element.transpose(layer.fanIn, layer.width, source.base, source.stride, target.base, target.stride)
+      }
+    }
+  }
+}

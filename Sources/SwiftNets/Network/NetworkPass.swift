@@ -1,0 +1,265 @@
+/// One forward and backward pass over a chunk of samples, kept: what every derivative at one point is built from.
+///
+/// For layer l: its inputs Z (with the column of ones), the slopes S = s′(A), the deltas D = ∂L/∂A and the curvatures
+/// K = s″(A) ∘ ∂L/∂Z; for the outputs, the loss's Hessian in them. Weights of samples are in D, K and that Hessian.
+/// All of a layer's arrays have one stride, so that elementwise work runs over whole padded rows.
+final class NetworkPass<Element: KernelScalar> {
+  /// How much a pass keeps.
+  enum Depth: Int {
+    case outputs, gradient, curvature
+  }
+
+  let net: MultilayerPerceptron
+  let capacity: Int
+  let weights: LayerMatrices<Element>
+  /// inputs[l] feeds layer l; inputs[depth] are the net's outputs.
+  let inputs: [Matrix<Element>]
+  let slopes: [Matrix<Element>]
+  let curvatures: [Matrix<Element>]
+  let deltas: [Matrix<Element>]
+  /// The loss's Hessian in the outputs: its diagonal, weighted, for elementwise losses; the probabilities for softmax.
+  let outputHessian: Matrix<Element>
+  let sampleWeights: Matrix<Element>
+  /// What multiplies diag(p) − p pᵀ of each sample for softmax: its weight, times the sum of its targets.
+  let sampleScales: Matrix<Element>
+  private let scratch: [Matrix<Element>]  // as deltas
+  private let targets: Matrix<Element>
+  private let losses: Matrix<Element>
+  private(set) var rows = 0
+
+  init(_ net: MultilayerPerceptron, capacity: Int) throws(EngineError) {
+    self.net = net
+    self.capacity = capacity
+    weights = try LayerMatrices(net)
+    var inputs: [Matrix<Element>] = [try .padded(capacity, net.layers[0].rows)]
+    var arrays: [[Matrix<Element>]] = [[], [], [], []]
+    for index in 0..<net.depth {
+      let columns = Self.columns(net, index)
+      inputs.append(try .padded(capacity, columns))
+      for list in arrays.indices { arrays[list].append(try .padded(capacity, columns)) }
+    }
+    self.inputs = inputs
+    slopes = arrays[0]
+    curvatures = arrays[1]
+    deltas = arrays[2]
+    scratch = arrays[3]
+    outputHessian = try .padded(capacity, net.outputs)
+    targets = try .padded(capacity, net.outputs)
+    losses = try .padded(capacity, net.outputs)
+    sampleWeights = try Matrix(rows: capacity, columns: 1)
+    sampleScales = try Matrix(rows: capacity, columns: 1)
+    for (index, layer) in net.layers.enumerated() where layer.hasBias {
+      for row in 0..<capacity { inputs[index][row, layer.fanIn] = 1 }
+    }
+  }
+
+  /// Columns of the arrays of layer `index`: its width, and the ones that the next layer wants.
+  static func columns(_ net: MultilayerPerceptron, _ index: Int) -> Int {
+    index + 1 < net.depth ? net.layers[index + 1].rows : net.outputs
+  }
+
+  /// Bytes that a pass keeps for a sample.
+  static func bytesPerSample(_ net: MultilayerPerceptron) -> Int {
+    let widths = (0..<net.depth).map { columns(net, $0) + Element.lanes }
+    return (net.layers[0].rows + 5 * widths.reduce(0, +) + 3 * net.outputs) * MemoryLayout<Element>.stride
+  }
+
+  /// Whether layer `index` multiplies by slopes at all.
+  func hasSlopes(_ index: Int) -> Bool { net.layers[index].activation.kind != .identity }
+
+  func isCurved(_ index: Int) -> Bool { !net.layers[index].activation.isPiecewiseLinear }
+
+  /// Starts a chunk of `rows` samples, at most `capacity`.
+  func begin(rows: Int) { self.rows = rows }
+
+  /// Forward pass of `part`, a range of this chunk's rows, which are `first`… of the samples.
+  func forward(_ samples: Samples<Element>, from first: Int, _ part: Range<Int>, keeping depth: Depth) {
+    let fanIn = net.inputs
+    for row in part { inputs[0].row(row).update(from: samples.inputs.row(first + row), count: fanIn) }
+    guard !part.isEmpty else { return }
+    for (index, layer) in net.layers.enumerated() {
+      let images = deltas[index]  // their place until the deltas are known
+      let next = inputs[index + 1]
+      multiply(inputs[index].prefix(layer.rows).operand, weights.natural[index], into: images, rows: part)
+      let count = part.count * next.stride
+      let start = part.lowerBound
+      let order = depth == .outputs ? 0 : depth == .gradient || !isCurved(index) ? 1 : 2
+      if layer.activation.kind == .identity {
+        next.row(start).update(from: images.row(start), count: count)
+      } else {
+        Element.activation(
+          layer.activation.kind.rawValue, layer.activation.parameter, order: order, count, images.row(start),
+          [next.row(start), slopes[index].row(start), curvatures[index].row(start)])
+      }
+      if index + 1 < net.depth, net.layers[index + 1].hasBias {
+        for row in part { next[row, layer.width] = 1 }
+      }
+    }
+  }
+
+  /// The sum of the weighted losses of `part`, and ∂L/∂Z of the outputs into the scratch of the last layer.
+  private func lossAndCotangent(_ samples: Samples<Element>, from first: Int, _ part: Range<Int>, order: Int) -> Double {
+    let outputs = inputs[net.depth]
+    let cotangents = scratch[net.depth - 1]
+    let width = net.outputs
+    var sum = 0.0
+    if net.loss.isElementwise {
+      if case .rows(let rows) = samples.targets {
+        for row in part { targets.row(row).update(from: rows.row(first + row), count: width) }
+      }
+      let start = part.lowerBound
+      Element.loss(
+        net.loss.kind.rawValue, net.loss.parameter, order: order, part.count * outputs.stride, outputs.row(start),
+        targets.row(start), [losses.row(start), cotangents.row(start), outputHessian.row(start)])
+      for row in part {
+        let weight = samples.weight(first + row)
+        sampleWeights.base[row] = weight
+        var loss: Element = 0
+        for column in 0..<width { loss += losses[row, column] }
+        sum += Double(weight) * Double(loss)
+        guard weight != 1 else { continue }
+        for column in 0..<(order > 0 ? width : 0) {
+          cotangents[row, column] *= weight
+          if order > 1 { outputHessian[row, column] *= weight }
+        }
+      }
+    } else {
+      for row in part {
+        let weight = samples.weight(first + row)
+        sampleWeights.base[row] = weight
+        sum += Double(weight) * softmaxRow(samples, first, row, weight)
+      }
+    }
+    return sum
+  }
+
+  /// Softmax cross-entropy of one row: the loss unweighted, the probabilities, and the weighted cotangent.
+  private func softmaxRow(_ samples: Samples<Element>, _ first: Int, _ row: Int, _ weight: Element) -> Double {
+    let z = inputs[net.depth].row(row)
+    let p = outputHessian.row(row)
+    let cotangent = scratch[net.depth - 1].row(row)
+    let width = net.outputs
+    var largest = z[0]
+    for column in 1..<max(width, 1) where !(z[column] <= largest) { largest = z[column] }
+    var sum: Element = 0
+    for column in 0..<width {
+      p[column] = Element.exponential(z[column] - largest)
+      sum += p[column]
+    }
+    for column in 0..<width { p[column] /= sum }
+    let logarithm = Element.logarithm(sum)
+    var loss: Element = 0
+    var total: Element = 1
+    switch samples.targets {
+    case .labels(let labels):
+      let label = Int(labels[first + row])
+      loss = logarithm - (z[label] - largest)
+      for column in 0..<width { cotangent[column] = weight * p[column] }
+      // 1 − p as the sum of the others: no digits are lost where p is near 1.
+      var others: Element = 0
+      for column in 0..<width where column != label { others += p[column] }
+      cotangent[label] = -weight * others
+    case .rows(let rows):
+      let target = rows.row(first + row)
+      total = 0
+      for column in 0..<width {
+        total += target[column]
+        if target[column] != 0 { loss += target[column] * (logarithm - (z[column] - largest)) }
+      }
+      for column in 0..<width { cotangent[column] = weight * (total * p[column] - target[column]) }
+    case .none: break
+    }
+    sampleScales.base[row] = weight * total
+    return Double(loss)
+  }
+
+  /// The sum of the weighted losses of `part`, after `forward`.
+  func loss(_ samples: Samples<Element>, from first: Int, _ part: Range<Int>) -> Double {
+    part.isEmpty ? 0 : lossAndCotangent(samples, from: first, part, order: 0)
+  }
+
+  /// Backward pass of `part`, after `forward` with the same depth; returns the sum of the weighted losses.
+  func backward(_ samples: Samples<Element>, from first: Int, _ part: Range<Int>, keeping depth: Depth) -> Double {
+    guard !part.isEmpty else { return 0 }
+    let loss = lossAndCotangent(samples, from: first, part, order: depth == .curvature ? 2 : 1)
+    for index in net.layers.indices.reversed() {
+      let start = part.lowerBound
+      let count = part.count * deltas[index].stride
+      let isFolding = depth == .curvature && isCurved(index)
+      if index == net.depth - 1 {
+        setDelta(index, start, count)
+      } else if isFolding {
+        multiply(upper(index), weights.transposed[index + 1], into: scratch[index], rows: part)
+        setDelta(index, start, count)
+      } else {
+        multiply(
+          upper(index), weights.transposed[index + 1], scale: hasSlopes(index) ? slopes[index] : nil,
+          into: deltas[index], rows: part)
+      }
+      if isFolding {
+        Element.multiply(count, curvatures[index].row(start), scratch[index].row(start), curvatures[index].row(start))
+      }
+    }
+    return loss
+  }
+
+  private func upper(_ index: Int) -> Operand<Element> {
+    deltas[index + 1].prefix(net.layers[index + 1].width).operand
+  }
+
+  /// D = S ∘ ∂L/∂Z from the scratch.
+  private func setDelta(_ index: Int, _ start: Int, _ count: Int) {
+    if hasSlopes(index) {
+      Element.multiply(count, slopes[index].row(start), scratch[index].row(start), deltas[index].row(start))
+    } else {
+      deltas[index].row(start).update(from: scratch[index].row(start), count: count)
+    }
+  }
+
+  /// Rows `range` of layer `index`'s gradient Zᵀ D over all rows of the chunk, set or added in the flat vector.
+  func gradient(_ index: Int, _ range: Range<Int>, _ update: Update, into flat: UnsafeMutablePointer<Element>) {
+    let layer = net.layers[index]
+    multiply(
+      inputs[index].prefix(layer.rows).rows(0..<rows).transposed, deltas[index].prefix(layer.width).rows(0..<rows),
+      update, isExact: true, into: Matrix(borrowing: flat + layer.offset, rows: layer.rows, columns: layer.width),
+      rows: range)
+  }
+
+  /// One sample's weighted gradient, set in the flat vector.
+  func sampleGradient(_ row: Int, into flat: UnsafeMutablePointer<Element>) {
+    for (index, layer) in net.layers.enumerated() {
+      Element.gemm(
+        layer.rows, layer.width, 1, inputs[index].row(row), 1, 1, deltas[index].row(row), deltas[index].stride, nil, 0,
+        .set, true, flat + layer.offset, layer.width)
+    }
+  }
+
+  /// Rows `range` of layer `index`'s sum of weight · gradient², set or added in the flat vector.
+  func squaredGradients(
+    _ index: Int, _ range: Range<Int>, _ update: Update, into flat: UnsafeMutablePointer<Element>
+  ) {
+    let layer = net.layers[index]
+    for row in range {
+      let out = flat + layer.offset + row * layer.width
+      if update == .set { out.update(repeating: 0, count: layer.width) }
+      for sample in 0..<rows where sampleWeights.base[sample] > 0 {
+        let z = inputs[index][sample, row]
+        let factor = z * z / sampleWeights.base[sample]
+        let delta = deltas[index].row(sample)
+        for column in 0..<layer.width { out[column] += factor * delta[column] * delta[column] }
+      }
+    }
+  }
+}
+
+extension Matrix {
+  /// The first `columns` columns, as a view.
+  func prefix(_ columns: Int) -> Matrix {
+    Matrix(borrowing: base, rows: rows, columns: columns, stride: stride)
+  }
+
+  /// Some of the rows, as a view.
+  func rows(_ range: Range<Int>) -> Matrix {
+    Matrix(borrowing: row(range.lowerBound), rows: range.count, columns: columns, stride: stride)
+  }
+}

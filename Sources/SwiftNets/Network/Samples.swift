@@ -1,0 +1,22 @@
+/// Inputs with their targets and weights: borrowed memory, valid during one call.
+struct Samples<Element: Scalar>: @unchecked Sendable {
+  enum Targets: @unchecked Sendable {
+    /// For calls that need none.
+    case none
+    /// One row a sample, as wide as the outputs.
+    case rows(Matrix<Element>)
+    /// A class each, from 0.
+    case labels(UnsafePointer<Int64>)
+  }
+
+  let inputs: Matrix<Element>
+  let targets: Targets
+  /// One weight a sample; nil for all 1.
+  let weights: UnsafePointer<Element>?
+  /// Multiplies every weight: 1, or what makes the sum a mean.
+  let scale: Element
+
+  var count: Int { inputs.rows }
+
+  func weight(_ sample: Int) -> Element { (weights?[sample] ?? 1) * scale }
+}

@@ -1,0 +1,334 @@
+/// One pass of Taylor-mode differentiation over a chunk of samples (Griewank & Walther 2008, chapter 13): every
+/// coefficient of the gradient along the directions at once.
+///
+/// Weights, inputs of layers, slopes and deltas are numbers of a `TaylorAlgebra`. An activation of a₀ + δ is
+/// Σ s⁽ᵖ⁾(a₀) δᵖ / p!, exactly, as δ⁴ = 0; its slope likewise with s⁽ᵖ⁺¹⁾.
+final class TaylorPass<Element: KernelScalar> {
+  let net: MultilayerPerceptron
+  let algebra: TaylorAlgebra
+  let capacity: Int
+  private let weights: [LayerMatrices<Element>]  // as algebra.weightCoefficients
+  private let inputs: [[Matrix<Element>]]  // [layer][coefficient]; of layer 0 only the first
+  private let slopes: [[Matrix<Element>]]
+  private let deltas: [[Matrix<Element>]]
+  private let cotangents: [[Matrix<Element>]]
+  private let targets: Matrix<Element>
+  /// For coefficient k the pairs (coefficient of the inputs or deltas, index of the weights) that make it.
+  private let weightProducts: [[(Int, Int)]]
+  private var rows = 0
+
+  private static var block: Int { 512 }
+  /// Working memory of one thread for elementwise work: the derivatives, then powers of δ.
+  final class Scratch {
+    fileprivate let derivatives: [Matrix<Element>]
+    fileprivate let squares: [Matrix<Element>]
+    fileprivate let cubes: [Matrix<Element>]
+    /// Of one row of softmax: Σ e and its reciprocal.
+    fileprivate let sums: Matrix<Element>
+    fileprivate let inverses: Matrix<Element>
+
+    init(_ algebra: TaylorAlgebra) throws(EngineError) {
+      func arrays(_ count: Int) throws(EngineError) -> [Matrix<Element>] {
+        var all: [Matrix<Element>] = []
+        for _ in 0..<count { all.append(try Matrix(rows: 1, columns: TaylorPass.block)) }
+        return all
+      }
+      derivatives = try arrays(5)
+      squares = try arrays(algebra.count)
+      cubes = try arrays(algebra.count)
+      sums = try Matrix(rows: 1, columns: algebra.count)
+      inverses = try Matrix(rows: 1, columns: algebra.count)
+    }
+  }
+
+  init(_ net: MultilayerPerceptron, _ algebra: TaylorAlgebra, capacity: Int) throws(EngineError) {
+    self.net = net
+    self.algebra = algebra
+    self.capacity = capacity
+    func arrays(_ count: Int, _ columns: Int) throws(EngineError) -> [Matrix<Element>] {
+      var all: [Matrix<Element>] = []
+      for _ in 0..<count { all.append(try .padded(capacity, columns)) }
+      return all
+    }
+    var weights: [LayerMatrices<Element>] = []
+    for _ in algebra.weightCoefficients { weights.append(try LayerMatrices(net)) }
+    var inputs = [try arrays(1, net.layers[0].rows)]
+    var lists: [[[Matrix<Element>]]] = [[], [], []]
+    for index in 0..<net.depth {
+      let columns = NetworkPass<Element>.columns(net, index)
+      inputs.append(try arrays(algebra.count, columns))
+      for list in lists.indices { lists[list].append(try arrays(algebra.count, columns)) }
+    }
+    self.weights = weights
+    self.inputs = inputs
+    slopes = lists[0]
+    deltas = lists[1]
+    cotangents = lists[2]
+    targets = try .padded(capacity, net.outputs)
+    weightProducts = algebra.products.map { pairs in
+      pairs.compactMap { pair in algebra.weightCoefficients.firstIndex(of: pair.1).map { (pair.0, $0) } }
+    }
+    for (index, layer) in net.layers.enumerated() where layer.hasBias {
+      for row in 0..<capacity { inputs[index][0][row, layer.fanIn] = 1 }
+    }
+  }
+
+  static func bytesPerSample(_ net: MultilayerPerceptron, _ algebra: TaylorAlgebra) -> Int {
+    let widths = (0..<net.depth).map { NetworkPass<Element>.columns(net, $0) + Element.lanes }
+    return (net.layers[0].rows + 4 * algebra.count * widths.reduce(0, +)) * MemoryLayout<Element>.stride
+  }
+
+  /// Takes the weights (first) or a direction. The memory must stay valid while the pass is used.
+  func load(_ which: Int, _ flat: UnsafePointer<Element>, layers: Range<Int>? = nil) {
+    weights[which].load(flat, layers: layers)
+  }
+
+  func begin(rows: Int) { self.rows = rows }
+
+  /// Forward and backward pass of `part` of the chunk's rows, which are `first`… of the samples; returns their loss.
+  func run(_ samples: Samples<Element>, from first: Int, _ part: Range<Int>, _ scratch: Scratch) -> Double {
+    guard !part.isEmpty else { return 0 }
+    for row in part { inputs[0][0].row(row).update(from: samples.inputs.row(first + row), count: net.inputs) }
+    for index in net.layers.indices { forward(index, part, scratch) }
+    let loss = cotangent(samples, first, part, scratch)
+    for index in net.layers.indices.reversed() { backward(index, part) }
+    return loss
+  }
+
+  private func forward(_ index: Int, _ part: Range<Int>, _ scratch: Scratch) {
+    let layer = net.layers[index]
+    let images = deltas[index]  // their place until the deltas are known
+    for k in 0..<algebra.count {
+      let pairs = weightProducts[k].filter { index > 0 || $0.0 == 0 }
+      if pairs.isEmpty { clear(images[k], part) }
+      for (number, (i, w)) in pairs.enumerated() {
+        // The column of ones has no small part, so only i = 0 meets the bias.
+        let columns = i == 0 ? layer.rows : layer.fanIn
+        multiply(
+          inputs[index][i].prefix(columns).operand, weights[w].natural[index], number == 0 ? .set : .add,
+          into: images[k], rows: part)
+      }
+    }
+    let activation = layer.activation
+    compose(
+      part, images, [inputs[index + 1], slopes[index]], scratch,
+      isLinear: activation.isPiecewiseLinear
+    ) { count, start, derivatives in
+      Element.activation(
+        activation.kind.rawValue, activation.parameter, order: self.algebra.degree + 1, count, images[0].base + start,
+        derivatives)
+    }
+    if index + 1 < net.depth, net.layers[index + 1].hasBias {
+      for row in part { inputs[index + 1][0][row, layer.width] = 1 }
+    }
+  }
+
+  private func clear(_ matrix: Matrix<Element>, _ part: Range<Int>) {
+    matrix.row(part.lowerBound).update(repeating: 0, count: part.count * matrix.stride)
+  }
+
+  /// f(a) and f′(a), …: `functions[q]` becomes Σ f⁽ᵖ⁺ᵍ⁾(a₀) δᵖ / p! for the f whose derivatives at a₀ `fill` gives.
+  private func compose(
+    _ part: Range<Int>, _ a: [Matrix<Element>], _ functions: [[Matrix<Element>]], _ scratch: Scratch, isLinear: Bool,
+    _ fill: (Int, Int, [UnsafeMutablePointer<Element>?]) -> Void
+  ) {
+    let stride = a[0].stride
+    var start = part.lowerBound * stride
+    let end = part.upperBound * stride
+    let derivatives = scratch.derivatives.map { Optional($0.base) }
+    while start < end {
+      let count = min(Self.block, end - start)
+      fill(count, start, derivatives)
+      let small = 1..<algebra.count
+      if !isLinear { powers(a, start, count, scratch) }
+      for (q, function) in functions.enumerated() {
+        let d = scratch.derivatives.dropFirst(q).map { $0.base }
+        (function[0].base + start).update(from: d[0], count: count)
+        for k in small {
+          let target = function[k].base + start
+          Element.multiply(count, d[1], a[k].base + start, target)
+          if isLinear { continue }
+          if algebra.degree >= 2 { Element.multiplyAdd(count, d[2], scratch.squares[k].base, target) }
+          if algebra.degree >= 3 { Element.multiplyAdd(count, d[3], scratch.cubes[k].base, target) }
+        }
+      }
+      start += count
+    }
+  }
+
+  /// ½ δ² and δ³ / 6 of a block.
+  private func powers(_ a: [Matrix<Element>], _ start: Int, _ count: Int, _ scratch: Scratch) {
+    guard algebra.degree >= 2 else { return }
+    for k in 1..<algebra.count {
+      let square = scratch.squares[k].base
+      let cube = scratch.cubes[k].base
+      square.update(repeating: 0, count: count)
+      // A square counts half; of the two orders of a product one.
+      for (i, j) in algebra.products[k] where i == j && i > 0 {
+        Element.multiplyAdd(count, a[i].base + start, a[j].base + start, square)
+      }
+      if algebra.products[k].contains(where: { $0.0 == $0.1 && $0.0 > 0 }) { scale(square, count, 0.5) }
+      for (i, j) in algebra.products[k] where i < j && i > 0 {
+        Element.multiplyAdd(count, a[i].base + start, a[j].base + start, square)
+      }
+      guard algebra.degree >= 3 else { continue }
+      // δ · ½ δ² is three times δ³ / 6; lower squares are ready, as εᵢ εⱼ = εₖ has i, j < k.
+      cube.update(repeating: 0, count: count)
+      for (i, j) in algebra.products[k] where i > 0 && j > 0 {
+        Element.multiplyAdd(count, a[i].base + start, scratch.squares[j].base, cube)
+      }
+      scale(cube, count, 1 / Element(3))
+    }
+  }
+
+  private func scale(_ x: UnsafeMutablePointer<Element>, _ count: Int, _ factor: Element) {
+    for index in 0..<count { x[index] *= factor }
+  }
+
+  /// The series of ∂L/∂Z of the outputs, weighted, into the last layer's cotangents; returns the weighted loss.
+  private func cotangent(_ samples: Samples<Element>, _ first: Int, _ part: Range<Int>, _ scratch: Scratch) -> Double {
+    let outputs = inputs[net.depth]
+    let target = cotangents[net.depth - 1]
+    var sum = 0.0
+    guard net.loss.isElementwise else {
+      for row in part { sum += softmaxRow(samples, first, row, scratch) }
+      return sum
+    }
+    if case .rows(let rows) = samples.targets {
+      for row in part { targets.row(row).update(from: rows.row(first + row), count: net.outputs) }
+    }
+    // The loss's own values go where the first cotangent will be, and are summed before it comes.
+    let start = part.lowerBound * outputs[0].stride
+    Element.loss(
+      net.loss.kind.rawValue, net.loss.parameter, order: 0, part.count * outputs[0].stride, outputs[0].base + start,
+      targets.base + start, [target[0].base + start])
+    for row in part {
+      var loss: Element = 0
+      for column in 0..<net.outputs { loss += target[0][row, column] }
+      sum += Double(samples.weight(first + row)) * Double(loss)
+    }
+    let loss = net.loss
+    compose(part, outputs, [target], scratch, isLinear: loss.kind == .squaredError || loss.kind == .huber) {
+      count, start, derivatives in
+      Element.loss(
+        loss.kind.rawValue, loss.parameter, order: self.algebra.degree + 1, count, outputs[0].base + start,
+        self.targets.base + start, [derivatives[4]] + derivatives.prefix(self.algebra.degree + 1))
+    }
+    for row in part {
+      let weight = samples.weight(first + row)
+      guard weight != 1 else { continue }
+      for k in 0..<algebra.count { scale(target[k].row(row), net.outputs, weight) }
+    }
+    return sum
+  }
+
+  /// The series of softmax(z) − y for one row: p = e / Σ e with e = p₀ exp(δ).
+  private func softmaxRow(_ samples: Samples<Element>, _ first: Int, _ row: Int, _ scratch: Scratch) -> Double {
+    let (width, count) = (net.outputs, algebra.count)
+    let z = inputs[net.depth].map { $0.row(row) }
+    let e = cotangents[net.depth - 1].map { $0.row(row) }
+    let weight = samples.weight(first + row)
+    let (sums, inverses) = (scratch.sums.base, scratch.inverses.base)
+    for k in 0..<count { sums[k] = 0 }
+    var largest = z[0][0]
+    for column in 1..<max(width, 1) where !(z[0][column] <= largest) { largest = z[0][column] }
+    var total: Element = 0
+    for column in 0..<width {
+      e[0][column] = Element.exponential(z[0][column] - largest)
+      total += e[0][column]
+    }
+    for column in 0..<width { e[0][column] /= total }
+    // exp(δ) − 1 = δ + ½ δ² + δ³ / 6; the squares are kept where the deltas will be.
+    let squares = deltas[net.depth - 1].map { $0.row(row) }
+    for k in 1..<count {
+      squares[k].update(repeating: 0, count: width)
+      for (i, j) in algebra.products[k] where i > 0 && j > 0 { Element.multiplyAdd(width, z[i], z[j], squares[k]) }
+      scale(squares[k], width, 0.5)
+      e[k].update(repeating: 0, count: width)
+      for (i, j) in algebra.products[k] where i > 0 && j > 0 { Element.multiplyAdd(width, z[i], squares[j], e[k]) }
+      for column in 0..<width {
+        e[k][column] = e[0][column] * (z[k][column] + squares[k][column] + e[k][column] / 3)
+        sums[k] += e[k][column]
+      }
+    }
+    // 1 / (1 + σ) = 1 − σ + σ² − σ³, and p = e / (1 + σ) from the last coefficient down, in place.
+    inverses[0] = 1
+    for k in 1..<count {
+      var power: Element = 0
+      for (i, j) in algebra.products[k] where i > 0 { power += sums[i] * inverses[j] }
+      inverses[k] = -power
+    }
+    for k in (0..<count).reversed() {
+      for column in 0..<width { e[k][column] *= inverses[0] }
+      for (i, j) in algebra.products[k] where j > 0 { Element.axpy(width, inverses[j], e[i], e[k]) }
+    }
+    let logarithm = Element.logarithm(total)
+    var loss: Element = 0
+    var mass: Element = 1
+    if case .rows(let rows) = samples.targets {
+      mass = 0
+      for column in 0..<width { mass += rows.row(first + row)[column] }
+    }
+    for k in 0..<count { scale(e[k], width, weight * mass) }
+    switch samples.targets {
+    case .labels(let labels):
+      let label = Int(labels[first + row])
+      loss = logarithm - (z[0][label] - largest)
+      var others: Element = 0
+      for column in 0..<width where column != label { others += e[0][column] }
+      e[0][label] = -others
+    case .rows(let rows):
+      let y = rows.row(first + row)
+      for column in 0..<width {
+        if y[column] != 0 { loss += y[column] * (logarithm - (z[0][column] - largest)) }
+        e[0][column] -= weight * y[column]
+      }
+    case .none: break
+    }
+    return Double(weight) * Double(loss)
+  }
+
+  private func backward(_ index: Int, _ part: Range<Int>) {
+    let target = cotangents[index]
+    if index < net.depth - 1 {
+      let upper = net.layers[index + 1]
+      for k in 0..<algebra.count {
+        for (number, (i, w)) in weightProducts[k].enumerated() {
+          multiply(
+            deltas[index + 1][i].prefix(upper.width).operand, weights[w].transposed[index + 1],
+            number == 0 ? .set : .add, into: target[k], rows: part)
+        }
+      }
+    }
+    let stride = target[0].stride
+    let start = part.lowerBound * stride
+    let count = part.count * stride
+    let isLinear = net.layers[index].activation.isPiecewiseLinear
+    for k in 0..<algebra.count {
+      let delta = deltas[index][k].base + start
+      if isLinear {
+        Element.multiply(count, slopes[index][0].base + start, target[k].base + start, delta)
+        continue
+      }
+      for (number, (i, j)) in algebra.products[k].enumerated() {
+        let (u, g) = (slopes[index][i].base + start, target[j].base + start)
+        if number == 0 { Element.multiply(count, u, g, delta) } else { Element.multiplyAdd(count, u, g, delta) }
+      }
+    }
+  }
+
+  /// Rows `range` of layer `index`'s gradient, coefficient k, over all rows of the chunk, set or added in `flat`.
+  func gradient(_ index: Int, _ range: Range<Int>, _ k: Int, _ update: Update, into flat: UnsafeMutablePointer<Element>) {
+    let layer = net.layers[index]
+    let out = Matrix(borrowing: flat + layer.offset, rows: layer.rows, columns: layer.width)
+    var update = update
+    for (i, j) in algebra.products[k] where index > 0 || i == 0 {
+      let hasOnes = i == 0
+      let columns = hasOnes ? layer.rows : layer.fanIn
+      multiply(
+        inputs[index][i].prefix(columns).rows(0..<rows).transposed, deltas[index][j].prefix(layer.width).rows(0..<rows),
+        update, isExact: true, into: out, rows: range.clamped(to: 0..<columns))
+      update = .add
+    }
+  }
+}

@@ -1,0 +1,261 @@
+import CSwiftNets
+import SwiftNets
+
+private func engine(_ net: OpaquePointer?) throws -> NetworkEngine {
+  guard let net else { throw EngineError.invalidArgument("net is NULL") }
+  return Unmanaged<NetworkEngine>.fromOpaque(UnsafeRawPointer(net)).takeUnretainedValue()
+}
+
+private func memory(_ pointer: UnsafeRawPointer?, _ name: String) throws -> UnsafeRawPointer {
+  guard let pointer else { throw EngineError.invalidArgument("\(name) is NULL") }
+  return pointer
+}
+
+private func memory(_ pointer: UnsafeMutableRawPointer?, _ name: String) throws -> UnsafeMutableRawPointer {
+  guard let pointer else { throw EngineError.invalidArgument("\(name) is NULL") }
+  return pointer
+}
+
+private func batch(_ samples: UnsafePointer<swn_samples>?) throws -> NetworkEngine.Batch {
+  let given = try require(samples, "samples").pointee
+  return .init(
+    count: try size(given.n, "n"), inputs: try memory(given.x, "x"), targets: given.targets, labels: given.labels,
+    weights: given.weights, scale: given.scale)
+}
+
+private func curvature(_ kind: Int32) throws -> CurvatureKind {
+  guard let found = CurvatureKind(rawValue: kind) else {
+    throw EngineError.invalidArgument("kind is \(kind); it must be from 0 to 2")
+  }
+  return found
+}
+
+@_cdecl("swn_mlp_create")
+public func swnMlpCreate(
+  _ shape: UnsafePointer<swn_mlp_shape>?, _ net: UnsafeMutablePointer<OpaquePointer?>?
+) -> swn_status {
+  status {
+    let handle = try require(net, "net")
+    let shape = try require(shape, "shape").pointee
+    let depth = try size(shape.depth, "depth")
+    let sizes = try require(shape.sizes, "sizes")
+    let given = try require(shape.activations, "activations")
+    guard let scalars = NetworkEngine.Scalars(rawValue: shape.dtype) else {
+      throw EngineError.invalidArgument("dtype is \(shape.dtype); it must be 0 (float64) or 1 (float32)")
+    }
+    guard let loss = LossFunction.Kind(rawValue: shape.loss) else {
+      throw EngineError.invalidArgument("loss is \(shape.loss); it must be from 0 to 3")
+    }
+    let activations = try (0..<depth).map { index in
+      guard let kind = Activation.Kind(rawValue: given[index].kind) else {
+        throw EngineError.invalidArgument("activations[\(index)] is \(given[index].kind); it must be from 0 to 8")
+      }
+      return Activation(kind, parameter: given[index].parameter)
+    }
+    let found = try MultilayerPerceptron(
+      sizes: (0...depth).map { try size(sizes[$0], "sizes[\($0)]") }, activations: activations,
+      hasBias: shape.bias != 0, loss: LossFunction(loss, parameter: shape.loss_parameter))
+    handle.pointee = OpaquePointer(Unmanaged.passRetained(NetworkEngine(found, scalars)).toOpaque())
+  }
+}
+
+@_cdecl("swn_mlp_destroy")
+public func swnMlpDestroy(_ net: OpaquePointer?) {
+  guard let net else { return }
+  Unmanaged<NetworkEngine>.fromOpaque(UnsafeRawPointer(net)).release()
+}
+
+@_cdecl("swn_mlp_parameter_count")
+public func swnMlpParameterCount(_ net: OpaquePointer?) -> Int {
+  (try? engine(net))?.net.parameterCount ?? 0
+}
+
+@_cdecl("swn_mlp_loss")
+public func swnMlpLoss(
+  _ net: OpaquePointer?, _ w: UnsafeRawPointer?, _ samples: UnsafePointer<swn_samples>?,
+  _ loss: UnsafeMutablePointer<Double>?, _ control: UnsafePointer<swn_control>?
+) -> swn_status {
+  status {
+    try require(loss, "loss").pointee = engine(net).loss(
+      memory(w, "w"), batch(samples), interruption: Interruption(control))
+  }
+}
+
+@_cdecl("swn_mlp_predict")
+public func swnMlpPredict(
+  _ net: OpaquePointer?, _ w: UnsafeRawPointer?, _ samples: UnsafePointer<swn_samples>?,
+  _ out: UnsafeMutableRawPointer?, _ control: UnsafePointer<swn_control>?
+) -> swn_status {
+  status {
+    try engine(net).predict(
+      memory(w, "w"), batch(samples), into: memory(out, "out"), interruption: Interruption(control))
+  }
+}
+
+@_cdecl("swn_mlp_gradient")
+public func swnMlpGradient(
+  _ net: OpaquePointer?, _ w: UnsafeRawPointer?, _ samples: UnsafePointer<swn_samples>?,
+  _ gradient: UnsafeMutableRawPointer?, _ loss: UnsafeMutablePointer<Double>?, _ control: UnsafePointer<swn_control>?
+) -> swn_status {
+  status {
+    try require(loss, "loss").pointee = engine(net).gradient(
+      memory(w, "w"), batch(samples), into: memory(gradient, "gradient"), interruption: Interruption(control))
+  }
+}
+
+@_cdecl("swn_mlp_sample_gradients")
+public func swnMlpSampleGradients(
+  _ net: OpaquePointer?, _ w: UnsafeRawPointer?, _ samples: UnsafePointer<swn_samples>?,
+  _ out: UnsafeMutableRawPointer?, _ control: UnsafePointer<swn_control>?
+) -> swn_status {
+  status {
+    try engine(net).sampleGradients(
+      memory(w, "w"), batch(samples), into: memory(out, "out"), interruption: Interruption(control))
+  }
+}
+
+@_cdecl("swn_mlp_product")
+public func swnMlpProduct(
+  _ net: OpaquePointer?, _ kind: Int32, _ w: UnsafeRawPointer?, _ samples: UnsafePointer<swn_samples>?, _ k: Int,
+  _ v: UnsafeRawPointer?, _ out: UnsafeMutableRawPointer?, _ control: UnsafePointer<swn_control>?
+) -> swn_status {
+  status {
+    try engine(net).products(
+      curvature(kind), memory(w, "w"), batch(samples), memory(v, "v"), size(k, "k"), into: memory(out, "out"),
+      interruption: Interruption(control))
+  }
+}
+
+@_cdecl("swn_mlp_dense")
+public func swnMlpDense(
+  _ net: OpaquePointer?, _ kind: Int32, _ w: UnsafeRawPointer?, _ samples: UnsafePointer<swn_samples>?, _ upper: Int32,
+  _ lower: Int32, _ out: UnsafeMutableRawPointer?, _ control: UnsafePointer<swn_control>?
+) -> swn_status {
+  status {
+    try engine(net).dense(
+      curvature(kind), memory(w, "w"), batch(samples), block: upper < 0 ? nil : (Int(upper), Int(lower)),
+      into: memory(out, "out"), interruption: Interruption(control))
+  }
+}
+
+@_cdecl("swn_mlp_block_shape")
+public func swnMlpBlockShape(
+  _ net: OpaquePointer?, _ upper: Int32, _ lower: Int32, _ rows: UnsafeMutablePointer<Int>?,
+  _ columns: UnsafeMutablePointer<Int>?
+) -> swn_status {
+  status {
+    let layers = try engine(net).net.layers
+    guard layers.indices.contains(Int(upper)), layers.indices.contains(Int(lower)), lower <= upper else {
+      throw EngineError.invalidArgument("the block is (\(upper), \(lower)) of \(layers.count) layers; lower ≤ upper")
+    }
+    try require(rows, "rows").pointee = layers[Int(upper)].parameterCount
+    try require(columns, "columns").pointee = layers[Int(lower)].parameterCount
+  }
+}
+
+@_cdecl("swn_mlp_diagonal")
+public func swnMlpDiagonal(
+  _ net: OpaquePointer?, _ kind: Int32, _ w: UnsafeRawPointer?, _ samples: UnsafePointer<swn_samples>?,
+  _ out: UnsafeMutableRawPointer?, _ control: UnsafePointer<swn_control>?
+) -> swn_status {
+  status {
+    try engine(net).diagonal(
+      curvature(kind), memory(w, "w"), batch(samples), into: memory(out, "out"), interruption: Interruption(control))
+  }
+}
+
+@_cdecl("swn_mlp_jvp")
+public func swnMlpJvp(
+  _ net: OpaquePointer?, _ w: UnsafeRawPointer?, _ samples: UnsafePointer<swn_samples>?, _ k: Int,
+  _ v: UnsafeRawPointer?, _ out: UnsafeMutableRawPointer?, _ control: UnsafePointer<swn_control>?
+) -> swn_status {
+  status {
+    try engine(net).jvp(
+      memory(w, "w"), batch(samples), memory(v, "v"), size(k, "k"), into: memory(out, "out"),
+      interruption: Interruption(control))
+  }
+}
+
+@_cdecl("swn_mlp_vjp")
+public func swnMlpVjp(
+  _ net: OpaquePointer?, _ w: UnsafeRawPointer?, _ samples: UnsafePointer<swn_samples>?, _ k: Int,
+  _ u: UnsafeRawPointer?, _ out: UnsafeMutableRawPointer?, _ control: UnsafePointer<swn_control>?
+) -> swn_status {
+  status {
+    try engine(net).vjp(
+      memory(w, "w"), batch(samples), memory(u, "u"), size(k, "k"), into: memory(out, "out"),
+      interruption: Interruption(control))
+  }
+}
+
+@_cdecl("swn_mlp_jacobian")
+public func swnMlpJacobian(
+  _ net: OpaquePointer?, _ w: UnsafeRawPointer?, _ samples: UnsafePointer<swn_samples>?,
+  _ out: UnsafeMutableRawPointer?, _ control: UnsafePointer<swn_control>?
+) -> swn_status {
+  status {
+    try engine(net).jacobian(
+      memory(w, "w"), batch(samples), into: memory(out, "out"), interruption: Interruption(control))
+  }
+}
+
+@_cdecl("swn_mlp_taylor")
+public func swnMlpTaylor(
+  _ net: OpaquePointer?, _ w: UnsafeRawPointer?, _ samples: UnsafePointer<swn_samples>?, _ order: Int32,
+  _ v: UnsafeRawPointer?, _ out: UnsafeMutableRawPointer?, _ loss: UnsafeMutablePointer<Double>?,
+  _ control: UnsafePointer<swn_control>?
+) -> swn_status {
+  status {
+    try require(loss, "loss").pointee = engine(net).taylor(
+      memory(w, "w"), batch(samples), order: Int(order), memory(v, "v"), into: memory(out, "out"),
+      interruption: Interruption(control))
+  }
+}
+
+@_cdecl("swn_mlp_multilinear")
+public func swnMlpMultilinear(
+  _ net: OpaquePointer?, _ w: UnsafeRawPointer?, _ samples: UnsafePointer<swn_samples>?, _ u: UnsafeRawPointer?,
+  _ s: UnsafeRawPointer?, _ k: Int, _ v: UnsafeRawPointer?, _ out: UnsafeMutableRawPointer?,
+  _ control: UnsafePointer<swn_control>?
+) -> swn_status {
+  status {
+    try engine(net).multilinear(
+      memory(w, "w"), batch(samples), directions: [memory(u, "u")] + (s.map { [$0] } ?? []), memory(v, "v"),
+      size(k, "k"), into: memory(out, "out"), interruption: Interruption(control))
+  }
+}
+
+@_cdecl("swn_linearize")
+public func swnLinearize(
+  _ net: OpaquePointer?, _ w: UnsafeRawPointer?, _ samples: UnsafePointer<swn_samples>?,
+  _ gradient: UnsafeMutableRawPointer?, _ loss: UnsafeMutablePointer<Double>?,
+  _ linearization: UnsafeMutablePointer<OpaquePointer?>?
+) -> swn_status {
+  status {
+    let handle = try require(linearization, "linearization")
+    let loss = try require(loss, "loss")
+    let (point, value) = try engine(net).linearize(
+      memory(w, "w"), batch(samples), gradient: memory(gradient, "gradient"))
+    loss.pointee = value
+    handle.pointee = OpaquePointer(Unmanaged.passRetained(point).toOpaque())
+  }
+}
+
+@_cdecl("swn_linearization_destroy")
+public func swnLinearizationDestroy(_ linearization: OpaquePointer?) {
+  guard let linearization else { return }
+  Unmanaged<NetworkEngine.Point>.fromOpaque(UnsafeRawPointer(linearization)).release()
+}
+
+@_cdecl("swn_linearization_product")
+public func swnLinearizationProduct(
+  _ linearization: OpaquePointer?, _ kind: Int32, _ k: Int, _ v: UnsafeRawPointer?, _ out: UnsafeMutableRawPointer?,
+  _ control: UnsafePointer<swn_control>?
+) -> swn_status {
+  status {
+    guard let linearization else { throw EngineError.invalidArgument("linearization is NULL") }
+    let point = Unmanaged<NetworkEngine.Point>.fromOpaque(UnsafeRawPointer(linearization)).takeUnretainedValue()
+    try point.products(
+      curvature(kind), memory(v, "v"), size(k, "k"), into: memory(out, "out"), interruption: Interruption(control))
+  }
+}

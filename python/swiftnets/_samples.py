@@ -1,0 +1,94 @@
+"""Inputs and targets as the engine takes them, one batch or many. Nothing here is public."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from swiftnets import _checks
+from swiftnets.losses import Loss
+
+FloatArray: TypeAlias = npt.NDArray[Any]
+
+
+class Batch(NamedTuple):
+    """Checked samples, in the order in which the engine's functions take them."""
+
+    x: FloatArray
+    targets: FloatArray | None
+    labels: npt.NDArray[np.int64] | None
+    weights: FloatArray | None
+
+    @property
+    def total_weight(self) -> float:
+        return float(len(self.x) if self.weights is None else self.weights.sum(dtype=np.float64))
+
+
+class Reader:
+    """Checks batches for a net with these inputs, outputs, loss and dtype."""
+
+    def __init__(self, inputs: int, outputs: int, loss: Loss, dtype: np.dtype[Any]) -> None:
+        self._inputs, self._outputs, self._loss, self._dtype = inputs, outputs, loss, dtype
+
+    def inputs(self, x: Any, name: str = "x") -> FloatArray:
+        return _checks.array(x, name, ("N", self._inputs), self._dtype)
+
+    def batch(self, x: Any, y: Any, weights: Any, of: str = "") -> Batch:
+        """One batch; `of` says which, for the messages."""
+        x = self.inputs(x, f"x{of}")
+        targets, labels = self._targets(y, f"y{of}", len(x))
+        if weights is not None:
+            name = f"sample_weight{of}"
+            weights = _checks.array(weights, name, (len(x),), self._dtype)
+            if not (weights >= 0).all() or not np.isfinite(weights).all():
+                raise ValueError(
+                    f"{name} has an entry that is negative or not finite; expected weights ≥ 0"
+                )
+        return Batch(x, targets, labels, weights)
+
+    def _targets(
+        self, y: Any, name: str, count: int
+    ) -> tuple[FloatArray | None, npt.NDArray[np.int64] | None]:
+        if self._loss.name == "softmax_cross_entropy" and np.ndim(y) == 1:
+            return None, _checks.labels(y, name, count, self._outputs)
+        targets = _checks.array(y, name, (count, self._outputs), self._dtype)
+        if self._loss.name.endswith("cross_entropy") and not (targets >= 0).all():
+            raise ValueError(f"{name} has an entry below 0 or NaN; expected probabilities")
+        if self._loss.name == "binary_cross_entropy" and not (targets <= 1).all():
+            raise ValueError(f"{name} has an entry above 1; expected probabilities")
+        return targets, None
+
+    def batches(self, x: Any, y: Any, weights: Any) -> Iterator[Batch]:
+        """The batch (x, y), or where y is None the batches in x."""
+        if y is not None:
+            yield self.batch(x, y, weights)
+            return
+        if weights is not None:
+            raise TypeError(
+                "sample_weight goes with x and y; give batches as tuples (x, y, sample_weight)"
+            )
+        if hasattr(x, "__array__") or isinstance(x, (str, bytes, dict)) or not _iterable(x):
+            raise TypeError(
+                f"y is None and x is of type {type(x).__name__}; expected x and y, or an iterable "
+                "of batches (x, y) in place of x"
+            )
+        empty = True
+        for index, item in enumerate(x):
+            if not isinstance(item, (tuple, list)) or len(item) not in (2, 3):
+                raise TypeError(
+                    f"batch {index} is of type {type(item).__name__}; expected a tuple (x, y) or "
+                    "(x, y, sample_weight)"
+                )
+            empty = False
+            yield self.batch(
+                item[0], item[1], item[2] if len(item) == 3 else None, f" of batch {index}"
+            )
+        if empty:
+            raise ValueError("x has no batches; expected at least one")
+
+
+def _iterable(value: Any) -> bool:
+    return isinstance(value, Iterable) or hasattr(value, "__getitem__")
