@@ -1,6 +1,8 @@
 // The kernels of templates.h, compiled for three levels of x86-64 and chosen at run time.
 #include "CKernels.h"
 
+#include "levels.h"
+
 #if defined(__x86_64__)
 
 // 32-byte vectors at every level: the tiles fill 32 registers on AVX-512, 16 on AVX2 and 16 half ones on SSE2.
@@ -33,27 +35,6 @@
 #undef LEVEL
 #undef TILE_ROWS
 #undef TILE_VECTORS
-
-#if defined(__x86_64__)
-static int level(void) {
-  static int known;  // racing threads write the same value
-  int value = __atomic_load_n(&known, __ATOMIC_RELAXED);
-  if (value == 0) {
-    __builtin_cpu_init();
-    value = __builtin_cpu_supports("x86-64-v4") ? 3 : __builtin_cpu_supports("x86-64-v3") ? 2 : 1;
-    __atomic_store_n(&known, value, __ATOMIC_RELAXED);
-  }
-  return value;
-}
-#define DISPATCH(name, ...)                            \
-  switch (level()) {                                   \
-    case 3: return name##_v4(__VA_ARGS__);             \
-    case 2: return name##_v3(__VA_ARGS__);             \
-    default: return name##_baseline(__VA_ARGS__);      \
-  }
-#else
-#define DISPATCH(name, ...) return name##_baseline(__VA_ARGS__)
-#endif
 
 #define PUBLIC(T, suffix)                                                                                       \
   void swk_gemm_##suffix(size_t m, size_t n, size_t k, const T *a, size_t a_row, size_t a_column, const T *b,   \

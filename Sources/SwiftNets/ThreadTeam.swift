@@ -19,8 +19,9 @@ enum ThreadTeam {
     /// The parts that this member does; the members' parts follow one another.
     let parts: Range<Int>
     let partCount: Int
+    /// Members of the team.
+    let count: Int
     fileprivate let barrierState: Barrier?
-    fileprivate let count: Int
 
     /// Returns when every member of the team has come here.
     func barrier() { barrierState?.wait(count) }
@@ -41,7 +42,7 @@ enum ThreadTeam {
 
   /// Runs `body` on up to `parts` threads, the caller among them, which do `parts` parts; returns when all are done.
   static func run(parts: Int, _ body: (Member) -> Void) {
-    let alone = Member(index: 0, parts: 0..<parts, partCount: parts, barrierState: nil, count: 1)
+    let alone = Member(index: 0, parts: 0..<parts, partCount: parts, count: 1, barrierState: nil)
     guard parts > 1 else { return body(alone) }
     let pool = Pool.shared
     // A job may ask its caller whether to stop, and the answer may start a job: that one is done alone.
@@ -57,32 +58,40 @@ enum ThreadTeam {
 private final class Barrier: Sendable {
   private let arrived = Atomic<Int>(0)
   private let phase = Atomic<Int>(0)
-  private let late = Atomic<Int>(0)
+  private let waited = Atomic<Int>(0)
 
   func wait(_ count: Int) {
     let now = phase.load(ordering: .relaxed)
     if arrived.add(1, ordering: .acquiringAndReleasing).newValue == count {
       arrived.store(0, ordering: .relaxed)
       phase.store(now &+ 1, ordering: .releasing)
-    } else if spin(until: { phase.load(ordering: .acquiring) != now }) {
-      late.add(1, ordering: .relaxed)
+    } else {
+      waited.add(spin { phase.load(ordering: .acquiring) != now }, ordering: .relaxed)
     }
   }
 
-  /// Waits since the last look that took longer than a running thread lets one wait.
-  func takeLate() -> Int { late.exchange(0, ordering: .relaxed) }
+  /// Nanoseconds that members waited here since the last look.
+  func takeWaited() -> Int { waited.exchange(0, ordering: .relaxed) }
+}
+
+private func nanoseconds() -> Int {
+  var now = timespec()
+  clock_gettime(CLOCK_MONOTONIC, &now)
+  return now.tv_sec * 1_000_000_000 + now.tv_nsec
 }
 
 /// Waits for `condition`, giving the processor away when it takes long: the other thread may not be running at all.
-/// - Returns: whether it took long.
+/// - Returns: nanoseconds it took, or 0 for the few that make no difference.
 @discardableResult
-private func spin(until condition: () -> Bool) -> Bool {
+private func spin(until condition: () -> Bool) -> Int {
   var turns = 0
+  var start = 0
   while !condition() {
     turns += 1
+    if turns == 100 { start = nanoseconds() }
     if turns < 4000 { swk_pause() } else { sched_yield() }
   }
-  return turns >= 4000
+  return turns < 100 ? 0 : nanoseconds() - start
 }
 
 private final class Pool: @unchecked Sendable {
@@ -104,6 +113,7 @@ private final class Pool: @unchecked Sendable {
   // Jobs that the caller still does alone, and how many it will be after the next contended one.
   private var jobsAlone = 0
   private var penalty = 16
+  private var wasLate = false
 
   private init() {
     reset()
@@ -190,20 +200,23 @@ private final class Pool: @unchecked Sendable {
       pthread_cond_broadcast(wake)
       pthread_mutex_unlock(sleepLock)
     }
+    let start = nanoseconds()
     body(member(0, of: parts))
-    spin { finished.load(ordering: .acquiring) == parts - 1 }
+    let waited = spin { finished.load(ordering: .acquiring) == parts - 1 } + barrier.takeWaited()
     job = nil
-    // One late meeting is a helper that slept; several are processors that do something else.
-    if barrier.takeLate() > 1 {
+    // One job that was mostly waiting had a helper that slept; two in a row, processors that do something else.
+    let isLate = 2 * waited > nanoseconds() - start
+    if isLate && wasLate {
       jobsAlone = penalty
       penalty = min(2 * penalty, 1024)
-    } else {
+    } else if !isLate {
       penalty = 16
     }
+    wasLate = isLate
   }
 
   private func member(_ index: Int, of parts: Int) -> ThreadTeam.Member {
-    .init(index: index, parts: index..<index + 1, partCount: parts, barrierState: barrier, count: parts)
+    .init(index: index, parts: index..<index + 1, partCount: parts, count: parts, barrierState: barrier)
   }
 
   private func help(index: Int, since start: Int) {

@@ -118,34 +118,40 @@ def _text(shape: Shape) -> str:
     return f"({', '.join(map(str, shape))}{',' if len(shape) == 1 else ''})"
 
 
+def dimensions(value: Any, name: str) -> int:
+    """How many dimensions `value` has as an array."""
+    return value.ndim if type(value) is np.ndarray else _raw(value, name).ndim
+
+
 def _converted(value: Any, name: str, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    expected = f"real numbers that convert to {dtype} safely"
-    if isinstance(value, np.ma.MaskedArray):
-        raise TypeError(f"{name} is a masked array; expected one without a mask (see .filled)")
-    try:
-        raw = _raw(value)
-    except (TypeError, ValueError, RuntimeError, BufferError) as error:
-        raise TypeError(
-            f"{name} is of type {type(value).__name__} and makes no array ({error}); "
-            f"expected {expected}"
-        ) from None
+    raw = _raw(value, name)
     if raw.dtype.kind not in "biuf" or not np.can_cast(raw.dtype, _FLOAT64, "safe"):
-        raise TypeError(f"{name} has dtype {raw.dtype}; expected {expected}")
+        raise TypeError(
+            f"{name} has dtype {raw.dtype}; expected real numbers that convert to {dtype} safely"
+        )
     return np.require(raw, dtype, ["C_CONTIGUOUS", "ALIGNED"])
 
 
-def _raw(value: Any) -> npt.NDArray[Any]:
+def _raw(value: Any, name: str) -> npt.NDArray[Any]:
     """`value` as an array of its own dtype; a tensor of PyTorch that records gradients, too."""
-    if hasattr(value, "detach"):
-        value = value.detach()
-    if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
-        return np.from_dlpack(value)
-    return np.asarray(value)
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name} is a masked array; expected one without a mask (see .filled)")
+    try:
+        if hasattr(value, "detach"):
+            value = value.detach()
+        if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
+            return np.from_dlpack(value)
+        return np.asarray(value)
+    except (TypeError, ValueError, RuntimeError, BufferError) as error:
+        raise TypeError(
+            f"{name} is of type {type(value).__name__} and makes no array ({error}); "
+            "expected real numbers"
+        ) from None
 
 
 def labels(value: Any, name: str, count: int, classes: int) -> npt.NDArray[np.int64]:
     """`count` class labels below `classes`, as the engine takes them."""
-    raw = _raw(value)
+    raw = _raw(value, name)
     expected = f"{count} integers from 0 to {classes - 1}"
     if raw.dtype.kind not in "iu" or not np.can_cast(raw.dtype, np.int64, "same_kind"):
         raise TypeError(f"{name} has dtype {raw.dtype}; expected {expected}")

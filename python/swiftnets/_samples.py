@@ -52,7 +52,7 @@ class Reader:
     def _targets(
         self, y: Any, name: str, count: int
     ) -> tuple[FloatArray | None, npt.NDArray[np.int64] | None]:
-        if self._loss.name == "softmax_cross_entropy" and np.ndim(y) == 1:
+        if self._loss.name == "softmax_cross_entropy" and _checks.dimensions(y, name) == 1:
             return None, _checks.labels(y, name, count, self._outputs)
         targets = _checks.array(y, name, (count, self._outputs), self._dtype)
         if self._loss.name.endswith("cross_entropy") and not (targets >= 0).all():

@@ -319,7 +319,7 @@ class MLP:
 
     def _rows(self, value: npt.ArrayLike, name: str) -> tuple[FloatArray, bool]:
         """Directions as rows, and whether there is just one."""
-        single = np.ndim(value) == 1
+        single = _checks.dimensions(value, name) == 1
         shape = (self._count,) if single else ("K", self._count)
         rows = _checks.array(value, name, shape, self._dtype)
         return (rows[None] if single else rows), single
@@ -559,7 +559,7 @@ class MLP:
         array([6., 8., 2.])
         """
         w, x = self._vector(w, "w"), self._reader.inputs(x)
-        single = np.ndim(u) == 2
+        single = _checks.dimensions(u, "u") == 2
         shape = (len(x), self._sizes[-1])
         u = _checks.array(u, "u", shape if single else ("K", *shape), self._dtype)
         u = u[None] if single else u

@@ -1,10 +1,41 @@
+// Elementwise activations and losses with derivatives to fourth order, at the processor's vector width.
+//
+// Values and first derivatives are within a few units in the last place; higher ones within a few rounding errors of the
+// terms of their formulas. NaN gives NaN, infinities the limits, except for the sine.
 #ifndef SWIFTNETS_ACTIVATIONS_H
 #define SWIFTNETS_ACTIVATIONS_H
+
 #include <stddef.h>
-enum { swk_identity, swk_leaky_relu, swk_tanh, swk_sigmoid, swk_softplus, swk_silu, swk_gelu, swk_gelu_tanh, swk_sine };
+
+// In the order of SWN_IDENTITY and the rest of swiftnets.h. The parameter is the slope left of 0 of the leaky ReLU,
+// which holds at 0 too; its second and higher derivatives are 0, as are the identity's.
+enum {
+  swk_identity,
+  swk_leaky_relu,
+  swk_tanh,
+  swk_sigmoid,
+  swk_softplus,
+  swk_silu,
+  swk_gelu,
+  swk_gelu_tanh,
+  swk_sine
+};
+
+// d0 = s(a), d1 = s′(a), … to d[order], over n contiguous scalars; order from 0 to 4. Those above `order` are not
+// touched. None may overlap a, except that d0 may be a itself. d0 may be NULL.
+void swk_activation_f32(int kind, float parameter, int order, size_t n, const float *a, float *d0, float *d1,
+                        float *d2, float *d3, float *d4);
+void swk_activation_f64(int kind, double parameter, int order, size_t n, const double *a, double *d0, double *d1,
+                        double *d2, double *d3, double *d4);
+
+// Losses in the output z with target y: ½ (z - y)²; softplus(z) - y z; and ½ r² for |r| < parameter, else
+// parameter (|r| - ½ parameter), with r = z - y.
 enum { swk_squared_error, swk_binary_cross_entropy, swk_huber };
-#define D(T,s) void swk_activation_##s(int kind, T parameter, int order, size_t n, const T *a, T *d0, T *d1, T *d2, T *d3, T *d4); \
- void swk_loss_##s(int kind, T parameter, int order, size_t n, const T *z, const T *y, T *value, T *d1, T *d2, T *d3, T *d4);
-D(float,f32) D(double,f64)
-#undef D
+
+// The loss and its derivatives in z, like the above.
+void swk_loss_f32(int kind, float parameter, int order, size_t n, const float *z, const float *y, float *d0, float *d1,
+                  float *d2, float *d3, float *d4);
+void swk_loss_f64(int kind, double parameter, int order, size_t n, const double *z, const double *y, double *d0,
+                  double *d1, double *d2, double *d3, double *d4);
+
 #endif

@@ -14,6 +14,8 @@ public enum CurvatureKind: Int32, Sendable, CaseIterable {
 final class CurvatureProduct<Element: KernelScalar> {
   private let net: MultilayerPerceptron
   let capacity: Int
+  /// Which of a team's members uses it.
+  private let thread: Int
   private let direction: LayerMatrices<Element>
   /// Tangents of the pre-activations, layer by layer, where the activation is curved.
   private let images: [Matrix<Element>]
@@ -22,9 +24,10 @@ final class CurvatureProduct<Element: KernelScalar> {
   /// Tangents of the deltas.
   private let deltas: [Matrix<Element>]
 
-  init(_ net: MultilayerPerceptron, capacity: Int) throws(EngineError) {
+  init(_ net: MultilayerPerceptron, capacity: Int, thread: Int) throws(EngineError) {
     self.net = net
     self.capacity = capacity
+    self.thread = thread
     direction = try LayerMatrices(net)
     var arrays: [[Matrix<Element>]] = [[], [], []]
     for index in 0..<net.depth {
@@ -51,11 +54,12 @@ final class CurvatureProduct<Element: KernelScalar> {
       if index > 0 {
         let below = tangents[index - 1].prefix(layer.fanIn).rows(rows)
         multiply(
-          below.operand, pass.weights.natural[index], scale: scale, .add, into: piece, rows: 0..<part.count)
+          below.operand, pass.weights(thread).natural[index], scale: scale, .add, into: piece, rows: 0..<part.count)
       }
       if isCurved {
         let count = part.count * target.stride
-        Element.multiply(count, pass.slopes[index].row(part.lowerBound), piece.base, tangents[index].row(rows.lowerBound))
+        Element.multiply(
+          count, pass.slopes[index].row(part.lowerBound), piece.base, tangents[index].row(rows.lowerBound))
       }
     }
   }
@@ -107,7 +111,8 @@ final class CurvatureProduct<Element: KernelScalar> {
     let scale = pass.hasSlopes(index) ? pass.slopes[index].rows(part) : nil
     let piece = deltas[index].rows(rows)
     multiply(
-      deltas[index + 1].prefix(upper.width).rows(rows).operand, pass.weights.transposed[index + 1], scale: scale,
+      deltas[index + 1].prefix(upper.width).rows(rows).operand, pass.weights(thread).transposed[index + 1],
+      scale: scale,
       into: piece, rows: 0..<part.count)
     guard isHessian else { return }
     multiply(
@@ -177,7 +182,9 @@ final class CurvatureProduct<Element: KernelScalar> {
   }
 
   /// One sample's gradient of what the deltas are of: its inputs' and deltas' outer products, set in the flat vector.
-  func outerProducts(_ row: Int, _ pass: NetworkPass<Element>, origin: Int = 0, into flat: UnsafeMutablePointer<Element>) {
+  func outerProducts(
+    _ row: Int, _ pass: NetworkPass<Element>, origin: Int = 0, into flat: UnsafeMutablePointer<Element>
+  ) {
     for (index, layer) in net.layers.enumerated() {
       Element.gemm(
         layer.rows, layer.width, 1, pass.inputs[index].row(row), 1, 1, deltas[index].row(row - origin),

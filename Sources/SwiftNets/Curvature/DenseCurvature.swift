@@ -106,12 +106,12 @@ final class DenseCurvature<Element: KernelScalar> {
     } else {
       // W M Wᵀ of the layer above.
       let upper = net.layers[index + 1]
-      let transposed = pass.weights.transposed[index + 1]
+      let transposed = pass.weights().transposed[index + 1]
       let half = Matrix(
         borrowing: scratch.product.base, rows: upper.width, columns: width, stride: Self.padded(width))
       apply(index + 1, sample, transposed, into: half)
       multiply(
-        pass.weights.natural[index + 1].rows(0..<width).operand, half, into: out, rows: 0..<width)
+        pass.weights().natural[index + 1].rows(0..<width).operand, half, into: out, rows: 0..<width)
     }
     for row in 0..<width {
       for column in row..<width {
@@ -140,7 +140,7 @@ final class DenseCurvature<Element: KernelScalar> {
     let (above, below) = (net.layers[upper], net.layers[lower])
     for sample in part {
       let image = matrix(images, sample, above.width, below.width)
-      let transposed = pass.weights.transposed[upper]
+      let transposed = pass.weights().transposed[upper]
       if upper == lower + 1 {
         for row in 0..<above.width {
           if pass.hasSlopes(lower) {
@@ -154,7 +154,8 @@ final class DenseCurvature<Element: KernelScalar> {
         let previous = matrix(images, sample, above.fanIn, below.width)
         if pass.hasSlopes(upper - 1) {
           Element.scaleRows(
-            above.fanIn, below.width, pass.slopes[upper - 1].row(sample), 1, previous.base, previous.stride, nil, 0, nil,
+            above.fanIn, below.width, pass.slopes[upper - 1].row(sample), 1, previous.base, previous.stride, nil, 0,
+            nil,
             0, tangent.base, tangent.stride)
         } else {
           tangent.base.update(from: previous.base, count: above.fanIn * previous.stride)

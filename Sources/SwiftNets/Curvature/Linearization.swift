@@ -24,10 +24,13 @@ final class Linearization<Element: KernelScalar>: @unchecked Sendable {
     Threads.forWork(of: saturating(6 * net.parameterCount, samples, directions))
   }
 
-  private func product(_ index: Int, rows: Int) throws(EngineError) -> CurvatureProduct<Element> {
-    while products.count <= index { products.append(try CurvatureProduct(net, capacity: min(piece, capacity))) }
-    if products[index].capacity < rows { products[index] = try CurvatureProduct(net, capacity: rows) }
-    return products[index]
+  /// Makes sure of working memory for `count` threads, each for `rows` samples along one direction.
+  private func prepare(_ count: Int, rows: Int) throws(EngineError) {
+    for thread in 0..<count {
+      if thread < products.count && products[thread].capacity >= rows { continue }
+      let made = try CurvatureProduct<Element>(net, capacity: rows, thread: thread)
+      if thread < products.count { products[thread] = made } else { products.append(made) }
+    }
   }
 
   // MARK: The point
@@ -38,22 +41,14 @@ final class Linearization<Element: KernelScalar>: @unchecked Sendable {
     _ w: UnsafePointer<Element>, _ samples: Samples<Element>, _ first: Int, _ count: Int,
     keeping depth: NetworkPass<Element>.Depth, isCopying: Bool = false, hasTargets: Bool = true,
     gradient: UnsafeMutablePointer<Element>? = nil, _ update: Update = .set
-  ) -> Double {
-    pass.weights.load(w, isCopying: isCopying)
-    pass.begin(rows: count)
+  ) throws(EngineError) -> Double {
     let parts = self.parts(count)
+    try pass.begin(rows: count, parts: parts)
     var sums = Array(repeating: 0.0, count: parts)
     sums.withUnsafeMutableBufferPointer { sums in
       nonisolated(unsafe) let sums = sums
       ThreadTeam.run(parts: parts) { member in
-        for part in member.parts {
-          let rows = member.share(of: count, part: part)
-          pass.forward(samples, from: first, rows, keeping: depth)
-          guard hasTargets else { continue }
-          sums[part] =
-            depth == .outputs
-            ? pass.loss(samples, from: first, rows) : pass.backward(samples, from: first, rows, keeping: depth)
-        }
+        load(w, samples, first, count, keeping: depth, isCopying, hasTargets, member, sums)
         guard let gradient else { return }
         member.barrier()
         collectGradient(member, update, into: gradient)
@@ -62,11 +57,32 @@ final class Linearization<Element: KernelScalar>: @unchecked Sendable {
     return sums.reduce(0, +)
   }
 
+  /// One member's part of it.
+  private func load(
+    _ w: UnsafePointer<Element>, _ samples: Samples<Element>, _ first: Int, _ count: Int,
+    keeping depth: NetworkPass<Element>.Depth, _ isCopying: Bool, _ hasTargets: Bool, _ member: ThreadTeam.Member,
+    _ sums: UnsafeMutableBufferPointer<Double>
+  ) {
+    pass.load(w, isCopying: isCopying, member)
+    for part in member.parts {
+      let rows = member.share(of: count, part: part)
+      pass.forward(samples, from: first, rows, keeping: depth, thread: member.index)
+      guard hasTargets else { continue }
+      sums[part] =
+        depth == .outputs
+        ? pass.loss(samples, from: first, rows)
+        : pass.backward(samples, from: first, rows, keeping: depth, thread: member.index)
+    }
+  }
+
   private func collectGradient(
     _ member: ThreadTeam.Member, _ update: Update, into gradient: UnsafeMutablePointer<Element>
   ) {
-    for (index, layer) in net.layers.enumerated() {
-      pass.gradient(index, member.share(of: layer.rows), update, into: gradient)
+    // Part by part, so that the kernels meet the same blocks whoever does them: the same bits.
+    for part in member.parts {
+      for (index, layer) in net.layers.enumerated() {
+        pass.gradient(index, member.share(of: layer.rows, part: part), update, into: gradient)
+      }
     }
   }
 
@@ -90,7 +106,7 @@ final class Linearization<Element: KernelScalar>: @unchecked Sendable {
       }
       return
     }
-    for part in 0..<parts { _ = try product(part, rows: min(piece, pass.rows)) }
+    try prepare(parts, rows: min(piece, pass.rows))
     try inSlices(
       of: count, least: parts, weight: saturating(12 * length, pass.rows), interruption: interruption
     ) { slice in
@@ -120,21 +136,62 @@ final class Linearization<Element: KernelScalar>: @unchecked Sendable {
     into out: UnsafeMutablePointer<Element>, interruption: Interruption
   ) throws(EngineError) {
     let step = piece * parts
-    let own = try product(0, rows: min(step, pass.rows))
-    own.load(v)
+    // A member may have to do all parts.
+    try prepare(parts, rows: min(step, pass.rows))
     var update = update
     for first in Swift.stride(from: 0, to: pass.rows, by: step) {
       try interruption.check()
       let rows = first..<min(first + step, pass.rows)
-      ThreadTeam.run(parts: parts) { member in
-        let share = member.share(of: rows.count)
-        along(kind, own, first + share.lowerBound..<first + share.upperBound, origin: first)
-        member.barrier()
-        for (index, layer) in net.layers.enumerated() {
-          own.collect(index, member.share(of: layer.rows), kind, pass, rows, origin: first, update, into: out)
-        }
-      }
+      let now = update
+      ThreadTeam.run(parts: parts) { multiply(kind, v, rows, now, into: out, $0) }
       update = .add
+    }
+  }
+
+  /// One member's part of a product over `rows` of the pass.
+  private func multiply(
+    _ kind: CurvatureKind, _ v: UnsafePointer<Element>, _ rows: Range<Int>, _ update: Update,
+    into out: UnsafeMutablePointer<Element>, _ member: ThreadTeam.Member
+  ) {
+    let own = products[member.index]
+    own.load(v)
+    let start = rows.lowerBound
+    func samples(_ part: Int) -> Range<Int> {
+      let share = member.share(of: rows.count, part: part)
+      return start + share.lowerBound..<start + share.upperBound
+    }
+    // A member that does all parts keeps them side by side.
+    func origin(_ part: Int) -> Int { member.count == 1 ? start : samples(part).lowerBound }
+    for part in member.parts { along(kind, own, samples(part), origin: origin(part)) }
+    member.barrier()
+    for share in member.parts {
+      var now = update
+      for part in 0..<member.partCount where !samples(part).isEmpty {
+        let source = products[member.count == 1 ? 0 : part]
+        for (index, layer) in net.layers.enumerated() {
+          source.collect(
+            index, member.share(of: layer.rows, part: share), kind, pass, samples(part), origin: origin(part), now,
+            into: out)
+        }
+        now = .add
+      }
+    }
+  }
+
+  /// `load` with the curvature kept, and one product: all in one job.
+  func loadAndMultiply(
+    _ kind: CurvatureKind, _ w: UnsafePointer<Element>, _ samples: Samples<Element>, _ first: Int, _ count: Int,
+    _ v: UnsafePointer<Element>, _ update: Update, into out: UnsafeMutablePointer<Element>
+  ) throws(EngineError) {
+    let parts = self.parts(count)
+    try pass.begin(rows: count, parts: parts)
+    try prepare(parts, rows: count)
+    withUnsafeTemporaryAllocation(of: Double.self, capacity: parts) { sums in
+      nonisolated(unsafe) let sums = sums
+      ThreadTeam.run(parts: parts) { member in
+        load(w, samples, first, count, keeping: .curvature, false, true, member, sums)
+        multiply(kind, v, 0..<count, update, into: out, member)
+      }
     }
   }
 
@@ -203,7 +260,7 @@ final class Linearization<Element: KernelScalar>: @unchecked Sendable {
     _ count: Int, _ interruption: Interruption, _ body: (Int, CurvatureProduct<Element>, Range<Int>) -> Void
   ) throws(EngineError) {
     let parts = min(self.parts(pass.rows, count), max(count, 1))
-    for part in 0..<parts { _ = try product(part, rows: min(piece, pass.rows)) }
+    try prepare(parts, rows: min(piece, pass.rows))
     nonisolated(unsafe) let body = body
     try inSlices(
       of: count, least: parts, weight: saturating(8 * net.parameterCount, pass.rows), interruption: interruption

@@ -54,8 +54,8 @@ final class NetworkDerivatives<Element: KernelScalar>: @unchecked Sendable {
     _ w: UnsafePointer<Element>, _ samples: Samples<Element>, interruption: Interruption
   ) throws(EngineError) -> Double {
     var sum = 0.0
-    try inChunks(samples.count, interruption: interruption) { workspace, first, count, _ in
-      sum += workspace.load(w, samples, first, count, keeping: .outputs)
+    try inChunks(samples.count, interruption: interruption) { (workspace, first, count, _) throws(EngineError) in
+      sum += try workspace.load(w, samples, first, count, keeping: .outputs)
     }
     return sum
   }
@@ -64,8 +64,8 @@ final class NetworkDerivatives<Element: KernelScalar>: @unchecked Sendable {
     _ w: UnsafePointer<Element>, _ samples: Samples<Element>, into out: UnsafeMutablePointer<Element>,
     interruption: Interruption
   ) throws(EngineError) {
-    try inChunks(samples.count, interruption: interruption) { workspace, first, count, _ in
-      workspace.load(w, samples, first, count, keeping: .outputs, hasTargets: false)
+    try inChunks(samples.count, interruption: interruption) { (workspace, first, count, _) throws(EngineError) in
+      try workspace.load(w, samples, first, count, keeping: .outputs, hasTargets: false)
       let outputs = workspace.pass.inputs[net.depth]
       for row in 0..<count { (out + (first + row) * net.outputs).update(from: outputs.row(row), count: net.outputs) }
     }
@@ -77,8 +77,8 @@ final class NetworkDerivatives<Element: KernelScalar>: @unchecked Sendable {
     interruption: Interruption
   ) throws(EngineError) -> Double {
     var sum = 0.0
-    try inChunks(samples.count, interruption: interruption) { workspace, first, count, update in
-      sum += workspace.load(w, samples, first, count, keeping: .gradient, gradient: out, update)
+    try inChunks(samples.count, interruption: interruption) { (workspace, first, count, update) throws(EngineError) in
+      sum += try workspace.load(w, samples, first, count, keeping: .gradient, gradient: out, update)
     }
     return sum
   }
@@ -88,8 +88,8 @@ final class NetworkDerivatives<Element: KernelScalar>: @unchecked Sendable {
     _ w: UnsafePointer<Element>, _ samples: Samples<Element>, into out: UnsafeMutablePointer<Element>,
     interruption: Interruption
   ) throws(EngineError) {
-    try inChunks(samples.count, interruption: interruption) { workspace, first, count, _ in
-      workspace.load(w, samples, first, count, keeping: .gradient)
+    try inChunks(samples.count, interruption: interruption) { (workspace, first, count, _) throws(EngineError) in
+      try workspace.load(w, samples, first, count, keeping: .gradient)
       ThreadTeam.run(parts: workspace.parts(count)) { member in
         for row in member.share(of: count) {
           workspace.pass.sampleGradient(row, into: out + (first + row) * net.parameterCount)
@@ -105,7 +105,10 @@ final class NetworkDerivatives<Element: KernelScalar>: @unchecked Sendable {
     _ count: Int, into out: UnsafeMutablePointer<Element>, interruption: Interruption
   ) throws(EngineError) {
     try inChunks(samples.count, interruption: interruption) { (workspace, first, rows, update) throws(EngineError) in
-      workspace.load(w, samples, first, rows, keeping: .curvature)
+      if count == 1 {
+        return try workspace.loadAndMultiply(kind, w, samples, first, rows, v, update, into: out)
+      }
+      try workspace.load(w, samples, first, rows, keeping: .curvature)
       try workspace.products(kind, v, count, update, into: out, interruption: interruption)
     }
   }
@@ -115,7 +118,7 @@ final class NetworkDerivatives<Element: KernelScalar>: @unchecked Sendable {
     _ w: UnsafePointer<Element>, _ samples: Samples<Element>, gradient: UnsafeMutablePointer<Element>
   ) throws(EngineError) -> (Linearization<Element>, Double) {
     let kept = try Linearization<Element>(net, capacity: max(samples.count, 1), piece: piece)
-    let loss = kept.load(
+    let loss = try kept.load(
       w, samples, 0, samples.count, keeping: .curvature, isCopying: true, gradient: gradient)
     return (kept, loss)
   }
@@ -129,7 +132,7 @@ final class NetworkDerivatives<Element: KernelScalar>: @unchecked Sendable {
   ) throws(EngineError) {
     nonisolated(unsafe) let out = out
     try inChunks(samples.count, interruption: interruption) { (workspace, first, rows, _) throws(EngineError) in
-      workspace.load(w, samples, first, rows, keeping: .gradient, hasTargets: false)
+      try workspace.load(w, samples, first, rows, keeping: .gradient, hasTargets: false)
       try workspace.tangents(v, count, interruption: interruption) { k, row in
         out + (k * samples.count + first + row) * net.outputs
       }
@@ -143,7 +146,7 @@ final class NetworkDerivatives<Element: KernelScalar>: @unchecked Sendable {
   ) throws(EngineError) {
     nonisolated(unsafe) let u = u
     try inChunks(samples.count, interruption: interruption) { (workspace, first, rows, update) throws(EngineError) in
-      workspace.load(w, samples, first, rows, keeping: .gradient, hasTargets: false)
+      try workspace.load(w, samples, first, rows, keeping: .gradient, hasTargets: false)
       try workspace.cotangents(count, update, into: out, interruption: interruption) { k, row in
         u + (k * samples.count + first + row) * net.outputs
       }
@@ -157,7 +160,7 @@ final class NetworkDerivatives<Element: KernelScalar>: @unchecked Sendable {
   ) throws(EngineError) {
     nonisolated(unsafe) let out = out
     try inChunks(samples.count, interruption: interruption) { (workspace, first, rows, _) throws(EngineError) in
-      workspace.load(w, samples, first, rows, keeping: .gradient, hasTargets: false)
+      try workspace.load(w, samples, first, rows, keeping: .gradient, hasTargets: false)
       try workspace.jacobians(interruption: interruption) { row in
         out + (first + row) * net.outputs * net.parameterCount
       }
@@ -187,7 +190,7 @@ final class NetworkDerivatives<Element: KernelScalar>: @unchecked Sendable {
     var update = Update.set
     for first in Swift.stride(from: 0, to: samples.count, by: rows) {
       try interruption.check()
-      workspace.load(w, samples, first, min(rows, samples.count - first), keeping: .curvature)
+      try workspace.load(w, samples, first, min(rows, samples.count - first), keeping: .curvature)
       try work.add(block, update)
       update = .add
     }
@@ -210,7 +213,7 @@ final class NetworkDerivatives<Element: KernelScalar>: @unchecked Sendable {
     for first in Swift.stride(from: 0, to: samples.count, by: rows) {
       try interruption.check()
       let count = min(rows, samples.count - first)
-      workspace.load(w, samples, first, count, keeping: .curvature)
+      try workspace.load(w, samples, first, count, keeping: .curvature)
       let pass = workspace.pass
       ThreadTeam.run(parts: parts) { member in
         if kind != .empiricalFisher { dense.prepare(pass, member.share(of: count), scratches[member.index]) }
@@ -230,7 +233,8 @@ final class NetworkDerivatives<Element: KernelScalar>: @unchecked Sendable {
 
   /// Σ g gᵀ from the samples' gradients, a chunk of them at a time.
   private func empiricalFisher(
-    _ w: UnsafePointer<Element>, _ samples: Samples<Element>, block: (upper: Int, lower: Int)?, into out: Matrix<Element>,
+    _ w: UnsafePointer<Element>, _ samples: Samples<Element>, block: (upper: Int, lower: Int)?,
+    into out: Matrix<Element>,
     interruption: Interruption
   ) throws(EngineError) {
     let length = net.parameterCount
@@ -242,8 +246,8 @@ final class NetworkDerivatives<Element: KernelScalar>: @unchecked Sendable {
     var update = Update.set
     for first in Swift.stride(from: 0, to: samples.count, by: rows) {
       let count = min(rows, samples.count - first)
-      try inChunks(count, interruption: interruption) { workspace, start, number, _ in
-        workspace.load(w, samples, first + start, number, keeping: .gradient)
+      try inChunks(count, interruption: interruption) { (workspace, start, number, _) throws(EngineError) in
+        try workspace.load(w, samples, first + start, number, keeping: .gradient)
         ThreadTeam.run(parts: workspace.parts(number)) { member in
           for row in member.share(of: number) {
             let target = gradients.row(start + row)
@@ -442,7 +446,9 @@ private struct DenseWork<Element: KernelScalar> {
     let (above, below) = (net.layers[upper], net.layers[lower])
     let isOutputs = upper == lower && dense.isBlockDiagonal(upper)
     let total = isOutputs ? above.width : above.parameterCount
-    let weight = isOutputs ? 2 * pass.rows * above.rows * above.rows + above.rows * above.parameterCount
+    let weight =
+      isOutputs
+      ? 2 * pass.rows * above.rows * above.rows + above.rows * above.parameterCount
       : 2 * pass.rows * below.parameterCount
     try inSlices(of: total, least: parts, weight: weight, interruption: interruption) { slice in
       ThreadTeam.run(parts: parts) { member in
@@ -478,7 +484,8 @@ private struct DenseWork<Element: KernelScalar> {
         borrowing: out.row(first) + below.offset, rows: height, columns: below.parameterCount, stride: stride)
       let target = Matrix(
         borrowing: out.row(below.offset) + first, rows: below.parameterCount, columns: height, stride: stride)
-      try inSlices(of: height, least: 64 * parts, weight: 4 * below.parameterCount, interruption: interruption) { slice in
+      try inSlices(of: height, least: 64 * parts, weight: 4 * below.parameterCount, interruption: interruption) {
+        slice in
         ThreadTeam.run(parts: parts) { member in
           let share = member.share(of: slice.count, grain: 64)
           transposeTiled(

@@ -36,7 +36,8 @@ public final class NetworkEngine: Sendable {
     private let turn = Turn()
 
     fileprivate enum Kept: Sendable {
-      case float64(Linearization<Double>), float32(Linearization<Float>)
+      case float64(Linearization<Double>)
+      case float32(Linearization<Float>)
     }
 
     fileprivate init(_ kept: Kept, _ net: MultilayerPerceptron) {
@@ -61,7 +62,8 @@ public final class NetworkEngine: Sendable {
   }
 
   private enum Typed: Sendable {
-    case float64(NetworkDerivatives<Double>), float32(NetworkDerivatives<Float>)
+    case float64(NetworkDerivatives<Double>)
+    case float32(NetworkDerivatives<Float>)
   }
 
   public let net: MultilayerPerceptron

@@ -45,7 +45,8 @@ extension Float: KernelScalar {
   static var lanes: Int { 8 }
   static func gemm(
     _ m: Int, _ n: Int, _ k: Int, _ a: UnsafePointer<Float>, _ aRow: Int, _ aColumn: Int,
-    _ b: UnsafePointer<Float>, _ ldb: Int, _ scale: UnsafePointer<Float>?, _ lds: Int, _ update: Update, _ isExact: Bool,
+    _ b: UnsafePointer<Float>, _ ldb: Int, _ scale: UnsafePointer<Float>?, _ lds: Int, _ update: Update,
+    _ isExact: Bool,
     _ c: UnsafeMutablePointer<Float>, _ ldc: Int
   ) { swk_gemm_f32(m, n, k, a, aRow, aColumn, b, ldb, scale, lds, update.code, isExact ? 1 : 0, c, ldc) }
   static func transpose(
@@ -91,7 +92,8 @@ extension Double: KernelScalar {
   static var lanes: Int { 4 }
   static func gemm(
     _ m: Int, _ n: Int, _ k: Int, _ a: UnsafePointer<Double>, _ aRow: Int, _ aColumn: Int,
-    _ b: UnsafePointer<Double>, _ ldb: Int, _ scale: UnsafePointer<Double>?, _ lds: Int, _ update: Update, _ isExact: Bool,
+    _ b: UnsafePointer<Double>, _ ldb: Int, _ scale: UnsafePointer<Double>?, _ lds: Int, _ update: Update,
+    _ isExact: Bool,
     _ c: UnsafeMutablePointer<Double>, _ ldc: Int
   ) { swk_gemm_f64(m, n, k, a, aRow, aColumn, b, ldb, scale, lds, update.code, isExact ? 1 : 0, c, ldc) }
   static func transpose(
@@ -105,7 +107,8 @@ extension Double: KernelScalar {
   ) { swk_multiply_add_f64(n, x, y, z) }
   static func scaleRows(
     _ m: Int, _ n: Int, _ x: UnsafePointer<Double>, _ xStep: Int, _ a: UnsafePointer<Double>, _ lda: Int,
-    _ y: UnsafePointer<Double>?, _ yStep: Int, _ b: UnsafePointer<Double>?, _ ldb: Int, _ c: UnsafeMutablePointer<Double>,
+    _ y: UnsafePointer<Double>?, _ yStep: Int, _ b: UnsafePointer<Double>?, _ ldb: Int,
+    _ c: UnsafeMutablePointer<Double>,
     _ ldc: Int
   ) { swk_scale_rows_f64(m, n, x, xStep, a, lda, y, yStep, b, ldb, c, ldc) }
   static func dot(_ n: Int, _ x: UnsafePointer<Double>, _ y: UnsafePointer<Double>) -> Double {

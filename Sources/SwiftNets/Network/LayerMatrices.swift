@@ -1,7 +1,7 @@
 /// The matrices of a flat parameter vector, or of a direction, laid out for the kernels.
 final class LayerMatrices<Element: KernelScalar> {
   private let net: MultilayerPerceptron
-  /// Layer l as [rows, width], rows padded: a copy, or a view of the flat vector where that is padded by itself.
+  /// Layer l as [rows, width], rows padded and aligned: a copy, or a view of the flat vector where that is so by itself.
   private(set) var natural: [Matrix<Element>]
   /// Layer l, without its bias, transposed: [width, fanIn]. Empty for the first layer, which nothing needs transposed.
   private(set) var transposed: [Matrix<Element>]
@@ -25,7 +25,9 @@ final class LayerMatrices<Element: KernelScalar> {
     for index in layers ?? 0..<net.depth {
       let layer = net.layers[index]
       let source = Matrix(reading: flat + layer.offset, rows: layer.rows, columns: layer.width)
-      if layer.width % Element.lanes == 0 && !isCopying {
+      // A view only where whole vectors lie within cache lines.
+      let isAligned = UInt(bitPattern: source.base) % 32 == 0
+      if layer.width % Element.lanes == 0 && isAligned && !isCopying {
         natural[index] = source
       } else {
         natural[index] = copies[index]

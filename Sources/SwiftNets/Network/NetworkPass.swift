@@ -11,7 +11,10 @@ final class NetworkPass<Element: KernelScalar> {
 
   let net: MultilayerPerceptron
   let capacity: Int
-  let weights: LayerMatrices<Element>
+  /// The weights, one copy for each thread where they are few: reading what another core has just written costs more
+  /// than writing it oneself.
+  private var copies: [LayerMatrices<Element>]
+  private var loaded = 0
   /// inputs[l] feeds layer l; inputs[depth] are the net's outputs.
   let inputs: [Matrix<Element>]
   let slopes: [Matrix<Element>]
@@ -30,7 +33,7 @@ final class NetworkPass<Element: KernelScalar> {
   init(_ net: MultilayerPerceptron, capacity: Int) throws(EngineError) {
     self.net = net
     self.capacity = capacity
-    weights = try LayerMatrices(net)
+    copies = [try LayerMatrices(net)]
     var inputs: [Matrix<Element>] = [try .padded(capacity, net.layers[0].rows)]
     var arrays: [[Matrix<Element>]] = [[], [], [], []]
     for index in 0..<net.depth {
@@ -69,11 +72,27 @@ final class NetworkPass<Element: KernelScalar> {
 
   func isCurved(_ index: Int) -> Bool { !net.layers[index].activation.isPiecewiseLinear }
 
-  /// Starts a chunk of `rows` samples, at most `capacity`.
-  func begin(rows: Int) { self.rows = rows }
+  /// Starts a chunk of `rows` samples, at most `capacity`, that a team does in `parts` parts.
+  func begin(rows: Int, parts: Int) throws(EngineError) {
+    self.rows = rows
+    loaded = net.parameterCount * MemoryLayout<Element>.stride <= 1 << 18 ? parts : 1
+    while copies.count < loaded { copies.append(try LayerMatrices(net)) }
+  }
+
+  /// Takes the weights, from memory that must stay valid unless `isCopying`: a copy for each part.
+  func load(_ w: UnsafePointer<Element>, isCopying: Bool, _ member: ThreadTeam.Member) {
+    for part in member.parts where part < loaded { copies[part].load(w, isCopying: isCopying) }
+    if loaded < member.count { member.barrier() }
+  }
+
+  /// The weights as `thread` should read them.
+  func weights(_ thread: Int = 0) -> LayerMatrices<Element> { copies[thread < loaded ? thread : 0] }
 
   /// Forward pass of `part`, a range of this chunk's rows, which are `first`… of the samples.
-  func forward(_ samples: Samples<Element>, from first: Int, _ part: Range<Int>, keeping depth: Depth) {
+  func forward(
+    _ samples: Samples<Element>, from first: Int, _ part: Range<Int>, keeping depth: Depth, thread: Int
+  ) {
+    let weights = self.weights(thread)
     let fanIn = net.inputs
     for row in part { inputs[0].row(row).update(from: samples.inputs.row(first + row), count: fanIn) }
     guard !part.isEmpty else { return }
@@ -98,7 +117,8 @@ final class NetworkPass<Element: KernelScalar> {
   }
 
   /// The sum of the weighted losses of `part`, and ∂L/∂Z of the outputs into the scratch of the last layer.
-  private func lossAndCotangent(_ samples: Samples<Element>, from first: Int, _ part: Range<Int>, order: Int) -> Double {
+  private func lossAndCotangent(_ samples: Samples<Element>, from first: Int, _ part: Range<Int>, order: Int) -> Double
+  {
     let outputs = inputs[net.depth]
     let cotangents = scratch[net.depth - 1]
     let width = net.outputs
@@ -179,8 +199,11 @@ final class NetworkPass<Element: KernelScalar> {
   }
 
   /// Backward pass of `part`, after `forward` with the same depth; returns the sum of the weighted losses.
-  func backward(_ samples: Samples<Element>, from first: Int, _ part: Range<Int>, keeping depth: Depth) -> Double {
+  func backward(
+    _ samples: Samples<Element>, from first: Int, _ part: Range<Int>, keeping depth: Depth, thread: Int
+  ) -> Double {
     guard !part.isEmpty else { return 0 }
+    let weights = self.weights(thread)
     let loss = lossAndCotangent(samples, from: first, part, order: depth == .curvature ? 2 : 1)
     for index in net.layers.indices.reversed() {
       let start = part.lowerBound

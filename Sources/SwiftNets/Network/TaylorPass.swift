@@ -318,7 +318,8 @@ final class TaylorPass<Element: KernelScalar> {
   }
 
   /// Rows `range` of layer `index`'s gradient, coefficient k, over all rows of the chunk, set or added in `flat`.
-  func gradient(_ index: Int, _ range: Range<Int>, _ k: Int, _ update: Update, into flat: UnsafeMutablePointer<Element>) {
+  func gradient(_ index: Int, _ range: Range<Int>, _ k: Int, _ update: Update, into flat: UnsafeMutablePointer<Element>)
+  {
     let layer = net.layers[index]
     let out = Matrix(borrowing: flat + layer.offset, rows: layer.rows, columns: layer.width)
     var update = update

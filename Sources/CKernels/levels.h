@@ -1,0 +1,26 @@
+// The levels of x86-64 that kernels are compiled for, chosen at run time.
+#ifndef SWIFTNETS_LEVELS_H
+#define SWIFTNETS_LEVELS_H
+
+#if defined(__x86_64__)
+static int level(void) {
+  static int known;  // racing threads write the same value
+  int value = __atomic_load_n(&known, __ATOMIC_RELAXED);
+  if (value == 0) {
+    __builtin_cpu_init();
+    value = __builtin_cpu_supports("x86-64-v4") ? 3 : __builtin_cpu_supports("x86-64-v3") ? 2 : 1;
+    __atomic_store_n(&known, value, __ATOMIC_RELAXED);
+  }
+  return value;
+}
+#define DISPATCH(name, ...)                            \
+  switch (level()) {                                   \
+    case 3: return name##_v4(__VA_ARGS__);             \
+    case 2: return name##_v3(__VA_ARGS__);             \
+    default: return name##_baseline(__VA_ARGS__);      \
+  }
+#else
+#define DISPATCH(name, ...) return name##_baseline(__VA_ARGS__)
+#endif
+
+#endif

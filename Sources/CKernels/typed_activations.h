@@ -1,0 +1,257 @@
+// Included by activation_templates.h for float and for double. Deliberately without an include guard.
+
+typedef T TYPED(vector) __attribute__((vector_size(32), aligned(sizeof(T))));
+typedef INTEGER TYPED(mask) __attribute__((vector_size(32), aligned(sizeof(T))));
+#define V TYPED(vector)
+#define M TYPED(mask)
+#define SELECT(mask, a, b) ((V)(((M)(a) & (mask)) | ((M)(b) & ~(mask))))
+#define ALL(value) ((V){} + (T)(value))
+
+// exp(x) and exp(x) - 1 for x <= 0, the latter to full relative accuracy; below the normal numbers 0 and -1.
+INLINE V TYPED(exponential)(V x, V *minus_one) {
+  const T shift = (T)3 * ((INTEGER)1 << (MANTISSA - 1));  // adding it rounds to integers
+  M tiny = x < UNDERFLOW;
+  x = SELECT(tiny, ALL(UNDERFLOW), x);
+  V shifted = x * (T)0x1.71547652b82fep0 + shift;
+  V k = shifted - shift;
+  V r = x - k * LN2_HIGH - k * LN2_LOW;
+  static const T inverse_factorials[] = {
+      (T)(1 / 2.0),      (T)(1 / 6.0),       (T)(1 / 24.0),       (T)(1 / 120.0),
+      (T)(1 / 720.0),    (T)(1 / 5040.0),    (T)(1 / 40320.0),    (T)(1 / 362880.0),
+      (T)(1 / 3628800.0), (T)(1 / 39916800.0), (T)(1 / 479001600.0), (T)(1 / 6227020800.0)};
+  V sum = ALL(inverse_factorials[EXP_TERMS - 2]);
+#pragma clang loop unroll(full)
+  for (int i = EXP_TERMS - 3; i >= 0; i--) sum = sum * r + inverse_factorials[i];
+  V small = r + r * r * sum;  // exp(r) - 1
+  V scale = (V)(((M)shifted + BIAS) << MANTISSA);
+  V less = scale * small + (scale - 1);
+  *minus_one = SELECT(tiny, ALL(-1), less);
+  return SELECT(tiny, ALL(0), scale + scale * small);
+}
+
+// log(1 + e) for e from 0 to 1: 2 artanh(e / (2 + e)).
+INLINE V TYPED(log1p)(V e) {
+  V s = e / (e + 2), square = s * s;
+  V sum = ALL((T)1 / (2 * LOG_TERMS - 1));
+#pragma clang loop unroll(full)
+  for (int i = LOG_TERMS - 2; i >= 1; i--) sum = sum * square + (T)1 / (T)(2 * i + 1);
+  return 2 * s + 2 * s * square * sum;
+}
+
+INLINE V TYPED(absolute)(V x) { return (V)((M)x & ~((M){} + ((INTEGER)1 << (8 * sizeof(T) - 1)))); }
+INLINE V TYPED(with_sign)(V x, V of) { return (V)((M)x | ((M)of & ((M){} + ((INTEGER)1 << (8 * sizeof(T) - 1))))); }
+
+// Within ±limit: where factors vanish, so that an infinity times 0 is 0.
+INLINE V TYPED(within)(V x, T limit) {
+  x = SELECT(x > limit, ALL(limit), x);
+  return SELECT(x < -limit, ALL(-limit), x);
+}
+
+// The logistic function's derivatives 0 to 4, and 1 - it.
+INLINE V TYPED(logistic)(V a, V d[5]) {
+  V less, e = TYPED(exponential)(-TYPED(absolute)(a), &less);
+  V p = 1 / (1 + e), ep = e * p;
+  M right = a >= 0;
+  V middle = less * p;  // -tanh(|a| / 2)
+  d[0] = SELECT(right, p, ep);
+  d[1] = ep * p;
+  V odd = SELECT(right, middle, -middle);  // 1 - 2 s
+  d[2] = d[1] * odd;
+  d[3] = d[1] * (1 - 6 * d[1]);
+  d[4] = d[2] * (1 - 12 * d[1]);
+  return SELECT(right, ep, p);
+}
+
+// d[k] of a·h from those of h.
+INLINE void TYPED(times_a)(V a, V near, const V h[5], V d[5]) {
+  d[0] = SELECT(a > 0, a, near) * h[0];
+  for (int k = 1; k <= 4; k++) d[k] = (T)k * h[k - 1] + near * h[k];
+}
+
+INLINE void TYPED(tanh)(V a, T p, V d[5]) {
+  (void)p;
+  V t, e = TYPED(exponential)(-2 * TYPED(absolute)(a), &t);
+  V inverse = 1 / (2 + t);
+  V y = TYPED(with_sign)(-t * inverse, a), square = y * y;
+  d[0] = y;
+  d[1] = 4 * e * inverse * inverse;
+  d[2] = -2 * y * d[1];
+  d[3] = d[1] * (6 * square - 2);
+  d[4] = y * d[1] * (16 - 24 * square);
+}
+
+INLINE void TYPED(sigmoid)(V a, T p, V d[5]) {
+  (void)p;
+  TYPED(logistic)(a, d);
+}
+
+INLINE void TYPED(softplus)(V a, T p, V d[5]) {
+  (void)p;
+  V s[5], less;
+  TYPED(logistic)(a, s);
+  V e = TYPED(exponential)(-TYPED(absolute)(a), &less);
+  d[0] = SELECT(a > 0, a, ALL(0)) + TYPED(log1p)(e);
+  for (int k = 1; k <= 4; k++) d[k] = s[k - 1];
+}
+
+INLINE void TYPED(silu)(V a, T p, V d[5]) {
+  (void)p;
+  V s[5];
+  TYPED(logistic)(a, s);
+  TYPED(times_a)(a, TYPED(within)(a, FAR), s, d);
+}
+
+INLINE void TYPED(gelu_tanh)(V a, T p, V d[5]) {
+  (void)p;
+  // ½ (1 + tanh(u)) is the logistic function of q = 2 u; its derivatives in a by Faà di Bruno's formula.
+  const T c = (T)0.79788456080286535588, cubic = (T)0.044715;
+  V near = TYPED(within)(a, 50), square = near * near;
+  V q1 = 2 * c * (1 + 3 * cubic * square), q2 = 12 * c * cubic * near;
+  const T q3 = 12 * c * cubic;
+  V s[5], h[5];
+  TYPED(logistic)(2 * c * near * (1 + cubic * square), s);
+  V q1q1 = q1 * q1;
+  h[0] = s[0];
+  h[1] = s[1] * q1;
+  h[2] = s[2] * q1q1 + s[1] * q2;
+  h[3] = s[3] * q1q1 * q1 + 3 * s[2] * q1 * q2 + s[1] * q3;
+  h[4] = s[4] * q1q1 * q1q1 + 6 * s[3] * q1q1 * q2 + s[2] * (3 * q2 * q2 + 4 * q1 * q3);
+  TYPED(times_a)(a, near, h, d);
+}
+
+INLINE void TYPED(gelu)(V a, T p, V d[5]) {
+  (void)p;
+  V near = TYPED(within)(a, 60), square = near * near, normal, tail;
+  for (int lane = 0; lane < LANES; lane++) {
+    tail[lane] = (T)0.5 * ERFC(-near[lane] * (T)0.70710678118654752440);
+    normal[lane] = (T)0.39894228040143267794 * EXP((T)-0.5 * square[lane]);
+  }
+  d[0] = SELECT(a > 0, a, near) * tail;
+  d[1] = tail + near * normal;
+  d[2] = normal * (2 - square);
+  d[3] = normal * near * (square - 4);
+  d[4] = normal * (square * (7 - square) - 4);
+}
+
+INLINE void TYPED(sine)(V a, T p, V d[5]) {
+  (void)p;
+  for (int lane = 0; lane < LANES; lane++) {
+    d[0][lane] = SIN(a[lane]);
+    d[1][lane] = COS(a[lane]);
+  }
+  d[2] = -d[0];
+  d[3] = -d[1];
+  d[4] = d[0];
+}
+
+INLINE void TYPED(leaky_relu)(V a, T slope, V d[5]) {
+  d[1] = SELECT(a > 0, ALL(1), ALL(slope));
+  // A product, so that NaN stays; an infinity times a slope of 0 is 0.
+  d[0] = SELECT(a > 0, a, slope == 0 ? SELECT(a <= 0, ALL(0), a) : slope * a);
+  d[2] = d[3] = d[4] = (V){};
+}
+
+INLINE void TYPED(identity)(V a, T p, V d[5]) {
+  (void)p;
+  d[0] = a;
+  d[1] = ALL(1);
+  d[2] = d[3] = d[4] = (V){};
+}
+
+INLINE void TYPED(squared_error)(V z, V y, T p, V d[5]) {
+  (void)p;
+  V r = z - y;
+  d[0] = r * r / 2;
+  d[1] = r;
+  d[2] = ALL(1);
+  d[3] = d[4] = (V){};
+}
+
+INLINE void TYPED(binary_cross_entropy)(V z, V y, T p, V d[5]) {
+  (void)p;
+  V s[5], less, rest = TYPED(logistic)(z, s);
+  V e = TYPED(exponential)(-TYPED(absolute)(z), &less);
+  d[0] = SELECT(z > 0, z * (1 - y), -y * z) + TYPED(log1p)(e);
+  // s - y, without loss of digits where y is 0 or 1.
+  d[1] = (1 - y) * s[0] - y * rest;
+  d[2] = s[1];
+  d[3] = s[2];
+  d[4] = s[3];
+}
+
+INLINE void TYPED(huber)(V z, V y, T delta, V d[5]) {
+  V r = z - y, size = TYPED(absolute)(r);
+  M inside = size < delta, outside = size >= delta;
+  d[0] = SELECT(outside, delta * (size - delta / 2), r * r / 2);
+  d[1] = SELECT(outside, TYPED(with_sign)(ALL(delta), r), r);
+  d[2] = SELECT(inside, ALL(1), ALL(0));
+  d[3] = d[4] = (V){};
+}
+
+INLINE void TYPED(store)(T *const *d, int order, size_t i, size_t count, const V value[5]) {
+  for (int k = 0; k <= order; k++) {
+    if (!d[k]) continue;
+    if (count == LANES)
+      *(V *)(d[k] + i) = value[k];
+    else
+      memcpy(d[k] + i, &value[k], count * sizeof(T));
+  }
+}
+
+INLINE V TYPED(load)(const T *x, size_t count) {
+  V value = {};
+  if (count == LANES) return *(const V *)x;
+  memcpy(&value, x, count * sizeof(T));
+  return value;
+}
+
+// One loop an order that is used, so that nothing is computed in vain.
+#define EACH(expression)                                          \
+  for (size_t i = 0; i < n; i += LANES) {                         \
+    size_t count = n - i < LANES ? n - i : LANES;                 \
+    V value[5];                                                   \
+    expression;                                                   \
+    TYPED(store)(d, top, i, count, value);                        \
+  }
+#define ORDERS(expression)                          \
+  if (order == 0) { enum { top = 0 }; EACH(expression) } \
+  else if (order == 1) { enum { top = 1 }; EACH(expression) } \
+  else if (order == 2) { enum { top = 2 }; EACH(expression) } \
+  else if (order == 3) { enum { top = 3 }; EACH(expression) } \
+  else { enum { top = 4 }; EACH(expression) }
+
+static void TYPED(activation)(int kind, T parameter, int order, size_t n, const T *a, T *const *d) {
+#define CASE(name) \
+  case swk_##name: ORDERS(TYPED(name)(TYPED(load)(a + i, count), parameter, value)) break;
+  switch (kind) {
+    CASE(identity)
+    CASE(leaky_relu)
+    CASE(tanh)
+    CASE(sigmoid)
+    CASE(softplus)
+    CASE(silu)
+    CASE(gelu)
+    CASE(gelu_tanh)
+    CASE(sine)
+  }
+#undef CASE
+}
+
+static void TYPED(loss)(int kind, T parameter, int order, size_t n, const T *z, const T *y, T *const *d) {
+#define CASE(name)                                                                                             \
+  case swk_##name:                                                                                             \
+    ORDERS(TYPED(name)(TYPED(load)(z + i, count), TYPED(load)(y + i, count), parameter, value)) break;
+  switch (kind) {
+    CASE(squared_error)
+    CASE(binary_cross_entropy)
+    CASE(huber)
+  }
+#undef CASE
+}
+
+#undef EACH
+#undef ORDERS
+#undef V
+#undef M
+#undef SELECT
+#undef ALL

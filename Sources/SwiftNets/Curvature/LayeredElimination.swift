@@ -1,0 +1,437 @@
+/// Block elimination of (H + λ) X = V, a layer at a time from the last, for `LayeredFactorization`.
+///
+/// With Z = R B, the rows of B orthonormal (R = Z and B = 1 in the primal form), a layer's weights move by X = Bᵀ Y + X⊥.
+/// Let P be the Hessian, in the layer's outputs, of what is left to minimise above it, a ∈ ℝ^{N×n} the tangent of Z W,
+/// z that of the layer's inputs, and W without its bias row in what follows:
+///
+///     P̂ = S P S + K                      a = z W + R Y
+///     Q = λ + Rᵀ P̂ R                     acts on Y: the pivot, factored with Bunch and Kaufman's pivoting
+///     C : z ↦ Rᵀ P̂ (z W) + B (zᵀ D)      couples Y to z
+///     P_below = W P̂ Wᵀ − Cᵀ Q⁻¹ C − (D Dᵀ) ⊗ (1 − Bᵀ B) / λ
+///
+/// The last term is X⊥ = (1 − Bᵀ B)(V − zᵀ D) / λ, solved for on paper. This is the dual form without its usual division of
+/// everything by λ: Q stays symmetric, and is H + λ reduced to B's rows, so that its inertia and determinant count.
+/// Every array's index pairs (sample, unit) or (component, unit) are flat and row-major.
+final class LayeredElimination<Element: FactorScalar> {
+  let shape: LayeredShape
+  let layers: [EliminatedLayer<Element>]
+  let bytes: Int
+  private(set) var shift = Complex(0)
+  private let workspace: LayeredWorkspace<Element>
+  private let memory: ArenaMemory
+  private let output: UnsafeMutablePointer<Double>  // [N, outputs, outputs]
+  /// Whether products are large enough for OpenBLAS's threads. Two threads on one small layer would wait for each other's
+  /// memory longer than they work.
+  let isLarge: Bool
+
+  init(_ shape: LayeredShape) throws(EngineError) {
+    self.shape = shape
+    isLarge = max(shape.largestOrder, shape.largestAbove) > 512
+    var measuring = Arena.measuring
+    _ = Self.layOut(shape, in: &measuring)
+    memory = try ArenaMemory(bytes: measuring.bytes)
+    var arena = Arena(memory)
+    (layers, workspace, output) = Self.layOut(shape, in: &arena)
+    bytes = measuring.bytes
+  }
+
+  static func bytes(_ shape: LayeredShape) -> Int {
+    var arena = Arena.measuring
+    _ = layOut(shape, in: &arena)
+    return arena.bytes
+  }
+
+  private static func layOut(
+    _ shape: LayeredShape, in arena: inout Arena
+  ) -> ([EliminatedLayer<Element>], LayeredWorkspace<Element>, UnsafeMutablePointer<Double>) {
+    let layers = shape.layers.map { EliminatedLayer<Element>($0, in: &arena) }
+    return (
+      layers, LayeredWorkspace(shape, in: &arena), arena.take(shape.samples * shape.outputs * shape.outputs)
+    )
+  }
+
+  /// Takes over the numbers of a batch.
+  /// - Throws: `notFinite` where one of them is not.
+  func load(_ states: [LayerState], _ hessian: OutputHessian) throws(EngineError) {
+    for (index, state) in states.enumerated() {
+      for matrix in [state.inputs, state.weights, state.slopes, state.curvatures, state.deltas]
+      where !matrix.isFinite {
+        throw .notFinite("layer \(index) has numbers that are not finite")
+      }
+    }
+    let width = shape.outputs
+    switch hessian {
+    case .diagonal(let matrix):
+      guard matrix.isFinite else { throw .notFinite("the output Hessian has numbers that are not finite") }
+      output.update(repeating: 0, count: shape.samples * width * width)
+      for sample in 0..<shape.samples {
+        for unit in 0..<width { output[(sample * width + unit) * width + unit] = matrix[sample, unit] }
+      }
+    case .blocks(let matrix):
+      guard matrix.isFinite else { throw .notFinite("the output Hessian has numbers that are not finite") }
+      for sample in 0..<shape.samples {
+        (output + sample * width * width).update(from: matrix.row(sample), count: width * width)
+      }
+    }
+    try Threads.alone { () throws(EngineError) in
+      for (layer, state) in zip(layers, states) { layer.load(state, work: workspace.spanning) }
+    }
+  }
+
+  /// Factors H + shift, for the numbers loaded.
+  /// - Throws: `numerical` where a layer's pivot is singular, `cancelled`.
+  func factor(shift: Complex, interruption: Interruption) throws(EngineError) {
+    self.shift = shift
+    let control = LayeredControl(interruption, isLarge: isLarge)
+    if isLarge {
+      try eliminate(control)
+    } else {
+      try Threads.alone { () throws(EngineError) in try eliminate(control) }
+    }
+    if control.isCancelled { throw .cancelled }
+    if let layer = control.singularLayer {
+      throw .numerical(
+        "the layered elimination broke down: the pivot of layer \(layer) is singular to working precision; "
+          + "another damping may help")
+    }
+  }
+
+  private func eliminate(_ control: LayeredControl) throws(EngineError) {
+    startCost(layers[layers.count - 1])
+    for (index, layer) in layers.enumerated().reversed() {
+      if control.check() { return }
+      let (cost, next) = workspace.costs(isOdd: (layers.count - index) % 2 == 0)
+      formPivot(layer, cost, control)
+      if control.isCancelled { return }
+      Element.join(workspace.pivot(of: layer), into: layer.pivot.base, count: layer.shape.order * layer.shape.order)
+      // Alone: for each of its columns the factorisation would wake OpenBLAS's threads twice.
+      let isRegular = try Threads.alone { () throws(EngineError) in layer.pivot.factor(isCancelled: control.check) }
+      guard isRegular else {
+        control.singularLayer = index
+        return
+      }
+      if index > 0 {
+        formCoupling(layer, cost, next, control)
+        reduceCoupling(layer, control)
+        updateCost(layer, layers[index - 1], next, control)
+      }
+    }
+  }
+
+  // MARK: - Steps
+
+  /// P̂ of the last layer, from the loss's Hessian in the outputs.
+  private func startCost(_ layer: EliminatedLayer<Element>) {
+    let (cost, _) = workspace.costs(isOdd: false)
+    let (size, width) = (layer.shape.above, layer.shape.width)
+    for row in 0..<size {
+      for part in 0..<Element.parts { (cost[part] + row * size).update(repeating: 0, count: size) }
+      let first = row / width * width
+      let entries = cost.real + row * size + first
+      for unit in 0..<width {
+        // Each pair of entries from one of them: exactly symmetric, whatever came in.
+        let (high, low) = (max(row, first + unit), min(row, first + unit))
+        entries[unit] = layer.slopes[row] * layer.slopes[first + unit] * output[high * width + low - first]
+      }
+      entries[row - first] += layer.curvatures[row]
+    }
+  }
+
+  /// Rᵀ P̂ [r, (n, N n)] into `workspace.left`, and Q = λ + Rᵀ P̂ R: the other index of samples is contracted in the transpose.
+  private func formPivot(_ layer: EliminatedLayer<Element>, _ cost: Planes, _ control: LayeredControl) {
+    let size = layer.shape
+    let (order, samples, rank, above) = (size.order, size.samples, size.rank, size.above)
+    let (length, transposedLength) = (size.width * above, size.width * order)
+    for part in 0..<Element.parts {
+      let (left, right, pivot) = (workspace.left[part], workspace.wide[part], workspace.pivot(of: layer)[part])
+      control.multiply(rank, length, samples, layer.spread, 1, rank, cost[part], length, .set, left, length)
+      Double.transpose(order, above, left, above, right, order)
+      control.multiply(
+        rank, transposedLength, samples, layer.spread, 1, rank, right, transposedLength, .set, pivot, transposedLength)
+      let shift = part == 0 ? shift.real : shift.imaginary
+      for index in 0..<order { pivot[index * (order + 1)] += shift }
+    }
+  }
+
+  /// C into `workspace.coupling`, and the lower triangle of W P̂ Wᵀ with the part of X⊥ into `next`.
+  private func formCoupling(
+    _ layer: EliminatedLayer<Element>, _ cost: Planes, _ next: Planes, _ control: LayeredControl
+  ) {
+    let size = layer.shape
+    let (samples, width, fanIn, below) = (size.samples, size.width, size.fanIn, size.below)
+    let reciprocal = layer.hasRest ? Complex(1) / shift : Complex(0)
+    for part in 0..<Element.parts {
+      let right = workspace.wide[part]
+      control.multiply(
+        size.above * samples, fanIn, width, cost[part], width, 1, layer.transposedWeights, fanIn, .set, right, fanIn)
+      let scale = part == 0 ? reciprocal.real : reciprocal.imaginary
+      for sample in 0..<samples {
+        control.multiply(
+          fanIn, (sample + 1) * fanIn, width, layer.weights, width, 1, right + sample * width * below, below, .set,
+          next[part] + sample * fanIn * below, below)
+        guard scale != 0 else { continue }
+        for unit in 0..<fanIn {
+          let target = next[part] + (sample * fanIn + unit) * below
+          for other in 0...sample {
+            let overlap = scale * layer.overlaps[sample * samples + other]
+            subtract(overlap, layer.rest + unit * fanIn, from: target + other * fanIn, count: fanIn)
+          }
+        }
+      }
+      control.multiply(
+        size.order * samples, fanIn, width, workspace.left[part], width, 1, layer.transposedWeights, fanIn, .set,
+        workspace.coupling[part], fanIn)
+    }
+    let coupling = workspace.coupling.real
+    for component in 0..<size.rank {
+      if let basis = layer.basis {
+        control.multiply(
+          width * samples, fanIn, 1, layer.transposedDeltas, 1, 1, basis + component * size.rows, fanIn, .add,
+          coupling + component * width * below, fanIn)
+      } else if component < fanIn {
+        for unit in 0..<width {
+          let entries = coupling + (component * width + unit) * below + component
+          for sample in 0..<samples { entries[sample * fanIn] += layer.deltas[sample * width + unit] }
+        }
+      }
+    }
+  }
+
+  /// G = M⁻ᵀ Pᵀ C with the pivot's M, kept for the solves, and D⁻¹ G.
+  private func reduceCoupling(_ layer: EliminatedLayer<Element>, _ control: LayeredControl) {
+    let (order, below) = (layer.shape.order, layer.shape.below)
+    for row in 0..<order {
+      Element.join(
+        workspace.coupling + Int(layer.pivot.places[row]) * below, into: layer.coupling + row * below, count: below)
+    }
+    control.inSlices(of: below, weight: order * order * Element.parts) { columns in
+      Element.solveColumns(
+        isTransposed: true, order, layer.pivot.base, layer.pivot.stride, layer.coupling + columns.lowerBound, below,
+        count: columns.count)
+    }
+    layer.pivot.divideColumns(layer.coupling, into: workspace.divided, below)
+  }
+
+  /// P_below, and from it P̂ of the layer below: the lower triangle by blocks of rows, and its mirror image.
+  private func updateCost(
+    _ layer: EliminatedLayer<Element>, _ below: EliminatedLayer<Element>, _ next: Planes, _ control: LayeredControl
+  ) {
+    let (order, size) = (layer.shape.order, layer.shape.below)
+    let slopes = below.slopes
+    for first in stride(from: 0, to: size, by: workspace.block) {
+      if control.isLarge && control.check() { return }
+      let end = min(first + workspace.block, size)
+      Element.subtractProduct(
+        end - first, end, order, workspace.divided + first, layer.coupling, stride: size, from: next + first * size,
+        size, work: workspace.product)
+      for part in 0..<Element.parts {
+        let plane = next[part]
+        for row in first..<end {
+          let entries = plane + row * size
+          scale(entries, by: slopes, times: slopes[row], count: row + 1)
+          if part == 0 { entries[row] += below.curvatures[row] }
+          for column in first..<row { plane[column * size + row] = entries[column] }
+        }
+        Double.transpose(end - first, first, plane + first * size, size, plane + first, size)
+      }
+    }
+  }
+}
+
+extension LayeredElimination where Element == Double {
+  /// Inertia and log|det| of H + shift, of the last factorisation.
+  var tally: (Inertia, Double) {
+    var inertia = Inertia()
+    var determinant = LogarithmOfProduct()
+    var rest = 0
+    for layer in layers {
+      layer.pivot.tally(&inertia, &determinant)
+      rest += (layer.shape.rows - layer.shape.rank) * layer.shape.width
+    }
+    if shift.real > 0 { inertia.positive += rest } else { inertia.negative += rest }
+    return (inertia, determinant.value + (rest > 0 ? Double(rest) * Double.logarithm(abs(shift.real)) : 0))
+  }
+}
+
+/// What one layer keeps for the solves.
+struct EliminatedLayer<Element: FactorScalar> {
+  let shape: LayerShape
+  let spread: UnsafeMutablePointer<Double>  // R [N, r]
+  let basis: UnsafeMutablePointer<Double>?  // B [r, m]; nil for 1
+  let weights: UnsafeMutablePointer<Double>  // W without its bias row [fanIn, n]
+  let transposedWeights: UnsafeMutablePointer<Double>
+  let slopes: UnsafeMutablePointer<Double>
+  let curvatures: UnsafeMutablePointer<Double>
+  let deltas: UnsafeMutablePointer<Double>
+  let transposedDeltas: UnsafeMutablePointer<Double>
+  let overlaps: UnsafeMutablePointer<Double>  // D Dᵀ [N, N]
+  let rest: UnsafeMutablePointer<Double>  // 1 − Bᵀ B without the bias's row and column [fanIn, fanIn]
+  let pivot: SymmetricFactor<Element>
+  let coupling: UnsafeMutablePointer<Element>  // G [order, below]
+
+  /// Whether there are weights outside the span of the inputs.
+  var hasRest: Bool { shape.rank < shape.rows }
+
+  init(_ shape: LayerShape, in arena: inout Arena) {
+    self.shape = shape
+    let needsRest = shape.rank < shape.rows && !shape.isFirst
+    spread = arena.take(shape.samples * shape.rank)
+    basis = shape.isDual ? arena.take(shape.rank * shape.rows) : nil
+    weights = arena.take(shape.fanIn * shape.width)
+    transposedWeights = arena.take(shape.fanIn * shape.width)
+    slopes = arena.take(shape.above)
+    curvatures = arena.take(shape.above)
+    deltas = arena.take(shape.above)
+    transposedDeltas = arena.take(shape.above)
+    overlaps = arena.take(needsRest ? shape.samples * shape.samples : 0)
+    rest = arena.take(needsRest ? shape.fanIn * shape.fanIn : 0)
+    pivot = SymmetricFactor(order: shape.order, in: &arena)
+    coupling = arena.take(shape.order * shape.below)
+  }
+
+  func load(_ state: LayerState, work: UnsafeMutablePointer<Double>) {
+    let (samples, width, fanIn, rows) = (shape.samples, shape.width, shape.fanIn, shape.rows)
+    for row in 0..<fanIn { (weights + row * width).update(from: state.weights.row(row), count: width) }
+    Double.transpose(fanIn, width, weights, width, transposedWeights, fanIn)
+    for row in 0..<samples {
+      (slopes + row * width).update(from: state.slopes.row(row), count: width)
+      (curvatures + row * width).update(from: state.curvatures.row(row), count: width)
+      (deltas + row * width).update(from: state.deltas.row(row), count: width)
+    }
+    Double.transpose(samples, width, deltas, width, transposedDeltas, samples)
+    guard let basis else {
+      for row in 0..<samples { (spread + row * rows).update(from: state.inputs.row(row), count: rows) }
+      return
+    }
+    factorRows(state.inputs, r: spread, b: basis, work: work)
+    guard hasRest, !shape.isFirst else { return }
+    Double.gemm(
+      samples, samples, width, deltas, width, 1, transposedDeltas, samples, nil, 0, .set, true, overlaps, samples)
+    rest.update(repeating: 0, count: fanIn * fanIn)
+    for index in 0..<fanIn { rest[index * (fanIn + 1)] = 1 }
+    Double.gemm(fanIn, fanIn, shape.rank, basis, 1, rows, basis, rows, nil, 0, .subtract, true, rest, fanIn)
+  }
+}
+
+/// Memory of a factorisation that is free again after it.
+private struct LayeredWorkspace<Element: FactorScalar> {
+  let left: Planes  // Rᵀ P̂ [order, above]
+  let wide: Planes  // (Rᵀ P̂)ᵀ [above, order], then P̂ Wᵀ [above, below]
+  let coupling: Planes  // C [order, below]
+  let divided: UnsafeMutablePointer<Element>  // D⁻¹ G [order, below]
+  let product: UnsafeMutablePointer<Element>
+  let spanning: UnsafeMutablePointer<Double>
+  /// Rows of P_below that are updated at once.
+  let block: Int
+  private let first: Planes
+  private let second: Planes
+  private let pivot: Planes
+
+  init(_ shape: LayeredShape, in arena: inout Arena) {
+    func planes(_ count: Int) -> Planes {
+      Planes(real: arena.take(count), imaginary: Element.parts > 1 ? arena.take(count) : nil)
+    }
+    func most(_ size: (LayerShape) -> Int) -> Int { shape.layers.map(size).max()! }
+    first = planes(shape.largestAbove * shape.largestAbove)
+    second = planes(shape.largestAbove * shape.largestAbove)
+    left = planes(most { $0.order * $0.above })
+    wide = planes(most { $0.above * max($0.order, $0.below) })
+    coupling = planes(most { $0.order * $0.below })
+    divided = arena.take(most { $0.order * $0.below })
+    block = shape.largestAbove > 128 ? 192 : 12
+    product = arena.take(Element.parts > 1 ? block * shape.largestAbove : 0)
+    pivot = planes(Element.parts > 1 ? shape.largestOrder * shape.largestOrder : 0)
+    spanning = arena.take(
+      most { $0.isDual ? $0.rows * $0.samples + ($0.rows + $0.samples) * rowSpanBlock : 0 })
+  }
+
+  /// P̂ of the layer, and the place for that of the layer below: they change places from layer to layer.
+  func costs(isOdd: Bool) -> (Planes, Planes) { isOdd ? (second, first) : (first, second) }
+
+  /// Where Q is formed: real numbers in the factor's own place.
+  func pivot(of layer: EliminatedLayer<Element>) -> Planes {
+    Element.parts > 1
+      ? pivot
+      : Planes(
+        real: UnsafeMutableRawPointer(layer.pivot.base).assumingMemoryBound(to: Double.self), imaginary: nil)
+  }
+}
+
+/// The course of one factorisation: whether to stop, and why.
+private final class LayeredControl {
+  /// Whether the caller is asked between pieces of a product, too.
+  let isLarge: Bool
+  private let interruption: Interruption
+  private(set) var isCancelled = false
+  var singularLayer: Int?
+
+  init(_ interruption: Interruption, isLarge: Bool) {
+    self.interruption = interruption
+    self.isLarge = isLarge
+  }
+
+  /// Whether to stop.
+  func check() -> Bool {
+    if !isCancelled { do throws(EngineError) { try interruption.check() } catch { isCancelled = true } }
+    return isCancelled
+  }
+
+  /// c = a b, or c ± a b, in slices of rows.
+  @inline(__always)
+  func multiply(
+    _ m: Int, _ n: Int, _ k: Int, _ a: UnsafePointer<Double>, _ aRow: Int, _ aColumn: Int, _ b: UnsafePointer<Double>,
+    _ ldb: Int, _ update: Update, _ c: UnsafeMutablePointer<Double>, _ ldc: Int
+  ) {
+    guard isLarge else {
+      product(m, n, k, a, aRow, aColumn, b, ldb, update, c, ldc)
+      return
+    }
+    inSlices(of: m, weight: 2 * n * k) { rows in
+      product(
+        rows.count, n, k, a + rows.lowerBound * aRow, aRow, aColumn, b, ldb, update, c + rows.lowerBound * ldc, ldc)
+    }
+  }
+
+  /// Runs `body` on slices of 0..<total of about 10⁹ units of weight, with a look at the interruption before each.
+  func inSlices(of total: Int, weight: Int, _ body: (Range<Int>) -> Void) {
+    let step = isLarge ? max(8, 1_000_000_000 / max(weight, 1)) : max(total, 1)
+    for first in stride(from: 0, to: total, by: step) {
+      if isLarge && check() { return }
+      body(first..<min(first + step, total))
+    }
+  }
+}
+
+/// y −= a x for the few numbers that one sample has: inline, as a call would take longer than the work.
+@inline(__always)
+private func subtract(
+  _ a: Double, _ x: UnsafePointer<Double>, from y: UnsafeMutablePointer<Double>, count: Int
+) {
+  var index = 0
+  while index + 4 <= count {
+    let four = UnsafeRawPointer(x + index).loadUnaligned(as: SIMD4<Double>.self)
+    let target = UnsafeMutableRawPointer(y + index)
+    target.storeBytes(of: target.loadUnaligned(as: SIMD4<Double>.self) - a * four, as: SIMD4<Double>.self)
+    index += 4
+  }
+  while index < count {
+    y[index] -= a * x[index]
+    index += 1
+  }
+}
+
+/// y = a x ∘ y, likewise.
+@inline(__always)
+private func scale(_ y: UnsafeMutablePointer<Double>, by x: UnsafePointer<Double>, times a: Double, count: Int) {
+  var index = 0
+  while index + 4 <= count {
+    let four = UnsafeRawPointer(x + index).loadUnaligned(as: SIMD4<Double>.self)
+    let target = UnsafeMutableRawPointer(y + index)
+    target.storeBytes(of: target.loadUnaligned(as: SIMD4<Double>.self) * (a * four), as: SIMD4<Double>.self)
+    index += 4
+  }
+  while index < count {
+    y[index] *= a * x[index]
+    index += 1
+  }
+}

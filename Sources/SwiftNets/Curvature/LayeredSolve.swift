@@ -1,0 +1,278 @@
+/// The two sweeps of a solve with the factors of `LayeredElimination`, for some right-hand sides at once.
+///
+/// Down from the last layer, with p the linear part of what is left to minimise: p̂ = S p, u = M⁻ᵀ Pᵀ (B V + Rᵀ p̂),
+/// p_below = p̂ Wᵀ − Gᵀ D⁻¹ u − D X⊥ᵀ. Then up from the first, with z = 0: Y = P M⁻¹ D⁻¹ (u − G z), the weights X from Y,
+/// and z = S (z W + R Y) of the layer above.
+extension LayeredElimination {
+  /// Solves (H + shift) x = b for the rows of b, as many as there are in x.
+  /// - Parameters:
+  ///   - b: right-hand sides [k, parameters]; their imaginary parts may be nil for none.
+  ///   - x: solutions, with imaginary parts if and only if the shift is complex. They may be b.
+  func solve(
+    _ b: (real: Matrix<Double>, imaginary: Matrix<Double>?), into x: (real: Matrix<Double>, imaginary: Matrix<Double>?),
+    interruption: Interruption
+  ) throws(EngineError) {
+    let count = b.real.rows
+    let chunk = min(count, 32)
+    var measuring = Arena.measuring
+    _ = LayeredSweep<Element>(shape, count: chunk, in: &measuring)
+    let memory = try ArenaMemory(bytes: measuring.bytes)
+    var arena = Arena(memory)
+    let full = LayeredSweep<Element>(shape, count: chunk, in: &arena)
+    for first in stride(from: 0, to: count, by: chunk) {
+      let rows = first..<min(first + chunk, count)
+      let sweep = full.reduced(to: rows.count)
+      for part in 0..<Element.parts {
+        for row in rows {
+          let target = sweep.vectors[part] + (row - first) * shape.parameters
+          if let source = part == 0 ? b.real : b.imaginary {
+            target.update(from: source.row(row), count: shape.parameters)
+          } else {
+            target.update(repeating: 0, count: shape.parameters)
+          }
+        }
+      }
+      try Threads.alone { () throws(EngineError) in try run(sweep, interruption) }
+      for row in rows {
+        let offset = (row - first) * shape.parameters
+        x.real.row(row).update(from: sweep.vectors.real + offset, count: shape.parameters)
+        x.imaginary?.row(row).update(from: sweep.vectors[1] + offset, count: shape.parameters)
+      }
+    }
+  }
+
+  private func run(_ sweep: LayeredSweep<Element>, _ interruption: Interruption) throws(EngineError) {
+    for (index, layer) in layers.enumerated().reversed() {
+      try interruption.check()
+      sweep.down(layer, index, shift, isLast: index == layers.count - 1)
+    }
+    for (index, layer) in layers.enumerated() {
+      try interruption.check()
+      sweep.up(layer, index, shift, isLast: index == layers.count - 1)
+    }
+  }
+}
+
+/// Right-hand sides under way, and the memory for it.
+private struct LayeredSweep<Element: FactorScalar> {
+  private(set) var count: Int
+  /// [count, parameters]: right-hand sides at first, solutions in the end.
+  let vectors: Planes
+  private let parameters: Int
+  private let offsets: [Int]  // of the layers in a vector
+  private let halves: [UnsafeMutablePointer<Element>]  // u of each layer [count, order]
+  private let state: Planes  // p or z of the layer at hand [count, N, width]
+  private let other: Planes  // of its neighbour
+  private let right: Planes  // [count, order]
+  private let joined: UnsafeMutablePointer<Element>
+  private let along: UnsafeMutablePointer<Element>  // [count, below]
+  private let term: Planes  // [count, below]
+  private let inside: Planes  // [order], or [N, fanIn]
+  private let outside: UnsafeMutablePointer<Double>  // [fanIn, n]
+  private let transposed: UnsafeMutablePointer<Double>  // [n, fanIn]
+
+  init(_ shape: LayeredShape, count: Int, in arena: inout Arena) {
+    func planes(_ count: Int) -> Planes {
+      Planes(real: arena.take(count), imaginary: Element.parts > 1 ? arena.take(count) : nil)
+    }
+    func most(_ size: (LayerShape) -> Int) -> Int { shape.layers.map(size).max()! }
+    self.count = count
+    parameters = shape.parameters
+    vectors = planes(count * parameters)
+    var offset = 0
+    var offsets: [Int] = []
+    var halves: [UnsafeMutablePointer<Element>] = []
+    for layer in shape.layers {
+      offsets.append(offset)
+      offset += layer.parameters
+      halves.append(arena.take(count * layer.order))
+    }
+    self.offsets = offsets
+    self.halves = halves
+    state = planes(count * shape.largestAbove)
+    other = planes(count * shape.largestAbove)
+    right = planes(count * shape.largestOrder)
+    joined = arena.take(count * shape.largestOrder)
+    along = arena.take(count * most(\.below))
+    term = planes(count * most(\.below))
+    inside = planes(most { max($0.order, $0.below) })
+    outside = arena.take(most { $0.fanIn * $0.width })
+    transposed = arena.take(most { $0.fanIn * $0.width })
+  }
+
+  private init(_ full: LayeredSweep, count: Int) {
+    self = full
+    self.count = count
+  }
+
+  func reduced(to count: Int) -> LayeredSweep { LayeredSweep(self, count: count) }
+
+  /// p, or z, of layers `index` with an even or an odd number.
+  private func tangent(_ index: Int) -> Planes { index % 2 == 0 ? state : other }
+
+  private func scale(_ planes: Planes, by slopes: UnsafePointer<Double>, length: Int) {
+    for part in 0..<Element.parts {
+      for row in 0..<count {
+        let entries = planes[part] + row * length
+        Double.multiply(length, entries, slopes, entries)
+      }
+    }
+  }
+
+  // MARK: - Down
+
+  /// u of this layer, and p of the layer below.
+  func down(_ layer: EliminatedLayer<Element>, _ index: Int, _ shift: Complex, isLast: Bool) {
+    let size = layer.shape
+    let (order, width, samples, below) = (size.order, size.width, size.samples, size.below)
+    let above = tangent(index)
+    if !isLast { scale(above, by: layer.slopes, length: size.above) }
+    let next = tangent(index + 1)
+    if below > 0 {
+      for part in 0..<Element.parts {
+        if isLast {
+          next[part].update(repeating: 0, count: count * below)
+        } else {
+          product(
+            count * samples, size.fanIn, width, above[part], width, 1, layer.transposedWeights, size.fanIn, .set,
+            next[part], size.fanIn)
+        }
+      }
+    }
+    for row in 0..<count {
+      for part in 0..<Element.parts {
+        let target = right[part] + row * order
+        let source = vectors[part] + row * parameters + offsets[index]
+        if let basis = layer.basis {
+          product(size.rank, width, size.rows, basis, size.rows, 1, source, width, .set, target, width)
+        } else {
+          target.update(from: source, count: order)
+        }
+      }
+      if layer.hasRest && below > 0 { subtractRest(layer, index, row, Complex(1) / shift, from: next) }
+      if isLast { continue }
+      for part in 0..<Element.parts {
+        product(
+          size.rank, width, samples, layer.spread, 1, size.rank, above[part] + row * size.above, width, .add,
+          right[part] + row * order, width)
+      }
+    }
+    Element.join(right, into: joined, count: count * order)
+    let half = halves[index]
+    for row in 0..<count {
+      let (source, target) = (joined + row * order, half + row * order)
+      for place in 0..<order { target[place] = source[Int(layer.pivot.places[place])] }
+    }
+    Element.solveRows(isTransposed: true, order, layer.pivot.base, layer.pivot.stride, half, count: count)
+    guard below > 0 else { return }
+    joined.update(from: half, count: count * order)
+    layer.pivot.divideRows(joined, count: count)
+    Element.multiplyRows(
+      isTransposed: false, count: count, joined, layer.coupling, rows: order, columns: below, along)
+    Element.split(along, into: term, count: count * below)
+    for part in 0..<Element.parts { Double.axpy(count * below, -1, term[part], next[part]) }
+  }
+
+  /// p −= D X⊥ᵀ for X⊥ = (1 − Bᵀ B) V / λ; `right` holds B V.
+  private func subtractRest(
+    _ layer: EliminatedLayer<Element>, _ index: Int, _ row: Int, _ reciprocal: Complex, from next: Planes
+  ) {
+    guard let basis = layer.basis else { return }
+    let size = layer.shape
+    let (width, fanIn, below) = (size.width, size.fanIn, size.below)
+    for part in 0..<Element.parts {
+      outside.update(from: vectors[part] + row * parameters + offsets[index], count: fanIn * width)
+      product(
+        fanIn, width, size.rank, basis, 1, size.rows, right[part] + row * size.order, width, .subtract, outside, width)
+      Double.transpose(fanIn, width, outside, width, transposed, fanIn)
+      product(size.samples, fanIn, width, layer.deltas, width, 1, transposed, fanIn, .set, inside[part], fanIn)
+    }
+    let target = next + row * below
+    Double.axpy(below, -reciprocal.real, inside.real, target.real)
+    if Element.parts > 1 {
+      Double.axpy(below, reciprocal.imaginary, inside[1], target.real)
+      Double.axpy(below, -reciprocal.real, inside[1], target[1])
+      Double.axpy(below, -reciprocal.imaginary, inside.real, target[1])
+    }
+  }
+
+  // MARK: - Up
+
+  /// X of this layer, and z of its outputs.
+  func up(_ layer: EliminatedLayer<Element>, _ index: Int, _ shift: Complex, isLast: Bool) {
+    let size = layer.shape
+    let (order, width, samples, below) = (size.order, size.width, size.samples, size.below)
+    let inputs = tangent(index + 1)
+    let half = halves[index]
+    if below > 0 {
+      Element.join(inputs, into: along, count: count * below)
+      Element.multiplyRows(
+        isTransposed: true, count: count, along, layer.coupling, rows: order, columns: below, half)
+    }
+    layer.pivot.divideRows(half, count: count)
+    Element.solveRows(isTransposed: false, order, layer.pivot.base, layer.pivot.stride, half, count: count)
+    for row in 0..<count {
+      let (source, target) = (half + row * order, joined + row * order)
+      for place in 0..<order { target[Int(layer.pivot.places[place])] = source[place] }
+    }
+    Element.split(joined, into: right, count: count * order)
+    for row in 0..<count { setWeights(layer, index, row, shift) }
+    if isLast { return }
+    let outputs = tangent(index)
+    for part in 0..<Element.parts {
+      if below > 0 {
+        product(
+          count * samples, width, size.fanIn, inputs[part], size.fanIn, 1, layer.weights, width, .set, outputs[part],
+          width)
+      }
+      for row in 0..<count {
+        product(
+          samples, width, size.rank, layer.spread, size.rank, 1, right[part] + row * order, width,
+          below > 0 ? .add : .set, outputs[part] + row * size.above, width)
+      }
+    }
+    scale(outputs, by: layer.slopes, length: size.above)
+  }
+
+  /// X = X⊥ + Bᵀ Y for one right-hand side, in the place of V.
+  private func setWeights(_ layer: EliminatedLayer<Element>, _ index: Int, _ row: Int, _ shift: Complex) {
+    let size = layer.shape
+    let (width, fanIn, rows, rank) = (size.width, size.fanIn, size.rows, size.rank)
+    let target = vectors + (row * parameters + offsets[index])
+    let components = right + row * size.order
+    guard let basis = layer.basis else {
+      for part in 0..<Element.parts { target[part].update(from: components[part], count: size.order) }
+      return
+    }
+    guard layer.hasRest else {
+      for part in 0..<Element.parts {
+        product(rows, width, rank, basis, 1, rows, components[part], width, .set, target[part], width)
+      }
+      return
+    }
+    if size.below > 0 {
+      let inputs = tangent(index + 1) + row * size.below
+      for part in 0..<Element.parts {
+        product(
+          fanIn, width, size.samples, inputs[part], 1, fanIn, layer.deltas, width, .subtract, target[part], width)
+      }
+    }
+    let reciprocal = Complex(1) / shift
+    if Element.parts > 1 {
+      for entry in 0..<size.parameters {
+        let product = Complex(target.real[entry], target[1][entry]) * reciprocal
+        target.real[entry] = product.real
+        target[1][entry] = product.imaginary
+      }
+    } else {
+      for entry in 0..<size.parameters { target.real[entry] *= reciprocal.real }
+    }
+    for part in 0..<Element.parts {
+      product(rank, width, rows, basis, rows, 1, target[part], width, .set, inside[part], width)
+      Double.axpy(size.order, -1, inside[part], components[part])
+      product(rows, width, rank, basis, 1, rows, components[part], width, .add, target[part], width)
+      // Y itself is needed again.
+      Double.axpy(size.order, 1, inside[part], components[part])
+    }
+  }
+}

@@ -1,0 +1,173 @@
+/// What the second derivatives of a net's loss are made of at one layer, for a batch of N samples.
+///
+/// The layer takes Z to s(Z W). With G the loss's derivative in its outputs, samples' weights and the reduction included:
+public struct LayerState {
+  /// Z [N, m]: what comes in, with the column of ones last if there is a bias.
+  public var inputs: Matrix<Double>
+  /// W [m, n], the bias row last.
+  public var weights: Matrix<Double>
+  public var hasBias: Bool
+  /// s′(Z W) [N, n].
+  public var slopes: Matrix<Double>
+  /// s″(Z W) ∘ G [N, n].
+  public var curvatures: Matrix<Double>
+  /// s′(Z W) ∘ G [N, n].
+  public var deltas: Matrix<Double>
+
+  public init(
+    inputs: Matrix<Double>, weights: Matrix<Double>, hasBias: Bool, slopes: Matrix<Double>, curvatures: Matrix<Double>,
+    deltas: Matrix<Double>
+  ) {
+    self.inputs = inputs
+    self.weights = weights
+    self.hasBias = hasBias
+    self.slopes = slopes
+    self.curvatures = curvatures
+    self.deltas = deltas
+  }
+
+  /// Inputs without the column of ones.
+  var fanIn: Int { weights.rows - (hasBias ? 1 : 0) }
+}
+
+/// The loss's second derivatives in the net's outputs: a matrix for each sample, weights included.
+public enum OutputHessian {
+  /// Its diagonal [N, outputs]; zero off it.
+  case diagonal(Matrix<Double>)
+  /// All of it [N, outputs · outputs].
+  case blocks(Matrix<Double>)
+}
+
+/// Which unknowns stand for a layer's weights in the elimination.
+public enum LayerForm: Sendable {
+  /// `dual` where there are fewer samples than rows of weights.
+  case automatic
+  /// The weights themselves, m n of them.
+  case primal
+  /// Their parts in the span of the layer's inputs, min(N, m) n of them; the parts outside it are solved for on paper.
+  case dual
+}
+
+/// The sizes of one layer in the elimination.
+struct LayerShape: Equatable {
+  let samples: Int
+  let rows: Int  // m
+  let width: Int  // n
+  let fanIn: Int  // m without the bias
+  /// The first layer's inputs do not depend on the weights: nothing lies below it.
+  let isFirst: Bool
+  let isDual: Bool
+
+  init(samples: Int, rows: Int, width: Int, hasBias: Bool, isFirst: Bool, form: LayerForm) {
+    self.samples = samples
+    self.rows = rows
+    self.width = width
+    self.isFirst = isFirst
+    fanIn = hasBias ? rows - 1 : rows
+    switch form {
+    case .automatic: isDual = samples < rows
+    case .primal: isDual = false
+    case .dual: isDual = true
+    }
+  }
+
+  /// r: components of a column of the weights that are eliminated by factorisation.
+  var rank: Int { isDual ? min(samples, rows) : rows }
+  /// Order of the matrix that is factored.
+  var order: Int { rank * width }
+  /// Order of the cost-to-go in this layer's outputs.
+  var above: Int { samples * width }
+  /// Order of the cost-to-go in the outputs of the layer below.
+  var below: Int { isFirst ? 0 : samples * fanIn }
+  var parameters: Int { rows * width }
+
+  /// Operations of the elimination with real numbers: forming the blocks, factoring, half-solving, updating.
+  var operations: Double {
+    let (r, n, h, count) = (Double(rank), Double(width), Double(isFirst ? 0 : fanIn), Double(samples))
+    let (q, m, b) = (Double(order), Double(above), Double(below))
+    let forming = 2 * q * m * count + 2 * q * q * count + 2 * m * m * h + 2 * m * b * h + 2 * q * m * h
+    let spanning = isDual ? 4 * count * Double(rows) * r : 0
+    return forming + spanning + q * q * q / 3 + q * q * b + q * b * b + 2 * n * q
+  }
+
+  /// Operations of one solve with real numbers.
+  var operationsOfSolve: Double {
+    2 * Double(order) * Double(order) + 4 * Double(order) * Double(below) + 12 * Double(samples) * Double(parameters)
+  }
+}
+
+/// The sizes of a whole net in the elimination.
+struct LayeredShape: Equatable {
+  let layers: [LayerShape]
+  let isComplex: Bool
+
+  var samples: Int { layers[0].samples }
+  var outputs: Int { layers[layers.count - 1].width }
+  var parameters: Int { layers.reduce(0) { $0 + $1.parameters } }
+  var largestOrder: Int { layers.map(\.order).max()! }
+  var largestAbove: Int { layers.map(\.above).max()! }
+
+  /// - Parameter sizes: inputs of the first layer, then outputs of each.
+  /// - Throws: `invalidArgument` for sizes below 1, `outOfMemory` for sizes beyond LAPACK's integers.
+  init(samples: Int, sizes: [Int], hasBias: [Bool], isComplex: Bool, form: LayerForm) throws(EngineError) {
+    guard sizes.count >= 2, hasBias.count == sizes.count - 1, sizes.allSatisfy({ $0 > 0 }), samples > 0 else {
+      throw .invalidArgument(
+        "\(samples) samples, sizes \(sizes), \(hasBias.count) layers; expected at least 1 sample, "
+          + "and positive sizes, one more than layers")
+    }
+    // In floating-point numbers first: these cannot overflow.
+    var bytes = 0.0
+    var isLarge = false
+    for (fanIn, width) in zip(sizes, sizes.dropFirst()) {
+      let (rows, columns, count) = (Double(fanIn) + 1, Double(width), Double(samples))
+      let order = (form == .primal ? rows : min(rows, count)) * columns
+      let above = count * columns
+      bytes += 16 * (order * (order + count * rows) + rows * (columns + count) + 5 * above * (above + order))
+      // Numbers that LAPACK and BLAS count.
+      isLarge =
+        isLarge
+        || max(order, above, rows * columns, rows * count, above * columns, order * max(columns, count)) >= 0x1p30
+    }
+    guard !isLarge, bytes < 0x1p50 else { throw .outOfMemory(bytes: Int(min(bytes, 0x1p62))) }
+    layers = zip(zip(sizes, sizes.dropFirst()), hasBias).enumerated().map { index, layer in
+      LayerShape(
+        samples: samples, rows: layer.0.0 + (layer.1 ? 1 : 0), width: layer.0.1, hasBias: layer.1, isFirst: index == 0,
+        form: form)
+    }
+    self.isComplex = isComplex
+  }
+
+  /// - Throws: `invalidArgument` where sizes do not fit together.
+  init(_ states: [LayerState], _ output: OutputHessian, isComplex: Bool, form: LayerForm) throws(EngineError) {
+    guard let first = states.first, let last = states.last else {
+      throw .invalidArgument("layers is empty; a net has at least one layer")
+    }
+    try self.init(
+      samples: first.inputs.rows, sizes: [first.fanIn] + states.map(\.weights.columns),
+      hasBias: states.map(\.hasBias), isComplex: isComplex, form: form)
+    func expect(_ name: String, _ matrix: Matrix<Double>, _ columns: Int) throws(EngineError) {
+      guard matrix.rows == samples, matrix.columns == columns else {
+        throw .invalidArgument("\(name) is \(matrix.rows)×\(matrix.columns); expected \(samples)×\(columns)")
+      }
+    }
+    for (index, (state, layer)) in zip(states, layers).enumerated() {
+      guard state.weights.rows == layer.rows else {
+        throw .invalidArgument(
+          "layer \(index) has \(state.weights.rows) rows of weights; the layer below it asks for \(layer.rows)")
+      }
+      try expect("inputs of layer \(index)", state.inputs, layer.rows)
+      try expect("slopes of layer \(index)", state.slopes, layer.width)
+      try expect("curvatures of layer \(index)", state.curvatures, layer.width)
+      try expect("deltas of layer \(index)", state.deltas, layer.width)
+    }
+    switch output {
+    case .diagonal(let matrix): try expect("the output Hessian's diagonal", matrix, last.weights.columns)
+    case .blocks(let matrix):
+      try expect("the output Hessian", matrix, last.weights.columns * last.weights.columns)
+    }
+  }
+
+  /// Operations of a factorisation: multiplications and additions of real numbers.
+  var operations: Double { layers.reduce(0) { $0 + $1.operations } * (isComplex ? 4 : 1) }
+  var operationsOfSolve: Double { layers.reduce(0) { $0 + $1.operationsOfSolve } * (isComplex ? 4 : 1) }
+}

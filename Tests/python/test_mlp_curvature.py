@@ -1,0 +1,449 @@
+"""Second derivatives of MLP, and the Jacobians and samples' gradients that go with them."""
+
+import subprocess
+import sys
+
+import mlp_reference as reference
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mlp_reference import ALL, DTYPES, LOSSES, Net, assert_near, bound, case, extended, label
+
+from swiftnets import MLP, _core
+from swiftnets.activations import Activation
+
+PRODUCTS = ("hvp", "gauss_newton_product", "fisher_product")
+MATRICES = ("hessian", "gauss_newton", "fisher")
+LIKELIHOODS = [name for name in LOSSES if name != "huber"]
+
+
+@pytest.mark.parametrize("name", ALL[::8], ids=label)
+def test_differences_are_right_to_the_digits_that_the_bounds_need(name):
+    it = case(*name)
+    dense = reference.hessian(it.net, it.w, it.x, it.y)
+    exact = reference.mixed(it.net, it.w, it.x, it.y, it.directions[:1])[0,]
+    fine = bound(it.net, len(it.x), float, 2) / 5
+    assert_near(dense @ it.directions[0], exact, fine, abs(dense @ abs(it.directions[0])).max())
+    assert_near(dense, dense.T, fine)
+
+
+def parts(net):
+    return net.layer_slices
+
+
+@pytest.mark.parametrize("name", ALL, ids=label)
+def test_the_hessian_is_the_differences_of_the_gradient(name):
+    it = case(*name)
+    theirs = reference.hessian(it.net, it.w, it.x, it.y)
+    identity, v = np.eye(len(it.w)), it.directions
+    for dtype in DTYPES:
+        net, data = it.net.engine(dtype), it.data(dtype)
+        few, size = bound(it.net, len(it.x), dtype, 2), abs(theirs).max()
+        ours = net.hessian(*data)
+        assert ours.dtype == dtype and (ours == ours.T).all()
+        assert_near(ours, theirs, few)
+        assert_near(net.hvp(*data, identity), theirs, few)
+        assert_near(net.hvp(*data, v[0]), theirs @ v[0], few, (abs(theirs) @ abs(v[0])).max())
+        assert_near(net.hessian_diagonal(*data), theirs.diagonal(), few, size)
+        diagonal = net.hessian(*data, block="diagonal")
+        assert len(diagonal) == net.depth
+        for i, rows in enumerate(parts(net)):
+            assert_near(diagonal[i], theirs[rows, rows], few, size)
+            assert (diagonal[i] == diagonal[i].T).all()
+            for j, columns in enumerate(parts(net)):
+                block = net.hessian(*data, block=(i, j))
+                assert_near(block, theirs[rows, columns], few, size)
+        kept = net.linearize(*data)
+        assert_near(kept.hvp(identity), theirs, few)
+
+
+@pytest.mark.parametrize("name", ALL, ids=label)
+def test_gauss_newton_and_fisher_are_made_of_the_jacobian(name):
+    it = case(*name)
+    theirs = reference.gauss_newton(it.net, extended(it.w), extended(it.x), it.y)
+    jacobian = reference.jacobian(it.net, extended(it.w), extended(it.x))
+    likelihood, identity = it.net.loss.name != "huber", np.eye(len(it.w))
+    for dtype in DTYPES:
+        net, (w, x, y) = it.net.engine(dtype), it.data(dtype)
+        few, size = bound(it.net, len(x), dtype, 2), abs(theirs).max()
+        ours = net.gauss_newton(w, x, y)
+        assert (ours == ours.T).all()
+        assert_near(ours, theirs, few)
+        assert_near(net.gauss_newton_product(w, x, y, identity), theirs, few)
+        assert_near(net.linearize(w, x, y).gauss_newton_product(identity), theirs, few)
+        assert_near(net.gauss_newton_diagonal(w, x, y), theirs.diagonal(), few, size)
+        # Positive semidefinite to the rounding of every entry.
+        lowest = np.linalg.eigvalsh(ours.astype(float))[0]
+        assert lowest >= -few * size * len(w)
+        if likelihood:
+            assert_near(net.fisher(w, x, y), theirs, few)
+            assert_near(net.fisher_product(w, x, y, identity), theirs, few)
+            assert_near(net.fisher_diagonal(w, x, y), theirs.diagonal(), few, size)
+            assert_near(net.linearize(w, x, y).fisher_product(identity), theirs, few)
+        for i, rows in enumerate(parts(net)):
+            for j, columns in enumerate(parts(net)):
+                block = net.gauss_newton(w, x, y, block=(i, j))
+                assert_near(block, theirs[rows, columns], few, size)
+        assert_near(net.jacobian(w, x), jacobian, few)
+
+
+@pytest.mark.parametrize("name", ALL[::3], ids=label)
+def test_the_empirical_fisher_is_the_gradients_products(name):
+    it = case(*name)
+    rows = np.array(
+        [
+            reference.gradient(it.net, extended(it.w), extended(x[None]), y[None])
+            for x, y in zip(it.x, it.y, strict=True)
+        ]
+    )
+    theirs, identity = rows.T @ rows, np.eye(len(it.w))
+    for dtype in DTYPES:
+        net, data = it.net.engine(dtype), it.data(dtype)
+        few, size = bound(it.net, len(it.x), dtype, 2), abs(theirs).max()
+        assert_near(net.per_sample_gradients(*data), rows, few)
+        assert_near(net.fisher(*data, kind="empirical"), theirs, few)
+        assert_near(net.fisher_product(*data, identity, kind="empirical"), theirs, few)
+        diagonal = net.fisher_diagonal(*data, kind="empirical")
+        assert_near(diagonal, theirs.diagonal(), few, size)
+        kept = net.linearize(*data)
+        assert_near(kept.fisher_product(identity, kind="empirical"), theirs, few)
+        for i, part in enumerate(parts(net)):
+            for j, columns in enumerate(parts(net)):
+                block = net.fisher(*data, kind="empirical", block=(i, j))
+                assert_near(block, theirs[part, columns], few, size)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+def test_reduction_weights_and_l2_enter_every_matrix(reduction, weighted, loss):
+    it = case("silu", loss, True, 3, n=5, reduction=reduction, l2=0.75)
+    weights = it.weights if weighted else None
+    s = np.ones(5) if weights is None else weights
+    s = s / s.sum() if reduction == "mean" else s
+    point = extended(it.w), extended(it.x), it.y
+    hessian = reference.hessian(it.net, it.w, it.x, it.y, weights)
+    gauss_newton = reference.gauss_newton(it.net, *point, weights)
+    plain = Net(it.net.sizes, it.net.activations, it.net.loss)
+    rows = np.array(
+        [
+            reference.gradient(plain, point[0], point[1][k : k + 1], it.y[k : k + 1])
+            for k in range(5)
+        ]
+    )
+    empirical = (s[:, None] * rows).T @ rows + 0.75 * np.eye(len(it.w))
+    for dtype in DTYPES:
+        net, data = it.net.engine(dtype), it.data(dtype)
+        few, more = bound(it.net, 5, dtype, 2), {"sample_weight": weights}
+        identity = np.eye(len(it.w))
+        assert_near(net.per_sample_gradients(*data), rows, few)
+        assert_near(net.hessian(*data, **more), hessian, few)
+        assert_near(net.hvp(*data, identity, **more), hessian, few)
+        assert_near(net.hessian_diagonal(*data, **more), hessian.diagonal(), few)
+        assert_near(net.gauss_newton(*data, **more), gauss_newton, few)
+        assert_near(net.gauss_newton_product(*data, identity, **more), gauss_newton, few)
+        assert_near(net.gauss_newton_diagonal(*data, **more), gauss_newton.diagonal(), few)
+        more["kind"] = "empirical"
+        assert_near(net.fisher(*data, **more), empirical, few)
+        assert_near(net.fisher_product(*data, identity, **more), empirical, few)
+        assert_near(net.fisher_diagonal(*data, **more), empirical.diagonal(), few)
+        kept = net.linearize(*data, sample_weight=weights)
+        assert_near(kept.hvp(identity), hessian, few)
+        assert_near(kept.gauss_newton_product(identity), gauss_newton, few)
+        assert_near(kept.fisher_product(identity, kind="empirical"), empirical, few)
+        loss, gradient = net.loss_and_gradient(*data, sample_weight=weights)
+        assert_near(kept.loss, loss, few)
+        assert_near(kept.gradient, gradient, few)
+        # The l2 term is on the diagonal alone, once.
+        for i, j in np.ndindex(3, 3):
+            block = net.hessian(*data, block=(i, j), sample_weight=weights)
+            theirs = hessian[parts(net)[i], parts(net)[j]]
+            assert_near(block, theirs, few, abs(hessian).max())
+
+
+def test_fisher_is_gauss_newton_where_the_loss_is_a_likelihood_and_refused_elsewhere():
+    for loss in LOSSES:
+        it = case("tanh", loss, True, 2)
+        net, v = it.net.engine(), it.directions
+        data = it.data(np.float64)
+        if loss in LIKELIHOODS:
+            np.testing.assert_array_equal(net.fisher(*data), net.gauss_newton(*data))
+            ours, theirs = net.fisher_product(*data, v), net.gauss_newton_product(*data, v)
+            np.testing.assert_array_equal(ours, theirs)
+            continue
+        for call in (
+            lambda: net.fisher(*data),  # noqa: B023
+            lambda: net.fisher_product(*data, v),  # noqa: B023
+            lambda: net.fisher_diagonal(*data),  # noqa: B023
+            lambda: net.linearize(*data).fisher_product(v),  # noqa: B023
+        ):
+            with pytest.raises(ValueError, match="^kind is \"exact\" .*'huber'"):
+                call()
+        assert net.fisher(*data, kind="empirical").any()
+    with pytest.raises(ValueError, match="^kind is 'Exact'; expected 'exact' or 'empirical'"):
+        net.fisher(*data, kind="Exact")
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_the_jacobians_products_are_its_products(loss):
+    it = case("gelu", loss, True, 3, n=5)
+    jacobian = reference.jacobian(it.net, extended(it.w), extended(it.x))
+    u = np.random.default_rng(0).normal(size=(4, 5, it.net.sizes[-1])).astype(np.float32)
+    v = it.directions
+    tangents = np.einsum("nkp,vp->vnk", jacobian, v)
+    cotangents = np.einsum("nkp,unk->up", jacobian, u)
+    for dtype in DTYPES:
+        net, (w, x, _) = it.net.engine(dtype), it.data(dtype)
+        few = bound(it.net, 5, dtype, 2)
+        assert_near(net.jvp(w, x, v), tangents, few)
+        assert_near(net.vjp(w, x, u), cotangents, few)
+        for k in range(3):
+            assert_near(net.jvp(w, x, v[k]), tangents[k], few)
+            assert_near(net.vjp(w, x, u[k]), cotangents[k], few)
+        assert net.jvp(w, x, v[:1]).shape == (1, 5, it.net.sizes[-1])
+        assert net.vjp(w, x, u[:1]).shape == (1, len(w))
+
+
+# Closed forms ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_linear_regression_has_its_closed_form(dtype):
+    random = np.random.default_rng(1)
+    x, y = random.integers(-4, 5, (6, 3)).astype(dtype), random.integers(-4, 5, (6, 2))
+    net = MLP((3, 2), dtype=dtype)
+    w = random.integers(-4, 5, net.parameter_count).astype(dtype)
+    ones = np.column_stack([x, np.ones(6, dtype)])
+    hessian = np.kron(ones.T @ ones, np.eye(2))
+    residual = ones @ w.reshape(4, 2) - y
+    # Small integers: nothing rounds.
+    np.testing.assert_array_equal(net.hessian(w, x, y), hessian)
+    np.testing.assert_array_equal(net.gauss_newton(w, x, y), hessian)
+    np.testing.assert_array_equal(net.gradient(w, x, y), (ones.T @ residual).ravel())
+    np.testing.assert_array_equal(net.hvp(w, x, y, w), hessian @ w)
+    np.testing.assert_array_equal(net.hessian_diagonal(w, x, y), hessian.diagonal())
+    assert net.loss(w, x, y) == 0.5 * (residual**2).sum()
+
+
+def test_logistic_regression_has_its_closed_form():
+    random = np.random.default_rng(2)
+    x, y = random.normal(size=(6, 3)), random.integers(2, size=(6, 1)).astype(float)
+    net = MLP((3, 1), loss="binary_cross_entropy", reduction="mean", l2=0.1)
+    w = random.normal(size=4)
+    ones = np.column_stack([x, np.ones(6)])
+    p = 1 / (1 + np.exp(-ones @ w))
+    hessian = ones.T * (p * (1 - p)) @ ones / 6 + 0.1 * np.eye(4)
+    few = bound(Net((3, 1), net.activations, net.loss_function), 6, float, 2)
+    assert_near(net.hessian(w, x, y), hessian, few)
+    assert_near(net.gradient(w, x, y), ones.T @ (p - y[:, 0]) / 6 + 0.1 * w, few)
+
+
+def test_output_blocks_of_different_units_are_zero_where_the_loss_keeps_them_apart():
+    it = case("tanh", "binary_cross_entropy", True, 2)
+    outputs = it.net.sizes[-1]
+    last = it.net.engine().hessian(*it.data(float), block=(1, 1))
+    apart = np.add.outer(np.arange(len(last)), np.arange(len(last))) % outputs != 0
+    assert outputs == 2 and not last[apart].any() and last[~apart].any()
+
+
+# Identities --------------------------------------------------------------------------------------
+
+sizes = st.lists(st.integers(1, 5), min_size=2, max_size=5)
+names = st.sampled_from(list(reference.ACTIVATIONS))
+
+
+@st.composite
+def problems(draw):
+    """A net, a point and samples, anywhere: also at kinks."""
+    widths, loss = tuple(draw(sizes)), LOSSES[draw(st.sampled_from(list(LOSSES)))]
+    chosen = tuple(reference.ACTIVATIONS[draw(names)] for _ in widths[1:])
+    net = Net(
+        widths,
+        chosen,
+        loss,
+        draw(st.booleans()),
+        draw(st.sampled_from(["sum", "mean"])),
+        draw(st.sampled_from([0.0, 0.5])),
+    )
+    random = np.random.default_rng(draw(st.integers(0, 2**32)))
+    n = draw(st.integers(1, 9))
+    w = reference.draw_parameters(random, net)
+    x, y = random.normal(size=(n, widths[0])), reference.draw_targets(random, net, n)
+    return net, w, x, y, random
+
+
+@settings(deadline=None, max_examples=60)
+@given(problems(), st.floats(-8, 8))
+def test_products_are_symmetric_linear_and_those_of_the_matrix(problem, factor):
+    net, w, x, y, random = problem
+    ours, few = net.engine(), 2 * bound(net, len(x), float, 2)
+    u, v = random.normal(size=(2, len(w)))
+    for product, matrix in zip(PRODUCTS, MATRICES, strict=True):
+        more = {}
+        if product == "fisher_product" and net.loss.name == "huber":
+            more = {"kind": "empirical"}
+        dense = getattr(ours, matrix)(w, x, y, **more)
+        rows = getattr(ours, product)(w, x, y, [u, v, u + factor * v], **more)
+        # What is added up: samples may cancel, and so may parts of 1's size in each of them.
+        each = [getattr(ours, matrix)(w, x[k : k + 1], y[k : k + 1], **more) for k in range(len(x))]
+        terms = 1 + sum(abs(part).max() for part in each)
+        size = terms * (abs(u) + (1 + abs(factor)) * abs(v)).sum()
+        assert_near(rows[:2], np.stack([dense @ u, dense @ v]), few, size)
+        assert_near(rows[2], rows[0] + factor * rows[1], few, size)
+        assert abs(v @ rows[0] - u @ rows[1]) <= few * size * abs(v).max() * len(w)
+        for k, direction in enumerate((u, v, u + factor * v)):
+            assert_near(getattr(ours, product)(w, x, y, direction, **more), rows[k], few, size)
+
+
+@settings(deadline=None, max_examples=40)
+@given(problems())
+def test_jvp_and_vjp_are_adjoint(problem):
+    net, w, x, _, random = problem
+    ours, few = net.engine(), bound(net, len(x), float, 2)
+    u, v = random.normal(size=(len(x), net.sizes[-1])), random.normal(size=len(w))
+    tangent, jacobian = ours.jvp(w, x, v), ours.jacobian(w, x)
+    left, right = (tangent * u).sum(), ours.vjp(w, x, u) @ v
+    size = np.einsum("nk,nkp,p->", abs(u), abs(jacobian), abs(v))
+    size = size + abs(u).sum() * abs(v).sum() * abs(w).max() * 2.0**-26  # where slopes vanish
+    assert abs(left - right) <= few * size
+
+
+# Memory, threads ---------------------------------------------------------------------------------
+
+
+def test_the_matrix_goes_where_it_is_told(tmp_path):
+    it = case("tanh", "squared_error", True, 2)
+    net, data = it.net.engine(), it.data(float)
+    p, expected = len(it.w), it.net.engine().hessian(*it.data(float))
+    out = np.full((p, p), np.nan)
+    assert net.hessian(*data, out=out) is out
+    np.testing.assert_array_equal(out, expected)
+    mapped = np.memmap(tmp_path / "matrix", np.float64, "w+", shape=(p, p))
+    net.gauss_newton(*data, out=mapped)
+    np.testing.assert_array_equal(mapped, net.gauss_newton(*data))
+    net.fisher(*data, kind="empirical", out=out)
+    np.testing.assert_array_equal(out, net.fisher(*data, kind="empirical"))
+    for bad in (
+        np.empty((p, p), np.float32),
+        np.empty((p, p + 1)),
+        np.empty((p, p), order="F"),
+        np.empty((p, 2 * p))[:, ::2],
+        [[0.0] * p] * p,
+        np.lib.stride_tricks.as_strided(np.empty((p, p)), writeable=False),
+    ):
+        with pytest.raises((TypeError, ValueError), match="^out is "):
+            net.hessian(*data, out=bad)
+    with pytest.raises(ValueError, match="^out is for the whole matrix"):
+        net.hessian(*data, block=(0, 0), out=out)
+
+
+def test_a_linearization_keeps_its_point_when_the_arrays_change():
+    it = case("tanh", "softmax_cross_entropy", True, 3)
+    net, (w, x, y) = it.net.engine(), it.data(float)
+    v, weights = it.directions, it.weights.copy()
+    kept = net.linearize(w, x, y, sample_weight=weights)
+    before = kept.hvp(v), kept.gauss_newton_product(v), kept.fisher_product(v, kind="empirical")
+    for array in (w, x, y, weights):
+        array[...] = 1
+    after = kept.hvp(v), kept.gauss_newton_product(v), kept.fisher_product(v, kind="empirical")
+    for ours, theirs in zip(after, before, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    del net, w, x, y
+    np.testing.assert_array_equal(kept.hvp(v[0]), kept.hvp(v[:1])[0])
+
+
+@pytest.fixture
+def threads():
+    before = _core.get_threads()
+    yield _core.set_threads
+    _core.set_threads(before)
+
+
+@pytest.mark.parametrize("loss", ["softmax_cross_entropy", "squared_error"])
+def test_the_same_threads_give_the_same_bits_and_others_the_same_to_rounding(threads, loss):
+    random = np.random.default_rng(3)
+    net = Net((20, 30, 10), (Activation("tanh"), Activation("identity")), LOSSES[loss])
+    ours, n = net.engine(), 700
+    w = reference.draw_parameters(random, net)
+    x, y = random.normal(size=(n, 20)), reference.draw_targets(random, net, n)
+    v = random.normal(size=(9, len(w)))
+    few = bound(net, n, float, 4)
+
+    def results():
+        kept = ours.linearize(w, x, y)
+        series = ours.taylor(w, x, y, v[0])
+        return [
+            ours.predict(w, x),
+            *ours.loss_and_gradient(w, x, y),
+            ours.hvp(w, x, y, v),
+            ours.hvp(w, x, y, v[0]),
+            kept.hvp(v),
+            kept.gauss_newton_product(v),
+            ours.fisher_product(w, x, y, v, kind="empirical"),
+            ours.hessian(w, x, y),
+            ours.hessian(w, x, y, block=(1, 0)),
+            ours.hessian_diagonal(w, x, y),
+            ours.jvp(w, x, v),
+            ours.vjp(w, x, ours.jvp(w, x, v)),
+            ours.per_sample_gradients(w, x, y),
+            series.loss,
+            series.gradient,
+            ours.third(w, x, y, v[0], v),
+            ours.fourth(w, x, y, v[0], v[1], v),
+        ]
+
+    runs = []
+    for count in (2, 1, 2, 1):
+        threads(count)
+        runs.append(results())
+    for two, one, again, alone in zip(*runs, strict=True):
+        np.testing.assert_array_equal(two, again)
+        np.testing.assert_array_equal(one, alone)
+        assert_near(two, one, few)
+
+
+IN_BURSTS = """
+import time
+while True:
+    end = time.perf_counter() + 0.003
+    while time.perf_counter() < end:
+        pass
+    time.sleep(0.003)
+"""
+
+
+@pytest.fixture
+def busy():
+    """Other programs keep the processors busy, off and on: the engine's threads work together or
+    one for all, and change between that within a call or from one to the next."""
+    programs = [subprocess.Popen([sys.executable, "-c", IN_BURSTS]) for _ in range(2)]
+    yield
+    for program in programs:
+        program.kill()
+        program.wait()
+
+
+def test_a_busy_machine_changes_no_bit(threads, busy):
+    it = case("tanh", "softmax_cross_entropy", True, 2, n=200)
+    net, (w, x, y), v = it.net.engine(), it.data(float), it.directions
+    threads(2)
+
+    def results():
+        kept = net.linearize(w, x, y)
+        return [
+            kept.gradient,
+            kept.hvp(v),
+            kept.hvp(v[0]),
+            kept.gauss_newton_product(v),
+            net.gradient(w, x, y),
+            net.hvp(w, x, y, v),
+            net.hvp(w, x, y, v[0]),
+            net.hessian(w, x, y),
+            net.taylor(w, x, y, v[0]).gradient,
+        ]
+
+    expected = results()
+    for _ in range(300):
+        for ours, theirs in zip(results(), expected, strict=True):
+            np.testing.assert_array_equal(ours, theirs)

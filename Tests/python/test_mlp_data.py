@@ -1,0 +1,341 @@
+"""Data sets of MLP: batches, chunks, weights, and every kind of array that holds samples."""
+
+import mlp_reference as reference
+import numpy as np
+import pytest
+from mlp_reference import DTYPES, LOSSES, Net, assert_near, bound, case
+
+from swiftnets import MLP
+from swiftnets.activations import Activation
+
+# Everything that is a sum over samples, and what it takes besides the samples.
+SUMS = {
+    "loss": 0,
+    "gradient": 0,
+    "hvp": 1,
+    "gauss_newton_product": 1,
+    "fisher_product": 1,
+    "hessian": 0,
+    "gauss_newton": 0,
+    "fisher": 0,
+    "hessian_diagonal": 0,
+    "gauss_newton_diagonal": 0,
+    "fisher_diagonal": 0,
+    "third": 2,
+    "fourth": 3,
+}
+
+
+def every_sum(net, w, directions, x, y=None, **more):
+    """All of `SUMS` and their variants, by name."""
+    names = {0: (), 1: ("v",), 2: ("u", "v"), 3: ("u", "v", "s")}
+    results = {}
+    for name, count in SUMS.items():
+        given = dict(zip(names[count], directions, strict=False))
+        results[name] = getattr(net, name)(w, x, y, **given, **more)
+    kind = {"kind": "empirical", **more}
+    results["empirical"] = net.fisher(w, x, y, **kind)
+    results["empirical product"] = net.fisher_product(w, x, y, directions, **kind)
+    results["block"] = net.hessian(w, x, y, block=(0, 1), **more)
+    results["blocks"] = np.concatenate(
+        [block.ravel() for block in net.hessian(w, x, y, block="diagonal", **more)]
+    )
+    series = net.taylor(w, x, y, directions[0], **more)
+    results["series"], results["series of the loss"] = series.gradient, series.loss
+    kept = net.linearize(w, x, y, **more)
+    results["kept"], results["kept loss"] = kept.gradient, kept.loss
+    results["kept product"] = kept.hvp(directions)
+    results["kept Gauss-Newton"] = kept.gauss_newton_product(directions[0])
+    results["kept Fisher"] = kept.fisher_product(directions, kind="empirical")
+    results["both"] = np.append(*net.loss_and_gradient(w, x, y, **more))
+    return results
+
+
+def assert_same(ours, theirs, few):
+    assert ours.keys() == theirs.keys()
+    for name, value in ours.items():
+        try:
+            assert_near(value, theirs[name], few)
+        except AssertionError as error:
+            error.add_note(name)
+            raise
+
+
+class Loader:
+    """Batches as PyTorch's DataLoader gives them: lists, and anew on every iteration."""
+
+    def __init__(self, batches):
+        self.batches = batches
+
+    def __iter__(self):
+        return iter([list(batch) for batch in self.batches])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+@pytest.mark.parametrize("loss", ["squared_error", "softmax_cross_entropy"])
+def test_batches_add_up_to_the_whole(loss, reduction, weighted, dtype):
+    it = case("tanh", loss, True, 2, n=9, reduction=reduction, l2=0.5)
+    net, (w, x, y), few = it.net.engine(dtype), it.data(dtype), bound(it.net, 9, dtype, 4)
+    s = it.weights.astype(dtype) if weighted else None
+    whole = every_sum(net, w, it.directions, x, y, sample_weight=s)
+    cuts = [slice(0, 4), slice(4, 5), slice(5, 9)]
+    batches = [(x[cut], y[cut], s[cut]) if weighted else (x[cut], y[cut]) for cut in cuts]
+    for data in (batches, tuple(batches), Loader(batches)):
+        ours = every_sum(net, w, it.directions, data)
+        assert_same(ours, whole, few)
+        for name, value in every_sum(net, w, it.directions, data).items():
+            np.testing.assert_array_equal(value, ours[name])
+    one = every_sum(net, w, it.directions, [batches[1]])
+    alone = every_sum(
+        net, w, it.directions, *batches[1][:2], sample_weight=s if s is None else s[4:5]
+    )
+    assert_same(one, alone, few)
+
+
+def test_an_iterator_serves_one_pass():
+    it = case("tanh", "squared_error", True, 2, n=4)
+    net, (w, x, y) = it.net.engine(), it.data(float)
+    pairs = [(x[:2], y[:2]), (x[2:], y[2:])]
+    few = bound(it.net, 4, float, 2)
+    assert_near(net.gradient(w, iter(pairs)), net.gradient(w, x, y), few)
+    blocks = zip(
+        net.hessian(w, iter(pairs), block="diagonal"),
+        net.hessian(w, x, y, block="diagonal"),
+        strict=True,
+    )
+    for ours, theirs in blocks:
+        assert_near(ours, theirs, few)
+    generated = (pair for pair in pairs)
+    net.gradient(w, generated)
+    with pytest.raises(ValueError, match="^x has no batches"):
+        net.gradient(w, generated)
+
+
+@pytest.mark.parametrize("loss", ["squared_error", "softmax_cross_entropy"])
+def test_samples_in_many_chunks_give_what_small_batches_give(loss):
+    """More samples than the 4 MB that are taken at a time, and not a multiple of anything."""
+    random, n = np.random.default_rng(0), 12_001
+    net = Net((30, 40, 35, 10), (Activation("tanh"),) * 2 + (Activation("identity"),), LOSSES[loss])
+    assert n * sum(net.sizes) * 8 > 2 * 4 * 2**20
+    ours, w = net.engine(), reference.draw_parameters(random, net)
+    x, y = random.normal(size=(n, 30)), reference.draw_targets(random, net, n)
+    batches = [(x[k : k + 512], y[k : k + 512]) for k in range(0, n, 512)]
+    v = random.normal(size=(3, len(w)))
+    few = bound(net, n, float, 4)
+    for name, more in {
+        "loss": {},
+        "gradient": {},
+        "hvp": {"v": v},
+        "gauss_newton_product": {"v": v},
+        "hessian_diagonal": {},
+        "gauss_newton_diagonal": {},
+        "third": {"u": v[0], "v": v[1]},
+        "fourth": {"u": v[0], "v": v[1], "s": v[2]},
+    }.items():
+        method = getattr(ours, name)
+        assert_near(method(w, x, y, **more), method(w, batches, **more), few)
+    kept = ours.linearize(w, x, y)
+    assert_near(kept.hvp(v), ours.hvp(w, batches, v=v), few)
+    some = ours.layer_slices[2]
+    block = ours.hessian(w, x, y, block=(2, 2))
+    assert_near(block, ours.hessian(w, batches, block=(2, 2)), few)
+    assert_near(
+        ours.hvp(w, x, y, np.eye(1, len(w), some.start)[0])[some], block[0], few, abs(block).max()
+    )
+    rows = [0, 4095, 4096, n - 1]
+    for row in rows:  # predictions, tangents and samples' gradients come out in their places
+        alone = ours.predict(w, x[row : row + 1])[0]
+        assert_near(ours.predict(w, x)[row], alone, bound(net, 1, float, 0))
+        tangent = ours.jvp(w, x[row : row + 1], v)[:, 0]
+        assert_near(ours.jvp(w, x, v)[:, row], tangent, bound(net, 1, float, 2))
+    each = ours.per_sample_gradients(w, x[:2000], y[:2000])
+    for row in (0, 1023, 1024, 1999):
+        alone = ours.gradient(w, x[row : row + 1], y[row : row + 1])
+        assert_near(each[row], alone, bound(net, 1, float, 1))
+    u = random.normal(size=(2, n, 10))
+    parts = sum(ours.vjp(w, x[k : k + 512], u[:, k : k + 512]) for k in range(0, n, 512))
+    assert_near(ours.vjp(w, x, u), parts, few)
+
+
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+def test_a_weight_counts_a_sample_that_often(reduction):
+    it = case("silu", "binary_cross_entropy", True, 2, n=5, reduction=reduction)
+    net, (w, x, y) = it.net.engine(), it.data(float)
+    times, few = np.array([2, 0, 1, 3, 1]), bound(it.net, 7, float, 4)
+    weighted = every_sum(net, w, it.directions, x, y, sample_weight=times)
+    repeated = every_sum(net, w, it.directions, x.repeat(times, 0), y.repeat(times, 0))
+    assert_same(weighted, repeated, few)
+    ones = every_sum(net, w, it.directions, x, y, sample_weight=[1] * 5)
+    assert_same(ones, every_sum(net, w, it.directions, x, y), few)
+    # A mean does not change with the weights' scale, a sum does.
+    scaled = every_sum(net, w, it.directions, x, y, sample_weight=4 * times)
+    factor = 4 if reduction == "sum" else 1
+    assert_same(scaled, {name: factor * np.array(v) for name, v in weighted.items()}, few)
+
+
+def test_weights_all_zero_sum_to_nothing_and_have_no_mean():
+    it = case("tanh", "squared_error", True, 2)
+    zeros, data = np.zeros(3), it.data(float)
+    net = it.net.engine(l2=0.5)
+    assert net.loss(*data, sample_weight=zeros) == 0.25 * it.w @ it.w
+    np.testing.assert_array_equal(net.gradient(*data, sample_weight=zeros), 0.5 * it.w)
+    mean = it.net.engine(reduction="mean")
+    for method in ("loss", "gradient", "hessian", "linearize"):
+        with pytest.raises(ValueError, match="^sample_weight sums to 0"):
+            getattr(mean, method)(*data, sample_weight=zeros)
+        with pytest.raises(ValueError, match="^sample_weight sums to 0"):
+            getattr(mean, method)(data[0], [(*data[1:], zeros)])
+
+
+# Arrays ------------------------------------------------------------------------------------------
+
+
+def unaligned(a):
+    return np.frombuffer(b" " + a.tobytes(), a.dtype, offset=1).reshape(a.shape)
+
+
+class OnlyDLPack:
+    """An array of a library that has no `__array__`."""
+
+    def __init__(self, array):
+        self.array = array
+
+    @property
+    def shape(self):
+        return self.array.shape
+
+    @property
+    def ndim(self):
+        return self.array.ndim
+
+    def __dlpack__(self, **more):
+        return self.array.__dlpack__(**more)
+
+    def __dlpack_device__(self):
+        return self.array.__dlpack_device__()
+
+
+class OnlyArray:
+    """An object that makes an array when asked to."""
+
+    def __init__(self, array):
+        self.array = array
+
+    def __array__(self, dtype=None, copy=None):
+        return self.array.astype(dtype or self.array.dtype)
+
+
+LAYOUTS = {
+    "fortran": np.asfortranarray,
+    "strided": lambda a: np.repeat(a, 2, axis=0)[::2],
+    "reversed": lambda a: a[..., ::-1].copy()[..., ::-1],
+    "f4": lambda a: a.astype(np.float32),
+    "big-endian": lambda a: a.astype(a.dtype.newbyteorder(">")),
+    "list": lambda a: a.tolist(),
+    "read-only": lambda a: np.lib.stride_tricks.as_strided(a, writeable=False),
+    "unaligned": unaligned,
+    "__array__": OnlyArray,
+    "dlpack": OnlyDLPack,
+}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("loss", ["squared_error", "softmax_cross_entropy"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_arrays_of_any_layout_give_the_same(layout, loss, dtype):
+    it = case("tanh", loss, True, 2, n=5)
+    net, (w, x, y) = it.net.engine(dtype), it.data(dtype)
+    convert, v, u = LAYOUTS[layout], it.directions, np.ones((2, 5, it.net.sizes[-1]))
+    plain = every_sum(net, w, v, x, y, sample_weight=it.weights)
+    other = y if layout == "f4" and y.ndim == 1 else convert(y)
+    calls = [
+        (net.predict, (w, x), (convert(w), convert(x))),
+        (net.per_sample_gradients, (w, x, y), (convert(w), convert(x), other)),
+        (net.jvp, (w, x, v), (convert(w), convert(x), convert(v))),
+        (net.vjp, (w, x, u), (convert(w), convert(x), convert(u))),
+        (net.hvp, (w, x, y, v), (convert(w), convert(x), other, convert(v))),
+    ]
+    for method, straight, converted in calls:
+        np.testing.assert_array_equal(method(*straight), method(*converted))
+    if layout in ("dlpack", "__array__", "list"):
+        directions = [convert(row) for row in v]
+        for name in ("hvp", "third", "fourth"):
+            count = SUMS[name]
+            ours = getattr(net, name)(convert(w), convert(x), other, *directions[:count])
+            np.testing.assert_array_equal(ours, getattr(net, name)(w, x, y, *v[:count]))
+        return
+    ours = every_sum(
+        net, convert(w), convert(v), convert(x), other, sample_weight=convert(it.weights)
+    )
+    for name, value in ours.items():
+        np.testing.assert_array_equal(value, plain[name])
+
+
+@pytest.mark.parametrize("kind", ["?", "i1", "u1", "i8", "u4", "f2", "f4"])
+def test_integers_bools_and_shorter_floats_are_real_numbers(kind):
+    net = MLP((3, 4, 2))
+    x, y = np.eye(3)[[0, 2, 1, 1]], np.eye(2)[[0, 1, 1, 0]]
+    w = np.arange(net.parameter_count) % 2.0
+    ours = net.gradient(w.astype(kind), x.astype(kind), y.astype(kind))
+    np.testing.assert_array_equal(ours, net.gradient(w, x, y))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_results_are_new_contiguous_arrays_of_the_nets_dtype(dtype):
+    it = case("tanh", "squared_error", True, 2)
+    net, (w, x, y) = it.net.engine(dtype), it.data(dtype)
+    before = [a.copy() for a in (w, x, y)]
+    results = every_sum(net, w, it.directions.astype(dtype), x, y)
+    results["predict"] = net.predict(w, x)
+    results["jacobian"] = net.jacobian(w, x)
+    results["rows"] = net.per_sample_gradients(w, x, y)
+    results["jvp"] = net.jvp(w, x, it.directions)
+    results["vjp"] = net.vjp(w, x, y)
+    results["initial"] = net.initial(seed=0)
+    results["upper"] = net.hessian(w, x, y, block=(1, 0))
+    for name, value in results.items():
+        if name in ("loss", "kept loss"):
+            assert type(value) is float
+        elif name not in ("both", "blocks", "series of the loss"):
+            assert type(value) is np.ndarray and value.dtype == dtype, name
+            assert value.flags.c_contiguous and value.flags.writeable, name
+            assert not any(np.shares_memory(value, a) for a in (w, x, y, it.directions)), name
+    for array, copy in zip((w, x, y), before, strict=True):
+        np.testing.assert_array_equal(array, copy)
+
+
+def test_float32_nets_round_what_they_are_given():
+    net, wide = MLP((3, 4, 2), dtype=np.float32), MLP((3, 4, 2))
+    random = np.random.default_rng(1)
+    w, v = random.normal(size=(2, wide.parameter_count))
+    x, y = random.normal(size=(5, 3)), random.normal(size=(5, 2))
+    rounded = [a.astype(np.float32) for a in (w, x, y, v)]
+    np.testing.assert_array_equal(net.hvp(w, x, y, v), net.hvp(*rounded))
+    few = bound(Net((3, 4, 2), net.activations, net.loss_function), 5, np.float32, 2)
+    assert_near(net.hessian(w, x, y), wide.hessian(*rounded[:3]), few)
+
+
+def test_tensors_of_torch_are_arrays():
+    torch = pytest.importorskip("torch")
+    for loss in ("squared_error", "softmax_cross_entropy"):
+        it = case("tanh", loss, True, 2, n=6)
+        net, (w, x, y) = it.net.engine(), it.data(float)
+        tensors = [torch.tensor(a) for a in (w, x, y)]
+        tensors[0].requires_grad_()
+        v = torch.tensor(it.directions, requires_grad=True)
+        weights = torch.tensor(it.weights)
+        plain = every_sum(net, w, it.directions, x, y, sample_weight=it.weights)
+        ours = every_sum(net, tensors[0], v, *tensors[1:], sample_weight=weights)
+        for name, value in ours.items():
+            np.testing.assert_array_equal(value, plain[name])
+        ours = net.gradient(tensors[0], tensors[1].T.contiguous().T, tensors[2])
+        np.testing.assert_array_equal(ours, net.gradient(w, x, y))
+        with pytest.raises(TypeError, match="^x .*(?i:bfloat16)"):
+            net.gradient(w, tensors[1].to(torch.bfloat16), y)
+        data = torch.utils.data.TensorDataset(*tensors[1:])
+        loader = torch.utils.data.DataLoader(data, batch_size=4)
+        few = bound(it.net, 6, float, 2)
+        assert_near(net.hessian(w, loader), net.hessian(w, x, y), few)
+        assert_near(net.loss(w, loader), net.loss(w, x, y), few)
