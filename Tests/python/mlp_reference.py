@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import mpmath
 import numpy as np
+from hypothesis import strategies as st
 
 import swiftnets
 from swiftnets.activations import GELU, Activation, LeakyReLU
@@ -457,6 +458,28 @@ def _distance(net, w, x, y):
     if net.loss.name == "huber":
         far.append(abs(abs(after[-1] - y) - net.loss.parameter).min())
     return min(far)
+
+
+@st.composite
+def problems(draw):
+    """A net, a point, samples, and a generator of more numbers; anywhere, also at kinks.
+
+    Widths and counts are small, or near those at which the engine's loops have remainders.
+    """
+    widths = st.integers(1, 5) | st.sampled_from([8, 9, 12])
+    sizes = tuple(draw(st.lists(widths, min_size=2, max_size=5)))
+    net = Net(
+        sizes,
+        tuple(ACTIVATIONS[draw(st.sampled_from(list(ACTIVATIONS)))] for _ in sizes[1:]),
+        LOSSES[draw(st.sampled_from(list(LOSSES)))],
+        draw(st.booleans()),
+        draw(st.sampled_from(["sum", "mean"])),
+        draw(st.sampled_from([0.0, 0.5])),
+    )
+    random = np.random.default_rng(draw(st.integers(0, 2**32)))
+    n = draw(st.integers(1, 9) | st.sampled_from([16, 17, 33]))
+    w, x = draw_parameters(random, net), single(random.standard_normal((n, sizes[0])))
+    return net, w, x, draw_targets(random, net, n), random
 
 
 # Bounds ------------------------------------------------------------------------------------------

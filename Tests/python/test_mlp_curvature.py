@@ -8,7 +8,18 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mlp_reference import ALL, DTYPES, LOSSES, Net, assert_near, bound, case, extended, label
+from mlp_reference import (
+    ALL,
+    DTYPES,
+    LOSSES,
+    Net,
+    assert_near,
+    bound,
+    case,
+    extended,
+    label,
+    problems,
+)
 
 from swiftnets import MLP, _core
 from swiftnets.activations import Activation
@@ -28,10 +39,6 @@ def test_differences_are_right_to_the_digits_that_the_bounds_need(name):
     assert_near(dense, dense.T, fine)
 
 
-def parts(net):
-    return net.layer_slices
-
-
 @pytest.mark.parametrize("name", ALL, ids=label)
 def test_the_hessian_is_the_differences_of_the_gradient(name):
     it = case(*name)
@@ -48,10 +55,10 @@ def test_the_hessian_is_the_differences_of_the_gradient(name):
         assert_near(net.hessian_diagonal(*data), theirs.diagonal(), few, size)
         diagonal = net.hessian(*data, block="diagonal")
         assert len(diagonal) == net.depth
-        for i, rows in enumerate(parts(net)):
+        for i, rows in enumerate(net.layer_slices):
             assert_near(diagonal[i], theirs[rows, rows], few, size)
             assert (diagonal[i] == diagonal[i].T).all()
-            for j, columns in enumerate(parts(net)):
+            for j, columns in enumerate(net.layer_slices):
                 block = net.hessian(*data, block=(i, j))
                 assert_near(block, theirs[rows, columns], few, size)
         kept = net.linearize(*data)
@@ -81,8 +88,8 @@ def test_gauss_newton_and_fisher_are_made_of_the_jacobian(name):
             assert_near(net.fisher_product(w, x, y, identity), theirs, few)
             assert_near(net.fisher_diagonal(w, x, y), theirs.diagonal(), few, size)
             assert_near(net.linearize(w, x, y).fisher_product(identity), theirs, few)
-        for i, rows in enumerate(parts(net)):
-            for j, columns in enumerate(parts(net)):
+        for i, rows in enumerate(net.layer_slices):
+            for j, columns in enumerate(net.layer_slices):
                 block = net.gauss_newton(w, x, y, block=(i, j))
                 assert_near(block, theirs[rows, columns], few, size)
         assert_near(net.jacobian(w, x), jacobian, few)
@@ -108,8 +115,8 @@ def test_the_empirical_fisher_is_the_gradients_products(name):
         assert_near(diagonal, theirs.diagonal(), few, size)
         kept = net.linearize(*data)
         assert_near(kept.fisher_product(identity, kind="empirical"), theirs, few)
-        for i, part in enumerate(parts(net)):
-            for j, columns in enumerate(parts(net)):
+        for i, part in enumerate(net.layer_slices):
+            for j, columns in enumerate(net.layer_slices):
                 block = net.fisher(*data, kind="empirical", block=(i, j))
                 assert_near(block, theirs[part, columns], few, size)
 
@@ -158,7 +165,7 @@ def test_reduction_weights_and_l2_enter_every_matrix(reduction, weighted, loss):
         # The l2 term is on the diagonal alone, once.
         for i, j in np.ndindex(3, 3):
             block = net.hessian(*data, block=(i, j), sample_weight=weights)
-            theirs = hessian[parts(net)[i], parts(net)[j]]
+            theirs = hessian[net.layer_slices[i], net.layer_slices[j]]
             assert_near(block, theirs, few, abs(hessian).max())
 
 
@@ -248,29 +255,6 @@ def test_output_blocks_of_different_units_are_zero_where_the_loss_keeps_them_apa
 
 
 # Identities --------------------------------------------------------------------------------------
-
-sizes = st.lists(st.integers(1, 5), min_size=2, max_size=5)
-names = st.sampled_from(list(reference.ACTIVATIONS))
-
-
-@st.composite
-def problems(draw):
-    """A net, a point and samples, anywhere: also at kinks."""
-    widths, loss = tuple(draw(sizes)), LOSSES[draw(st.sampled_from(list(LOSSES)))]
-    chosen = tuple(reference.ACTIVATIONS[draw(names)] for _ in widths[1:])
-    net = Net(
-        widths,
-        chosen,
-        loss,
-        draw(st.booleans()),
-        draw(st.sampled_from(["sum", "mean"])),
-        draw(st.sampled_from([0.0, 0.5])),
-    )
-    random = np.random.default_rng(draw(st.integers(0, 2**32)))
-    n = draw(st.integers(1, 9))
-    w = reference.draw_parameters(random, net)
-    x, y = random.normal(size=(n, widths[0])), reference.draw_targets(random, net, n)
-    return net, w, x, y, random
 
 
 @settings(deadline=None, max_examples=60)

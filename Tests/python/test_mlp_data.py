@@ -1,5 +1,8 @@
 """Data sets of MLP: batches, chunks, weights, and every kind of array that holds samples."""
 
+import subprocess
+import sys
+
 import mlp_reference as reference
 import numpy as np
 import pytest
@@ -157,6 +160,37 @@ def test_samples_in_many_chunks_give_what_small_batches_give(loss):
     u = random.normal(size=(2, n, 10))
     parts = sum(ours.vjp(w, x[k : k + 512], u[:, k : k + 512]) for k in range(0, n, 512))
     assert_near(ours.vjp(w, x, u), parts, few)
+
+
+MEMORY = """
+import resource
+import numpy as np
+from swiftnets import MLP, _core
+
+_core.set_threads(2)
+net = MLP((10, 40, 40, 5))
+w, x, y = net.initial(seed=0), np.ones((100_000, 10)), np.ones((100_000, 5))
+few = slice(0, 20_000)  # more than one chunk
+
+def work(x, y):
+    net.gradient(w, x, y)
+    net.hvp(w, x, y, [w, w])
+    net.hessian(w, x, y, block=(2, 2))
+    net.hessian_diagonal(w, x, y)
+    net.taylor(w, x, y, w)
+
+work(x[few], y[few])
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+work(x, y)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+def test_working_memory_does_not_grow_with_the_samples():
+    done = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    # In KiB. One layer's activations of all samples are 32 MB; a few chunks more are 4 MB each.
+    assert int(done.stdout) < 16 * 1024
 
 
 @pytest.mark.parametrize("reduction", ["sum", "mean"])

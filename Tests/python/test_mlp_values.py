@@ -3,7 +3,20 @@
 import mlp_reference as reference
 import numpy as np
 import pytest
-from mlp_reference import ALL, DTYPES, Net, assert_near, bound, case, exact, extended, label
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mlp_reference import (
+    ALL,
+    DTYPES,
+    Net,
+    assert_near,
+    bound,
+    case,
+    exact,
+    extended,
+    label,
+    problems,
+)
 
 from swiftnets import MLP, FastNet, SlowNet
 from swiftnets import reference as originals
@@ -18,10 +31,10 @@ VARIANTS = [
 ]
 
 
-@pytest.mark.parametrize("settings", VARIANTS, ids=str)
+@pytest.mark.parametrize("variant", VARIANTS, ids=str)
 @pytest.mark.parametrize("name", ALL[::5], ids=label)
-def test_the_references_gradient_is_the_derivative_of_its_loss(name, settings):
-    it = case(*name, **settings)
+def test_the_references_gradient_is_the_derivative_of_its_loss(name, variant):
+    it = case(*name, **variant)
     w, x, v = exact(it.w), exact(it.x), exact(it.directions[0])
     h = reference.NUDGE
     ahead, behind = (reference.loss(it.net, w + step * v, x, it.y, it.weights) for step in (h, -h))
@@ -31,9 +44,9 @@ def test_the_references_gradient_is_the_derivative_of_its_loss(name, settings):
 
 @pytest.mark.parametrize("name", ALL, ids=label)
 def test_loss_predictions_and_gradient_are_the_formulas(name):
-    for settings in VARIANTS:
+    for variant in VARIANTS:
         for weighted in (False, True):
-            it = case(*name, **settings)
+            it = case(*name, **variant)
             weights = it.weights if weighted else None
             theirs = [
                 f(it.net, extended(it.w), extended(it.x), *more)
@@ -54,6 +67,20 @@ def test_loss_predictions_and_gradient_are_the_formulas(name):
                 np.testing.assert_array_equal(
                     net.gradient(w, x, y, sample_weight=weights), gradient
                 )
+
+
+@settings(deadline=None, max_examples=150)
+@given(problems(), st.sampled_from(DTYPES))
+def test_any_net_has_the_gradient_of_the_formulas(problem, dtype):
+    net, w, x, y, _ = problem
+    ours, few = net.engine(dtype), bound(net, len(x), dtype, 1)
+    w, x = w.astype(dtype), x.astype(dtype)
+    theirs = reference.gradient(net, extended(w), extended(x), y)
+    # Samples may cancel, and in each of them numbers of 1's size.
+    size = 1 + abs(ours.per_sample_gradients(w, x, y)).sum(axis=0).max()
+    assert_near(ours.gradient(w, x, y), theirs, few, size)
+    outputs = reference.predict(net, extended(w), extended(x))
+    assert_near(ours.predict(w, x), outputs, few, 1 + abs(outputs).max())
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

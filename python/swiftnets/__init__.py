@@ -1,7 +1,8 @@
 """Exact curvature of small and medium neural nets at native speed.
 
 `MLP` is a net of any dense layers with every exact derivative of its loss to fourth order, over
-`activations` and `losses`. `SlowNet` and `FastNet` are the two nets that the package began with;
+`activations` and `losses`; `operators`, `tensors` and `torch_conversion` take it to SciPy, to the
+disk and to PyTorch. `SlowNet` and `FastNet` are the two nets that the package began with;
 `swiftnets.slow_net` and `swiftnets.fast_net` also run as programs. `datasets` reads images,
 `reference` is the two nets' mathematics in plain NumPy, and `verify` holds the engine against it.
 
@@ -15,7 +16,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from swiftnets import activations, datasets, losses, reference, verify
+    from swiftnets import (
+        activations,
+        datasets,
+        losses,
+        operators,
+        reference,
+        tensors,
+        torch_conversion,
+        verify,
+    )
     from swiftnets._core import ConvergenceError
     from swiftnets.fast_net import FastNet
     from swiftnets.mlp import MLP
@@ -32,7 +42,10 @@ __all__ = [
     "activations",
     "datasets",
     "losses",
+    "operators",
     "reference",
+    "tensors",
+    "torch_conversion",
     "verify",
 ]
 
@@ -42,7 +55,16 @@ _HOMES = {
     "MLP": "mlp",
     "SlowNet": "slow_net",
 }
-_MODULES = {"activations", "datasets", "losses", "reference", "verify"}
+_MODULES = {
+    "activations",
+    "datasets",
+    "losses",
+    "operators",
+    "reference",
+    "tensors",
+    "torch_conversion",
+    "verify",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -234,12 +234,12 @@ def memory(needed: int, what: str) -> None:
     limit = _memory_limit()
     if needed > limit:
         raise MemoryError(
-            f"{what} needs {needed:,} bytes ({_readable(needed)}) of memory, and there are "
-            f"{limit:,} ({_readable(limit)})"
+            f"{what} needs {needed:,} bytes ({readable(needed)}) of memory, and there are "
+            f"{limit:,} ({readable(limit)})"
         )
 
 
-def _readable(size: int) -> str:
+def readable(size: int) -> str:
     value, units = float(size), ["bytes", "KiB", "MiB", "GiB", "TiB", "PiB"]
     while value >= 1024 and len(units) > 1:
         value /= 1024

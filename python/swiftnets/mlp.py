@@ -53,7 +53,7 @@ class TaylorSeries:
     def derivatives(self) -> FloatArray:
         """g, H v, T[v, v] and Q[v, v, v] as rows: ``gradient[k]`` times k!."""
         factorials = [math.factorial(k) for k in range(len(self.gradient))]
-        return self.gradient * np.array(factorials, self.gradient.dtype)[:, None]
+        return cast(FloatArray, self.gradient * np.array(factorials, self.gradient.dtype)[:, None])
 
     def __call__(self, t: float) -> float:
         """The polynomial of the loss at t."""

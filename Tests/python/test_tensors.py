@@ -1,0 +1,210 @@
+"""swiftnets.tensors: whole derivative tensors on disk."""
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+
+from swiftnets import MLP, tensors
+
+EPS = np.finfo(float).eps
+
+
+def case(seed=0):
+    rng = np.random.default_rng(seed)
+    net = MLP((2, 3, 2), activation="tanh", reduction="mean", l2=0.1)
+    return net, net.initial(seed=seed), rng.standard_normal((5, 2)), rng.standard_normal((5, 2))
+
+
+def dense(net, w, x, y, order):
+    """The whole tensor from the net's own products, which other tests hold against differences."""
+    e = np.eye(net.parameter_count)
+    if order == 2:
+        return net.hvp(w, x, y, e)
+    if order == 3:
+        return np.array([net.third(w, x, y, u, e) for u in e])
+    return np.array([[net.fourth(w, x, y, u, v, e) for v in e] for u in e])
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".zarr"])
+@pytest.mark.parametrize("order", [2, 3, 4])
+def test_entries_and_contractions_are_those_of_the_dense_tensor(order, suffix, tmp_path):
+    if suffix == ".zarr":
+        pytest.importorskip("zarr")
+    net, w, x, y = case()
+    tensor = tensors.compute(net, w, x, y, order=order, path=tmp_path / f"t{suffix}")
+    whole = dense(net, w, x, y, order)
+    assert tensor.shape == whole.shape and tensor.dtype == np.float64
+    # Each order of the indices is a sum over five samples and three layers, rounded on its own.
+    scale = 64 * EPS * np.abs(whole).max()
+    rng = np.random.default_rng(1)
+    for index in rng.integers(-net.parameter_count, net.parameter_count, (40, order)).tolist():
+        assert tensor[tuple(index)] == pytest.approx(whole[tuple(index)], abs=scale)
+    vectors = rng.standard_normal((order, net.parameter_count))
+    for count in range(max(1, order - 2), order + 1):
+        expected = whole
+        for v in vectors[:count]:
+            expected = np.tensordot(v, expected, 1)
+        bound = scale * np.prod([np.abs(v).sum() for v in vectors[:count]])
+        np.testing.assert_allclose(tensor.contract(*vectors[:count]), expected, rtol=0, atol=bound)
+
+
+def test_a_hessian_is_a_plain_square_numpy_file(tmp_path):
+    net, w, x, y = case()
+    tensors.compute(net, w, x, y, order=2, path=tmp_path / "h.npy")
+    stored = np.load(tmp_path / "h.npy", mmap_mode="r")
+    np.testing.assert_allclose(stored, net.hessian(w, x, y), rtol=0, atol=1e-14)
+
+
+def test_the_packed_order_is_as_documented(tmp_path):
+    from math import comb
+
+    net, w, x, y = case()
+    tensors.compute(net, w, x, y, order=3, path=tmp_path / "t.npy")
+    packed, whole = np.load(tmp_path / "t.npy"), dense(net, w, x, y, 3)
+    count = net.parameter_count
+    assert packed.shape == (comb(count + 2, 3),)
+    for i, j, k in itertools.islice(itertools.product(range(count), repeat=3), 0, None, 7):
+        if i >= j >= k:
+            place = comb(i + 2, 3) + comb(j + 1, 2) + k
+            assert packed[place] == pytest.approx(whole[i, j, k], abs=1e-13)
+
+
+@pytest.mark.parametrize("order", [2, 3])
+def test_one_layer_is_its_part_of_the_whole(order, tmp_path):
+    net, w, x, y = case()
+    tensor = tensors.compute(net, w, x, y, order=order, layer=1, path=tmp_path / "t.npy")
+    part = net.layer_slices[1]
+    whole = dense(net, w, x, y, order)[(part,) * order]
+    assert tensor.shape == whole.shape
+    v = np.arange(1.0, len(whole) + 1)
+    np.testing.assert_allclose(tensor.contract(v), np.tensordot(v, whole, 1), atol=1e-11)
+
+
+def test_batches_and_weights_are_taken(tmp_path):
+    net, w, x, y = case()
+    s = np.arange(1.0, 6)
+    whole = tensors.compute(net, w, x, y, sample_weight=s, order=2, path=tmp_path / "a.npy")
+    pieces = [(x[:2], y[:2], s[:2]), (x[2:], y[2:], s[2:])]
+    batches = tensors.compute(net, w, pieces, order=2, path=tmp_path / "b.npy")
+    np.testing.assert_allclose(batches.contract(w), whole.contract(w), rtol=0, atol=1e-13)
+
+
+KILLED = """
+    import os, signal, sys
+    from test_tensors import case
+    from swiftnets import tensors
+    net, w, x, y = case()
+    write, slabs = tensors._State.write, []
+    def stop(state):
+        write(state)
+        slabs.append(state.done)
+        if len(slabs) == 5:
+            os.kill(os.getpid(), signal.SIGKILL)
+    tensors._State.write = stop
+    tensors.compute(net, w, x, y, order=3, path=sys.argv[1])
+"""
+
+
+def test_a_killed_run_goes_on_and_gives_the_same_bytes(tmp_path):
+    net, w, x, y = case()
+    path = tmp_path / "t.npy"
+    folder = os.path.dirname(__file__)
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([folder, *sys.path])}
+    command = [sys.executable, "-c", textwrap.dedent(KILLED), str(path)]
+    assert subprocess.run(command, env=env).returncode == -signal.SIGKILL
+    with pytest.raises(ValueError, match="not complete: 4 of 17 slabs"):
+        tensors.DerivativeTensor(path)
+    tensors.compute(net, w, x, y, order=3, path=path)
+    tensors.compute(net, w, x, y, order=3, path=tmp_path / "whole.npy")
+    assert path.read_bytes() == (tmp_path / "whole.npy").read_bytes()
+
+
+def test_what_is_complete_is_opened_and_not_made_again(tmp_path, monkeypatch):
+    net, w, x, y = case()
+    tensors.compute(net, w, x, y, order=2, path=tmp_path / "h.npy")
+    monkeypatch.setattr(tensors._Job, "_products", None)
+    assert tensors.compute(net, w, x, y, order=2, path=tmp_path / "h.npy").order == 2
+
+
+def test_other_data_do_not_go_on_with_a_file(tmp_path):
+    net, w, x, y = case()
+    path = tmp_path / "h.npy"
+    tensors.compute(net, w, x, y, order=2, path=path)
+    before = path.read_bytes()
+    for changed in [(net, w + 1, x, y), (net, w, x + 1, y), (MLP((2, 3, 2)), w, x, y)]:
+        with pytest.raises(FileExistsError, match="another net"):
+            tensors.compute(*changed, order=2, path=path)
+    with pytest.raises(FileExistsError, match="another net"):
+        tensors.compute(net, w, x, y, order=3, path=path)
+    assert path.read_bytes() == before
+
+
+def test_a_file_of_the_users_is_not_overwritten(tmp_path):
+    net, w, x, y = case()
+    path = tmp_path / "mine.npy"
+    path.write_text("precious")
+    with pytest.raises(FileExistsError, match="no tensor"):
+        tensors.compute(net, w, x, y, order=2, path=path)
+    assert path.read_text() == "precious"
+
+
+def test_a_plan_says_bytes_and_whether_they_fit(tmp_path):
+    net, w, x, y = case()
+    plan = tensors.plan(net, w, x, y, order=4, path=tmp_path / "not" / "there.npy")
+    assert plan.entries == 17 * 18 * 19 * 20 // 24 and plan.bytes == 8 * plan.entries
+    assert plan.fits and plan.seconds > 0
+    assert "4,845 numbers" in str(plan) and "fits" in str(plan)
+
+
+def test_what_does_not_fit_is_refused_with_the_bytes(tmp_path, monkeypatch):
+    net, w, x, y = case()
+    usage = type("usage", (), {"free": 1000})
+    monkeypatch.setattr(tensors.shutil, "disk_usage", lambda _: usage)
+    assert not tensors.plan(net, w, x, y, order=2, path=tmp_path).fits
+    with pytest.raises(OSError, match=r"needs 2,312 bytes .* 1,000 .* are free"):
+        tensors.compute(net, w, x, y, order=2, path=tmp_path / "h.npy")
+    assert not list(tmp_path.iterdir())
+    tensors.compute(net, w, x, y, order=2, path=tmp_path / "h.npy", force=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        ({"order": 5}, ValueError, "order"),
+        ({"order": 2, "path": "h.txt"}, ValueError, r"\.npy or \.zarr"),
+        ({"order": 2, "layer": 2}, ValueError, "layer"),
+    ],
+)
+def test_bad_arguments_are_named(arguments, error, words, tmp_path):
+    given = {"path": "h.npy", **arguments}
+    given["path"] = tmp_path / given["path"]
+    with pytest.raises(error, match=words):
+        tensors.compute(*case(), **given)
+
+
+def test_bad_contractions_and_indices_are_named(tmp_path):
+    net, w, x, y = case()
+    tensor = tensors.compute(net, w, x, y, order=3, path=tmp_path / "t.npy")
+    with pytest.raises(TypeError, match="0 vectors for order 3; expected from 1 to 3"):
+        tensor.contract()
+    with pytest.raises(ValueError, match=r"vector 1 has shape \(3,\); expected \(17,\)"):
+        tensor.contract(w, np.ones(3))
+    with pytest.raises(TypeError, match="expected 3 integers"):
+        tensor[0, 1]
+    with pytest.raises(ValueError, match="index"):
+        tensor[0, 1, 17]
+
+
+def test_a_tensor_that_is_not_there_or_not_ours_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        tensors.DerivativeTensor(tmp_path / "t.npy")
+    (tmp_path / "t.npy.json").write_text(json.dumps({"format": "other"}))
+    with pytest.raises(ValueError, match="format"):
+        tensors.DerivativeTensor(tmp_path / "t.npy")

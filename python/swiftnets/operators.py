@@ -1,0 +1,183 @@
+"""Curvature matrices as `scipy.sparse.linalg.LinearOperator`, and a net as SciPy minimises it.
+
+Usually reached through a net: `MLP.hessian_operator`, `MLP.gauss_newton_operator`,
+`MLP.fisher_operator` and `MLP.as_scipy`. Needs SciPy: ``pip install swiftnets[scipy]``.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from swiftnets._samples import FloatArray
+
+try:
+    from scipy.sparse.linalg import LinearOperator
+except ImportError as error:  # pragma: no cover - every test environment has it
+    raise ImportError("operators need SciPy: pip install swiftnets[scipy]") from error
+
+if TYPE_CHECKING:
+    from swiftnets.mlp import MLP, FisherKind, Linearization
+
+__all__ = [
+    "CurvatureOperator",
+    "ScipyProblem",
+    "as_scipy",
+    "fisher_operator",
+    "gauss_newton_operator",
+    "hessian_operator",
+]
+
+
+class CurvatureOperator(LinearOperator):  # type: ignore[misc]  # SciPy comes without types
+    """A symmetric matrix given by its products; its adjoint is itself.
+
+    Made by `hessian_operator`, `gauss_newton_operator` and `fisher_operator`. A product with a
+    matrix is one call of the engine for all columns.
+
+    Attributes
+    ----------
+    loss : float
+    gradient : (P,) float array
+        At the point of the operator.
+    """
+
+    def __init__(self, point: Linearization, product: Callable[[FloatArray], FloatArray]) -> None:
+        self.loss = point.loss
+        self.gradient = point.gradient
+        self._product = product
+        count = len(point.gradient)
+        super().__init__(point.gradient.dtype, (count, count))
+
+    def _matvec(self, v: FloatArray) -> FloatArray:
+        return self._product(self._real(v).reshape(-1))
+
+    def _matmat(self, v: FloatArray) -> FloatArray:
+        return self._product(np.ascontiguousarray(self._real(v).T)).T
+
+    def _adjoint(self) -> CurvatureOperator:
+        return self
+
+    _transpose = _adjoint
+
+    def _real(self, v: FloatArray) -> FloatArray:
+        if np.iscomplexobj(v):
+            raise TypeError(f"v has dtype {v.dtype}; expected real numbers")
+        return v
+
+
+def hessian_operator(
+    net: MLP, w: npt.ArrayLike, x: Any, y: Any = None, *, sample_weight: Any = None
+) -> CurvatureOperator:
+    """The Hessian of the net's loss at w; parameters are those of `MLP.loss`.
+
+    Examples
+    --------
+    >>> from scipy.sparse.linalg import eigsh
+    >>> from swiftnets import MLP
+    >>> net = MLP((3, 4, 2))
+    >>> w = net.initial(seed=0)
+    >>> x, y = np.eye(3), np.ones((3, 2))
+    >>> largest = eigsh(net.hessian_operator(w, x, y), 1, which="LA")[0][0]
+    >>> bool(np.isclose(largest, np.linalg.eigvalsh(net.hessian(w, x, y))[-1]))
+    True
+    """
+    point = net.linearize(w, x, y, sample_weight=sample_weight)
+    return CurvatureOperator(point, point.hvp)
+
+
+def gauss_newton_operator(
+    net: MLP, w: npt.ArrayLike, x: Any, y: Any = None, *, sample_weight: Any = None
+) -> CurvatureOperator:
+    """The Gauss–Newton matrix of the net's loss at w; see `MLP.gauss_newton_product`."""
+    point = net.linearize(w, x, y, sample_weight=sample_weight)
+    return CurvatureOperator(point, point.gauss_newton_product)
+
+
+def fisher_operator(
+    net: MLP,
+    w: npt.ArrayLike,
+    x: Any,
+    y: Any = None,
+    *,
+    kind: FisherKind = "exact",
+    sample_weight: Any = None,
+) -> CurvatureOperator:
+    """The Fisher matrix of the net at w; see `MLP.fisher_product`."""
+    net._fisher_kind(kind)
+    point = net.linearize(w, x, y, sample_weight=sample_weight)
+    return CurvatureOperator(point, lambda v: point.fisher_product(v, kind=kind))
+
+
+class ScipyProblem(NamedTuple):
+    """A net's loss on some samples as `scipy.optimize.minimize` takes it; made by `as_scipy`.
+
+    Attributes
+    ----------
+    fun : callable
+        w to the loss.
+    jac : callable
+        w to the gradient (P,).
+    hess : callable
+        w to the dense Hessian (P, P).
+    hessp : callable
+        (w, v) to the Hessian's product with v.
+    """
+
+    fun: Callable[..., float]
+    jac: Callable[..., FloatArray]
+    hess: Callable[..., FloatArray]
+    hessp: Callable[..., FloatArray]
+
+
+def as_scipy(net: MLP, x: Any, y: Any = None, *, sample_weight: Any = None) -> ScipyProblem:
+    """The loss with its derivatives for `scipy.optimize.minimize`.
+
+    ``fun``, ``jac`` and ``hessp`` at one w share its forward and backward pass. Pass ``hess`` to
+    methods that want the matrix (trust-exact), ``hessp`` to those that want products
+    (trust-krylov, trust-ncg, Newton-CG).
+
+    Examples
+    --------
+    >>> from scipy.optimize import minimize
+    >>> from swiftnets import MLP
+    >>> net = MLP((2, 3, 1), l2=0.01)
+    >>> p = net.as_scipy(np.eye(2), np.ones((2, 1)))
+    >>> w = net.initial(seed=0)
+    >>> minimize(p.fun, w, jac=p.jac, hessp=p.hessp, method="trust-krylov").success
+    True
+    """
+    if y is None:
+        x = list(x)
+    points = _Points(lambda w: net.linearize(w, x, y, sample_weight=sample_weight))
+    return ScipyProblem(
+        fun=lambda w: points.at(w).loss,
+        jac=lambda w: points.at(w).gradient.copy(),
+        hess=lambda w: net.hessian(w, x, y, sample_weight=sample_weight),
+        hessp=lambda w, v: points.at(w).hvp(v),
+    )
+
+
+class _Points:
+    """The last linearisation, made anew when w has changed. Threads share it safely."""
+
+    def __init__(self, linearize: Callable[[FloatArray], Linearization]) -> None:
+        self._linearize = linearize
+        self._lock = threading.Lock()
+        self._last: tuple[bytes, Linearization] | None = None
+
+    def at(self, w: npt.ArrayLike) -> Linearization:
+        w = np.asarray(w)
+        key = w.tobytes()
+        with self._lock:
+            last = self._last
+        if last is not None and last[0] == key:
+            return last[1]
+        point = self._linearize(w)
+        with self._lock:
+            self._last = key, point
+        return point

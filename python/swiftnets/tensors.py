@@ -1,0 +1,586 @@
+"""Derivative tensors larger than memory: Hessians, third and fourth derivatives on disk.
+
+`plan` says what one would take; `compute` fills a file slab by slab, resumes after a kill, and
+gives a `DerivativeTensor`, which reads entries and contracts with vectors without loading it all.
+
+The Hessian is stored whole, [P, P]. Tensors of order 3 and 4 are symmetric in all indices and are
+stored packed: the entry i ≥ j ≥ k at C(i+2, 3) + C(j+1, 2) + k, and i ≥ j ≥ k ≥ l at C(i+3, 4) +
+C(j+2, 3) + C(k+1, 2) + l, with C the binomial coefficients. So all entries with one first index are
+one contiguous slab.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from swiftnets import _checks
+from swiftnets._samples import FloatArray
+
+if TYPE_CHECKING:
+    from swiftnets.mlp import MLP
+
+__all__ = ["DerivativeTensor", "Plan", "compute", "plan"]
+
+_FORMAT = "swiftnets derivative tensor 1"
+_ROWS = 64  # directions that one call of the engine takes
+_ZARR_CHUNK = 1 << 20  # numbers
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a derivative tensor would take.
+
+    Attributes
+    ----------
+    order : int
+    parameter_count : int
+        Of the net, or of the one layer.
+    entries : int
+        Numbers stored.
+    bytes : int
+        On disk.
+    working_bytes : int
+        Of memory, beyond the engine's.
+    seconds : float
+        Estimated from a few products, timed.
+    free_bytes : int
+        On the disk where the file would be.
+    """
+
+    order: int
+    parameter_count: int
+    entries: int
+    bytes: int
+    working_bytes: int
+    seconds: float
+    free_bytes: int
+
+    @property
+    def fits(self) -> bool:
+        """Whether the disk has room."""
+        return self.bytes <= self.free_bytes
+
+    def __str__(self) -> str:
+        verdict = "fits" if self.fits else "does not fit"
+        return (
+            f"order {self.order}, {self.parameter_count:,} parameters: {self.entries:,} numbers, "
+            f"{_checks.readable(self.bytes)} on disk ({verdict}: "
+            f"{_checks.readable(self.free_bytes)} are free), "
+            f"{_checks.readable(self.working_bytes)} of memory, about {_duration(self.seconds)}"
+        )
+
+
+def plan(
+    net: MLP,
+    w: npt.ArrayLike,
+    x: Any,
+    y: Any = None,
+    *,
+    order: int,
+    layer: int | None = None,
+    path: str | os.PathLike[str] = ".",
+    sample_weight: npt.ArrayLike | None = None,
+) -> Plan:
+    """Bytes and seconds that `compute` would take with the same arguments; a few products are run.
+
+    Examples
+    --------
+    >>> from swiftnets import MLP
+    >>> net = MLP((3, 4, 2))
+    >>> p = plan(net, net.initial(seed=0), np.eye(3), np.ones((3, 2)), order=3)
+    >>> p.entries, p.bytes
+    (3276, 26208)
+    """
+    order = _checks.integer(order, "order", 2, 4)
+    job = _Job(net, w, x, y, order, layer, sample_weight)
+    entries = _entries(order, job.count)
+    folder = Path(path).absolute()
+    while not folder.is_dir():
+        folder = folder.parent
+    return Plan(
+        order,
+        job.count,
+        entries,
+        entries * net.dtype.itemsize,
+        3 * _ROWS * net.parameter_count * net.dtype.itemsize,
+        job.estimate(),
+        shutil.disk_usage(folder).free,
+    )
+
+
+def compute(
+    net: MLP,
+    w: npt.ArrayLike,
+    x: Any,
+    y: Any = None,
+    *,
+    order: int,
+    path: str | os.PathLike[str],
+    layer: int | None = None,
+    force: bool = False,
+    progress: bool = False,
+    sample_weight: npt.ArrayLike | None = None,
+) -> DerivativeTensor:
+    """The whole tensor of second, third or fourth derivatives of the loss, on disk.
+
+    Parameters
+    ----------
+    net, w, x, y, sample_weight
+        As for `MLP.loss`.
+    order : {2, 3, 4}
+    path : path-like
+        A file ``.npy``, readable with ``numpy.load(..., mmap_mode="r")``, or ``.zarr`` for a Zarr
+        store, compressed, which needs the package ``zarr``. Beside it, ``path`` + ``.json`` says
+        what it is of and how far it is. Calling again with the same arguments goes on where a
+        killed run had stopped, or opens what is complete.
+    layer : int, optional
+        Only derivatives in one layer's parameters.
+    force : bool
+        Whether to begin although the disk does not seem to have room.
+    progress : bool
+        Whether to show a bar; needs tqdm.
+
+    Returns
+    -------
+    DerivativeTensor
+
+    Raises
+    ------
+    OSError
+        If the disk has too little room; the message has the bytes.
+    FileExistsError
+        If there is something else at `path`: other data, other parameters, another file.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from swiftnets import MLP
+    >>> net = MLP((2, 2, 1))
+    >>> w, x, y = net.initial(seed=0), np.eye(2), np.ones((2, 1))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     third = compute(net, w, x, y, order=3, path=f"{folder}/third.npy")
+    ...     bool(np.allclose(third.contract(w, w), net.third(w, x, y, w, w)))
+    True
+    """
+    order = _checks.integer(order, "order", 2, 4)
+    job = _Job(net, w, x, y, order, layer, sample_weight)
+    file = Path(path)
+    if file.suffix not in (".npy", ".zarr"):
+        raise ValueError(f"path is {str(path)!r}; expected a name that ends in .npy or .zarr")
+    state = _State.read(file, job)
+    entries = _entries(order, job.count)
+    if state is None:
+        needed, free = entries * net.dtype.itemsize, shutil.disk_usage(file.absolute().parent).free
+        if needed > free and not force:
+            raise OSError(
+                f"order {order} in {job.count:,} parameters needs {needed:,} bytes "
+                f"({_checks.readable(needed)}), and {free:,} ({_checks.readable(free)}) are free "
+                f"at {str(file.absolute().parent)!r}; free some, take one layer with layer=, or "
+                "begin all the same with force=True"
+            )
+        store = _create(file, entries, order, job.count, net.dtype)
+        state = _State(file, job, 0)
+        state.write()
+    else:
+        store = _open(file, writable=state.done < job.count)
+    bar = _bar(progress, job.count, state.done)
+    try:
+        for first, stop, slab in job.slabs(state.done):
+            start, end = _entries(order, first), _entries(order, stop)
+            if order == 2:
+                start, end = first * job.count, stop * job.count
+            store[start:end] = slab
+            _flush(store)
+            state.done = stop
+            state.write()
+            if bar is not None:
+                bar.update(stop - first)
+    finally:
+        if bar is not None:
+            bar.close()
+    return DerivativeTensor(file)
+
+
+class DerivativeTensor:
+    """A tensor of derivatives on disk, made by `compute`.
+
+    Parameters
+    ----------
+    path : path-like
+        Where `compute` put it.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If there is none, or it is not complete.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        try:
+            facts = json.loads(_sidecar(self.path).read_text())
+        except FileNotFoundError:
+            raise FileNotFoundError(
+                f"{str(_sidecar(self.path))!r} does not exist; expected what compute() writes "
+                "beside a tensor"
+            ) from None
+        if facts.get("format") != _FORMAT:
+            raise ValueError(f"{str(_sidecar(self.path))!r} is not of the format {_FORMAT!r}")
+        self.order = int(facts["order"])
+        self.parameter_count = int(facts["count"])
+        if facts["done"] != self.parameter_count:
+            raise ValueError(
+                f"{str(self.path)!r} is not complete: {facts['done']:,} of "
+                f"{self.parameter_count:,} slabs; call compute() again with the same arguments"
+            )
+        self._store = _open(self.path, writable=False)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the whole tensor, not of what is stored."""
+        return (self.parameter_count,) * self.order
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the entries."""
+        dtype: np.dtype[Any] = np.dtype(self._store.dtype)
+        return dtype
+
+    def __repr__(self) -> str:
+        return f"DerivativeTensor({str(self.path)!r}, shape={self.shape}, dtype={self.dtype})"
+
+    def __getitem__(self, index: tuple[int, ...]) -> Any:
+        """One entry, by indices in any order; negative ones count from the end."""
+        if not isinstance(index, tuple) or len(index) != self.order:
+            raise TypeError(f"index is {index!r}; expected {self.order} integers")
+        count = self.parameter_count
+        checked = [_checks.integer(i, "index", -count, count - 1) % count for i in index]
+        if self.order == 2:
+            return self._store[checked[0] * count + checked[1]]
+        checked.sort(reverse=True)
+        place = sum(
+            math.comb(i + self.order - 1 - n, self.order - n) for n, i in enumerate(checked)
+        )
+        return self._store[place]
+
+    def contract(self, *vectors: npt.ArrayLike) -> Any:
+        """The tensor applied to vectors, in one reading of the file.
+
+        Parameters
+        ----------
+        *vectors : (P,) array_like
+            From order - 2, or 1 for the Hessian, to order of them.
+
+        Returns
+        -------
+        float or array
+            A number for as many vectors as the order; (P,) for one fewer; (P, P) for two fewer.
+
+        Raises
+        ------
+        TypeError
+            If there are too few or too many.
+        MemoryError
+            If the result would not fit into memory.
+        """
+        least = max(1, self.order - 2)
+        if not least <= len(vectors) <= self.order:
+            raise TypeError(
+                f"{len(vectors)} vectors for order {self.order}; expected from {least} to "
+                f"{self.order}"
+            )
+        count = self.parameter_count
+        given = [_checks.array(v, f"vector {n}", (count,)) for n, v in enumerate(vectors)]
+        rank = self.order - len(given)
+        _checks.memory(8 * count**rank, f"the contraction, {' by '.join([str(count)] * rank)},")
+        out = np.zeros((count,) * rank)
+        if self.order == 2:
+            for first, stop, slab in self._hessian():
+                part = slab @ given[0]
+                if rank == 1:
+                    out[first:stop] = part
+                else:
+                    out += given[1][first:stop] @ part
+        else:
+            for i in range(count):
+                _spread(self._slab(i), i, self.order, given, out)
+        return float(out) if rank == 0 else out
+
+    def _hessian(self) -> Iterator[tuple[int, int, FloatArray]]:
+        count = self.parameter_count
+        for first in range(0, count, _ROWS):
+            stop = min(first + _ROWS, count)
+            part = np.asarray(self._store[first * count : stop * count])
+            yield first, stop, part.reshape(-1, count)
+
+    def _slab(self, i: int) -> FloatArray:
+        """All entries whose largest index is i."""
+        start, end = _entries(self.order, i), _entries(self.order, i + 1)
+        return np.asarray(self._store[start:end], np.float64)
+
+
+def _spread(slab: FloatArray, i: int, order: int, given: list[FloatArray], out: FloatArray) -> None:
+    """Adds to `out` what the entries with largest index i contribute, in all orders of indices."""
+    if order == 3:
+        face = _symmetric(slab, i)  # T[i, :i+1, :i+1]
+        _spread_face(face, i, given, out)
+        return
+    # Order 4: cube[j, k, l] = T[i, j, k, l], j the largest of three in the packed ones.
+    cube = np.zeros((i + 1,) * 3)
+    start = 0
+    for j in range(i + 1):
+        size = (j + 1) * (j + 2) // 2
+        face = _symmetric(slab[start : start + size], j)
+        start += size
+        cube[j, : j + 1, : j + 1] = face
+        cube[: j + 1, j, : j + 1] = face
+        cube[: j + 1, : j + 1, j] = face
+    last, rest = given[-1], given[:-1]
+    # Of the three indices that `last` leaves, one is i; or it is the index that `last` took.
+    _spread_face(cube @ last[: i + 1], i, rest, out)
+    below = cube[:i, :i, :i] * last[i]
+    for vector in rest[::-1]:
+        below = below @ vector[:i]
+    if out.ndim == 0:
+        out += below
+    else:
+        out[(slice(0, i),) * out.ndim] += below
+
+
+def _spread_face(face: FloatArray, i: int, given: list[FloatArray], out: FloatArray) -> None:
+    """T[i, j, k] = face[j, k] for j, k ≤ i, in every order of the indices, applied to `given`."""
+    strict = face[:i, :i]
+    edge = face[i, :i]
+    if len(given) == 1:
+        (u,) = given
+        out[:i, :i] += strict * u[i]
+        mixed = strict @ u[:i] + edge * u[i]
+        out[i, :i] += mixed
+        out[:i, i] += mixed
+        out[i, i] += edge @ u[:i] + face[i, i] * u[i]
+        return
+    u, v = given[:2]
+    strict_v, strict_u = strict @ v[:i], strict @ u[:i]
+    vector = np.zeros(i + 1)
+    vector[:i] = strict_v * u[i] + strict_u * v[i] + edge * (u[i] * v[i])
+    vector[i] = (
+        strict_v @ u[:i] + (edge @ v[:i]) * u[i] + (edge @ u[:i]) * v[i] + face[i, i] * u[i] * v[i]
+    )
+    if len(given) == 2:
+        out[: i + 1] += vector
+    else:
+        out += vector @ given[2][: i + 1]
+
+
+def _symmetric(packed: FloatArray, i: int) -> FloatArray:
+    """The symmetric matrix of order i + 1 whose lower triangle is packed row by row."""
+    matrix = np.zeros((i + 1, i + 1))
+    rows, columns = np.tril_indices(i + 1)
+    matrix[rows, columns] = packed
+    matrix[columns, rows] = packed
+    return matrix
+
+
+# Making -------------------------------------------------------------------------------------------
+
+
+class _Job:
+    """What is computed: the slabs of a tensor, in order."""
+
+    def __init__(
+        self, net: MLP, w: Any, x: Any, y: Any, order: int, layer: int | None, weights: Any
+    ) -> None:
+        if y is None:
+            x = list(x)
+        self._net, self._order = net, order
+        self._w = _checks.array(w, "w", (net.parameter_count,), net.dtype)
+        self._data = (x, y)
+        self._weights = weights
+        self._part = slice(0, net.parameter_count)
+        if layer is not None:
+            self._part = net.layer_slices[_checks.integer(layer, "layer", 0, net.depth - 1)]
+        self.count = self._part.stop - self._part.start
+        self.layer = layer
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the net, its parameters and the samples: a run goes on only with the same."""
+        digest = hashlib.sha256(repr((self._net, self._order, self.layer)).encode())
+        digest.update(self._w.tobytes())
+        x, y = self._data
+        for batch in self._net._reader.batches(x, y, self._weights):
+            for array in batch:
+                digest.update(b"none" if array is None else repr(array.shape).encode())
+                digest.update(b"" if array is None else array.tobytes())
+        return digest.hexdigest()
+
+    def _units(self, first: int, stop: int) -> FloatArray:
+        rows = np.zeros((stop - first, self._net.parameter_count), self._net.dtype)
+        rows[np.arange(stop - first), self._part.start + np.arange(first, stop)] = 1
+        return rows
+
+    def _products(self, fixed: list[int], first: int, stop: int) -> FloatArray:
+        """Derivatives in the fixed indices and each of first..stop, along all indices."""
+        net, (x, y) = self._net, self._data
+        rows = self._units(first, stop)
+        weights = self._weights
+        units = [self._units(i, i + 1)[0] for i in fixed]
+        if not units:
+            found = net.hvp(self._w, x, y, rows, sample_weight=weights)
+        elif len(units) == 1:
+            found = net.third(self._w, x, y, units[0], rows, sample_weight=weights)
+        else:
+            found = net.fourth(self._w, x, y, units[0], units[1], rows, sample_weight=weights)
+        return found[:, self._part]
+
+    def slabs(self, done: int) -> Iterator[tuple[int, int, FloatArray]]:
+        """(first, stop, numbers): the entries whose first index is in first..stop."""
+        if self._order == 2:
+            for first in range(done, self.count, _ROWS):
+                stop = min(first + _ROWS, self.count)
+                yield first, stop, self._products([], first, stop).reshape(-1)
+            return
+        for i in range(done, self.count):
+            yield i, i + 1, np.concatenate(list(self._slab(i)))
+
+    def _slab(self, i: int) -> Iterator[FloatArray]:
+        """T[i, j, :j+1] for j ≤ i, or T[i, j, k, :k+1] for k ≤ j ≤ i."""
+        outer = [[i]] if self._order == 3 else [[i, j] for j in range(i + 1)]
+        for fixed in outer:
+            end = fixed[-1] + 1
+            for first in range(0, end, _ROWS):
+                stop = min(first + _ROWS, end)
+                rows = self._products(fixed, first, stop)
+                for k in range(first, stop):
+                    yield rows[k - first, : k + 1]
+
+    def estimate(self) -> float:
+        """Seconds for all slabs, from a call timed after one that warms up."""
+        rows = min(_ROWS, self.count)
+        fixed = [0] * (self._order - 2)
+        self._products(fixed, 0, rows)
+        start = time.perf_counter()
+        self._products(fixed, 0, rows)
+        each = (time.perf_counter() - start) / rows
+        return each * math.comb(self.count + self._order - 2, self._order - 1)
+
+
+class _State:
+    """How far a file is; kept beside it and replaced atomically after each slab."""
+
+    def __init__(self, file: Path, job: _Job, done: int) -> None:
+        self._file, self.done = file, done
+        self._facts = {
+            "format": _FORMAT,
+            "order": job._order,
+            "count": job.count,
+            "layer": job.layer,
+            "fingerprint": job.fingerprint,
+        }
+
+    @classmethod
+    def read(cls, file: Path, job: _Job) -> _State | None:
+        """What is there already, or None where nothing is."""
+        sidecar = _sidecar(file)
+        if not sidecar.exists():
+            if file.exists():
+                raise FileExistsError(
+                    f"{str(file)!r} exists and is no tensor of compute(); move it, or choose "
+                    "another path"
+                )
+            return None
+        state = cls(file, job, 0)
+        try:
+            found = json.loads(sidecar.read_text())
+            state.done = int(found.pop("done"))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            found = None
+        if found != state._facts:
+            raise FileExistsError(
+                f"{str(file)!r} is of another net, other parameters, samples or order; "
+                "delete it or choose another path"
+            )
+        if not file.exists():
+            raise FileNotFoundError(
+                f"{str(file)!r} is gone; delete {str(sidecar)!r} to begin again"
+            )
+        return state
+
+    def write(self) -> None:
+        sidecar = _sidecar(self._file)
+        part = sidecar.with_name(sidecar.name + ".part")
+        part.write_text(json.dumps({**self._facts, "done": self.done}))
+        os.replace(part, sidecar)
+
+
+def _sidecar(file: Path) -> Path:
+    return file.with_name(file.name + ".json")
+
+
+def _entries(order: int, count: int) -> int:
+    """Numbers stored for `count` parameters; for order 3 and 4 where slab `count` begins."""
+    return count * count if order == 2 else math.comb(count + order - 1, order)
+
+
+def _create(file: Path, entries: int, order: int, count: int, dtype: np.dtype[Any]) -> Any:
+    if file.suffix == ".npy":
+        # Flat here and in the file, but for the Hessian, whose header says that it is square.
+        shape = (count, count) if order == 2 else (entries,)
+        mapped = np.lib.format.open_memmap(file, "w+", dtype, shape)
+        return mapped.reshape(-1)
+    chunk = min(entries, _ZARR_CHUNK)
+    return _zarr().create_array(str(file), shape=(entries,), chunks=(chunk,), dtype=dtype)
+
+
+def _open(file: Path, *, writable: bool) -> Any:
+    if file.suffix == ".npy":
+        return np.load(file, mmap_mode="r+" if writable else "r").reshape(-1)
+    return _zarr().open_array(str(file), mode="r+" if writable else "r")
+
+
+def _zarr() -> Any:
+    try:
+        import zarr
+    except ImportError as error:
+        raise ImportError(
+            "a path ending in .zarr needs zarr: pip install swiftnets[zarr]"
+        ) from error
+    return zarr
+
+
+def _flush(store: Any) -> None:
+    """What was written is on disk before the state beside it says so."""
+    base = store
+    while isinstance(base, np.ndarray):
+        if isinstance(base, np.memmap):
+            base.flush()
+        base = base.base
+
+
+def _bar(progress: bool, total: int, done: int) -> Any:
+    if not progress:
+        return None
+    try:
+        from tqdm.auto import tqdm
+    except ImportError as error:
+        raise ImportError("progress needs tqdm: pip install swiftnets[progress]") from error
+    return tqdm(total=total, initial=done, unit="slab")
+
+
+def _duration(seconds: float) -> str:
+    for size, name in ((86400.0, "days"), (3600.0, "hours"), (60.0, "minutes")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.3g} {name}"
+    return f"{seconds:.3g} seconds"
