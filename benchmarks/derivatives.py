@@ -75,7 +75,7 @@ def swiftnets(p: Arrays) -> Call:
 
     def dense():
         hessian = net.hessian(w, x, y)
-        return [hessian[row] for row in probes(w.size)]
+        return [hessian[row].copy() for row in probes(w.size)]  # not views, which would keep it
 
     return {
         "gradient": lambda: [net.gradient(w, x, y)],
@@ -259,7 +259,7 @@ def torch_func(p: Arrays) -> Call:
 
         def dense():
             hessian = many(rows)
-            return [hessian[row] for row in probes(w.numel())]
+            return [hessian[row].clone() for row in probes(w.numel())]
 
         return dense
     run = {"gradient": lambda w, v: gradient(w), "hvp": hvp, "third": third, "fourth": fourth}[task]
