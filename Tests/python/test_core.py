@@ -385,19 +385,8 @@ def test_children_of_a_process_that_used_the_engine_get_its_bits(method):
 
 
 def test_a_second_interpreter_has_a_module_of_its_own():
-    interpreters = pytest.importorskip("_xxsubinterpreters", reason="CPython 3.11 and 3.12 only")
-    code = (
-        "from swiftnets import _core\n"
-        "one = memoryview(bytearray(8)).cast('d', (1, 1))\n"
-        "assert _core.slow_loss(one, one, one, one) == 0\n"
-        "try:\n"
-        "    _core.slow_loss(one, one, one)\n"
-        "except TypeError:\n"
-        "    pass\n"
-    )
-    interpreter = interpreters.create(isolated=False)
-    try:
-        interpreters.run_string(interpreter, code)
-    finally:
-        interpreters.destroy(interpreter)
-    assert issubclass(_core.ConvergenceError, ArithmeticError)
+    pytest.importorskip("_xxsubinterpreters", reason="CPython 3.11 and 3.12 only")
+    # In a process of its own: a second interpreter turns off CPython's check of who holds the GIL
+    # for good, and PyTorch relies on that check.
+    result = run_python(HERE / "second_interpreter.py")
+    assert result.returncode == 0, result.stderr
