@@ -198,7 +198,7 @@ def measure(
                     workers.pop().close()
             for _ in range(rounds):
                 for worker in workers:
-                    time.sleep(0.05)  # the previous system's idle threads stop spinning
+                    time.sleep(0.3)  # the previous system's idle threads stop spinning
                     reply = worker.ask(f"turn {turn}")
                     results[worker.name].seconds += reply["seconds"]
                     results[worker.name].peak = reply["peak"]

@@ -110,10 +110,11 @@ private final class Pool: @unchecked Sendable {
   private let finished = Atomic<Int>(0)
   private let sleepers = Atomic<Int>(0)
 
-  // Jobs that the caller still does alone, and how many it will be after the next contended one.
-  private var jobsAlone = 0
-  private var penalty = 16
+  // Until when the caller does jobs alone, and for how long it will after the next two contended ones.
+  private var aloneUntil = 0
+  private var pause = Pool.shortestPause
   private var wasLate = false
+  private static let shortestPause = 1_000_000, longestPause = 64_000_000  // nanoseconds
 
   private init() {
     reset()
@@ -148,9 +149,10 @@ private final class Pool: @unchecked Sendable {
 
   /// Whether to try a team: not for a while after the processors were found busy, each time longer.
   func isWorthwhile() -> Bool {
-    guard jobsAlone > 0 else { return true }
-    jobsAlone -= 1
-    return false
+    guard aloneUntil > 0 else { return true }
+    guard nanoseconds() >= aloneUntil else { return false }
+    aloneUntil = 0
+    return true
   }
 
   /// Makes sure of `count` helpers.
@@ -195,7 +197,8 @@ private final class Pool: @unchecked Sendable {
     finished.store(0, ordering: .relaxed)
     let next = ((generation.load(ordering: .relaxed) >> 8) &+ 1) << 8 | parts
     generation.store(next, ordering: .sequentiallyConsistent)
-    if sleepers.load(ordering: .sequentiallyConsistent) > 0 {
+    let isWaking = sleepers.load(ordering: .sequentiallyConsistent) > 0
+    if isWaking {
       pthread_mutex_lock(sleepLock)
       pthread_cond_broadcast(wake)
       pthread_mutex_unlock(sleepLock)
@@ -204,14 +207,18 @@ private final class Pool: @unchecked Sendable {
     body(member(0, of: parts))
     let waited = spin { finished.load(ordering: .acquiring) == parts - 1 } + barrier.takeWaited()
     job = nil
-    // One job that was mostly waiting had a helper that slept; two in a row, processors that do something else.
-    let isLate = 2 * waited > nanoseconds() - start
+    // A helper that had to be woken tells nothing of the processors, nor does a single job that was mostly waiting; two
+    // in a row are processors that do something else.
+    let now = nanoseconds()
+    let isLate = 2 * waited > now - start
+    guard !isWaking else { return }
     if isLate && wasLate {
-      jobsAlone = penalty
-      penalty = min(2 * penalty, 1024)
-    } else if !isLate {
-      penalty = 16
+      aloneUntil = now + pause
+      pause = min(2 * pause, Self.longestPause)
+      wasLate = false
+      return
     }
+    if !isLate { pause = Self.shortestPause }
     wasLate = isLate
   }
 

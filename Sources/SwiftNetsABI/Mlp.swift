@@ -259,3 +259,19 @@ public func swnLinearizationProduct(
       curvature(kind), memory(v, "v"), size(k, "k"), into: memory(out, "out"), interruption: Interruption(control))
   }
 }
+
+@_cdecl("swn_linearization_lanczos")
+public func swnLinearizationLanczos(
+  _ linearization: OpaquePointer?, _ kind: Int32, _ shift: Double, _ k: Int, _ steps: Int,
+  _ starts: UnsafeRawPointer?, _ diagonal: UnsafeMutableRawPointer?, _ offDiagonal: UnsafeMutableRawPointer?,
+  _ control: UnsafePointer<swn_control>?
+) -> swn_status {
+  status {
+    guard let linearization else { throw EngineError.invalidArgument("linearization is NULL") }
+    let point = Unmanaged<NetworkEngine.Point>.fromOpaque(UnsafeRawPointer(linearization)).takeUnretainedValue()
+    try point.lanczos(
+      curvature(kind), shift: shift, memory(starts, "starts"), size(k, "k"), steps: size(steps, "steps"),
+      diagonal: memory(diagonal, "diagonal"), offDiagonal: memory(offDiagonal, "off_diagonal"),
+      interruption: Interruption(control))
+  }
+}

@@ -438,17 +438,20 @@ static PyObject *linearize(PyObject *module, PyObject *const *args, Py_ssize_t g
   return result;
 }
 
+static Linearization *take_linearization(PyObject *value)
+{
+  if (PyCapsule_IsValid(value, linearization_name)) return PyCapsule_GetPointer(value, linearization_name);
+  PyErr_SetString(PyExc_TypeError, "linearization must be what linearize() returns");
+  return NULL;
+}
+
 static PyObject *linearization_product(PyObject *module, PyObject *const *args, Py_ssize_t given)
 {
   static const ArraySpec arrays[] = {{"v", "kp", false, 0}, {"out", "kp", true, 0}};
   if (!take_count("linearization_product", given, 4)) return NULL;
   int32_t kind;
-  if (!PyCapsule_IsValid(args[0], linearization_name)) {
-    PyErr_SetString(PyExc_TypeError, "linearization must be what linearize() returns");
-    return NULL;
-  }
-  Linearization *linearization = PyCapsule_GetPointer(args[0], linearization_name);
-  if (!take_int(args[1], "kind", &kind)) return NULL;
+  Linearization *linearization = take_linearization(args[0]);
+  if (!linearization || !take_int(args[1], "kind", &kind)) return NULL;
   Call call;
   begin(&call, module);
   call.format = linearization->format;
@@ -458,6 +461,31 @@ static PyObject *linearization_product(PyObject *module, PyObject *const *args, 
     release(&call);
     swn_status status = swn_linearization_product(linearization->engine, kind, size(&call, 'k'), data(&call, 0),
                                                   data(&call, 1), &call.control);
+    if (finish(&call, status)) result = Py_NewRef(Py_None);
+  }
+  end(&call);
+  return result;
+}
+
+static PyObject *linearization_lanczos(PyObject *module, PyObject *const *args, Py_ssize_t given)
+{
+  static const ArraySpec arrays[] = {
+      {"starts", "kp", false, 0}, {"diagonal_out", "ks", true, 0}, {"off_diagonal_out", "ks", true, 0}};
+  if (!take_count("linearization_lanczos", given, 6)) return NULL;
+  int32_t kind;
+  double shift;
+  Linearization *linearization = take_linearization(args[0]);
+  if (!linearization || !take_int(args[1], "kind", &kind) || !take_double(args[2], "shift", &shift)) return NULL;
+  Call call;
+  begin(&call, module);
+  call.format = linearization->format;
+  call.sizes['p'] = (Py_ssize_t)linearization->parameters;
+  PyObject *result = NULL;
+  if (take_arrays(&call, args + 3, arrays, 3)) {
+    release(&call);
+    swn_status status =
+        swn_linearization_lanczos(linearization->engine, kind, shift, size(&call, 'k'), size(&call, 's'), data(&call, 0),
+                                  data(&call, 1), data(&call, 2), &call.control);
     if (finish(&call, status)) result = Py_NewRef(Py_None);
   }
   end(&call);
@@ -485,5 +513,7 @@ PyMethodDef mlp_methods[] = {
     {"linearize", FASTCALL(linearize), METH_FASTCALL, "linearize(" SAMPLES_TEXT ", gradient_out) -> (capsule, loss)"},
     {"linearization_product", FASTCALL(linearization_product), METH_FASTCALL,
      "linearization_product(linearization, kind, v, out)"},
+    {"linearization_lanczos", FASTCALL(linearization_lanczos), METH_FASTCALL,
+     "linearization_lanczos(linearization, kind, shift, starts, diagonal_out, off_diagonal_out)"},
     {NULL, NULL, 0, NULL},
 };

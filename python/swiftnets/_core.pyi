@@ -233,3 +233,12 @@ def linearize(
 def linearization_product(
     linearization: Linearization, kind: int, v: _Floats, out: _Floats, /
 ) -> None: ...
+def linearization_lanczos(
+    linearization: Linearization,
+    kind: int,
+    shift: float,
+    starts: _Floats,
+    diagonal_out: _Floats,
+    off_diagonal_out: _Floats,
+    /,
+) -> None: ...

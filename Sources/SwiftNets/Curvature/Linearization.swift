@@ -10,7 +10,7 @@ final class Linearization<Element: KernelScalar>: @unchecked Sendable {
   private var products: [CurvatureProduct<Element>] = []
   private let capacity: Int
   /// Most rows that one thread takes along one direction at a time: their tangents stay in its cache.
-  private let piece: Int
+  let piece: Int
 
   init(_ net: MultilayerPerceptron, capacity: Int, piece: Int) throws(EngineError) {
     self.net = net
@@ -25,7 +25,7 @@ final class Linearization<Element: KernelScalar>: @unchecked Sendable {
   }
 
   /// Makes sure of working memory for `count` threads, each for `rows` samples along one direction.
-  private func prepare(_ count: Int, rows: Int) throws(EngineError) {
+  func prepare(_ count: Int, rows: Int) throws(EngineError) {
     for thread in 0..<count {
       if thread < products.count && products[thread].capacity >= rows { continue }
       let made = try CurvatureProduct<Element>(net, capacity: rows, thread: thread)
@@ -111,27 +111,33 @@ final class Linearization<Element: KernelScalar>: @unchecked Sendable {
       of: count, least: parts, weight: saturating(12 * length, pass.rows), interruption: interruption
     ) { slice in
       ThreadTeam.run(parts: parts) { member in
-        let own = products[member.index]
         for k in member.share(of: slice.count) {
-          let direction = slice.lowerBound + k
-          own.load(v + direction * length)
-          var update = update
-          for rows in pieces(pass.rows) {
-            along(kind, own, rows, origin: rows.lowerBound)
-            for (index, layer) in net.layers.enumerated() {
-              own.collect(
-                index, 0..<layer.rows, kind, pass, rows, origin: rows.lowerBound, update,
-                into: out + direction * length)
-            }
-            update = .add
-          }
+          let offset = (slice.lowerBound + k) * length
+          wholeProduct(kind, v + offset, update, into: out + offset, member)
         }
       }
     }
   }
 
+  /// A product by one member, beside others that do other products.
+  func wholeProduct(
+    _ kind: CurvatureKind, _ v: UnsafePointer<Element>, _ update: Update, into out: UnsafeMutablePointer<Element>,
+    _ member: ThreadTeam.Member
+  ) {
+    let own = products[member.index]
+    own.load(v)
+    var update = update
+    for rows in pieces(pass.rows) {
+      along(kind, own, rows, origin: rows.lowerBound)
+      for (index, layer) in net.layers.enumerated() {
+        own.collect(index, 0..<layer.rows, kind, pass, rows, origin: rows.lowerBound, update, into: out)
+      }
+      update = .add
+    }
+  }
+
   /// One product by all threads: each takes some samples, then some rows of every layer's result.
-  private func product(
+  func product(
     _ kind: CurvatureKind, _ v: UnsafePointer<Element>, _ parts: Int, _ update: Update,
     into out: UnsafeMutablePointer<Element>, interruption: Interruption
   ) throws(EngineError) {

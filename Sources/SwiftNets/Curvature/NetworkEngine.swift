@@ -59,6 +59,25 @@ public final class NetworkEngine: Sendable {
         try point.products(kind, reading(v), count, .set, into: writing(out), interruption: interruption)
       }
     }
+
+    /// Coefficients of `count` Lanczos runs on the matrix plus `shift`. Calls from several threads take turns.
+    public func lanczos(
+      _ kind: CurvatureKind, shift: Double, _ starts: UnsafeRawPointer, _ count: Int, steps: Int,
+      diagonal: UnsafeMutableRawPointer, offDiagonal: UnsafeMutableRawPointer, interruption: Interruption
+    ) throws(EngineError) {
+      try turn.take(interruption)
+      defer { turn.give() }
+      switch kept {
+      case .float64(let point):
+        try point.lanczos(
+          kind, shift: shift, reading(starts), count, steps: steps, diagonal: writing(diagonal),
+          offDiagonal: writing(offDiagonal), interruption: interruption)
+      case .float32(let point):
+        try point.lanczos(
+          kind, shift: Float(shift), reading(starts), count, steps: steps, diagonal: writing(diagonal),
+          offDiagonal: writing(offDiagonal), interruption: interruption)
+      }
+    }
   }
 
   private enum Typed: Sendable {

@@ -1,0 +1,169 @@
+"""Lanczos runs: identities on matrices of known spectrum, and the engine's on nets' Hessians."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from swiftnets import MLP
+from swiftnets.lanczos import lanczos
+
+EPS = np.finfo(np.float64).eps
+
+
+def prescribed(spectrum, seed=0):
+    """A symmetric matrix with these eigenvalues."""
+    count = len(spectrum)
+    q = np.linalg.qr(np.random.default_rng(seed).standard_normal((count, count)))[0]
+    matrix = q * spectrum @ q.T
+    return (matrix + matrix.T) / 2
+
+
+def product_of(matrix):
+    return lambda v: matrix @ v
+
+
+@given(count=st.integers(1, 30), steps=st.integers(1, 40), seed=st.integers(0, 99))
+def test_the_recurrence_holds_and_the_basis_is_orthonormal(count, steps, seed):
+    random = np.random.default_rng(seed)
+    matrix = prescribed(random.standard_normal(count), seed)
+    start = random.standard_normal(count)
+    result = lanczos(product_of(matrix), start, steps)
+    q, k = result.basis.T, len(result.diagonal)
+    assert k == min(count, steps)  # a random start has parts in all eigenvectors
+    few = 20 * count * EPS
+    assert abs(q.T @ q - np.eye(k)).max() <= few
+    rest = matrix @ q - q @ result.matrix
+    assert abs(rest[:, :-1]).max(initial=0) <= few * (1 + abs(matrix).sum(axis=1).max())
+    assert abs(np.linalg.norm(rest[:, -1]) - result.residual) <= few * (1 + np.linalg.norm(matrix))
+    assert abs(result.norm * q[:, 0] - start).max() <= 4 * EPS * np.linalg.norm(start)
+
+
+def test_ritz_values_are_as_near_as_they_say():
+    spectrum = np.linspace(-1, 3, 60) ** 3
+    matrix = prescribed(spectrum)
+    values, distances = lanczos(product_of(matrix), np.ones(60), 25).eigenvalues()
+    nearest = abs(values[:, None] - spectrum).min(axis=1)
+    assert (nearest <= distances + 60 * EPS * abs(spectrum).max()).all()
+    assert distances.min() < 1e-6 * distances.max()  # some have converged, some not
+
+
+def test_an_invariant_space_ends_the_run():
+    matrix = prescribed(np.repeat([1.0, 2.0, 5.0], 10))
+    result = lanczos(product_of(matrix), np.random.default_rng(1).standard_normal(30), 30)
+    assert len(result.diagonal) == 3
+    assert abs(result.eigenvalues()[0] - [1, 2, 5]).max() <= 100 * EPS
+
+
+def test_a_function_of_the_matrix_is_exact_in_an_invariant_space():
+    spectrum = np.arange(1.0, 13)
+    matrix = prescribed(spectrum)
+    start = np.random.default_rng(2).standard_normal(12)
+    values, vectors = np.linalg.eigh(matrix)
+    expected = vectors @ (values**-0.5 * (vectors.T @ start))
+    result = lanczos(product_of(matrix), start, 12).apply(lambda x: x**-0.5)
+    assert abs(result - expected).max() <= 1000 * EPS * abs(expected).max()
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1e200])
+def test_extreme_starts_do_not_overflow(scale):
+    matrix = prescribed(np.array([1.0, 2.0, 3.0]))
+    result = lanczos(product_of(matrix), np.full(3, scale), 3)
+    assert result.norm == pytest.approx(scale * 3**0.5, rel=4 * EPS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        ((None, np.ones(3), 2), TypeError, "product"),
+        ((lambda v: v, np.zeros(3), 2), ValueError, "start is 0"),
+        ((lambda v: v, np.array([1, np.nan]), 2), ValueError, "start has nan"),
+        ((lambda v: v, np.ones((3, 1)), 2), ValueError, "start has shape"),
+        ((lambda v: v, np.ones(3), 0), ValueError, "steps"),
+        ((lambda v: v[:2], np.ones(3), 2), ValueError, "product returned shape"),
+        ((lambda v: v * np.inf, np.ones(3), 2), FloatingPointError, "product 0"),
+    ],
+)
+def test_wrong_arguments_are_named(arguments, error, words):
+    with pytest.raises(error, match=words):
+        lanczos(*arguments)
+
+
+# The engine's runs on a net ----------------------------------------------------------------------
+
+
+def case(dtype=np.float64, **settings):
+    random = np.random.default_rng(7)
+    net = MLP((3, 4, 2), dtype=dtype, **settings)
+    w = random.standard_normal(net.parameter_count)
+    x, y = random.standard_normal((9, 3)), random.standard_normal((9, 2))
+    return net, w.astype(dtype), x.astype(dtype), y.astype(dtype)
+
+
+def starts(net, count):
+    return np.random.default_rng(3).standard_normal((count, net.parameter_count)).astype(net.dtype)
+
+
+@pytest.mark.parametrize("matrix", ["hessian", "gauss_newton"])
+@pytest.mark.parametrize("count", [1, 2, 5])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_runs_on_a_net_are_those_on_its_dense_matrix(matrix, count, dtype):
+    net, w, x, y = case(dtype, l2=0.25)
+    dense = getattr(net, matrix)(w, x, y).astype(np.float64)
+    begin = starts(net, count)
+    # Few steps: rounding grows as Ritz values converge.
+    diagonal, off_diagonal = net.linearize(w, x, y).lanczos(begin, 4, matrix=matrix)
+    assert diagonal.shape == (count, 4) and off_diagonal.shape == (count, 3)
+    few = 2000 * np.finfo(dtype).eps * abs(dense).sum(axis=1).max()
+    for run in range(count):
+        expected = lanczos(product_of(dense), begin[run].astype(np.float64), 4)
+        assert abs(diagonal[run] - expected.diagonal).max() <= few
+        assert abs(off_diagonal[run] - expected.off_diagonal).max() <= few
+
+
+def test_runs_over_batches_are_those_over_their_union():
+    net, w, x, y = case()
+    begin = starts(net, 2)
+    whole = net.linearize(w, x, y).lanczos(begin, 4)
+    parts = net.linearize(w, [(x[:4], y[:4]), (x[4:], y[4:])]).lanczos(begin, 4)
+    for one, other in zip(whole, parts, strict=True):
+        assert abs(one - other).max() <= 2000 * EPS * abs(one).max()
+
+
+def test_one_run_is_a_vector():
+    net, w, x, y = case()
+    begin = starts(net, 1)
+    single = net.linearize(w, x, y).lanczos(begin[0], 3)
+    rows = net.linearize(w, x, y).lanczos(begin, 3)
+    for one, other in zip(single, rows, strict=True):
+        assert one.shape == other.shape[1:]
+        assert np.array_equal(one, other[0])
+
+
+def test_zeros_follow_an_invariant_space():
+    net = MLP((2, 1), bias=False)
+    diagonal, off_diagonal = net.linearize([1.0, 2.0], np.eye(2), [[3.0], [4.0]]).lanczos(
+        [1.0, 1.0], 4
+    )
+    assert abs(diagonal - [1, 0, 0, 0]).max() <= 4 * EPS
+    assert not off_diagonal.any()
+
+
+def test_wrong_arguments_of_runs_are_named():
+    net, w, x, y = case()
+    point = net.linearize(w, x, y)
+    good = starts(net, 2)
+    for arguments, error, words in [
+        ((good[:, 1:], 3), ValueError, "starts has shape"),
+        ((np.zeros_like(good), 3), ValueError, "starts has a row that is 0"),
+        ((good * np.nan, 3), ValueError, "starts has nan"),
+        ((good, 0), ValueError, "steps"),
+    ]:
+        with pytest.raises(error, match=words):
+            point.lanczos(*arguments)
+    with pytest.raises(ValueError, match="matrix is 'fisher'"):
+        point.lanczos(good, 3, matrix="fisher")
+    net, _, x, y = case()
+    point = net.linearize(np.full(net.parameter_count, 1e200), x, y)
+    with pytest.raises(FloatingPointError):
+        point.lanczos(good, 3)

@@ -1,0 +1,144 @@
+"""Lanczos's method: a symmetric operator as a small tridiagonal matrix, from its products alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from swiftnets import _checks
+
+__all__ = ["Lanczos", "lanczos"]
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Lanczos:
+    """A Q = Q T + β q eᵀ, with T tridiagonal and the columns of Q orthonormal.
+
+    Attributes
+    ----------
+    diagonal : (k,) float array
+        Of T.
+    off_diagonal : (k - 1,) float array
+        Of T, not negative.
+    residual : float
+        β: 0 to rounding where the space is invariant, and T's eigenvalues then are A's.
+    basis : (k, P) float array
+        Q transposed: the vectors are rows.
+    norm : float
+        ‖start‖, of which the first vector is the direction.
+    """
+
+    diagonal: Array
+    off_diagonal: Array
+    residual: float
+    basis: Array
+    norm: float
+
+    @property
+    def matrix(self) -> Array:
+        """T, dense (k, k)."""
+        off = self.off_diagonal
+        matrix: Array = np.diag(self.diagonal) + np.diag(off, 1) + np.diag(off, -1)
+        return matrix
+
+    def eigenvalues(self) -> tuple[Array, Array]:
+        """Ritz values (k,), ascending, and how far at most each is from an eigenvalue of A (k,)."""
+        values, vectors = np.linalg.eigh(self.matrix)
+        return values, self.residual * abs(vectors[-1])
+
+    def apply(self, function: Callable[[Array], Array]) -> Array:
+        """f(A) start, approximately: ‖start‖ Q f(T) e₁.
+
+        Exact for polynomials f of degree below k. `function` maps an array of eigenvalues.
+
+        Returns
+        -------
+        (P,) float array
+        """
+        values, vectors = np.linalg.eigh(self.matrix)
+        weights = vectors @ (function(values) * vectors[0])
+        result: Array = (self.norm * weights).astype(self.basis.dtype) @ self.basis
+        return result
+
+
+def lanczos(product: Callable[[Array], Array], start: npt.ArrayLike, steps: int) -> Lanczos:
+    """Lanczos's tridiagonalisation, every vector orthogonalised twice against all before.
+
+    Parameters
+    ----------
+    product : callable
+        v ↦ A v for (P,) arrays, A symmetric: `MLP.linearize(...).hvp`, for one.
+    start : (P,) array_like
+        Float32 stays that, all else becomes float64.
+    steps : int
+        Products at most: fewer where the space becomes invariant, and never more than P.
+
+    Returns
+    -------
+    Lanczos
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not as above, or `start` is 0 or not finite.
+    FloatingPointError
+        If a product is not finite.
+
+    Notes
+    -----
+    Costs a product and 8 P j operations in step j, and keeps `steps` vectors. Without
+    orthogonalisation the vectors lose their orthogonality as Ritz values converge (Paige 1971);
+    done twice it stays at the rounding (Giraud et al. 2005). For many runs whose vectors are not
+    needed see `swiftnets.mlp.Linearization.lanczos`.
+
+    Examples
+    --------
+    >>> matrix = np.diag([1.0, 2.0, 4.0])
+    >>> result = lanczos(lambda v: matrix @ v, np.ones(3), 3)
+    >>> result.eigenvalues()[0].round(12)
+    array([1., 2., 4.])
+    >>> result.apply(np.sqrt).round(12)
+    array([1.        , 1.41421356, 2.        ])
+    """
+    if not callable(product):
+        raise TypeError(f"product is of type {type(product).__name__}; expected a function")
+    single = getattr(start, "dtype", None) == np.float32
+    dtype: np.dtype[Any] = np.dtype(np.float32 if single else np.float64)
+    unit = float(np.finfo(np.float32).eps if single else np.finfo(np.float64).eps)
+    first = _checks.array(start, "start", ("P",), dtype)
+    _checks.finite(first, "start")
+    steps = min(_checks.integer(steps, "steps"), len(first))
+    # Scaled before it is squared: no overflow, and no underflow to 0.
+    largest = float(abs(first).max())
+    if largest == 0:
+        raise ValueError("start is 0; expected a vector with a direction")
+    norm = largest * float(np.linalg.norm(first / dtype.type(largest)))
+    basis = np.empty((steps, len(first)), dtype)
+    basis[0] = first / dtype.type(norm)
+    diagonal: list[float] = []
+    off_diagonal: list[float] = []
+    scale = 0.0  # of T, as far as it is known
+    for j in range(steps):
+        image = np.array(product(basis[j]), dtype)
+        if image.shape != first.shape:
+            raise ValueError(f"product returned shape {image.shape}; expected {first.shape}")
+        if not np.isfinite(image).all():
+            raise FloatingPointError(f"product {j} is not finite")
+        diagonal.append(float(np.vdot(basis[j], image)))
+        known = basis[: j + 1]
+        for _ in range(2):
+            image -= (known @ image) @ known
+        beta = float(np.linalg.norm(image))
+        scale = max(scale, abs(diagonal[-1]), beta)
+        # Below this the direction is the rounding of the product.
+        if j + 1 == steps or beta <= len(first) * unit * scale:
+            return Lanczos(np.array(diagonal), np.array(off_diagonal), beta, basis[: j + 1], norm)
+        off_diagonal.append(beta)
+        basis[j + 1] = image / dtype.type(beta)
+    raise AssertionError("the last step returns")
