@@ -2,6 +2,7 @@
 
 typedef T TYPED(vector) __attribute__((vector_size(32), aligned(sizeof(T))));
 #define V TYPED(vector)
+#define SLAB 64
 
 // One tile of C: `rows` × `vectors`·LANES, all of it in registers; both are constants after inlining. Of its last vector
 // only `tail` lanes are stored, unless that is 0.
@@ -56,18 +57,28 @@ INLINE void TYPED(panel)(const int vectors, size_t m, size_t k, const T *a, size
                 tail, c + i * ldc, ldc);
 }
 
-static void TYPED(gemm)(size_t m, size_t n, size_t k, const T *a, size_t a_row, size_t a_column, const T *b,
-                        size_t ldb, const T *scale, size_t lds, enum swk_update update, int exact, T *c, size_t ldc) {
+// C ± A B for a B of at most SLAB rows, or any number where A has few. With `pack`, panels of B are copied together.
+static void TYPED(slab)(size_t m, size_t n, size_t k, const T *a, size_t a_row, size_t a_column, const T *b, size_t ldb,
+                        int pack, const T *scale, size_t lds, enum swk_update update, int exact, T *c, size_t ldc) {
+  T packed[SLAB * TILE_VECTORS * LANES];
   size_t left = (n + LANES - 1) / LANES;
   // Panels of nearly equal width keep every tile wide enough to hide the latency of its sums.
   for (size_t panels = (left + TILE_VECTORS - 1) / TILE_VECTORS; panels > 0; panels--) {
     size_t vectors = (left + panels - 1) / panels;
     size_t tail = exact && panels == 1 ? n % LANES : 0;
-#define PANEL(width)                                                                                    \
-  case width:                                                                                           \
-    if (width <= TILE_VECTORS)                                                                          \
-      TYPED(panel)(width <= TILE_VECTORS ? width : 1, m, k, a, a_row, a_column, b, ldb, scale, lds, update, \
-                   tail, c, ldc);                                                                              \
+    const T *source = b;
+    size_t step = ldb;
+    if (pack) {
+      step = vectors * LANES;
+      source = packed;
+      for (size_t p = 0; p < k; p++)
+        for (size_t j = 0; j < step; j += LANES) *(V *)(packed + p * step + j) = *(const V *)(b + p * ldb + j);
+    }
+#define PANEL(width)                                                                                       \
+  case width:                                                                                              \
+    if (width <= TILE_VECTORS)                                                                             \
+      TYPED(panel)(width <= TILE_VECTORS ? width : 1, m, k, a, a_row, a_column, source, step, scale, lds, \
+                   update, tail, c, ldc);                                                                  \
     break;
     switch (vectors) {
       PANEL(1)
@@ -83,6 +94,20 @@ static void TYPED(gemm)(size_t m, size_t n, size_t k, const T *a, size_t a_row, 
     c += vectors * LANES;
     if (scale) scale += vectors * LANES;
     left -= vectors;
+  }
+}
+
+// A tall B goes in slabs, of which a panel stays in the first-level cache for all rows of A. Wide rows of B, which would
+// compete for the same few lines of it, are packed first.
+static void TYPED(gemm)(size_t m, size_t n, size_t k, const T *a, size_t a_row, size_t a_column, const T *b,
+                        size_t ldb, const T *scale, size_t lds, enum swk_update update, int exact, T *c, size_t ldc) {
+  size_t slabs = m < 8 || k <= SLAB * 3 / 2 ? 1 : (k + SLAB - 1) / SLAB;
+  int pack = m >= 16 && ldb * sizeof(T) >= 1024 && k <= SLAB * slabs;
+  for (size_t slab = 0; slab < slabs; slab++) {
+    size_t first = k * slab / slabs, count = k * (slab + 1) / slabs - first;
+    TYPED(slab)(m, n, count, a + first * a_column, a_row, a_column, b + first * ldb, ldb, pack, scale, lds, update,
+                exact, c, ldc);
+    if (update == swk_set) update = swk_add;
   }
 }
 
@@ -162,3 +187,4 @@ static void TYPED(scale_rows)(size_t m, size_t n, const T *x, size_t x_step, con
 }
 
 #undef V
+#undef SLAB
