@@ -9,7 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import derivatives
 import fast_net
+import growth
 import harness
 import import_time
 import slow_net
@@ -59,6 +61,10 @@ def main() -> None:
         slow_net.report(arguments.rounds),
         "### fast_net, one iteration",
         fast_net.report(arguments.rounds, arguments.data),
+        "### Derivatives of three nets",
+        derivatives.report(min(arguments.rounds, 5)),
+        "### How derivatives grow",
+        growth.report(),
         "### slow_net, the original's whole run",
         full_run(None if arguments.all else arguments.iterations, arguments.slow_data),
         "### Import",

@@ -77,6 +77,47 @@ static void fast_by_hand(void)
   swn_factorization_destroy(NULL);
 }
 
+/* One linear layer: z = 3·1 + 4·2 = 11, the target 10, so that the loss is ½ and the gradient (3 4). */
+static void mlp_by_hand(void)
+{
+  const size_t sizes[] = {2, 1};
+  const swn_activation identity = {SWN_IDENTITY, 0};
+  swn_mlp_shape shape = {SWN_FLOAT64, 1, sizes, &identity, 0, SWN_SQUARED_ERROR, 0};
+  const double xs[] = {3, 4}, w[] = {1, 2}, target = 10, v[] = {1, 0};
+  const swn_samples samples = {1, xs, &target, NULL, NULL, 1};
+  double loss = 0, out[4] = {0};
+  swn_mlp *net = NULL;
+  expect(swn_mlp_create(&shape, &net) == SWN_OK && swn_mlp_parameter_count(net) == 2, "a net of two weights");
+  expect(swn_mlp_predict(net, w, &samples, out, NULL) == SWN_OK && near(out[0], 11), "the output is 3 + 8");
+  expect(swn_mlp_gradient(net, w, &samples, out, &loss, NULL) == SWN_OK && near(loss, 0.5), "the loss is 1²/2");
+  expect(near(out[0], 3) && near(out[1], 4), "the gradient is the inputs");
+  expect(swn_mlp_product(net, SWN_HESSIAN, w, &samples, 1, v, out, NULL) == SWN_OK, "a Hessian product");
+  expect(near(out[0], 9) && near(out[1], 12), "the Hessian is the inputs' outer product");
+  expect(swn_mlp_dense(net, SWN_GAUSS_NEWTON, w, &samples, -1, -1, out, NULL) == SWN_OK, "a dense matrix");
+  expect(near(out[0], 9) && near(out[1], 12) && near(out[2], 12) && near(out[3], 16), "and so is Gauss-Newton's");
+
+  swn_linearization *point = NULL;
+  double gradient[2], diagonal[2], off_diagonal[2];
+  expect(swn_linearize(net, w, &samples, gradient, &loss, &point) == SWN_OK && near(loss, 0.5), "a linearisation");
+  expect(swn_linearization_product(point, SWN_HESSIAN, 1, v, out, NULL) == SWN_OK && near(out[1], 12), "its product");
+  expect(swn_linearization_lanczos(point, SWN_HESSIAN, 1, 1, 1, v, diagonal, off_diagonal, NULL) == SWN_OK &&
+             near(diagonal[0], 10) && near(off_diagonal[0], 12),
+         "a Lanczos run on the matrix plus 1");
+  expect(swn_linearization_product(NULL, SWN_HESSIAN, 1, v, out, NULL) == SWN_INVALID_ARGUMENT, "NULL is refused");
+  expect(swn_linearization_product(point, 9, 1, v, out, NULL) == SWN_INVALID_ARGUMENT, "an unknown matrix is refused");
+  swn_linearization_destroy(point);
+  swn_linearization_destroy(NULL);
+
+  expect(swn_mlp_loss(net, NULL, &samples, &loss, NULL) == SWN_INVALID_ARGUMENT && strstr(swn_last_error(), "w"),
+         "the message names the argument");
+  expect(swn_mlp_dense(net, SWN_HESSIAN, w, &samples, 1, 0, out, NULL) == SWN_INVALID_ARGUMENT,
+         "a block of a layer that is not there is refused");
+  swn_mlp_destroy(net);
+  swn_mlp_destroy(NULL);
+  shape.depth = 0;
+  expect(swn_mlp_create(&shape, &net) == SWN_INVALID_ARGUMENT, "a net without layers is refused");
+}
+
 static int32_t stop(void *context)
 {
   (*(int *)context)++;
@@ -112,6 +153,7 @@ int main(void)
   expect(strlen(swn_version()) >= strlen("0.0.0"), "a version");
   slow_by_hand();
   fast_by_hand();
+  mlp_by_hand();
   failures_have_a_status_and_a_message();
   if (!failures) puts(swn_version());
   return failures != 0;

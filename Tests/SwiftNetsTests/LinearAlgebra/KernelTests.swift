@@ -13,6 +13,15 @@ import Testing
     }
   }
 
+  /// A tall right factor goes in slabs, and one with wide rows is packed.
+  @Test(arguments: [7, 8, 16, 19], [5, 64, 130, 257])
+  func `a tall product is right to its rounding bound`(m: Int, n: Int) throws {
+    for k in [96, 97, 128, 200] {
+      try check(Double.self, m, n, k)
+      try check(Float.self, m, n, k)
+    }
+  }
+
   private func check<T: KernelScalar>(_ type: T.Type, _ m: Int, _ n: Int, _ k: Int) throws {
     var generator = SeededGenerator(seed: UInt64(m * 10_000 + n * 100 + k))
     func random(_ rows: Int, _ columns: Int) throws -> Matrix<T> {
