@@ -14,12 +14,18 @@ except TypeError:
     pass
 """
 
-interpreter = interpreters.create(isolated=False)
-try:
-    interpreters.run_string(interpreter, CODE)
-finally:
-    interpreters.destroy(interpreter)
 
-assert issubclass(_core.ConvergenceError, ArithmeticError)
-one = memoryview(bytearray(8)).cast("d", (1, 1))
-assert _core.slow_loss(one, one, one, one) == 0
+def main():
+    interpreter = interpreters.create(isolated=False)
+    try:
+        interpreters.run_string(interpreter, CODE)
+    finally:
+        interpreters.destroy(interpreter)
+
+    assert issubclass(_core.ConvergenceError, ArithmeticError)
+    one = memoryview(bytearray(8)).cast("d", (1, 1))
+    assert _core.slow_loss(one, one, one, one) == 0
+
+
+if __name__ == "__main__":  # the doctests import this file, too
+    main()
