@@ -1,12 +1,12 @@
 import CSwiftNets
 import SwiftNets
 
-private func engine(_ net: OpaquePointer?) throws -> NetworkEngine {
+func engine(_ net: OpaquePointer?) throws -> NetworkEngine {
   guard let net else { throw EngineError.invalidArgument("net is NULL") }
   return Unmanaged<NetworkEngine>.fromOpaque(UnsafeRawPointer(net)).takeUnretainedValue()
 }
 
-private func memory(_ pointer: UnsafeRawPointer?, _ name: String) throws -> UnsafeRawPointer {
+func memory(_ pointer: UnsafeRawPointer?, _ name: String) throws -> UnsafeRawPointer {
   guard let pointer else { throw EngineError.invalidArgument("\(name) is NULL") }
   return pointer
 }
@@ -16,7 +16,7 @@ private func memory(_ pointer: UnsafeMutableRawPointer?, _ name: String) throws 
   return pointer
 }
 
-private func batch(_ samples: UnsafePointer<swn_samples>?) throws -> NetworkEngine.Batch {
+func batch(_ samples: UnsafePointer<swn_samples>?) throws -> NetworkEngine.Batch {
   let given = try require(samples, "samples").pointee
   return .init(
     count: try size(given.n, "n"), inputs: try memory(given.x, "x"), targets: given.targets, labels: given.labels,

@@ -55,9 +55,25 @@ bool succeeded(PyObject *module, swn_status status);
 static inline double *data(const Call *call, int index) { return call->views[index].buf; }
 static inline size_t size(const Call *call, char letter) { return (size_t)call->sizes[(unsigned char)letter]; }
 
+/* A net, with what its arrays must be like. */
+typedef struct {
+  swn_mlp *engine;
+  char format;
+  size_t inputs, outputs, parameters;
+} Net;
+
+/* The arguments w, x, targets, labels, weights, scale, which every function on samples starts with after the net. */
+enum { SAMPLES = 6 };
+
+/* mlp.c. `begin_on` begins a call on a net: its sizes are known before any array. */
+Net *take_net(PyObject *object);
+void begin_on(Call *call, PyObject *module, const Net *net);
+bool take_samples(Call *call, PyObject *const *args, swn_samples *samples);
+
 extern PyMethodDef slow_methods[];
 extern PyMethodDef fast_methods[];
 extern PyMethodDef mlp_methods[];
+extern PyMethodDef factorization_methods[];
 
 #define FASTCALL(function) ((PyCFunction)(void (*)(void))(function))
 

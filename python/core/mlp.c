@@ -1,13 +1,6 @@
 /* mlp: a net of dense layers and its derivatives. */
 #include "core.h"
 
-/* A net, with what its arrays must be like. */
-typedef struct {
-  swn_mlp *engine;
-  char format;
-  size_t inputs, outputs, parameters;
-} Net;
-
 typedef struct {
   swn_linearization *engine;
   char format;
@@ -31,15 +24,14 @@ static void free_linearization(PyObject *capsule)
   PyMem_Free(linearization);
 }
 
-static Net *take_net(PyObject *object)
+Net *take_net(PyObject *object)
 {
   if (PyCapsule_IsValid(object, net_name)) return PyCapsule_GetPointer(object, net_name);
   PyErr_SetString(PyExc_TypeError, "net must be what mlp() returns");
   return NULL;
 }
 
-/* A call on a net: its sizes are known before any array. */
-static void begin_on(Call *call, PyObject *module, const Net *net)
+void begin_on(Call *call, PyObject *module, const Net *net)
 {
   begin(call, module);
   call->format = net->format;
@@ -58,10 +50,7 @@ static bool take_optional(Call *call, PyObject *const *object, const ArraySpec *
   return true;
 }
 
-/* The arguments w, x, targets, labels, weights, scale, which every function on samples starts with after the net. */
-enum { SAMPLES = 6 };
-
-static bool take_samples(Call *call, PyObject *const *args, swn_samples *samples)
+bool take_samples(Call *call, PyObject *const *args, swn_samples *samples)
 {
   static const ArraySpec arrays[] = {{"w", "p", false, 0}, {"x", "ni", false, 0}};
   static const ArraySpec targets = {"targets", "no", false, 0};

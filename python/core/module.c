@@ -48,7 +48,8 @@ static int execute(PyObject *module)
   if (PyModule_AddObjectRef(module, "ConvergenceError", state->convergence_error) < 0) return -1;
   if (PyModule_AddFunctions(module, slow_methods) < 0) return -1;
   if (PyModule_AddFunctions(module, fast_methods) < 0) return -1;
-  return PyModule_AddFunctions(module, mlp_methods);
+  if (PyModule_AddFunctions(module, mlp_methods) < 0) return -1;
+  return PyModule_AddFunctions(module, factorization_methods);
 }
 
 static int traverse(PyObject *module, visitproc visit, void *arg)

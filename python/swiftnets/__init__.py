@@ -1,10 +1,12 @@
 """Exact curvature of small and medium neural nets at native speed.
 
 `MLP` is a net of any dense layers with every exact derivative of its loss to fourth order, over
-`activations` and `losses`; `operators`, `tensors` and `torch_conversion` take it to SciPy, to the
-disk and to PyTorch. `SlowNet` and `FastNet` are the two nets that the package began with;
-`swiftnets.slow_net` and `swiftnets.fast_net` also run as programs. `datasets` reads images,
-`reference` is the two nets' mathematics in plain NumPy, and `verify` holds the engine against it.
+`activations` and `losses`. `factorizations` solves with its Hessian plus a shift, layer by layer;
+`lanczos` turns that into a small tridiagonal matrix; `operators`, `tensors` and `torch_conversion`
+take it to SciPy, to the disk and to PyTorch. `SlowNet` and `FastNet` are the two nets that the
+package began with; `swiftnets.slow_net` and `swiftnets.fast_net` also run as programs. `datasets`
+reads images, `reference` is the two nets' mathematics in plain NumPy, and `verify` holds the engine
+against it.
 
 Names are imported on first use: `import swiftnets` loads neither NumPy nor the engine, whose
 OpenBLAS starts its threads when it is loaded.
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from swiftnets import (
         activations,
         datasets,
+        factorizations,
+        lanczos,
         losses,
         operators,
         reference,
@@ -41,6 +45,8 @@ __all__ = [
     "__version__",
     "activations",
     "datasets",
+    "factorizations",
+    "lanczos",
     "losses",
     "operators",
     "reference",
@@ -58,6 +64,8 @@ _HOMES = {
 _MODULES = {
     "activations",
     "datasets",
+    "factorizations",
+    "lanczos",
     "losses",
     "operators",
     "reference",

@@ -7,12 +7,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 _Array: TypeAlias = NDArray[np.float64]
+# Positive, negative and zero eigenvalues, and log|det|.
+_Summary: TypeAlias = tuple[int, int, int, float]
 
 # Capsules: opaque, and freed with their last reference.
 Workspace = NewType("Workspace", object)
 Factorization = NewType("Factorization", object)
 Mlp = NewType("Mlp", object)
 Linearization = NewType("Linearization", object)
+Layered = NewType("Layered", object)
+Dense = NewType("Dense", object)
 
 class ConvergenceError(ArithmeticError):
     """An iterative solve stopped short of its tolerance."""
@@ -242,3 +246,44 @@ def linearization_lanczos(
     off_diagonal_out: _Floats,
     /,
 ) -> None: ...
+def mlp_states(
+    net: Mlp,
+    w: _Floats,
+    x: _Floats,
+    targets: _Floats | None,
+    labels: _Labels | None,
+    weights: _Floats | None,
+    scale: float,
+    out: _Array,
+    /,
+) -> None: ...
+def layered_plan(
+    net: Mlp, samples: int, is_complex: int, form: int, /
+) -> tuple[int, float, float]: ...
+def layered(
+    net: Mlp,
+    w: _Floats,
+    x: _Floats,
+    targets: _Floats | None,
+    labels: _Labels | None,
+    weights: _Floats | None,
+    scale: float,
+    form: int,
+    real: float,
+    imaginary: float | None,
+    /,
+) -> tuple[Layered, _Summary | None]: ...
+def layered_update(
+    factorization: Layered, real: float, imaginary: float | None, /
+) -> _Summary | None: ...
+def layered_solve(
+    factorization: Layered,
+    b: _Array,
+    b_imaginary: _Array | None,
+    x_out: _Array,
+    x_imaginary_out: _Array | None,
+    /,
+) -> None: ...
+def dense(matrix: _Array, shift: float, /) -> tuple[Dense, int, bool, _Summary]: ...
+def dense_update(factorization: Dense, shift: float, /) -> tuple[bool, _Summary]: ...
+def dense_solve(factorization: Dense, b: _Array, x_out: _Array, /) -> None: ...

@@ -20,6 +20,7 @@ from swiftnets.activations import Activation, ActivationLike
 from swiftnets.losses import Loss, LossLike
 
 if TYPE_CHECKING:
+    from swiftnets.factorizations import Factorization, Form
     from swiftnets.operators import ScipyProblem
 
 __all__ = ["MLP", "Linearization", "TaylorSeries"]
@@ -1016,6 +1017,43 @@ class MLP:
             ),
         )
         return out[0] if single else out
+
+    # Solves ---------------------------------------------------------------------------------------
+
+    def factorize(
+        self,
+        w: npt.ArrayLike,
+        x: Any,
+        y: Any = None,
+        damping: float = 0.0,
+        *,
+        shift: complex | None = None,
+        method: Literal["layered", "dense"] = "layered",
+        form: Form = "automatic",
+        sample_weight: npt.ArrayLike | None = None,
+    ) -> Factorization:
+        """H + damping factored for any number of solves; see `swiftnets.factorizations.factorize`.
+
+        Examples
+        --------
+        >>> net = MLP((2, 3, 1))
+        >>> w, x, y = net.initial(seed=0), np.eye(2), np.ones((2, 1))
+        >>> net.factorize(w, x, y, damping=0.1).inertia
+        Inertia(positive=9, negative=4, zero=0)
+        """
+        from swiftnets.factorizations import factorize
+
+        return factorize(
+            self,
+            w,
+            x,
+            y,
+            damping,
+            shift=shift,
+            method=method,
+            form=form,
+            sample_weight=sample_weight,
+        )
 
     # SciPy ----------------------------------------------------------------------------------------
 

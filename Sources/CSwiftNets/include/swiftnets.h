@@ -279,6 +279,66 @@ swn_status swn_linearization_lanczos(const swn_linearization *linearization, int
                                      size_t steps, const void *starts, void *diagonal, void *off_diagonal,
                                      const swn_control *control);
 
+/* ---- factorisations of H + shift ---------------------------------------------------------------------------------
+ *
+ * All in float64, for float64 nets. Several threads may use one factorisation: solves go on side by side, an update has
+ * it for itself. After an update that failed there are no factors until the next one; solves then return SWN_NUMERICAL.
+ */
+
+/* What the factors of a real matrix tell about it. */
+typedef struct swn_factor_info {
+  int32_t known;             /* 0 where the shift is complex, and nothing below is known */
+  int32_t positive_definite; /* 1 where a dense one was factored with Cholesky */
+  size_t positive, negative, zero; /* eigenvalues by sign */
+  double log_determinant;          /* log|det| */
+} swn_factor_info;
+
+/* Numbers that swn_mlp_states writes: for each layer its inputs [n, rows] (a column of ones last if there is a bias), the
+ * activation's slopes [n, out], curvatures s''(a) G and deltas s'(a) G, with G the loss's derivative in the layer's outputs;
+ * then the loss's Hessian in the net's outputs, [n, outputs] (diagonal), or [n, outputs, outputs] for softmax. Weights and
+ * scale are in. SIZE_MAX where they would be more than can be counted. */
+size_t swn_mlp_states_count(const swn_mlp *net, size_t n);
+swn_status swn_mlp_states(const swn_mlp *net, const void *w, const swn_samples *samples, double *out);
+
+/* Which unknowns stand for a layer's weights: themselves, their parts in the span of the inputs, or whichever are fewer. */
+enum { SWN_FORM_AUTOMATIC = 0, SWN_FORM_PRIMAL = 1, SWN_FORM_DUAL = 2 };
+
+typedef struct swn_layered_sizes {
+  size_t bytes;            /* memory that the factorisation holds */
+  double operations;       /* real multiplications and additions of a factorisation */
+  double solve_operations; /* those of a solve, for each right-hand side */
+} swn_layered_sizes;
+
+/* What a layered factorisation for n samples would take; nothing is allocated. */
+swn_status swn_layered_plan(const swn_mlp *net, size_t n, int32_t is_complex, int32_t form, swn_layered_sizes *plan);
+
+/* The Hessian of the samples' loss plus real + i imaginary, eliminated layer by layer. Relative errors go with the
+ * condition of the blocks of the last layers, too: refine with swn_mlp_product. */
+typedef struct swn_layered swn_layered;
+swn_status swn_layered_create(const swn_mlp *net, const void *w, const swn_samples *samples, int32_t form,
+                              int32_t is_complex, double real, double imaginary, swn_layered **factorization,
+                              swn_factor_info *info, const swn_control *control);
+void swn_layered_destroy(swn_layered *factorization); /* NULL is allowed */
+/* Another shift, in the same memory; complex if and only if the first one was. */
+swn_status swn_layered_update(swn_layered *factorization, int32_t is_complex, double real, double imaginary,
+                              swn_factor_info *info, const swn_control *control);
+/* x [k, P] = (H + shift)⁻¹ b, row by row. For a complex shift x_imaginary takes the imaginary parts, and b_imaginary may
+ * be NULL for none; for a real one both are NULL. */
+swn_status swn_layered_solve(const swn_layered *factorization, size_t k, const double *b, const double *b_imaginary,
+                             double *x, double *x_imaginary, const swn_control *control);
+
+/* A symmetric matrix [n, n], of which the upper triangle is read and copied, plus shift: by Cholesky where it is positive
+ * definite, else by Bunch and Kaufman. SWN_NUMERICAL where it is singular to working precision. */
+typedef struct swn_dense swn_dense;
+swn_status swn_dense_create(size_t n, const double *matrix, double shift, swn_dense **factorization,
+                            swn_factor_info *info, const swn_control *control);
+void swn_dense_destroy(swn_dense *factorization); /* NULL is allowed */
+size_t swn_dense_bytes(const swn_dense *factorization);
+swn_status swn_dense_update(swn_dense *factorization, double shift, swn_factor_info *info, const swn_control *control);
+/* x [k, n] = (matrix + shift)⁻¹ b, row by row. */
+swn_status swn_dense_solve(const swn_dense *factorization, size_t k, const double *b, double *x,
+                           const swn_control *control);
+
 #ifdef __cplusplus
 }
 #endif

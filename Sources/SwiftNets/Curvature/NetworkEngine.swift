@@ -86,10 +86,12 @@ public final class NetworkEngine: Sendable {
   }
 
   public let net: MultilayerPerceptron
+  public let scalars: Scalars
   private let typed: Typed
 
   public init(_ net: MultilayerPerceptron, _ scalars: Scalars) {
     self.net = net
+    self.scalars = scalars
     typed = scalars == .float64 ? .float64(NetworkDerivatives(net)) : .float32(NetworkDerivatives(net))
   }
 
@@ -112,7 +114,7 @@ public final class NetworkEngine: Sendable {
       weights: batch.weights.map { reading($0) }, scale: T(batch.scale))
   }
 
-  private func withTargets<T: KernelScalar>(_ batch: Batch) throws(EngineError) -> Samples<T> {
+  func withTargets<T: KernelScalar>(_ batch: Batch) throws(EngineError) -> Samples<T> {
     guard batch.targets != nil || batch.labels != nil else { throw .invalidArgument("targets and labels are NULL") }
     return try samples(batch)
   }

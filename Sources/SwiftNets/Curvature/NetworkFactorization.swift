@@ -1,0 +1,71 @@
+/// A `LayeredFactorization` of a net's Hessian on one batch that several threads may share: any number of them solve at
+/// once, and one that factors for another shift has it for itself.
+public final class NetworkFactorization: @unchecked Sendable {
+  public typealias Shift = (real: Double, imaginary: Double?)
+
+  private let factorization: LayeredFactorization
+  private let gate = Gate()
+
+  /// Factors H + shift; whether the shift is complex stays as it is here.
+  /// - Throws: what `NetworkStates` and `LayeredFactorization` throw.
+  public init(
+    _ engine: NetworkEngine, _ w: UnsafeRawPointer, _ batch: NetworkEngine.Batch, shift: Shift, form: LayerForm,
+    interruption: Interruption
+  ) throws(EngineError) {
+    // Before anything large is allocated.
+    let net = engine.net
+    _ = try LayeredPlan(net, samples: batch.count, isComplex: shift.imaginary != nil, form: form)
+    let states = try NetworkStates(engine, w, batch)
+    try interruption.check()
+    factorization = try LayeredFactorization(
+      layers: states.layers, output: states.output, shift: shift.real, imaginaryShift: shift.imaginary, form: form,
+      interruption: interruption)
+  }
+
+  public var parameterCount: Int { factorization.parameterCount }
+
+  /// Factors H + shift for another shift. After a failure there is no factorisation until the next one.
+  public func update(shift: Shift, interruption: Interruption) throws(EngineError) -> FactorSummary? {
+    try gate.write(interruption) { () throws(EngineError) in
+      try factorization.factor(shift: shift.real, imaginaryShift: shift.imaginary, interruption: interruption)
+      return summary
+    }
+  }
+
+  /// What the factors tell; nil for a complex shift. For a thread that has the factorisation for itself.
+  public var summary: FactorSummary? {
+    guard let inertia = factorization.inertia, let logarithm = factorization.logDeterminant else { return nil }
+    return FactorSummary(inertia: inertia, logDeterminant: logarithm)
+  }
+
+  /// Solves for rows of b, and of c for their imaginary parts, which go with y where the shift is complex.
+  public func solve(
+    _ b: Matrix<Double>, imaginary c: Matrix<Double>?, into x: Matrix<Double>, imaginary y: Matrix<Double>?,
+    interruption: Interruption
+  ) throws(EngineError) {
+    try gate.read(interruption) { () throws(EngineError) in
+      if let y {
+        try factorization.solve(b, imaginary: c, into: x, imaginary: y, interruption: interruption)
+      } else {
+        try factorization.solve(b, into: x, interruption: interruption)
+      }
+    }
+  }
+}
+
+/// What the factors of a real symmetric matrix tell about it.
+public struct FactorSummary: Equatable, Sendable {
+  public var inertia: Inertia
+  /// log|det|.
+  public var logDeterminant: Double
+}
+
+extension LayeredPlan {
+  public init(
+    _ net: MultilayerPerceptron, samples: Int, isComplex: Bool, form: LayerForm
+  ) throws(EngineError) {
+    try self.init(
+      samples: samples, sizes: [net.inputs] + net.layers.map(\.width), hasBias: net.layers.map(\.hasBias),
+      isComplex: isComplex, form: form)
+  }
+}

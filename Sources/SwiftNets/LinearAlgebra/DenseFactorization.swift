@@ -1,0 +1,254 @@
+import COpenBLAS
+
+/// A symmetric matrix plus a shift, A + λ, factored for any number of solves: with Cholesky where it is positive definite,
+/// else with Bunch and Kaufman's pivoting.
+///
+/// A stays in the upper triangle and its diagonal apart, the factors take the lower one: another λ needs no other memory.
+/// Several threads may solve at once; one that factors has it for itself.
+public final class DenseFactorization: @unchecked Sendable {
+  public let order: Int
+  /// The memory that it holds.
+  public let bytes: Int
+  private let memory: ArenaMemory
+  private let factors: SymmetricFactor<Double>
+  private let diagonal: UnsafeMutablePointer<Double>
+  private let gate = Gate()
+  private enum State { case none, definite, indefinite }
+  private var state = State.none
+
+  /// Takes the upper triangle of A [order, order]; `factor` comes next.
+  /// - Throws: `notFinite`, `outOfMemory`.
+  public init(_ a: Matrix<Double>) throws(EngineError) {
+    order = a.rows
+    guard order <= 1 << 20 else { throw .outOfMemory(bytes: saturating(order, order, 8)) }
+    var measuring = Arena.measuring
+    _ = Self.layOut(order, in: &measuring)
+    bytes = measuring.bytes
+    memory = try ArenaMemory(bytes: bytes)
+    var arena = Arena(memory)
+    (factors, diagonal) = Self.layOut(order, in: &arena)
+    var sum = 0.0  // of zeros, and of NaN where a number is not finite
+    for row in 0..<order {
+      let (source, target) = (a.row(row), factors.base + row * order)
+      for column in row..<order {
+        target[column] = source[column]
+        sum += 0 * source[column]
+      }
+      diagonal[row] = source[row]
+    }
+    guard sum == 0 else { throw .notFinite("the matrix has numbers that are not finite") }
+  }
+
+  private static func layOut(
+    _ order: Int, in arena: inout Arena
+  ) -> (SymmetricFactor<Double>, UnsafeMutablePointer<Double>) {
+    (SymmetricFactor<Double>(order: order, in: &arena), arena.take(order))
+  }
+
+  /// Factors A + shift.
+  /// - Returns: what the factors tell, and whether A + shift is positive definite.
+  /// - Throws: `numerical` where A + shift is singular to working precision, `cancelled`, `invalidArgument`.
+  /// - Complexity: order³/3 operations, up to twice that where A + shift is indefinite with a positive diagonal.
+  public func factor(
+    shift: Double, interruption: Interruption = Interruption()
+  ) throws(EngineError) -> (summary: FactorSummary, isPositiveDefinite: Bool) {
+    guard shift.isFinite else { throw .invalidArgument("the shift is \(shift); it must be finite") }
+    return try gate.write(interruption) { () throws(EngineError) in
+      state = .none
+      // Alone for small matrices: they are factored before OpenBLAS's threads are awake.
+      if order > 512 { return try factorAlone(shift, interruption) }
+      return try Threads.alone { () throws(EngineError) in try factorAlone(shift, interruption) }
+    }
+  }
+
+  private func factorAlone(
+    _ shift: Double, _ interruption: Interruption
+  ) throws(EngineError) -> (summary: FactorSummary, isPositiveDefinite: Bool) {
+    let norm = restore(shift)
+    var found = State.definite
+    if (0..<order).contains(where: { !(factors.base[$0 * (order + 1)] > 0) }) {
+      found = .indefinite
+    } else if try !factorCholesky(interruption) {
+      _ = restore(shift)
+      found = .indefinite
+    }
+    if found == .indefinite {
+      var error: EngineError?
+      let isRegular = factors.factor {
+        if error == nil { do throws(EngineError) { try interruption.check() } catch let caught { error = caught } }
+        return error != nil
+      }
+      if let error { throw error }
+      guard isRegular else { throw Self.singular }
+    }
+    state = found
+    // What is no further from a singular matrix than rounding errors of its own size may carry it.
+    guard try norm * inverseNorm(interruption) * 0x1p-53 * Double(order).squareRoot() < 1 else {
+      state = .none
+      throw Self.singular
+    }
+    var summary = FactorSummary(inertia: Inertia(), logDeterminant: 0)
+    var determinant = LogarithmOfProduct()
+    if found == .definite {
+      summary.inertia.positive = order
+      for index in 0..<order {
+        let pivot = factors.base[index * (order + 1)]
+        determinant.multiply(pivot)
+        determinant.multiply(pivot)
+      }
+    } else {
+      factors.tally(&summary.inertia, &determinant)
+    }
+    summary.logDeterminant = determinant.value
+    return (summary, found == .definite)
+  }
+
+  private static var singular: EngineError { .numerical("the matrix is singular to working precision") }
+
+  /// A + shift into the lower triangle; returns the largest 2-norm of its rows, which that of the matrix is no less than.
+  private func restore(_ shift: Double) -> Double {
+    let base = factors.base
+    let tile = 32
+    for first in stride(from: 0, to: order, by: tile) {
+      for left in stride(from: 0, through: first, by: tile) {
+        for row in first..<min(first + tile, order) {
+          for column in left..<min(left + tile, row) { base[row * order + column] = base[column * order + row] }
+        }
+      }
+    }
+    var largest = 0.0
+    for index in 0..<order {
+      base[index * (order + 1)] = diagonal[index] + shift
+      largest = max(largest, scipy_cblas_dnrm2(Int32(order), base + index * order, 1))
+    }
+    return largest
+  }
+
+  // MARK: - Cholesky
+
+  /// L in place of the lower triangle; false where the matrix is not positive definite.
+  private func factorCholesky(_ interruption: Interruption) throws(EngineError) -> Bool {
+    let all = Matrix(borrowing: factors.base, rows: order, columns: order)
+    let ld = Int32(order)
+    // Left-looking: each block of columns takes all earlier ones at once, in one deep product.
+    for first in stride(from: 0, to: order, by: Self.block) {
+      try interruption.check()
+      let end = min(order, first + Self.block)
+      let size = Int32(end - first)
+      let corner = all.row(first) + first
+      if first > 0 {
+        scipy_cblas_dsyrk(
+          CblasRowMajor, CblasLower, CblasNoTrans, size, Int32(first), -1, all.row(first), ld, 1, corner, ld)
+      }
+      // A row-major lower triangle is a column-major upper one.
+      guard
+        try Threads.alone({ () throws(EngineError) in
+          scipy_LAPACKE_dpotrf_work(LAPACK_COL_MAJOR, CChar(UInt8(ascii: "U")), size, corner, ld) == 0
+        })
+      else { return false }
+      guard end < order else { break }
+      let below = all.view(end..<order, first..<end)
+      if first > 0 {
+        try product(
+          -1, all.view(end..<order, 0..<first), all.view(first..<end, 0..<first), transposeB: true, 1, into: below,
+          interruption: interruption)
+      }
+      scipy_cblas_dtrsm(
+        CblasRowMajor, CblasRight, CblasLower, CblasTrans, CblasNonUnit, Int32(order - end), size, 1, corner, ld,
+        below.base, ld)
+    }
+    return true
+  }
+
+  private static let block = 256
+
+  // MARK: - Solves
+
+  /// Solves (A + λ) x = b for rows of b [k, order]; x may be b.
+  public func solve(
+    _ b: Matrix<Double>, into x: Matrix<Double>, interruption: Interruption = Interruption()
+  ) throws(EngineError) {
+    guard b.columns == order, x.columns == order, b.rows == x.rows else {
+      throw .invalidArgument("b is \(b.rows)×\(b.columns), x is \(x.rows)×\(x.columns); expected k×\(order) for both")
+    }
+    try gate.read(interruption) { () throws(EngineError) in
+      guard state != .none else {
+        throw .numerical("there is no factorisation: the last one failed or is still to come")
+      }
+      let work = try Integers<UInt64>(count: min(b.rows, Self.rows) * order)
+      let numbers = UnsafeMutableRawPointer(work.base).bindMemory(to: Double.self, capacity: work.count)
+      for first in stride(from: 0, to: b.rows, by: Self.rows) {
+        try interruption.check()
+        let count = min(Self.rows, b.rows - first)
+        if order > 512 {
+          solve(b, into: x, from: first, count, numbers)
+        } else {
+          try Threads.alone { () throws(EngineError) in solve(b, into: x, from: first, count, numbers) }
+        }
+      }
+    }
+    for row in 0..<x.rows {
+      for column in 0..<order where !x[row, column].isFinite {
+        throw .numerical("the solve overflowed, or its right-hand side is not finite")
+      }
+    }
+  }
+
+  /// Right-hand sides solved for at once.
+  private static let rows = 64
+
+  private func solve(
+    _ b: Matrix<Double>, into x: Matrix<Double>, from first: Int, _ count: Int, _ work: UnsafeMutablePointer<Double>
+  ) {
+    if state == .definite {
+      for row in 0..<count { (work + row * order).update(from: b.row(first + row), count: order) }
+      solveRows(work, count, isTransposed: false)
+      solveRows(work, count, isTransposed: true)
+      for row in 0..<count { x.row(first + row).update(from: work + row * order, count: order) }
+      return
+    }
+    for row in 0..<count {
+      let (source, target) = (b.row(first + row), work + row * order)
+      for place in 0..<order { target[place] = source[Int(factors.places[place])] }
+    }
+    Double.solveRows(isTransposed: true, order, factors.base, order, work, count: count)
+    factors.divideRows(work, count: count)
+    Double.solveRows(isTransposed: false, order, factors.base, order, work, count: count)
+    for row in 0..<count {
+      let (source, target) = (work + row * order, x.row(first + row))
+      for place in 0..<order { target[Int(factors.places[place])] = source[place] }
+    }
+  }
+
+  /// L⁻¹ or L⁻ᵀ times the rows of b.
+  private func solveRows(_ b: UnsafeMutablePointer<Double>, _ count: Int, isTransposed: Bool) {
+    if count == 1 {
+      scipy_cblas_dtrsv(
+        CblasRowMajor, CblasLower, isTransposed ? CblasTrans : CblasNoTrans, CblasNonUnit, Int32(order), factors.base,
+        Int32(order), b, 1)
+    } else {
+      scipy_cblas_dtrsm(
+        CblasRowMajor, CblasRight, CblasLower, isTransposed ? CblasNoTrans : CblasTrans, CblasNonUnit, Int32(count),
+        Int32(order), 1, factors.base, Int32(order), b, Int32(order))
+    }
+  }
+
+  /// Estimate of ‖(A + λ)⁻¹‖₂, from below, by three steps of inverse iteration on four vectors.
+  private func inverseNorm(_ interruption: Interruption) throws(EngineError) -> Double {
+    let vectors = try Matrix<Double>(rows: 4, columns: order)
+    let work = try Matrix<Double>(rows: 4, columns: order)
+    fillWithSigns(vectors)
+    var largest = 0.0
+    for _ in 0..<3 {
+      try interruption.check()
+      for row in 0..<vectors.rows {
+        let length = scipy_cblas_dnrm2(Int32(order), vectors.row(row), 1)
+        guard length > 0, length.isFinite else { return .infinity }
+        for column in 0..<order { vectors[row, column] /= length }
+      }
+      solve(vectors, into: vectors, from: 0, vectors.rows, work.base)
+      for row in 0..<vectors.rows { largest = max(largest, scipy_cblas_dnrm2(Int32(order), vectors.row(row), 1)) }
+    }
+    return largest
+  }
+}

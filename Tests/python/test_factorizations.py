@@ -1,0 +1,521 @@
+"""Factorisations of the Hessian plus a shift against NumPy's dense linear algebra."""
+
+import itertools
+import threading
+
+import numpy as np
+import pytest
+
+from swiftnets import MLP, factorizations
+from swiftnets.factorizations import DenseFactorization, Inertia, factorize, layer_states, plan
+
+EPSILON = np.finfo(float).eps / 2
+FORMS = ("automatic", "primal", "dual")
+
+# sizes, samples, and the net's settings: depth 1 to 4, more and fewer samples than weights a unit,
+# every loss, with and without curvature of the activations and the outputs.
+CASES = {
+    "one layer": ((3, 4), 2, {}),
+    "one sample": ((2, 3, 2), 1, {"loss": "softmax_cross_entropy", "activation": "leaky_relu"}),
+    "two layers, many samples": ((3, 4, 2), 30, {"reduction": "mean"}),
+    "curved outputs": ((4, 3, 2), 5, {"output_activation": "tanh", "bias": False}),
+    "labels": ((5, 4, 3), 4, {"loss": "softmax_cross_entropy", "l2": 0.3}),
+    "logits": ((6, 3, 3, 2), 7, {"loss": "binary_cross_entropy", "activation": "sine"}),
+    "huber": ((2, 4, 3, 2), 12, {"loss": "huber", "activation": "leaky_relu", "l2": 0.1}),
+    "four layers": ((5, 3, 4, 3, 2), 6, {"activation": "sine", "reduction": "mean"}),
+    "four layers, no bias": ((7, 2, 2, 2, 3), 3, {"bias": False, "activation": "softplus"}),
+}
+
+
+class Case:
+    def __init__(self, name, dtype=np.float64):
+        sizes, n, settings = CASES[name]
+        rng = np.random.default_rng(len(name))
+        self.net = MLP(sizes, dtype=dtype, **settings)
+        self.w = self.net.initial(seed=2) + 0.3 * rng.standard_normal(self.net.parameter_count)
+        self.x = rng.standard_normal((n, sizes[0]))
+        labels = self.net.loss_function.name == "softmax_cross_entropy"
+        self.y = rng.integers(0, sizes[-1], n) if labels else rng.random((n, sizes[-1]))
+        self.weights = rng.random(n)
+        self.b = rng.standard_normal((3, self.net.parameter_count))
+
+    @property
+    def data(self):
+        return self.w, self.x, self.y
+
+    def factorize(self, damping=0.0, **settings):
+        return factorize(self.net, *self.data, damping, sample_weight=self.weights, **settings)
+
+    def matrix(self, shift):
+        hessian = self.net.hessian(*self.data, sample_weight=self.weights)
+        return hessian + shift * np.eye(len(hessian))
+
+    def refined(self, factors, b):
+        """The solution after one refinement with exact products."""
+
+        def residual(x):
+            return b - self.net.hvp(*self.data, x, sample_weight=self.weights) - factors.shift * x
+
+        x = factors.solve(b)
+        x = x + factors.solve(residual(x))
+        return x, residual(x)
+
+
+@pytest.fixture(params=CASES)
+def it(request):
+    return Case(request.param)
+
+
+def backward_error(matrix, x, b, residual):
+    """How far at most, relatively, the problem is that the rows of x solve."""
+    sizes = np.linalg.norm(matrix, 2) * np.linalg.norm(x, axis=1) + np.linalg.norm(b, axis=1)
+    return (np.linalg.norm(residual, axis=1) / sizes).max()
+
+
+# Against dense linear algebra --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("damping", [1.0, 0.1, -0.37])
+def test_the_layered_solution_once_refined_is_as_good_as_rounding_allows(it, damping, form):
+    matrix = it.matrix(damping)
+    factors = it.factorize(damping, form=form)
+    x, residual = it.refined(factors, it.b)
+    # Products sum over parameters and samples: their roundings are all that is left.
+    assert backward_error(matrix, x, it.b, residual) < (len(matrix) + len(it.x)) * EPSILON
+    exact = np.linalg.solve(matrix, it.b.T).T
+    few = len(matrix) * EPSILON * np.linalg.cond(matrix)
+    assert np.linalg.norm(x - exact) < few * np.linalg.norm(exact)
+    assert np.linalg.norm(factors.solve(it.b) - exact) < 1e-6 * np.linalg.norm(exact)
+
+
+@pytest.mark.parametrize("damping", [1.0, 1e-3, -0.37, 50.0])
+def test_the_dense_solution_is_numpys(it, damping):
+    matrix = it.matrix(damping)
+    factors = it.factorize(damping, method="dense")
+    exact = np.linalg.solve(matrix, it.b.T).T
+    few = len(matrix) * EPSILON * np.linalg.cond(matrix)
+    assert np.linalg.norm(factors.solve(it.b) - exact) < few * np.linalg.norm(exact)
+    assert factors.is_positive_definite == bool((np.linalg.eigvalsh(matrix) > 0).all())
+
+
+@pytest.mark.parametrize("method", [{"method": "dense"}] + [{"form": form} for form in FORMS])
+@pytest.mark.parametrize("damping", [1.0, -0.37, -3.0])
+def test_inertia_and_determinant_are_those_of_the_eigenvalues(it, damping, method):
+    matrix = it.matrix(damping)
+    factors = it.factorize(damping, **method)
+    values = np.linalg.eigvalsh(matrix)
+    assert factors.inertia == Inertia(int((values > 0).sum()), int((values < 0).sum()), 0)
+    # Each eigenvalue is off by a rounding of the largest; so are the layers', once a layer.
+    few = len(matrix) ** 2 * EPSILON * np.linalg.cond(matrix)
+    assert abs(factors.log_determinant - np.linalg.slogdet(matrix)[1]) < few
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("shift", [1j, 0.2 - 0.5j, -0.4 + 0.3j])
+def test_a_complex_shift_gives_the_dense_complex_solution(it, shift, form):
+    matrix = it.matrix(shift)
+    factors = it.factorize(shift=shift, form=form)
+    assert factors.inertia is None and factors.log_determinant is None and factors.shift == shift
+    few = len(matrix) * EPSILON * np.linalg.cond(matrix) ** 2
+    for b in (it.b, it.b + 1j * it.b[::-1]):
+        exact = np.linalg.solve(matrix, b.T).T
+        x = factors.solve(b)
+        assert x.dtype == np.complex128
+        assert np.linalg.norm(x - exact) < few * np.linalg.norm(exact)
+
+
+def test_the_states_of_layers_make_up_the_hessian(it):
+    layers, output = layer_states(it.net, *it.data, sample_weight=it.weights)
+    weights = [layer.weights for layer in layers]
+    np.testing.assert_array_equal(np.concatenate([w.ravel() for w in weights]), it.w)
+    outputs = it.net.sizes[-1]
+    if output.ndim == 2:
+        output = output[:, :, None] * np.eye(outputs)
+    # One direction at a time: tangents forward, then the derivative of the backward pass.
+    ours = []
+    for v in np.eye(len(it.w)):
+        tangents, z = [], np.zeros_like(layers[0].inputs)
+        for layer, part in zip(layers, it.net.layer_slices, strict=True):
+            direction = v[part].reshape(layer.weights.shape)
+            a = z @ layer.weights + layer.inputs @ direction
+            tangents.append((direction, z, a))
+            z = layer.slopes * a
+            if it.net.bias:
+                z = np.hstack([z, np.zeros((len(z), 1))])
+        g = (output @ (layers[-1].slopes * tangents[-1][2])[:, :, None])[:, :, 0]
+        product = []
+        for layer, (direction, z, a) in zip(layers[::-1], tangents[::-1], strict=True):
+            d = layer.slopes * g + layer.curvatures * a
+            product.append((layer.inputs.T @ d + z.T @ layer.deltas).ravel())
+            g = d @ layer.weights.T + layer.deltas @ direction.T
+            g = g[:, : g.shape[1] - it.net.bias]
+        ours.append(np.concatenate(product[::-1]))
+    theirs = it.matrix(-it.net.l2)
+    few = 20 * (len(it.w) + len(it.x)) * EPSILON
+    np.testing.assert_allclose(np.array(ours), theirs, rtol=0, atol=few * abs(theirs).max())
+
+
+def test_one_right_hand_side_is_a_row_of_several(it):
+    for factors in (it.factorize(0.5), it.factorize(0.5, method="dense")):
+        rows = factors.solve(it.b)
+        assert rows.shape == it.b.shape and rows.flags.c_contiguous
+        one = factors.solve(it.b[1])
+        assert one.shape == it.b[1].shape
+        few = len(it.w) * EPSILON * np.linalg.cond(it.matrix(0.5)) ** 2
+        assert np.linalg.norm(one - rows[1]) < few * np.linalg.norm(one)
+        assert factors.solve(np.repeat(it.b, 40, axis=0)).shape == (120, len(it.w))
+
+
+# Larger matrices: several panels and blocks, threads ----------------------------------------------
+
+
+@pytest.mark.parametrize("order", [1, 2, 31, 257, 700])
+@pytest.mark.parametrize("definite", [True, False])
+def test_dense_factors_of_any_order(order, definite):
+    rng = np.random.default_rng(order)
+    vectors = np.linalg.qr(rng.standard_normal((order, order)))[0]
+    values = np.linspace(1, 3, order) * (1 if definite else rng.choice([-1, 1], order))
+    matrix = (vectors * values) @ vectors.T
+    matrix = (matrix + matrix.T) / 2
+    before = matrix.copy()
+    factors = DenseFactorization(matrix)
+    np.testing.assert_array_equal(matrix, before)
+    assert factors.is_positive_definite == bool((values > 0).all())
+    assert factors.inertia == Inertia(int((values > 0).sum()), int((values < 0).sum()), 0)
+    b = rng.standard_normal((5, order))
+    few = 10 * order * EPSILON  # its condition is 3
+    for rows in (b, b[:1]):
+        x = factors.solve(rows)
+        assert backward_error(matrix, x, rows, rows - x @ matrix) < few
+    assert abs(factors.log_determinant - np.log(abs(values)).sum()) < order * few
+    shifted = factors.update(damping=4.0)
+    assert shifted is factors and shifted.is_positive_definite and shifted.shift == 4.0
+    x = shifted.solve(b)
+    assert backward_error(matrix, x, b, b - x @ matrix - 4.0 * x) < few
+    assert shifted.bytes >= 8 * order**2 and shifted.parameter_count == order
+
+
+def test_a_layered_factorisation_that_openblas_shares_among_threads():
+    net = MLP((40, 20, 20, 3), loss="softmax_cross_entropy", reduction="mean")
+    rng = np.random.default_rng(0)
+    w, x, y = net.initial(seed=0), rng.standard_normal((30, 40)), rng.integers(0, 3, 30)
+    b = rng.standard_normal((2, net.parameter_count))
+    factors = factorize(net, w, x, y, 0.5)
+    assert factors.forms == ("dual", "primal", "primal")
+    step = factors.solve(b)
+    step += factors.solve(b - net.hvp(w, x, y, step) - 0.5 * step)
+    residual = b - net.hvp(w, x, y, step) - 0.5 * step
+    assert np.linalg.norm(residual) < net.parameter_count * EPSILON * np.linalg.norm(b)
+
+
+# Updates ------------------------------------------------------------------------------------------
+
+
+def test_an_update_is_a_new_factorisation_to_the_bit(it):
+    kinds = [{"form": "primal"}, {"form": "dual"}, {"method": "dense"}]
+    for kind in kinds:
+        factors = it.factorize(1.0, **kind)
+        for damping in (0.3, -0.7):
+            assert factors.update(damping=damping) is factors
+            fresh = it.factorize(damping, **kind)
+            np.testing.assert_array_equal(factors.solve(it.b), fresh.solve(it.b))
+            assert factors.inertia == fresh.inertia and factors.shift == damping
+            assert factors.log_determinant == fresh.log_determinant
+    factors = it.factorize(shift=1j).update(shift=0.5 - 2j)
+    np.testing.assert_array_equal(factors.solve(it.b), it.factorize(shift=0.5 - 2j).solve(it.b))
+
+
+def test_after_a_failed_update_there_is_no_factorisation_until_the_next():
+    singular = np.diag([1.0, 2.0, 3.0])
+    factors = DenseFactorization(singular)
+    with pytest.raises(np.linalg.LinAlgError, match="singular"):
+        factors.update(damping=-2.0)
+    assert factors.inertia is None and factors.log_determinant is None
+    with pytest.raises(np.linalg.LinAlgError, match="no factorisation"):
+        factors.solve([1.0, 1.0, 1.0])
+    x = factors.update(damping=1.0).solve([2.0, 3.0, 4.0])
+    np.testing.assert_allclose(x, np.ones(3), rtol=10 * EPSILON)
+
+    it = Case("one layer")
+    layered = it.factorize(1.0)
+    assert layered.forms == ("dual",)
+    with pytest.raises(np.linalg.LinAlgError, match="singular"):
+        layered.update(damping=0.0)
+    assert layered.inertia is None
+    with pytest.raises(np.linalg.LinAlgError, match="no factorisation"):
+        layered.solve(it.b)
+    fresh = it.factorize(2.0)
+    np.testing.assert_array_equal(layered.update(damping=2.0).solve(it.b), fresh.solve(it.b))
+
+
+def test_solves_in_threads_while_another_updates():
+    it = Case("four layers")
+    dampings = (1.0, 2.0)
+    for kind in ({}, {"method": "dense"}):
+        answers = [it.factorize(damping, **kind).solve(it.b) for damping in dampings]
+        factors = it.factorize(1.0, **kind)
+        wrong, stop = [], threading.Event()
+
+        def solve(factors=factors, answers=answers, wrong=wrong, stop=stop):
+            while not stop.is_set():
+                x = factors.solve(it.b)
+                if not any(np.array_equal(x, answer) for answer in answers):
+                    wrong.append(x)
+
+        threads = [threading.Thread(target=solve) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for damping in itertools.islice(itertools.cycle(dampings), 200):
+            factors.update(damping=damping)
+        stop.set()
+        for thread in threads:
+            thread.join()
+        assert not wrong
+
+
+# Data ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["labels", "four layers", "huber"])
+def test_batches_are_one_batch(name):
+    it = Case(name)
+    half = len(it.x) // 2
+    parts = [slice(0, half), slice(half, None)]
+    batches = [(it.x[part], it.y[part], it.weights[part]) for part in parts]
+    whole = it.factorize(0.5).solve(it.b)
+    np.testing.assert_array_equal(factorize(it.net, it.w, batches, damping=0.5).solve(it.b), whole)
+
+
+def test_labels_and_rows_of_targets_mix():
+    it = Case("labels")
+    rows = np.eye(3)[it.y]
+    batches = [(it.x[:2], it.y[:2]), (it.x[2:], rows[2:], np.ones(2))]
+    whole = factorize(it.net, it.w, it.x, rows, 0.5).solve(it.b)
+    np.testing.assert_array_equal(factorize(it.net, it.w, batches, damping=0.5).solve(it.b), whole)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_float32_net_is_factored_in_float64(name):
+    single, double = Case(name, np.float32), Case(name)
+    for key in ("w", "x", "weights"):
+        setattr(double, key, getattr(single, key).astype(np.float32).astype(float))
+    if double.y.dtype == float:
+        double.y = double.y.astype(np.float32).astype(float)
+    for kind in ({}, {"method": "dense"}):
+        ours, theirs = single.factorize(1.0, **kind), double.factorize(1.0, **kind)
+        assert ours.inertia == theirs.inertia and ours.log_determinant == theirs.log_determinant
+        x = ours.solve(single.b)
+        assert x.dtype == np.float32
+        np.testing.assert_array_equal(x, theirs.solve(single.b).astype(np.float32))
+    assert single.factorize(shift=1j).solve(single.b).dtype == np.complex64
+    layers, _ = layer_states(single.net, *single.data)
+    assert layers[0].inputs.dtype == np.float64
+
+
+def test_a_sample_of_weight_zero_does_not_count():
+    it = Case("labels")
+    it.weights[1] = 0
+    whole = it.factorize(0.5)
+    rest = [0, 2, 3]
+    few = factorize(it.net, it.w, it.x[rest], it.y[rest], 0.5, sample_weight=it.weights[rest])
+    near = len(it.w) * EPSILON * np.linalg.cond(it.matrix(0.5)) ** 2
+    assert np.linalg.norm(whole.solve(it.b) - few.solve(it.b)) < near * np.linalg.norm(it.b)
+
+
+# Plans --------------------------------------------------------------------------------------------
+
+
+def test_a_plan_tells_what_a_factorisation_says(it):
+    for form in FORMS:
+        told = plan(it.net, len(it.x), form=form)
+        found = it.factorize(1.0, form=form)
+        for name in ("parameter_count", "bytes", "operations", "solve_operations", "forms"):
+            assert getattr(told, name) == getattr(found, name)
+        assert plan(it.net, len(it.x), complex=True, form=form).operations == 4 * told.operations
+    assert set(plan(it.net, 10**4).forms) == {"primal"}
+    assert set(plan(it.net, 1, form="dual").forms) == {"dual"}
+
+
+def test_a_plan_of_a_factorisation_too_large_for_any_machine_is_only_told():
+    net = MLP((1000, 1000, 10))
+    assert plan(net, 500).bytes > 2**40
+
+
+# What is refused ----------------------------------------------------------------------------------
+
+
+def test_wrong_arguments_are_named():
+    it = Case("labels")
+    bad = [
+        (TypeError, "damping", {"damping": "1"}),
+        (TypeError, "damping", {"damping": 1j}),
+        (TypeError, "damping", {"damping": True}),
+        (ValueError, "damping", {"damping": np.nan}),
+        (ValueError, "damping", {"damping": np.inf}),
+        (ValueError, "shift", {"shift": complex("nan")}),
+        (ValueError, "shift", {"shift": complex(0, np.inf)}),
+        (TypeError, "shift", {"shift": "i"}),
+        (ValueError, "damping", {"damping": 1.0, "shift": 1j}),
+        (ValueError, "shift", {"shift": 1j, "method": "dense"}),
+        (ValueError, "method", {"method": "sparse"}),
+        (TypeError, "method", {"method": None}),
+        (ValueError, "form", {"damping": 1.0, "form": "double"}),
+        (ValueError, "form", {"damping": 1.0, "form": "dual", "method": "dense"}),
+        (ValueError, "sample_weight", {"damping": 1.0, "sample_weight": np.ones(5)}),
+        (ValueError, "sample_weight", {"damping": 1.0, "sample_weight": -np.ones(4)}),
+    ]
+    for error, name, settings in bad:
+        with pytest.raises(error, match=name):
+            factorize(it.net, *it.data, **settings)
+    for error, name, data in [
+        (ValueError, "w has shape", (it.w[1:], it.x, it.y)),
+        (ValueError, "x has shape", (it.w, it.x[:, 1:], it.y)),
+        (ValueError, "y has shape", (it.w, it.x, it.y[1:])),
+        (ValueError, "y has", (it.w, it.x, it.y + 3)),
+        (TypeError, "y is None", (it.w, it.x, None)),
+        (ValueError, "w has nan", (np.where(np.arange(len(it.w)) == 2, np.nan, it.w), it.x, it.y)),
+        (ValueError, "x has inf", (it.w, np.where(it.x > 0, np.inf, it.x), it.y)),
+    ]:
+        for method in ("layered", "dense"):
+            with pytest.raises(error, match=name):
+                factorize(it.net, *data, 1.0, method=method)
+        if np.isfinite(data[0]).all() and np.isfinite(data[1]).all():  # else they propagate
+            with pytest.raises(error, match=name):
+                layer_states(it.net, *data)
+    with pytest.raises(ValueError, match="sample_weight adds up to 0"):
+        it = Case("four layers")
+        factorize(it.net, *it.data, 1.0, sample_weight=np.zeros(len(it.x)))
+
+
+def test_numbers_that_grow_beyond_float64_are_told():
+    net = MLP((1, 1, 1), activation="identity", bias=False)
+    for method in ("layered", "dense"):
+        with pytest.raises(FloatingPointError, match="finite"):
+            factorize(net, [1e200, 1e200], [[1e200]], [[0.0]], 1.0, method=method)
+
+
+def test_wrong_right_hand_sides_are_named():
+    it = Case("labels")
+    count = len(it.w)
+    real = [it.factorize(1.0), it.factorize(1.0, method="dense")]
+    for factors in [*real, it.factorize(shift=1j)]:
+        for error, b in [
+            (ValueError, np.ones(count + 1)),
+            (ValueError, np.ones((2, count - 1))),
+            (ValueError, np.ones((2, 2, count))),
+            (ValueError, np.ones((0, count))),
+            (ValueError, np.full(count, np.nan)),
+            (ValueError, np.full((2, count), np.inf)),
+            (TypeError, ["a"] * count),
+            (TypeError, None),
+        ]:
+            with pytest.raises(error, match="b "):
+                factors.solve(b)
+    for factors in real:
+        with pytest.raises(TypeError, match="b has dtype complex128"):
+            factors.solve(np.ones(count) * 1j)
+    with pytest.raises(ValueError, match="b has nan"):
+        it.factorize(shift=1j).solve(np.full(count, complex(0, np.nan)))
+
+
+def test_wrong_updates_are_named():
+    it = Case("labels")
+    layered, rotated = it.factorize(1.0), it.factorize(shift=1j)
+    dense = it.factorize(1.0, method="dense")
+    for factors, settings in [
+        (layered, {}),
+        (layered, {"shift": 1j}),
+        (layered, {"damping": 1.0, "shift": 1j}),
+        (rotated, {}),
+        (rotated, {"damping": 1.0}),
+        (dense, {}),
+        (dense, {"damping": 1j}),
+        (layered, {"damping": "1"}),
+    ]:
+        with pytest.raises(TypeError):
+            factors.update(**settings)
+    for factors, settings in [
+        (layered, {"damping": np.nan}),
+        (rotated, {"shift": complex("inf")}),
+        (dense, {"damping": -np.inf}),
+    ]:
+        with pytest.raises(ValueError):
+            factors.update(**settings)
+        assert factors.solve(it.b).shape == it.b.shape  # as it was before
+
+
+def test_wrong_matrices_are_named():
+    for error, matrix in [
+        (ValueError, np.ones((2, 3))),
+        (ValueError, np.ones(4)),
+        (ValueError, np.ones((0, 0))),
+        (ValueError, [[1.0, 2.0], [2.1, 1.0]]),
+        (ValueError, [[1.0, np.nan], [np.nan, 1.0]]),
+        (TypeError, [[1j]]),
+    ]:
+        with pytest.raises(error, match="matrix"):
+            DenseFactorization(matrix)
+    for damping in ("1", 1j, None):
+        with pytest.raises(TypeError, match="damping"):
+            DenseFactorization(np.eye(2), damping)
+
+
+def test_wrong_plans_are_named():
+    net = MLP((2, 1))
+    for samples in (0, -1, 2**40):
+        with pytest.raises(ValueError, match="samples"):
+            plan(net, samples)
+    with pytest.raises(TypeError, match="samples"):
+        plan(net, 1.5)
+    with pytest.raises(ValueError, match="form"):
+        plan(net, 1, form="both")
+
+
+@pytest.mark.parametrize(
+    "matrix", [np.zeros((3, 3)), np.ones((3, 3)), np.outer([1, 2, 3, 4], [1, 2, 3, 4])]
+)
+def test_a_singular_matrix_is_one(matrix):
+    with pytest.raises(np.linalg.LinAlgError, match="singular"):
+        DenseFactorization(matrix)
+
+
+def test_without_damping_weights_outside_the_span_of_the_samples_make_it_singular():
+    it = Case("one layer")  # 2 samples, 4 rows of weights
+    for kind in ({"form": "automatic"}, {"form": "dual"}, {"method": "dense"}):
+        with pytest.raises(np.linalg.LinAlgError, match="singular"):
+            it.factorize(0.0, **kind)
+    with pytest.raises(np.linalg.LinAlgError, match="singular"):
+        it.factorize(shift=0j)
+    assert Case("labels").factorize(0.0).inertia is not None  # l2 is a shift, too
+
+
+def test_what_does_not_fit_in_memory_is_refused_before_it_is_allocated():
+    net = MLP((1000, 1000, 10))
+    w, x, y = np.zeros(net.parameter_count), np.zeros((500, 1000)), np.zeros((500, 10))
+    with pytest.raises(MemoryError, match="layered factorisation"):
+        factorize(net, w, x, y, 1.0)
+    with pytest.raises(MemoryError, match="Hessian"):
+        factorize(net, w, x, y, 1.0, method="dense")
+    wide = MLP((1, 30000), loss="softmax_cross_entropy")
+    labels = np.zeros(1000, int)
+    with pytest.raises(MemoryError):
+        layer_states(wide, np.zeros(wide.parameter_count), np.zeros((1000, 1)), labels)
+    with pytest.raises(MemoryError):
+        plan(MLP((10**6, 10**6)), 10**6)
+
+
+def test_the_solution_does_not_change_what_it_is_given(it):
+    arrays = [it.w.copy(), it.x.copy(), it.y.copy(), it.b.copy()]
+    for kind in ({}, {"method": "dense"}):
+        it.factorize(1.0, **kind).solve(it.b)
+    for before, after in zip(arrays, [it.w, it.x, it.y, it.b], strict=True):
+        np.testing.assert_array_equal(before, after)
+
+
+def test_factorisations_show_what_they_are():
+    it = Case("one layer")
+    assert repr(it.factorize(0.5)) == "LayeredFactorization(P=16, shift=0.5)"
+    assert repr(it.factorize(0.5, method="dense")) == "DenseFactorization(P=16, shift=0.5)"
+    assert it.factorize(0.5, method="dense").forms == ("dense",)
+    assert set(factorizations.__all__) <= set(dir(factorizations))
