@@ -1,9 +1,11 @@
 """Exact curvature of small and medium neural nets at native speed.
 
 `MLP` is a net of any dense layers with every exact derivative of its loss to fourth order, over
-`activations` and `losses`. `factorizations` solves with its Hessian plus a shift, layer by layer;
-`lanczos` turns that into a small tridiagonal matrix; `operators`, `tensors` and `torch_conversion`
-take it to SciPy, to the disk and to PyTorch. `SlowNet` and `FastNet` are the two nets that the
+`activations` and `losses`. `solvers` solve with its Hessian plus a damping, by `factorizations`
+(layer by layer, or dense) or by `krylov` methods; `lanczos` turns it into a small tridiagonal
+matrix and `kronecker` into cheap factors. `optimizers` minimise `problems` with all that, and
+`compare` them. `operators`, `tensors` and `torch_conversion` take it to SciPy, to the disk and to
+PyTorch. `SlowNet` and `FastNet` are the two nets that the
 package began with; `swiftnets.slow_net` and `swiftnets.fast_net` also run as programs. `datasets`
 reads images, `reference` is the two nets' mathematics in plain NumPy, and `verify` holds the engine
 against it.
@@ -20,12 +22,18 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from swiftnets import (
         activations,
+        compare,
         datasets,
         factorizations,
+        kronecker,
+        krylov,
         lanczos,
         losses,
         operators,
+        optimizers,
+        problems,
         reference,
+        solvers,
         tensors,
         torch_conversion,
         verify,
@@ -44,12 +52,18 @@ __all__ = [
     "SlowNet",
     "__version__",
     "activations",
+    "compare",
     "datasets",
     "factorizations",
+    "kronecker",
+    "krylov",
     "lanczos",
     "losses",
     "operators",
+    "optimizers",
+    "problems",
     "reference",
+    "solvers",
     "tensors",
     "torch_conversion",
     "verify",
@@ -63,12 +77,18 @@ _HOMES = {
 }
 _MODULES = {
     "activations",
+    "compare",
     "datasets",
     "factorizations",
+    "kronecker",
+    "krylov",
     "lanczos",
     "losses",
     "operators",
+    "optimizers",
+    "problems",
     "reference",
+    "solvers",
     "tensors",
     "torch_conversion",
     "verify",

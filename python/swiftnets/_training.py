@@ -29,6 +29,7 @@ from swiftnets import _checks
 from swiftnets._checks import Array, Pair
 
 ReportT = TypeVar("ReportT")
+ReadT = TypeVar("ReadT")
 File: TypeAlias = str | os.PathLike[str]
 Settings: TypeAlias = dict[str, Any]
 
@@ -150,6 +151,61 @@ def _rows(corrects: Sequence[Corrects]) -> npt.NDArray[np.int64]:
 # Checkpoints -------------------------------------------------------------------------------------
 
 
+def write_archive(
+    path: Path,
+    name: str,
+    version: int,
+    settings: Settings,
+    arrays: Mapping[str, npt.NDArray[Any]],
+) -> None:
+    """Write a checkpoint: a JSON header and arrays."""
+    header = {"format": name, "version": version, "settings": settings}
+    _write_npz(path, {"header": np.frombuffer(json.dumps(header).encode(), np.uint8), **arrays})
+
+
+def read_archive(
+    path: Path, name: str, version: int, of: Callable[[Settings, dict[str, Any]], ReadT]
+) -> ReadT | None:
+    """What `of` makes of a checkpoint's settings and arrays, or None if there is no such file."""
+    try:
+        content = io.BytesIO(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    try:
+        with zipfile.ZipFile(content) as archive:
+            damaged = archive.testzip()  # before NumPy believes a header
+        if damaged is not None:
+            raise ValueError(f"{damaged} does not match its checksum")
+        content.seek(0)
+        with np.load(content, allow_pickle=False) as members:
+            arrays = dict(members)
+        header = json.loads(arrays.pop("header").tobytes())
+        if header["format"] != name:
+            raise ValueError(f"its format is {header['format']!r}")
+        found = header["version"]
+        if found == version:
+            return of(header["settings"], arrays)
+    except Exception as error:  # zipfile, NumPy and json fail on damage in many ways
+        raise CheckpointError(
+            f"checkpoint: {path} is damaged or no checkpoint "
+            f"({type(error).__name__}: {error}); remove it to start anew"
+        ) from error
+    raise CheckpointError(
+        f"checkpoint: {path} is of version {found}; this swiftnets reads {version}"
+    )
+
+
+def require_settings(path: Path, there: Settings, here: Settings) -> None:
+    """A CheckpointError that says which settings of a checkpoint differ from this run's."""
+    differing = [
+        f"{name} is {there.get(name)!r} there and {value!r} here"
+        for name, value in here.items()
+        if there.get(name) != value
+    ]
+    if differing:
+        raise CheckpointError(f"checkpoint: {path} is of another run: {'; '.join(differing)}")
+
+
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
     """A run as it was after some iteration."""
@@ -163,45 +219,19 @@ class Checkpoint:
     seconds: Array
 
     def write(self, path: Path) -> None:
-        header = {"format": _FORMAT, "version": _VERSION, "settings": self.settings}
         arrays: dict[str, npt.NDArray[Any]] = {
-            "header": np.frombuffer(json.dumps(header).encode(), np.uint8),
             "data": self.data,
             "errs": self.errs,
             "corrects": _rows(self.corrects),
             "seconds": self.seconds,
+            **{f"w{i}": w for i, w in enumerate(self.weights)},
         }
-        _write_npz(path, {**arrays, **{f"w{i}": w for i, w in enumerate(self.weights)}})
+        write_archive(path, _FORMAT, _VERSION, self.settings, arrays)
 
     @staticmethod
     def read(path: Path) -> Checkpoint | None:
         """The checkpoint in `path`, or None if there is no such file."""
-        try:
-            content = io.BytesIO(path.read_bytes())
-        except FileNotFoundError:
-            return None
-        try:
-            with zipfile.ZipFile(content) as archive:
-                damaged = archive.testzip()  # before NumPy believes a header
-            if damaged is not None:
-                raise ValueError(f"{damaged} does not match its checksum")
-            content.seek(0)
-            with np.load(content, allow_pickle=False) as members:
-                arrays = dict(members)
-            header = json.loads(arrays.pop("header").tobytes())
-            if header["format"] != _FORMAT:
-                raise ValueError(f"its format is {header['format']!r}")
-            version = header["version"]
-            if version == _VERSION:
-                return Checkpoint._of(header["settings"], arrays)
-        except Exception as error:  # zipfile, NumPy and json fail on damage in many ways
-            raise CheckpointError(
-                f"checkpoint: {path} is damaged or no checkpoint "
-                f"({type(error).__name__}: {error}); remove it to start anew"
-            ) from error
-        raise CheckpointError(
-            f"checkpoint: {path} is of version {version}; this swiftnets reads {_VERSION}"
-        )
+        return read_archive(path, _FORMAT, _VERSION, Checkpoint._of)
 
     @staticmethod
     def _of(settings: Settings, arrays: dict[str, npt.NDArray[Any]]) -> Checkpoint:
@@ -224,13 +254,7 @@ class Checkpoint:
 
     def require(self, path: Path, settings: Settings, data: Array, iterations: int) -> None:
         """A CheckpointError unless this run goes on where the checkpoint stopped."""
-        differing = [
-            f"{name} is {self.settings.get(name)!r} there and {value!r} here"
-            for name, value in settings.items()
-            if self.settings.get(name) != value
-        ]
-        if differing:
-            raise CheckpointError(f"checkpoint: {path} is of another run: {'; '.join(differing)}")
+        require_settings(path, self.settings, settings)
         # Not to the bit: the same images, projected on another machine, differ in rounding.
         if data.shape != self.data.shape or not np.allclose(data, self.data, rtol=1e-9, atol=0):
             raise CheckpointError(f"checkpoint: {path} is of a run on other data")
@@ -249,10 +273,11 @@ def fingerprint(*data: Sequence[Pair]) -> Array:
 # Progress ----------------------------------------------------------------------------------------
 
 
-class _Progress:
+class Progress:
     """How far a run is, on standard error: tqdm's bar where that is installed, else a line."""
 
-    def __init__(self, done: int, total: int) -> None:
+    def __init__(self, done: int, total: int, name: str = "err") -> None:
+        self._name = name
         self._first, self._done, self._total = done, done, total
         self._started = self._said = time.monotonic()
         self._terminal = sys.stderr.isatty()
@@ -273,11 +298,11 @@ class _Progress:
             return
         self._said = now
         if self._bar is not None:
-            self._bar.set_postfix_str(f"err {err:.6g}", refresh=False)
+            self._bar.set_postfix_str(f"{self._name} {err:.6g}", refresh=False)
             return
         each = (now - self._started) / (self._done - self._first)
         text = (
-            f"iteration {self._done} of {self._total}, err {err:.6g}, "
+            f"iteration {self._done} of {self._total}, {self._name} {err:.6g}, "
             f"{each * (self._total - self._done):.0f} s left"
         )
         if self._terminal:
@@ -382,7 +407,7 @@ class Run(Generic[ReportT]):
                 saved = now
 
         iteration = len(errs)
-        bar = _Progress(iteration, iterations) if progress else None
+        bar = Progress(iteration, iterations) if progress else None
         try:
             for iteration in range(len(errs), iterations):
                 epoch, it = divmod(iteration, batches)

@@ -22,6 +22,7 @@ from swiftnets.losses import Loss, LossLike
 if TYPE_CHECKING:
     from swiftnets.factorizations import Factorization, Form
     from swiftnets.operators import ScipyProblem
+    from swiftnets.solvers import Method, Preconditioner, Solution
 
 __all__ = ["MLP", "Linearization", "TaylorSeries"]
 
@@ -1052,6 +1053,47 @@ class MLP:
             shift=shift,
             method=method,
             form=form,
+            sample_weight=sample_weight,
+        )
+
+    def solve(
+        self,
+        w: npt.ArrayLike,
+        x: Any,
+        y: Any = None,
+        b: npt.ArrayLike | None = None,
+        *,
+        damping: float,
+        method: Method = "auto",
+        blocks: Literal["diagonal"] | None = None,
+        preconditioner: Preconditioner = None,
+        tolerance: float = 1e-10,
+        iterations: int | None = None,
+        sample_weight: npt.ArrayLike | None = None,
+    ) -> Solution:
+        """Solve (H + damping) x = b; see `swiftnets.solvers.solve`.
+
+        Examples
+        --------
+        >>> net = MLP((2, 3, 1))
+        >>> w, x, y = net.initial(seed=0), np.eye(2), np.ones((2, 1))
+        >>> net.solve(w, x, y, net.gradient(w, x, y), damping=0.1).success
+        True
+        """
+        from swiftnets.solvers import solve
+
+        return solve(
+            self,
+            w,
+            x,
+            y,
+            b,
+            damping=damping,
+            method=method,
+            blocks=blocks,
+            preconditioner=preconditioner,
+            tolerance=tolerance,
+            iterations=iterations,
             sample_weight=sample_weight,
         )
 

@@ -1,0 +1,518 @@
+"""What all optimisers share: a step, the loop around it, its history, checkpoints."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from swiftnets import _checks, _training
+from swiftnets._samples import FloatArray
+from swiftnets._training import CheckpointError, File
+from swiftnets.problems import Counted, Minibatches, Problem
+
+__all__ = ["Event", "History", "Optimizer", "Result", "State", "StepResult"]
+
+State: TypeAlias = dict[str, npt.NDArray[Any]]
+"""What a method carries from step to step: arrays alone, so that runs resume bit for bit."""
+
+Status: TypeAlias = Literal["converged", "iterations", "time", "callback", "diverged", "failed"]
+
+
+@dataclass(frozen=True, eq=False)
+class StepResult:
+    """One step.
+
+    Attributes
+    ----------
+    w : (P,) float array
+        After the step; the one before where it was not accepted.
+    loss, gradient_norm : float
+        Before the step.
+    state : dict of arrays
+        For the next step.
+    accepted : bool
+    info : mapping of str to float
+        What the method has to tell (damping, step length, products, …): columns of the history.
+    failure : str, optional
+        Why no step can be made from here. Ends a run.
+    """
+
+    w: FloatArray
+    loss: float
+    gradient_norm: float
+    state: State
+    accepted: bool = True
+    info: Mapping[str, float] = field(default_factory=dict)
+    failure: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Event:
+    """An iteration that has ended, as `Optimizer.minimize` tells its callback."""
+
+    iteration: int
+    """From 0."""
+    w: FloatArray
+    """After the step. Copy it if it is kept and changed."""
+    loss: float
+    """Before the step."""
+    gradient_norm: float
+    """Before the step."""
+    seconds: float
+    """Of optimising, since the start of the run: callbacks and checkpoints do not count."""
+    cost: float
+    """In gradients, since the start of the run; see `swiftnets.problems.Counted`."""
+    accepted: bool
+    info: Mapping[str, float]
+
+
+@dataclass(frozen=True, eq=False)
+class History:
+    """What a run measured, an entry an iteration.
+
+    Attributes
+    ----------
+    loss, gradient_norm : (n,) float64 array
+        Before each step: of its minibatch, where there are any.
+    seconds, cost : (n,) float64 array
+        Until after each step; the cost in gradients, see `swiftnets.problems.Counted`. Callbacks
+        and checkpoints do not count.
+    accepted : (n,) bool array
+    info : dict of (n,) float64 arrays
+        What the method told, NaN where it did not.
+    """
+
+    loss: npt.NDArray[np.float64]
+    gradient_norm: npt.NDArray[np.float64]
+    seconds: npt.NDArray[np.float64]
+    cost: npt.NDArray[np.float64]
+    accepted: npt.NDArray[np.bool_]
+    info: dict[str, npt.NDArray[np.float64]]
+
+    def __len__(self) -> int:
+        return len(self.loss)
+
+    def __repr__(self) -> str:
+        if not len(self):
+            return "History(no iterations)"
+        return (
+            f"History({len(self)} iterations in {self.seconds[-1]:.3g} s, "
+            f"loss {self.loss[0]:.6g} to {self.loss[-1]:.6g})"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """How a run ended.
+
+    Attributes
+    ----------
+    w : (P,) float array
+        The last one that is finite.
+    loss : float
+        There: of all samples, where steps took minibatches.
+    history : History
+    status : str
+        ``"converged"`` (the gradient is small enough), ``"iterations"`` or ``"time"`` (a limit),
+        ``"callback"`` (it returned something true), ``"diverged"`` (a loss or a weight is not
+        finite), ``"failed"`` (the method knows no further step).
+    message : str
+        The status in words.
+    state : dict of arrays
+        The method's own, after the last step.
+    """
+
+    w: FloatArray
+    loss: float
+    history: History
+    status: Status
+    message: str
+    state: State
+
+    def __repr__(self) -> str:
+        return (
+            f"Result({self.status}, loss {self.loss:.6g} after {len(self.history)} iterations: "
+            f"{self.message})"
+        )
+
+
+class Optimizer(ABC):
+    """A method that minimises a `swiftnets.problems.Problem` step by step.
+
+    Its settings are its fields, all by keyword; they do not change, what changes is the state.
+    """
+
+    def initial_state(self, problem: Problem, w: FloatArray) -> State:
+        """What the first step is given."""
+        return {}
+
+    @abstractmethod
+    def step(self, problem: Problem, w: FloatArray, state: State) -> StepResult:
+        """One step from w; neither w nor the state is changed.
+
+        Parameters
+        ----------
+        problem : Problem
+        w : (P,) float array
+        state : dict of arrays
+            What `initial_state` or the step before returned.
+
+        Returns
+        -------
+        StepResult
+
+        Raises
+        ------
+        TypeError
+            If the method needs more than this problem has: a net, for one.
+        FloatingPointError, numpy.linalg.LinAlgError
+            If numbers overflow, or a matrix is singular. Ends a run as "diverged" or "failed".
+        """
+
+    def minimize(
+        self,
+        problem: Problem | Minibatches,
+        w: npt.ArrayLike,
+        *,
+        iterations: int = 100,
+        gradient_tolerance: float = 0.0,
+        time_limit: float | None = None,
+        callback: Callable[[Event], object] | None = None,
+        progress: bool = False,
+        checkpoint: File | None = None,
+        checkpoint_every: int = 100,
+    ) -> Result:
+        """Step until the gradient is small, or a limit is reached.
+
+        Parameters
+        ----------
+        problem : Problem or Minibatches
+        w : (P,) array_like
+            Where to start; not changed.
+        iterations : int
+            Steps at most, those before a resumption included.
+        gradient_tolerance : float
+            Ends where the gradient's norm is not larger.
+        time_limit : float, optional
+            Seconds of optimising, looked at after each step.
+        callback : callable, optional
+            Called after each step with an `Event`; the run ends when it returns something true.
+        progress : bool
+            Show a bar on standard error.
+        checkpoint : path, optional
+            The run is saved here at the end, on Ctrl-C, and every so many steps. If the file
+            exists, the run goes on from it and ends with the same bits as one without a break.
+        checkpoint_every : int
+
+        Returns
+        -------
+        Result
+            Divergence and break-down end a run and are told in its status, not raised.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is not as above; the message names it.
+        CheckpointError
+            If the checkpoint is damaged, or of another run.
+        """
+        return _Run(self, problem, w).go(
+            _checks.integer(iterations, "iterations", 0),
+            _limit(gradient_tolerance, "gradient_tolerance"),
+            None if time_limit is None else _checks.real(time_limit, "time_limit", positive=True),
+            callback,
+            progress,
+            None if checkpoint is None else _training.writable(checkpoint, "checkpoint"),
+            _checks.integer(checkpoint_every, "checkpoint_every"),
+        )
+
+
+def _limit(value: object, name: str) -> float:
+    number = _checks.real(value, name)
+    if number < 0:
+        raise ValueError(f"{name} is {value!r}; expected a number that is not negative")
+    return number
+
+
+# The loop -----------------------------------------------------------------------------------------
+
+_COLUMNS = ("loss", "gradient_norm", "seconds", "cost", "accepted")
+
+
+@dataclass(frozen=True, eq=False)
+class _Progress:
+    """A run between two steps: what a checkpoint holds."""
+
+    w: FloatArray
+    state: State
+    columns: dict[str, list[float]]
+    count: int
+    """Entries of the columns that count: an interrupt may leave more."""
+
+    def history(self) -> History:
+        columns = {
+            name: np.array(values[: self.count] + [np.nan] * (self.count - len(values)))
+            for name, values in self.columns.items()
+        }
+        loss, norm, seconds, cost, accepted = (columns.pop(name) for name in _COLUMNS)
+        return History(loss, norm, seconds, cost, accepted.astype(bool), columns)
+
+    def last(self, name: str) -> float:
+        return self.columns[name][self.count - 1] if self.count else 0.0
+
+
+class _Run:
+    def __init__(
+        self, optimizer: Optimizer, problem: Problem | Minibatches, w: npt.ArrayLike
+    ) -> None:
+        if not isinstance(problem, (Problem, Minibatches)):
+            raise TypeError(
+                f"problem is of type {type(problem).__name__}; expected a Problem or Minibatches"
+            )
+        self._optimizer, self._problem = optimizer, problem
+        self._start: FloatArray = np.array(
+            _checks.array(w, "w", (problem.parameter_count,), problem.dtype)
+        )
+        _checks.finite(self._start, "w")
+        self._settings = {"optimizer": described(optimizer), "problem": described(problem)}
+
+    def _at(self, iteration: int) -> Problem:
+        problem = self._problem
+        return problem.at(iteration) if isinstance(problem, Minibatches) else problem
+
+    def go(
+        self,
+        iterations: int,
+        tolerance: float,
+        time_limit: float | None,
+        callback: Callable[[Event], object] | None,
+        progress: bool,
+        path: Path | None,
+        every: int,
+    ) -> Result:
+        if callback is not None and not callable(callback):
+            raise TypeError(f"callback is {callback!r}; expected a function of one event")
+        now = None if path is None else self._read(path, iterations)
+        if now is None:
+            state = self._optimizer.initial_state(self._at(0), self._start)
+            now = _Progress(self._start, state, {name: [] for name in _COLUMNS}, 0)
+        saved = now
+        bar = _training.Progress(now.count, iterations, "loss") if progress else None
+        ended: tuple[Status, str] | None = None
+        try:
+            while ended is None and now.count < iterations:
+                ended, now = self._step(now, tolerance)
+                if bar is not None and ended is None:
+                    bar.step(now.last("loss"))
+                if ended is None:
+                    ended = self._stop(now, time_limit, callback)
+                if path is not None and now is not saved and now.count % every == 0:
+                    self._write(path, now)
+                    saved = now
+        finally:
+            if bar is not None:
+                bar.close()
+            if path is not None and now is not saved:
+                self._write(path, now)
+        status, message = ended or ("iterations", f"{iterations} iterations are done")
+        full = self._problem.full if isinstance(self._problem, Minibatches) else self._problem
+        try:
+            with np.errstate(over="ignore", invalid="ignore"):
+                loss = full.loss(now.w)
+        except FloatingPointError:
+            loss = np.inf
+        return Result(now.w, loss, now.history(), status, message, now.state)
+
+    def _step(
+        self, now: _Progress, tolerance: float
+    ) -> tuple[tuple[Status, str] | None, _Progress]:
+        place = f"iteration {now.count}"
+        begin = time.perf_counter()
+        problem = Counted(self._at(now.count))
+        try:
+            with np.errstate(over="ignore", invalid="ignore"):
+                result = self._optimizer.step(problem, now.w, now.state)
+        except np.linalg.LinAlgError as error:
+            return ("failed", f"{place}: {error}"), now
+        except FloatingPointError as error:
+            return ("diverged", f"{place}: {error}"), now
+        if not (np.isfinite(result.loss) and np.isfinite(result.gradient_norm)):
+            return (
+                "diverged",
+                f"{place}: the loss is {result.loss}, the gradient's norm {result.gradient_norm}",
+            ), now
+        if result.gradient_norm <= tolerance:
+            return (
+                "converged",
+                f"the gradient's norm is {result.gradient_norm:.3g} ≤ {tolerance:g}",
+            ), now
+        if result.failure is not None:
+            return ("failed", f"{place}: {result.failure}"), now
+        if not np.isfinite(result.w).all():
+            return ("diverged", f"{place}: the step leads to numbers that are not finite"), now
+        values = {
+            "loss": result.loss,
+            "gradient_norm": result.gradient_norm,
+            "seconds": now.last("seconds") + time.perf_counter() - begin,
+            "cost": now.last("cost") + problem.cost,
+            "accepted": float(result.accepted),
+            **result.info,
+        }
+        for name, value in values.items():
+            column = now.columns.setdefault(name, [])
+            del column[now.count :]
+            column += [np.nan] * (now.count - len(column))
+            column.append(float(value))
+        return None, _Progress(result.w, result.state, now.columns, now.count + 1)
+
+    def _stop(
+        self,
+        now: _Progress,
+        time_limit: float | None,
+        callback: Callable[[Event], object] | None,
+    ) -> tuple[Status, str] | None:
+        seconds = now.last("seconds")
+        if callback is not None:
+            info = {
+                name: values[now.count - 1]
+                for name, values in now.columns.items()
+                if name not in _COLUMNS and len(values) == now.count
+            }
+            event = Event(
+                now.count - 1,
+                now.w,
+                now.last("loss"),
+                now.last("gradient_norm"),
+                seconds,
+                now.last("cost"),
+                bool(now.last("accepted")),
+                info,
+            )
+            if callback(event):
+                return "callback", f"the callback ended the run after {now.count} iterations"
+        if time_limit is not None and seconds >= time_limit:
+            return "time", f"{seconds:.3g} s are over, of {time_limit:g}"
+        return None
+
+    # Checkpoints
+
+    @cached_property
+    def _fingerprint(self) -> npt.NDArray[np.float64]:
+        problem = self._problem.full if isinstance(self._problem, Minibatches) else self._problem
+        return fingerprint(problem, self._start)
+
+    def _write(self, path: Path, now: _Progress) -> None:
+        history = now.history()
+        arrays: dict[str, npt.NDArray[Any]] = {"start": self._fingerprint, "w": now.w}
+        arrays |= {name: getattr(history, name) for name in _COLUMNS}
+        arrays |= {f"info {name}": values for name, values in history.info.items()}
+        arrays |= {f"state {name}": values for name, values in now.state.items()}
+        _training.write_archive(path, _FORMAT, _VERSION, self._settings, arrays)
+
+    def _read(self, path: Path, iterations: int) -> _Progress | None:
+        read = _training.read_archive(path, _FORMAT, _VERSION, self._restore)
+        if read is None:
+            return None
+        settings, start, now = read
+        _training.require_settings(path, settings, self._settings)
+        if not same_fingerprint(start, self._fingerprint):
+            raise CheckpointError(
+                f"checkpoint: {path} is of a run on other data, or from another w"
+            )
+        if now.count > iterations:
+            raise CheckpointError(
+                f"checkpoint: {path} has {now.count} iterations behind it, more than the "
+                f"{iterations} asked for"
+            )
+        return now
+
+    def _restore(
+        self, settings: dict[str, Any], arrays: dict[str, Any]
+    ) -> tuple[dict[str, Any], npt.NDArray[np.float64], _Progress]:
+        """What `_write` was given; whatever is wrong is an error that the caller explains."""
+        w, start = np.ascontiguousarray(arrays.pop("w")), arrays.pop("start")
+        if w.shape != self._start.shape or w.dtype != self._start.dtype:
+            raise ValueError(f"w has shape {w.shape} and dtype {w.dtype}")
+        columns = {name: arrays.pop(name).astype(float).tolist() for name in _COLUMNS}
+        state: State = {}
+        for name, values in arrays.items():
+            kind, _, rest = name.partition(" ")
+            if kind == "info":
+                columns[rest] = values.tolist()
+            else:
+                state[rest] = values
+        count = len(columns["loss"])
+        if any(len(values) != count for values in columns.values()):
+            raise ValueError("columns of the history differ in length")
+        return settings, start, _Progress(w, state, columns, count)
+
+
+_FORMAT, _VERSION = "swiftnets optimizer checkpoint", 1
+
+
+def described(thing: object) -> str:
+    """What tells settings apart, the same in every process and after any use."""
+    if isinstance(thing, Counted):
+        return described(thing.problem)
+    cls = type(thing)
+    return cls.__name__ if cls.__repr__ is object.__repr__ else repr(thing)
+
+
+def fingerprint(problem: Problem, w: FloatArray) -> npt.NDArray[np.float64]:
+    """Numbers that hardly agree for other data or another start; NaN where they overflow."""
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):
+            loss, gradient = problem.loss_and_gradient(w)
+            return np.array([loss, norm(gradient), norm(w)])
+    except FloatingPointError:
+        return np.array([np.nan, np.nan, norm(w)])
+
+
+def same_fingerprint(there: npt.NDArray[Any], here: npt.NDArray[np.float64]) -> bool:
+    # Not to the bit: another machine, or other threads, round otherwise, in float32 at that.
+    return there.shape == here.shape and np.allclose(there, here, 1e-5, 0, equal_nan=True)
+
+
+# For the methods ----------------------------------------------------------------------------------
+
+
+def check_settings(optimizer: Any, *positive: str, least_zero: tuple[str, ...] = ()) -> None:
+    """Check fields of a frozen dataclass: finite numbers, above 0 or not below it."""
+    for name in positive:
+        _checks.real(getattr(optimizer, name), name, positive=True)
+    for name in least_zero:
+        _limit(getattr(optimizer, name), name)
+
+
+def net_problem(problem: Problem, what: str) -> Any:
+    """The `NetProblem` behind a problem; a TypeError that says what needs it."""
+    from swiftnets.problems import NetProblem
+
+    inner = problem
+    while isinstance(inner, Counted):
+        inner = inner.problem
+    if not isinstance(inner, NetProblem):
+        raise TypeError(
+            f"problem is of type {type(inner).__name__}; expected a NetProblem, as {what} needs "
+            "a net"
+        )
+    return inner
+
+
+def count_cost(problem: Problem, gradients: float) -> None:
+    """Add to a problem's count what was asked of its net directly."""
+    if isinstance(problem, Counted):
+        problem.cost += gradients
+
+
+def norm(v: FloatArray) -> float:
+    """‖v‖ in float64."""
+    return float(np.linalg.norm(v.astype(np.float64, copy=False)))

@@ -1,0 +1,251 @@
+"""Methods of first order, to compare with: gradient descent, momentum, Adam, L-BFGS."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+
+from swiftnets import _checks
+from swiftnets._samples import FloatArray
+from swiftnets.optimizers.base import Optimizer, State, StepResult, check_settings, norm
+from swiftnets.problems import Problem
+
+__all__ = ["LBFGS", "SGD", "Adam", "Momentum"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SGD(Optimizer):
+    """Gradient descent, stochastic where the problem is `Minibatches`: w − η g.
+
+    Parameters
+    ----------
+    learning_rate : float
+        η.
+
+    Examples
+    --------
+    >>> from swiftnets.problems import Quadratic
+    >>> SGD(learning_rate=0.5).minimize(Quadratic([[1.0]]), [8.0], iterations=3).w
+    array([1.])
+    """
+
+    learning_rate: float = 0.01
+
+    def __post_init__(self) -> None:
+        check_settings(self, "learning_rate")
+
+    def step(self, problem: Problem, w: FloatArray, state: State) -> StepResult:
+        loss, gradient = problem.loss_and_gradient(w)
+        length = norm(gradient)
+        return StepResult(w - w.dtype.type(self.learning_rate) * gradient, loss, length, state)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Momentum(Optimizer):
+    """Gradient descent with a heavy ball (Polyak 1964), or Nesterov's (1983).
+
+    m ← β m + g, then w − η m; with `nesterov` w − η (g + β m). As PyTorch's SGD.
+
+    Parameters
+    ----------
+    learning_rate : float
+        η.
+    momentum : float
+        β, in [0, 1).
+    nesterov : bool
+
+    Examples
+    --------
+    >>> from swiftnets.problems import Rosenbrock
+    >>> problem = Rosenbrock(2)
+    >>> method = Momentum(learning_rate=1e-3, momentum=0.9)
+    >>> method.minimize(problem, problem.start(), iterations=3000).w.round(3)
+    array([1., 1.])
+    """
+
+    learning_rate: float = 0.01
+    momentum: float = 0.9
+    nesterov: bool = False
+
+    def __post_init__(self) -> None:
+        check_settings(self, "learning_rate", least_zero=("momentum",))
+        _below_one(self.momentum, "momentum")
+
+    def initial_state(self, problem: Problem, w: FloatArray) -> State:
+        return {"velocity": np.zeros_like(w)}
+
+    def step(self, problem: Problem, w: FloatArray, state: State) -> StepResult:
+        loss, gradient = problem.loss_and_gradient(w)
+        beta, rate = w.dtype.type(self.momentum), w.dtype.type(self.learning_rate)
+        velocity = beta * state["velocity"]
+        velocity += gradient
+        direction = gradient + beta * velocity if self.nesterov else velocity
+        return StepResult(w - rate * direction, loss, norm(gradient), {"velocity": velocity})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adam(Optimizer):
+    """Adam (Kingma & Ba 2015), with decoupled weight decay AdamW (Loshchilov & Hutter 2019).
+
+    Parameters
+    ----------
+    learning_rate : float
+        η.
+    beta1, beta2 : float
+        Of the means of gradients and of their squares, in [0, 1).
+    epsilon : float
+        Added to the root of the corrected mean of squares.
+    weight_decay : float
+        w is multiplied by 1 − η weight_decay before the step.
+
+    Examples
+    --------
+    >>> from swiftnets.problems import Quadratic
+    >>> Adam(learning_rate=0.1).minimize(Quadratic([[1.0]]), [1.0], iterations=1).w.round(6)
+    array([0.9])
+    """
+
+    learning_rate: float = 0.001
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_settings(
+            self, "learning_rate", "epsilon", least_zero=("beta1", "beta2", "weight_decay")
+        )
+        _below_one(self.beta1, "beta1")
+        _below_one(self.beta2, "beta2")
+
+    def initial_state(self, problem: Problem, w: FloatArray) -> State:
+        return {"mean": np.zeros_like(w), "square": np.zeros_like(w), "steps": np.array(0)}
+
+    def step(self, problem: Problem, w: FloatArray, state: State) -> StepResult:
+        loss, gradient = problem.loss_and_gradient(w)
+        steps = int(state["steps"]) + 1
+        correction1, correction2 = 1 - self.beta1**steps, 1 - self.beta2**steps
+        number = w.dtype.type
+        # Few passes, few temporaries: this is what an epoch of minibatches spends its time on.
+        mean = state["mean"] * number(self.beta1)
+        scaled = gradient * number(1 - self.beta1)
+        mean += scaled
+        square = state["square"] * number(self.beta2)
+        np.multiply(gradient, gradient, out=scaled)
+        scaled *= number(1 - self.beta2)
+        square += scaled
+        np.sqrt(square, out=scaled)
+        scaled *= number(1 / correction2**0.5)
+        scaled += number(self.epsilon)
+        np.divide(mean, scaled, out=scaled)
+        scaled *= number(self.learning_rate / correction1)
+        if self.weight_decay:
+            w = w * number(1 - self.learning_rate * self.weight_decay)
+        new = np.subtract(w, scaled, out=scaled)
+        state = {"mean": mean, "square": square, "steps": np.array(steps)}
+        return StepResult(new, loss, norm(gradient), state)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LBFGS(Optimizer):
+    """Limited-memory BFGS (Liu & Nocedal 1989), with SciPy's line search (Moré & Thuente 1994).
+
+    For full batches: curvature from differences of gradients of unlike samples is noise. Needs
+    SciPy: ``pip install swiftnets[scipy]``.
+
+    Parameters
+    ----------
+    memory : int
+        Pairs of steps and differences of gradients that are kept.
+
+    Examples
+    --------
+    >>> from swiftnets.problems import Rosenbrock
+    >>> problem = Rosenbrock(10)
+    >>> LBFGS().minimize(problem, problem.start(), gradient_tolerance=1e-8).status
+    'converged'
+    """
+
+    memory: int = 10
+
+    def __post_init__(self) -> None:
+        _checks.integer(self.memory, "memory")
+
+    def initial_state(self, problem: Problem, w: FloatArray) -> State:
+        empty = np.empty((0, len(w)), w.dtype)
+        return {"steps": empty, "differences": empty, "gradient": np.empty(0, w.dtype)}
+
+    def step(self, problem: Problem, w: FloatArray, state: State) -> StepResult:
+        from scipy.optimize import line_search
+
+        # The gradient here is known from the last line search, together with its loss.
+        if len(state["gradient"]):
+            loss, gradient = float(state["loss"]), state["gradient"]
+        else:
+            loss, gradient = problem.loss_and_gradient(w)
+        length = norm(gradient)
+        direction = -_two_loops(state["steps"], state["differences"], gradient)
+        if not len(state["steps"]):  # no scale is known yet: not farther than 1
+            direction /= w.dtype.type(max(1.0, length))
+        seen: dict[bytes, tuple[float, FloatArray]] = {}
+
+        def at(trial: FloatArray) -> tuple[float, FloatArray]:
+            trial = trial.astype(w.dtype, copy=False)
+            key = trial.tobytes()
+            if key not in seen:
+                try:
+                    seen[key] = problem.loss_and_gradient(trial)
+                except FloatingPointError:  # too far: the search comes back
+                    seen[key] = np.inf, np.zeros_like(w)
+            return seen[key]
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # that it failed: the result says so
+            found = line_search(
+                lambda v: at(v)[0], lambda v: at(v)[1], w, direction, gradient, loss, maxiter=30
+            )[0]
+        if found is None:
+            if len(state["steps"]):  # the memory may be at fault: once more down the gradient
+                clean = self.initial_state(problem, w)
+                clean |= {"gradient": gradient, "loss": np.array(loss)}
+                return self.step(problem, w, clean)
+            return StepResult(
+                w, loss, length, state, False, failure="the line search found no decrease"
+            )
+        step = w.dtype.type(found) * direction
+        new = w + step
+        new_loss, new_gradient = at(new)
+        difference = new_gradient - gradient
+        steps, differences = state["steps"], state["differences"]
+        if float(step @ difference) > 0:
+            steps = np.vstack([steps, step])[-self.memory :]
+            differences = np.vstack([differences, difference])[-self.memory :]
+        state = {
+            "steps": steps,
+            "differences": differences,
+            "gradient": new_gradient,
+            "loss": np.array(new_loss),
+        }
+        return StepResult(new, loss, length, state, info={"step_length": float(found)})
+
+
+def _two_loops(steps: FloatArray, differences: FloatArray, gradient: FloatArray) -> FloatArray:
+    """The inverse Hessian of the pairs times the gradient (Nocedal 1980)."""
+    result = gradient.copy()
+    products = np.einsum("kn,kn->k", steps, differences)
+    factors = np.zeros_like(products)
+    for k in reversed(range(len(steps))):
+        factors[k] = steps[k] @ result / products[k]
+        result -= factors[k] * differences[k]
+    if len(steps):
+        result *= products[-1] / (differences[-1] @ differences[-1])
+    for k in range(len(steps)):
+        result += (factors[k] - differences[k] @ result / products[k]) * steps[k]
+    return result
+
+
+def _below_one(value: float, name: str) -> None:
+    if value >= 1:
+        raise ValueError(f"{name} is {value!r}; expected a number below 1")

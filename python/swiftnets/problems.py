@@ -1,0 +1,521 @@
+"""Smooth functions of a vector as optimisers take them: nets on samples, and known test functions.
+
+An optimiser sees a `Problem`: a loss with its derivatives to third order. `NetProblem` is the loss
+of an `MLP` on samples, `Minibatches` one that changes from step to step. `Rosenbrock`,
+`LinearRegression` and `Quadratic` have closed forms, to hold methods against. Subclass `Problem`
+for functions of your own.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from swiftnets import _checks
+from swiftnets._samples import FloatArray
+from swiftnets.mlp import MLP, TaylorSeries
+
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class PointLike(Protocol):
+        """What `Problem.linearize` returns: `Point`, or `swiftnets.mlp.Linearization`."""
+
+        @property
+        def loss(self) -> float: ...
+
+        @property
+        def gradient(self) -> FloatArray: ...
+
+        def hvp(self, v: npt.ArrayLike) -> FloatArray: ...
+
+
+__all__ = [
+    "Counted",
+    "LinearRegression",
+    "Minibatches",
+    "NetProblem",
+    "Point",
+    "Problem",
+    "Quadratic",
+    "Rosenbrock",
+]
+
+
+@dataclass(frozen=True, eq=False)
+class Point:
+    """A function at one place.
+
+    Attributes
+    ----------
+    loss : float
+    gradient : (P,) float array
+    hvp : callable
+        v (P,) or (K, P) to the Hessian's products with it.
+    """
+
+    loss: float
+    gradient: FloatArray
+    hvp: Callable[[Any], FloatArray]
+
+
+class Problem(ABC):
+    """A smooth function of w, its derivatives exact.
+
+    A subclass sets `parameter_count`, and `dtype` if it is not float64, and has at least
+    `loss_and_gradient`; methods of second order need `hvp` (or `hessian`), those of third order
+    `taylor` and `third`.
+    """
+
+    parameter_count: int
+    dtype: np.dtype[Any] = np.dtype(np.float64)
+
+    @abstractmethod
+    def loss_and_gradient(self, w: npt.ArrayLike) -> tuple[float, FloatArray]:
+        """The value at w, and the gradient (P,)."""
+
+    def loss(self, w: npt.ArrayLike) -> float:
+        """The value at w."""
+        return self.loss_and_gradient(w)[0]
+
+    def gradient(self, w: npt.ArrayLike) -> FloatArray:
+        """The gradient (P,) at w."""
+        return self.loss_and_gradient(w)[1]
+
+    def hvp(self, w: npt.ArrayLike, v: npt.ArrayLike) -> FloatArray:
+        """The Hessian's products at w with v: (P,), or rows (K, P)."""
+        raise NotImplementedError(f"{type(self).__name__} has no Hessian-vector products")
+
+    def linearize(self, w: npt.ArrayLike) -> PointLike:
+        """The function at w, for any number of Hessian-vector products there."""
+        w = np.array(w, self.dtype)
+        return Point(*self.loss_and_gradient(w), lambda v: self.hvp(w, v))
+
+    def hessian(self, w: npt.ArrayLike) -> FloatArray:
+        """The dense Hessian (P, P) at w."""
+        columns = self.hvp(w, np.eye(self.parameter_count, dtype=self.dtype))
+        half: FloatArray = (columns + columns.T) / 2
+        return half
+
+    def taylor(self, w: npt.ArrayLike, v: npt.ArrayLike, order: int = 3) -> TaylorSeries:
+        """Coefficients of t ↦ f(w + t v) and of its gradient there, as `MLP.taylor`."""
+        raise NotImplementedError(f"{type(self).__name__} has no Taylor series")
+
+    def third(self, w: npt.ArrayLike, u: npt.ArrayLike, v: npt.ArrayLike) -> FloatArray:
+        """The third derivative at w applied to u (P,) and v: (P,), or rows (K, P)."""
+        raise NotImplementedError(f"{type(self).__name__} has no third derivatives")
+
+    def _vector(self, value: npt.ArrayLike, name: str) -> FloatArray:
+        return _checks.array(value, name, (self.parameter_count,), self.dtype)
+
+    def _vectors(self, value: npt.ArrayLike, name: str) -> FloatArray:
+        if _checks.dimensions(value, name) == 1:
+            return self._vector(value, name)
+        return _checks.array(value, name, ("K", self.parameter_count), self.dtype)
+
+
+# Nets ---------------------------------------------------------------------------------------------
+
+
+class NetProblem(Problem):
+    """The loss of a net on samples, as a function of its parameters.
+
+    Parameters
+    ----------
+    net : MLP
+    x, y, sample_weight
+        As `MLP.loss` takes them. An iterable of batches in place of x is kept as a list.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not as above; the message names it.
+
+    Examples
+    --------
+    >>> net = MLP((2, 3, 1))
+    >>> problem = NetProblem(net, np.eye(2), np.ones((2, 1)))
+    >>> bool(problem.loss(net.initial(seed=0)) > 0)
+    True
+    """
+
+    def __init__(
+        self, net: MLP, x: Any, y: Any = None, *, sample_weight: npt.ArrayLike | None = None
+    ) -> None:
+        self.net = _net(net)
+        if y is None and not isinstance(x, (list, tuple)) and hasattr(x, "__iter__"):
+            x = list(x)
+        # Checked once: what is kept is what the engine takes, and passes through unchanged.
+        batches = list(net._reader.batches(x, y, sample_weight))
+        self._single = y is not None
+        self._batches = [
+            (batch.x, batch.targets if batch.labels is None else batch.labels, batch.weights)
+            for batch in batches
+        ]
+        self.parameter_count, self.dtype = net.parameter_count, net.dtype
+
+    @property
+    def samples(self) -> tuple[Any, Any, Any]:
+        """x, y and sample_weight, as the net's methods take them."""
+        if self._single:
+            return self._batches[0]
+        return self._batches, None, None
+
+    def _call(
+        self, method: Callable[..., Any], w: npt.ArrayLike, *others: Any, **options: Any
+    ) -> Any:
+        x, y, weight = self.samples
+        return method(w, _full(x), y, *others, sample_weight=weight, **options)
+
+    def loss(self, w: npt.ArrayLike) -> float:
+        return float(self._call(self.net.loss, w))
+
+    def loss_and_gradient(self, w: npt.ArrayLike) -> tuple[float, FloatArray]:
+        loss, gradient = self._call(self.net.loss_and_gradient, w)
+        return loss, gradient
+
+    def hvp(self, w: npt.ArrayLike, v: npt.ArrayLike) -> FloatArray:
+        result: FloatArray = self._call(self.net.hvp, w, v)
+        return result
+
+    def linearize(self, w: npt.ArrayLike) -> PointLike:
+        point: PointLike = self._call(self.net.linearize, w)
+        return point
+
+    def hessian(self, w: npt.ArrayLike) -> FloatArray:
+        result: FloatArray = self._call(self.net.hessian, w)
+        return result
+
+    def taylor(self, w: npt.ArrayLike, v: npt.ArrayLike, order: int = 3) -> TaylorSeries:
+        result: TaylorSeries = self._call(self.net.taylor, w, v, order=order)
+        return result
+
+    def third(self, w: npt.ArrayLike, u: npt.ArrayLike, v: npt.ArrayLike) -> FloatArray:
+        result: FloatArray = self._call(self.net.third, w, u, v)
+        return result
+
+    def __repr__(self) -> str:
+        count = sum(len(batch[0]) for batch in self._batches)
+        return f"NetProblem({self.net!r}, {count} samples)"
+
+
+def _full(x: Any) -> Any:
+    """Batches without the weights that they do not have."""
+    if not isinstance(x, list):
+        return x
+    return [batch[:2] if batch[2] is None else batch for batch in x]
+
+
+def _net(net: object) -> MLP:
+    if not isinstance(net, MLP):
+        raise TypeError(f"net is of type {type(net).__name__}; expected an MLP")
+    return net
+
+
+class Minibatches:
+    """A net's loss on a few samples at a time, drawn anew in each epoch.
+
+    The order depends on the seed and the epoch alone, so that a run that is resumed, and every
+    optimiser that is compared, sees the same batches. The last batch of an epoch may be smaller.
+
+    Parameters
+    ----------
+    net : MLP
+        Use ``reduction="mean"``, unless the loss should grow with the batch.
+    x, y : array_like
+        All samples.
+    batch_size : int
+    seed : int
+    sample_weight : array_like, optional
+
+    Examples
+    --------
+    >>> net = MLP((2, 1), reduction="mean")
+    >>> batches = Minibatches(net, np.ones((10, 2)), np.ones((10, 1)), batch_size=4)
+    >>> batches.per_epoch, len(batches.at(2).samples[0])
+    (3, 2)
+    """
+
+    def __init__(
+        self,
+        net: MLP,
+        x: npt.ArrayLike,
+        y: npt.ArrayLike,
+        *,
+        batch_size: int,
+        seed: int = 0,
+        sample_weight: npt.ArrayLike | None = None,
+    ) -> None:
+        self.net = _net(net)
+        self.full = NetProblem(net, x, y, sample_weight=sample_weight)
+        self.batch_size = _checks.integer(batch_size, "batch_size")
+        self.seed = _checks.integer(seed, "seed", 0)
+        self.parameter_count, self.dtype = net.parameter_count, net.dtype
+        self._count = len(self.full.samples[0])
+        self._order: tuple[int, npt.NDArray[np.int64]] = (-1, np.empty(0, np.int64))
+
+    @property
+    def per_epoch(self) -> int:
+        """Batches in an epoch."""
+        return -(-self._count // self.batch_size)
+
+    def at(self, iteration: int) -> NetProblem:
+        """The problem of one iteration, counted from 0 over all epochs."""
+        epoch, place = divmod(_checks.integer(iteration, "iteration", 0), self.per_epoch)
+        if self._order[0] != epoch:
+            order = np.random.default_rng([self.seed, epoch]).permutation(self._count)
+            self._order = epoch, order
+        rows = self._order[1][place * self.batch_size : (place + 1) * self.batch_size]
+        x, y, weights = self.full.samples
+        return NetProblem(
+            self.net, x[rows], y[rows], sample_weight=None if weights is None else weights[rows]
+        )
+
+    def __repr__(self) -> str:
+        return (
+            f"Minibatches({self.net!r}, {self._count} samples, batch_size={self.batch_size}, "
+            f"seed={self.seed})"
+        )
+
+
+# Closed forms -------------------------------------------------------------------------------------
+
+
+class Quadratic(Problem):
+    """½ wᵀ A w − bᵀ w.
+
+    Parameters
+    ----------
+    matrix : (P, P) array_like
+        A, symmetric: its symmetric part is taken.
+    b : (P,) array_like, optional
+        0 by default.
+
+    Examples
+    --------
+    >>> Quadratic([[2.0, 0.0], [0.0, -1.0]]).gradient([1.0, 1.0])
+    array([ 2., -1.])
+    """
+
+    def __init__(self, matrix: npt.ArrayLike, b: npt.ArrayLike | None = None) -> None:
+        array = _checks.array(matrix, "matrix", ("P", "P"))
+        if array.shape[0] != array.shape[1]:
+            raise ValueError(f"matrix has shape {array.shape}; expected a square one")
+        _checks.finite(array, "matrix")
+        self.matrix: FloatArray = (array + array.T) / 2
+        self.parameter_count = len(array)
+        self.b = np.zeros(len(array)) if b is None else np.array(self._vector(b, "b"))
+        _checks.finite(self.b, "b")
+
+    def loss_and_gradient(self, w: npt.ArrayLike) -> tuple[float, FloatArray]:
+        w = self._vector(w, "w")
+        image = self.matrix @ w
+        return float(w @ image / 2 - self.b @ w), image - self.b
+
+    def hvp(self, w: npt.ArrayLike, v: npt.ArrayLike) -> FloatArray:
+        result: FloatArray = self._vectors(v, "v") @ self.matrix
+        return result
+
+    def hessian(self, w: npt.ArrayLike) -> FloatArray:
+        return self.matrix.copy()
+
+    def taylor(self, w: npt.ArrayLike, v: npt.ArrayLike, order: int = 3) -> TaylorSeries:
+        w, v = self._vector(w, "w"), self._vector(v, "v")
+        loss, gradient = self.loss_and_gradient(w)
+        return _series(loss, v, [gradient, self.matrix @ v], order)
+
+    def third(self, w: npt.ArrayLike, u: npt.ArrayLike, v: npt.ArrayLike) -> FloatArray:
+        self._vector(u, "u")
+        return np.zeros_like(self._vectors(v, "v"))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(P={self.parameter_count})"
+
+
+class LinearRegression(Quadratic):
+    """½ ‖x w − y‖² + ½ l2 ‖w‖².
+
+    Parameters
+    ----------
+    x : (N, P) array_like
+    y : (N,) array_like
+    l2 : float
+
+    Examples
+    --------
+    >>> LinearRegression([[1.0], [1.0]], [0.0, 2.0]).loss([1.0])
+    1.0
+    """
+
+    def __init__(self, x: npt.ArrayLike, y: npt.ArrayLike, l2: float = 0.0) -> None:
+        self.x = np.array(_checks.array(x, "x", ("N", "P")))
+        self.y = np.array(_checks.array(y, "y", (len(self.x),)))
+        _checks.finite(self.x, "x")
+        _checks.finite(self.y, "y")
+        self.l2 = _checks.real(l2, "l2")
+        if self.l2 < 0:
+            raise ValueError(f"l2 is {l2!r}; expected a number that is not negative")
+        matrix = self.x.T @ self.x
+        matrix[np.diag_indices_from(matrix)] += self.l2
+        super().__init__(matrix, self.x.T @ self.y)
+
+    def loss_and_gradient(self, w: npt.ArrayLike) -> tuple[float, FloatArray]:
+        w = self._vector(w, "w")
+        rest = self.x @ w - self.y
+        return (
+            float(rest @ rest + self.l2 * (w @ w)) / 2,
+            self.x.T @ rest + self.l2 * w,
+        )
+
+
+class Rosenbrock(Problem):
+    """Rosenbrock's valley in n dimensions: Σ 100 (wᵢ₊₁ − wᵢ²)² + (1 − wᵢ)² (Rosenbrock 1960).
+
+    Its minimum is 0 at (1, …, 1). Every derivative is in closed form and costs O(n).
+
+    Parameters
+    ----------
+    n : int
+        At least 2.
+
+    Examples
+    --------
+    >>> problem = Rosenbrock(2)
+    >>> problem.loss([-1.2, 1.0]), problem.gradient([1.0, 1.0])
+    (24.199999999999996, array([-0.,  0.]))
+    >>> problem.start()
+    array([-1.2,  1. ])
+    """
+
+    def __init__(self, n: int) -> None:
+        self.parameter_count = _checks.integer(n, "n", 2)
+
+    def start(self) -> FloatArray:
+        """The usual start: −1.2 and 1 in turns."""
+        w = np.ones(self.parameter_count)
+        w[::2] = -1.2
+        return w
+
+    def loss_and_gradient(self, w: npt.ArrayLike) -> tuple[float, FloatArray]:
+        w = self._vector(w, "w")
+        low, valley, slope = w[:-1], w[1:] - w[:-1] ** 2, 1 - w[:-1]
+        gradient = np.zeros_like(w)
+        gradient[:-1] = -400 * low * valley - 2 * slope
+        gradient[1:] += 200 * valley
+        return float(100 * valley @ valley + slope @ slope), gradient
+
+    def hvp(self, w: npt.ArrayLike, v: npt.ArrayLike) -> FloatArray:
+        w, v = self._vector(w, "w"), self._vectors(v, "v")
+        low, valley = w[:-1], w[1:] - w[:-1] ** 2
+        # Of the valley along v: v⁺ − 2 w v.
+        along = v[..., 1:] - 2 * low * v[..., :-1]
+        result = np.zeros_like(v)
+        result[..., :-1] = -400 * (v[..., :-1] * valley + low * along) + 2 * v[..., :-1]
+        result[..., 1:] += 200 * along
+        return result
+
+    def third(self, w: npt.ArrayLike, u: npt.ArrayLike, v: npt.ArrayLike) -> FloatArray:
+        w, u, v = self._vector(w, "w"), self._vector(u, "u"), self._vectors(v, "v")
+        low = w[:-1]
+        of_u, of_v = u[1:] - 2 * low * u[:-1], v[..., 1:] - 2 * low * v[..., :-1]
+        both = -2 * u[:-1] * v[..., :-1]
+        result = np.zeros_like(v)
+        result[..., :-1] = -400 * (v[..., :-1] * of_u + u[:-1] * of_v + low * both)
+        result[..., 1:] += 200 * both
+        return result
+
+    def taylor(self, w: npt.ArrayLike, v: npt.ArrayLike, order: int = 3) -> TaylorSeries:
+        w, v = self._vector(w, "w"), self._vector(v, "v")
+        loss, gradient = self.loss_and_gradient(w)
+        fourth = np.zeros_like(v)  # Q[v, v, v]: only 2400 of each wᵢ with itself
+        fourth[:-1] = 2400 * v[:-1] ** 3
+        rows = [gradient, self.hvp(w, v), self.third(w, v, v) / 2, fourth / 6]
+        return _series(loss, v, rows, order)
+
+    def __repr__(self) -> str:
+        return f"Rosenbrock({self.parameter_count})"
+
+
+def _series(loss: float, v: FloatArray, rows: list[FloatArray], order: int) -> TaylorSeries:
+    order = _checks.integer(order, "order", 0, 3)
+    gradient = np.zeros((order + 1, len(v)))
+    for k, row in enumerate(rows[: order + 1]):
+        gradient[k] = row
+    # The loss's derivative along v is ⟨gradient, v⟩, coefficient by coefficient.
+    coefficients = np.array([loss, *(gradient @ v / np.arange(1, order + 2))])
+    return TaylorSeries(coefficients, gradient)
+
+
+# Counting -----------------------------------------------------------------------------------------
+
+
+class Counted(Problem):
+    """A problem that counts what is asked of it, in gradients.
+
+    A loss counts ⅓, a gradient 1, a Hessian-vector product 3 (2 at a point that `linearize` made,
+    which itself counts 1), a Taylor series of order 0 to 3 counts 1, 3, 5⅓ and 8, a third
+    derivative 5⅓ a direction, a dense Hessian 2 P: what it would take in products. That is what the
+    products of matrices in them amount to, whatever our engine makes of them.
+
+    Attributes
+    ----------
+    problem : Problem
+    cost : float
+        So far.
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem, self.cost = problem, 0.0
+        self.parameter_count, self.dtype = problem.parameter_count, problem.dtype
+
+    def loss(self, w: npt.ArrayLike) -> float:
+        self.cost += 1 / 3
+        return self.problem.loss(w)
+
+    def gradient(self, w: npt.ArrayLike) -> FloatArray:
+        self.cost += 1
+        return self.problem.gradient(w)
+
+    def loss_and_gradient(self, w: npt.ArrayLike) -> tuple[float, FloatArray]:
+        self.cost += 1
+        return self.problem.loss_and_gradient(w)
+
+    def hvp(self, w: npt.ArrayLike, v: npt.ArrayLike) -> FloatArray:
+        self.cost += 3 * _directions(v)
+        return self.problem.hvp(w, v)
+
+    def linearize(self, w: npt.ArrayLike) -> PointLike:
+        self.cost += 1
+        point = self.problem.linearize(w)
+
+        def hvp(v: Any) -> FloatArray:
+            self.cost += 2 * _directions(v)
+            return point.hvp(v)
+
+        return Point(point.loss, point.gradient, hvp)
+
+    def hessian(self, w: npt.ArrayLike) -> FloatArray:
+        self.cost += 2 * self.parameter_count
+        return self.problem.hessian(w)
+
+    def taylor(self, w: npt.ArrayLike, v: npt.ArrayLike, order: int = 3) -> TaylorSeries:
+        series = self.problem.taylor(w, v, order)
+        self.cost += (1, 3, 16 / 3, 8)[order]
+        return series
+
+    def third(self, w: npt.ArrayLike, u: npt.ArrayLike, v: npt.ArrayLike) -> FloatArray:
+        self.cost += 16 / 3 * _directions(v)
+        return self.problem.third(w, u, v)
+
+    def __repr__(self) -> str:
+        return f"Counted({self.problem!r}, cost={self.cost:.6g})"
+
+
+def _directions(v: Any) -> int:
+    shape = np.shape(v)
+    return shape[0] if len(shape) == 2 else 1
