@@ -376,7 +376,9 @@ class _System:
         open_ = self.norms > 0
         for index in np.flatnonzero(~open_):
             self.reasons[index] = "converged"
-        self.method = order[0]
+        self.method, self.why = order[0], why
+        if not open_.any():
+            return
         for name in order:
             if (
                 name == "primal"
