@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -20,31 +20,29 @@ from swiftnets import _checks
 from swiftnets._samples import FloatArray
 from swiftnets.mlp import MLP, TaylorSeries
 
-if TYPE_CHECKING:
-    from typing import Protocol
-
-    class PointLike(Protocol):
-        """What `Problem.linearize` returns: `Point`, or `swiftnets.mlp.Linearization`."""
-
-        @property
-        def loss(self) -> float: ...
-
-        @property
-        def gradient(self) -> FloatArray: ...
-
-        def hvp(self, v: npt.ArrayLike) -> FloatArray: ...
-
-
 __all__ = [
     "Counted",
     "LinearRegression",
     "Minibatches",
     "NetProblem",
     "Point",
+    "PointLike",
     "Problem",
     "Quadratic",
     "Rosenbrock",
 ]
+
+
+class PointLike(Protocol):
+    """What `Problem.linearize` returns: `Point`, or `swiftnets.mlp.Linearization`."""
+
+    @property
+    def loss(self) -> float: ...
+
+    @property
+    def gradient(self) -> FloatArray: ...
+
+    def hvp(self, v: npt.ArrayLike) -> FloatArray: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,6 +164,11 @@ class NetProblem(Problem):
             return self._batches[0]
         return self._batches, None, None
 
+    @property
+    def sample_count(self) -> int:
+        """Samples of all batches."""
+        return sum(len(batch[0]) for batch in self._batches)
+
     def _call(
         self, method: Callable[..., Any], w: npt.ArrayLike, *others: Any, **options: Any
     ) -> Any:
@@ -200,8 +203,7 @@ class NetProblem(Problem):
         return result
 
     def __repr__(self) -> str:
-        count = sum(len(batch[0]) for batch in self._batches)
-        return f"NetProblem({self.net!r}, {count} samples)"
+        return f"NetProblem({self.net!r}, {self.sample_count} samples)"
 
 
 def _full(x: Any) -> Any:

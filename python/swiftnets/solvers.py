@@ -37,7 +37,7 @@ Product: TypeAlias = Callable[[Array], npt.NDArray[Any]]
 Method: TypeAlias = Literal["auto", "layered", "dense", "cg", "minres"]
 Preconditioner: TypeAlias = Literal["diagonal", "kronecker"] | Product | None
 
-_METHODS = ("auto", "layered", "dense", "cg", "minres")
+METHODS = ("auto", "layered", "dense", "cg", "minres")
 _FLOAT64 = np.dtype(np.float64)
 _PROBE = 25  # Lanczos steps that "auto" spends to see the spectrum
 _STEP_OVERHEAD = 1e6  # operations that fit in the time that a Krylov step spends outside the engine
@@ -175,7 +175,7 @@ def solve(
     (True, Inertia(positive=9, negative=4, zero=0))
     """
     start = time.perf_counter()
-    _checks.choice(method, "method", _METHODS)
+    _checks.choice(method, "method", METHODS)
     if blocks is not None:
         _checks.choice(blocks, "blocks", ("diagonal",))
         if method == "layered":

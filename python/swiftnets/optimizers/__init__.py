@@ -1,29 +1,49 @@
 """Optimisers: methods of first, second and higher order behind one interface.
 
 Each is a class whose fields are its settings; see `swiftnets.optimizers.base.Optimizer` for `step`
-and `minimize`. They minimise any `swiftnets.problems.Problem`.
+and `minimize`. They minimise any `swiftnets.problems.Problem`; `GaussNewton`, `LevenbergMarquardt`,
+`KFAC` and some methods of `SaddleFreeNewton` need a net.
 
 Examples
 --------
->>> from swiftnets.optimizers import LBFGS
+>>> from swiftnets.optimizers import TrustRegion
 >>> from swiftnets.problems import Rosenbrock
 >>> problem = Rosenbrock(2)
->>> LBFGS().minimize(problem, problem.start(), gradient_tolerance=1e-8).w.round(6)
+>>> TrustRegion().minimize(problem, problem.start(), gradient_tolerance=1e-8).w.round(6)
 array([1., 1.])
 """
 
 from swiftnets.optimizers.base import Event, History, Optimizer, Result, State, StepResult
+from swiftnets.optimizers.cubic import CubicRegularization
 from swiftnets.optimizers.first_order import LBFGS, SGD, Adam, Momentum
+from swiftnets.optimizers.gauss_newton import GaussNewton, LevenbergMarquardt
+from swiftnets.optimizers.higher_order import Chebyshev, FourthOrder, Halley
+from swiftnets.optimizers.kronecker import KFAC
+from swiftnets.optimizers.line_search import QuarticLineSearch
+from swiftnets.optimizers.newton import Newton
+from swiftnets.optimizers.saddle_free import SaddleFreeNewton
+from swiftnets.optimizers.trust_region import TrustRegion
 
 __all__ = [
+    "KFAC",
     "LBFGS",
     "SGD",
     "Adam",
+    "Chebyshev",
+    "CubicRegularization",
     "Event",
+    "FourthOrder",
+    "GaussNewton",
+    "Halley",
     "History",
+    "LevenbergMarquardt",
     "Momentum",
+    "Newton",
     "Optimizer",
+    "QuarticLineSearch",
     "Result",
+    "SaddleFreeNewton",
     "State",
     "StepResult",
+    "TrustRegion",
 ]

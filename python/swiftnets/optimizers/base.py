@@ -16,7 +16,7 @@ import numpy.typing as npt
 from swiftnets import _checks, _training
 from swiftnets._samples import FloatArray
 from swiftnets._training import CheckpointError, File
-from swiftnets.problems import Counted, Minibatches, Problem
+from swiftnets.problems import Counted, Minibatches, NetProblem, Problem
 
 __all__ = ["Event", "History", "Optimizer", "Result", "State", "StepResult"]
 
@@ -492,19 +492,24 @@ def check_settings(optimizer: Any, *positive: str, least_zero: tuple[str, ...] =
         _limit(getattr(optimizer, name), name)
 
 
-def net_problem(problem: Problem, what: str) -> Any:
-    """The `NetProblem` behind a problem; a TypeError that says what needs it."""
-    from swiftnets.problems import NetProblem
+def take_net_problem(problem: Problem) -> NetProblem | None:
+    """The `NetProblem` that a problem is, counted or not, or None."""
+    while isinstance(problem, Counted):
+        problem = problem.problem
+    return problem if isinstance(problem, NetProblem) else None
 
-    inner = problem
-    while isinstance(inner, Counted):
-        inner = inner.problem
-    if not isinstance(inner, NetProblem):
+
+def net_problem(problem: Problem, what: str) -> NetProblem:
+    """The `NetProblem` behind a problem; a TypeError that says what needs it."""
+    found = take_net_problem(problem)
+    if found is None:
+        while isinstance(problem, Counted):
+            problem = problem.problem
         raise TypeError(
-            f"problem is of type {type(inner).__name__}; expected a NetProblem, as {what} needs "
+            f"problem is of type {type(problem).__name__}; expected a NetProblem, as {what} needs "
             "a net"
         )
-    return inner
+    return found
 
 
 def count_cost(problem: Problem, gradients: float) -> None:

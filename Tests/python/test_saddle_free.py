@@ -1,0 +1,193 @@
+"""Saddle-free Newton against eigendecompositions by NumPy."""
+
+import mpmath
+import numpy as np
+import pytest
+
+from swiftnets import MLP
+from swiftnets.activations import LeakyReLU
+from swiftnets.optimizers import SGD, Newton, SaddleFreeNewton
+from swiftnets.optimizers.saddle_free import inverse_root_nodes
+from swiftnets.problems import Counted, NetProblem, Problem, Quadratic, Rosenbrock
+
+EPS = np.finfo(float).eps
+FORMULAS = {
+    "smooth": lambda h, d: 1 / np.sqrt(h**2 + d**2),
+    "absolute": lambda h, d: 1 / (np.abs(h) + d),
+    "original": lambda h, d: np.abs(1 / (h + d)),
+}
+
+
+def net_problem(sizes=(4, 5, 5, 3), samples=6, **options):
+    net = MLP(sizes, **options)
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((samples, sizes[0])), rng.standard_normal((samples, sizes[-1]))
+    return NetProblem(net, x.astype(net.dtype), y.astype(net.dtype)), net.initial(seed=1)
+
+
+def exact(problem, w, formula, damping):
+    values, vectors = np.linalg.eigh(np.asarray(problem.hessian(w), float))
+    return vectors @ (FORMULAS[formula](values, damping) * (vectors.T @ problem.gradient(w)))
+
+
+def relative(got, want):
+    return np.linalg.norm(got - want) / np.linalg.norm(want)
+
+
+@pytest.mark.parametrize("function", FORMULAS)
+def test_exact_and_krylov_are_the_formula(function):
+    problem, w = net_problem()
+    assert np.linalg.eigvalsh(problem.hessian(w))[0] < -0.1  # indefinite
+    want = exact(problem, w, function, 0.3)
+    method = SaddleFreeNewton(damping=0.3, function=function)
+    # f has slopes up to 1 / 0.3², or near the pole more: eigenvalues are good to P EPS ‖H‖.
+    assert relative(method.direction(problem, w), want) < 1e-9
+    assert np.allclose(method.step(problem, w, {}).w, w - want, rtol=0, atol=1e-9)
+    half = SaddleFreeNewton(damping=0.3, function=function, learning_rate=0.5)
+    assert np.allclose(half.step(problem, w, {}).w, w - want / 2, rtol=0, atol=1e-9)
+    # A space of all dimensions leaves only rounding.
+    full = SaddleFreeNewton(damping=0.3, function=function, method="krylov", steps=len(w))
+    assert relative(full.direction(problem, w), want) < 1e-8
+
+
+def test_krylov_error_is_within_the_polynomial_bound():
+    problem, w = net_problem((6, 12, 12, 6), 20)
+    want = exact(problem, w, "smooth", 1.0)
+    values = np.linalg.eigvalsh(problem.hessian(w))
+    low, high = values[0], values[-1]
+    for steps in (5, 10, 20, 40):
+        got = SaddleFreeNewton(damping=1.0, method="krylov", steps=steps).direction(problem, w)
+        # ‖f(H) g − x‖ ≤ 2 ‖g‖ max|f − p| over the spectrum for every p of degree below `steps`;
+        # here p interpolates f at Chebyshev's points.
+        nodes = np.cos((np.arange(steps) + 0.5) * np.pi / steps)
+        f = FORMULAS["smooth"]((high + low) / 2 + (high - low) / 2 * nodes, 1.0)
+        p = np.polynomial.chebyshev.Chebyshev.fit(nodes, f, steps - 1)
+        at = (2 * values - high - low) / (high - low)
+        bound = abs(p(at) - FORMULAS["smooth"](values, 1.0)).max()
+        size = np.linalg.norm(problem.gradient(w))
+        assert np.linalg.norm(got - want) <= 2 * size * bound + 1e-12 * size
+
+
+def test_rational_error_falls_geometrically():
+    problem, w = net_problem((6, 8, 8, 8, 4), 5)
+    for damping in (0.5, 0.05):
+        want = exact(problem, w, "smooth", damping)
+        errors = [
+            relative(
+                SaddleFreeNewton(damping=damping, method="rational", nodes=nodes).direction(
+                    problem, w
+                ),
+                want,
+            )
+            for nodes in (2, 4, 8, 12)
+        ]
+        # The error of the midpoint rule falls by exp(−π² / K) a node, K the quarter period:
+        # the nearest poles of the integrand are π / 2 away from the real axis.
+        largest = 1.05 * abs(np.linalg.eigvalsh(problem.hessian(w))).max()
+        quarter = float(mpmath.ellipk(1 - (damping**2 / (largest**2 + damping**2))))
+        # Nodes come from a bound on ‖H‖ that may be larger: a tenth is left for that.
+        gain = np.exp(-0.9 * np.pi**2 / quarter)
+        assert errors[1] < 3 * gain**4
+        assert errors[2] < 3 * gain**8 + 1e-9
+        assert errors[3] < 1e-5
+
+
+def test_nodes_against_elliptic_functions_of_mpmath():
+    damping, largest, count = 0.01, 50.0, 9
+    shifts, weights = inverse_root_nodes(damping, largest, count)
+    with mpmath.workdps(30):
+        m = 1 - mpmath.mpf(damping) ** 2 / (mpmath.mpf(largest) ** 2 + mpmath.mpf(damping) ** 2)
+        quarter = mpmath.ellipk(m)
+        for j in range(count):
+            u = (j + mpmath.mpf("0.5")) * quarter / count
+            sn, cn, dn = (mpmath.ellipfun(name, u, m=m) for name in ("sn", "cn", "dn"))
+            shift = damping * mpmath.sqrt(1 + (sn / cn) ** 2)
+            weight = 2 * quarter * damping / (mpmath.pi * count) * dn / cn**2
+            # cn near K is small: its relative error is that of u over cn.
+            slack = 100 * EPS / float(cn)
+            assert abs(shifts[j] / float(shift) - 1) < slack
+            assert abs(weights[j] / float(weight) - 1) < 2 * slack
+
+
+def test_single_layers_are_as_slow_net_steps():
+    activation = LeakyReLU(0.5)
+    problem, w = net_problem(
+        (6, 5, 4), 8, activation=activation, output_activation=activation, bias=False
+    )
+    method = SaddleFreeNewton(damping=0.1, function="original", blocks="diagonal")
+    got = method.direction(problem, w)
+    hessian, gradient = problem.hessian(w), problem.gradient(w)
+    for part in problem.net.layer_slices:
+        values, vectors = np.linalg.eigh(hessian[part, part])
+        # The original: U diag(|1 / (e + 0.1)|) Uᵀ g.
+        want = vectors @ (np.abs(1 / (values + 0.1)) * (vectors.T @ gradient[part]))
+        assert relative(got[part], want) < 1e-10
+
+
+class Saddle(Problem):
+    """(x² − 1)² / 4 + y² / 2: minima at x = ±1, a saddle at 0."""
+
+    parameter_count = 2
+
+    def loss_and_gradient(self, w):
+        x, y = np.asarray(w, float)
+        return (x * x - 1) ** 2 / 4 + y * y / 2, np.array([x**3 - x, y])
+
+    def hvp(self, w, v):
+        return np.asarray(v) * np.array([3 * w[0] ** 2 - 1, 1.0])
+
+
+@pytest.mark.parametrize("method", ["exact", "krylov"])
+def test_a_saddle_is_left(method):
+    start = np.array([1e-9, 0.5])
+    sfn = SaddleFreeNewton(damping=0.01, method=method)
+    # The distance from the saddle nearly doubles: log₂ 1e9 = 30 steps, and a few to converge.
+    result = sfn.minimize(Saddle(), start, iterations=45)
+    assert np.allclose(result.w, [1, 0], atol=1e-6)
+    stays = Newton(line_search=False).minimize(Saddle(), start, iterations=45)
+    assert np.allclose(stays.w, 0, atol=1e-9)
+    slow = SGD(learning_rate=0.1).minimize(Saddle(), start, iterations=45)
+    assert abs(slow.w[0]) < 1e-6
+
+
+@pytest.mark.parametrize("method", ["exact", "krylov", "rational"])
+def test_single_precision(method):
+    problem, w = net_problem(dtype=np.float32)
+    double, _ = net_problem()
+    want = exact(double, w.astype(float), "smooth", 1.0)
+    step = SaddleFreeNewton(damping=1.0, method=method).step(problem, w, {})
+    assert step.w.dtype == np.float32
+    # Hessian and gradient are good to some hundred roundings of float32, f's slope is at most 1.
+    assert relative(w - step.w, want) < 1e3 * np.finfo(np.float32).eps
+
+
+def test_costs_are_counted():
+    problem, w = net_problem()
+    for method, most in [("exact", 1 + 2 * len(w)), ("krylov", 1 + 2 * 30)]:
+        counted = Counted(problem)
+        SaddleFreeNewton(method=method, steps=30).step(counted, w, {})
+        assert counted.cost == most
+    counted = Counted(problem)
+    SaddleFreeNewton(method="rational").step(counted, w, {})
+    assert counted.cost > 1 + 2 * (20 + 2 * 12)
+
+
+def test_bad_settings():
+    for options, word in [
+        ({"damping": 0.0}, "damping"),
+        ({"function": "sign"}, "function"),
+        ({"method": "newton"}, "method"),
+        ({"blocks": "all"}, "blocks"),
+        ({"blocks": "diagonal", "method": "krylov"}, "blocks"),
+        ({"method": "rational", "function": "absolute"}, "function"),
+        ({"learning_rate": -1.0}, "learning_rate"),
+        ({"steps": 0}, "steps"),
+        ({"nodes": 0}, "nodes"),
+    ]:
+        with pytest.raises(ValueError, match=word):
+            SaddleFreeNewton(**options)
+    for options in ({"method": "rational"}, {"blocks": "diagonal"}):
+        with pytest.raises(TypeError, match="expected a NetProblem"):
+            SaddleFreeNewton(**options).step(Rosenbrock(2), np.zeros(2), {})
+    at_rest = SaddleFreeNewton().minimize(Quadratic([[1.0]]), [0.0])
+    assert at_rest.status == "converged"

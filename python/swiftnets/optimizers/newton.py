@@ -1,0 +1,129 @@
+"""Newton's method, damped."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from swiftnets import _checks
+from swiftnets._samples import FloatArray
+from swiftnets.factorizations import DenseFactorization
+from swiftnets.optimizers.base import (
+    Optimizer,
+    State,
+    StepResult,
+    check_settings,
+    count_cost,
+    norm,
+    take_net_problem,
+)
+from swiftnets.optimizers.line_search import backtrack
+from swiftnets.problems import NetProblem, Problem
+from swiftnets.solvers import METHODS, Method
+
+__all__ = ["Newton", "hessian_solve"]
+
+
+def hessian_solve(
+    problem: Problem, w: FloatArray, b: FloatArray, damping: float, method: Method = "auto"
+) -> FloatArray:
+    """(H + damping)⁻¹ b: for nets as `swiftnets.solvers.solve` does it, for others dense.
+
+    Raises
+    ------
+    numpy.linalg.LinAlgError
+        If the matrix is singular, or the method does not reach a residual of 1e-6.
+    """
+    net = take_net_problem(problem)
+    if net is None:
+        factors = DenseFactorization(problem.hessian(w), damping)
+        result: FloatArray = factors.solve(b).astype(w.dtype, copy=False)
+        return result
+    x, y, weights = net.samples
+    solution = net.net.solve(w, x, y, b, damping=damping, method=method, sample_weight=weights)
+    count_cost(problem, solution.operations / gradient_operations(net))
+    worst = float(solution.relative_residuals.max())
+    if not worst <= 1e-6:
+        raise np.linalg.LinAlgError(
+            f"(H + {damping}) x = b is not solved: {solution.reasons[0]}, relative residual "
+            f"{worst:.1e}; {solution.why}"
+        )
+    found: FloatArray = solution.x
+    return found
+
+
+def gradient_operations(problem: NetProblem) -> float:
+    """Multiplications and additions of a gradient."""
+    sizes = problem.net.sizes
+    products = sum(a * b for a, b in zip(sizes, sizes[1:], strict=False))
+    return 6.0 * problem.sample_count * products
+
+
+@dataclass(frozen=True, kw_only=True)
+class Newton(Optimizer):
+    """Newton's method: w − (H + λ)⁻¹ g.
+
+    Where H + λ is not positive definite, it is drawn to saddles as well as to minima.
+
+    Parameters
+    ----------
+    damping : float
+        λ, not negative.
+    line_search : bool
+        Halve the step until the loss falls (Armijo 1966), turned round where it would ascend.
+    method : {"auto", "layered", "dense", "cg", "minres"}
+        For nets, of `swiftnets.solvers.solve`; other problems are solved dense.
+
+    Notes
+    -----
+    A step costs a gradient and a solve: dense P³ / 3 operations.
+
+    Examples
+    --------
+    >>> from swiftnets.problems import Rosenbrock
+    >>> problem = Rosenbrock(2)
+    >>> result = Newton().minimize(problem, problem.start(), gradient_tolerance=1e-10)
+    >>> result.status, result.w.round(10)
+    ('converged', array([1., 1.]))
+    """
+
+    damping: float = 0.0
+    line_search: bool = True
+    method: Method = "auto"
+
+    def __post_init__(self) -> None:
+        check_settings(self, least_zero=("damping",))
+        _checks.choice(self.method, "method", METHODS)
+
+    def step(self, problem: Problem, w: FloatArray, state: State) -> StepResult:
+        loss, gradient = problem.loss_and_gradient(w)
+        length = norm(gradient)
+        if length == 0:
+            return StepResult(w, loss, length, state, False, failure="the gradient is 0")
+        direction = -hessian_solve(problem, w, gradient, self.damping, self.method)
+        return finish(self.line_search, problem, w, direction, loss, gradient, state)
+
+
+def finish(
+    line_search: bool,
+    problem: Problem,
+    w: FloatArray,
+    direction: FloatArray,
+    loss: float,
+    gradient: FloatArray,
+    state: State,
+) -> StepResult:
+    """The step along a direction, searched or whole."""
+    length = norm(gradient)
+    if not line_search:
+        return StepResult(w + direction, loss, length, state, info={"step_length": 1.0})
+    slope = float(np.vdot(gradient, direction))
+    if slope > 0:
+        direction, slope = -direction, -slope
+    found = backtrack(problem, w, direction, loss, slope)
+    if found is None:
+        return StepResult(
+            w, loss, length, state, False, failure="the line search found no decrease"
+        )
+    return StepResult(found[0], loss, length, state, info={"step_length": found[1]})
