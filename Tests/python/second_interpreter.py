@@ -1,7 +1,5 @@
 """Run by test_core.py: uses the core in a second interpreter, then again in the first."""
 
-import _xxsubinterpreters as interpreters
-
 from swiftnets import _core
 
 CODE = """
@@ -16,6 +14,9 @@ except TypeError:
 
 
 def main():
+    # Renamed in Python 3.13: imported where it is used, so that doctests may import this file.
+    import _xxsubinterpreters as interpreters
+
     interpreter = interpreters.create(isolated=False)
     try:
         interpreters.run_string(interpreter, CODE)

@@ -16,6 +16,7 @@ array([1., 1.])
 from swiftnets.optimizers.base import Event, History, Optimizer, Result, State, StepResult
 from swiftnets.optimizers.cubic import CubicRegularization
 from swiftnets.optimizers.first_order import LBFGS, SGD, Adam, Momentum
+from swiftnets.optimizers.functional_inverse import FunctionalInverseNewton
 from swiftnets.optimizers.gauss_newton import GaussNewton, LevenbergMarquardt
 from swiftnets.optimizers.higher_order import Chebyshev, FourthOrder, Halley
 from swiftnets.optimizers.kronecker import KFAC
@@ -33,6 +34,7 @@ __all__ = [
     "CubicRegularization",
     "Event",
     "FourthOrder",
+    "FunctionalInverseNewton",
     "GaussNewton",
     "Halley",
     "History",

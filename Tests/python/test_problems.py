@@ -1,0 +1,218 @@
+"""Problems: their derivatives against mpmath and each other's definitions."""
+
+import mpmath
+import numpy as np
+import pytest
+
+from swiftnets import MLP
+from swiftnets.problems import (
+    Counted,
+    LinearRegression,
+    Minibatches,
+    NetProblem,
+    Problem,
+    Quadratic,
+    Rosenbrock,
+)
+
+EPS = np.finfo(float).eps
+
+
+def rosenbrock(w):
+    pairs = zip(w[:-1], w[1:], strict=True)
+    return sum(100 * (b - a**2) ** 2 + (1 - a) ** 2 for a, b in pairs)
+
+
+RNG = np.random.default_rng(0)
+A, B = RNG.standard_normal((4, 4)), RNG.standard_normal(4)
+X, Y = RNG.standard_normal((7, 4)), RNG.standard_normal(7)
+CLOSED = [
+    (Rosenbrock(2), rosenbrock),
+    (Rosenbrock(5), rosenbrock),
+    (
+        Quadratic(A, B),
+        lambda w: (
+            sum(
+                w[i] * float((A[i, j] + A[j, i]) / 2) * w[j] / 2 for i in range(4) for j in range(4)
+            )
+            - sum(float(b) * a for a, b in zip(w, B, strict=True))
+        ),
+    ),
+    (
+        LinearRegression(X, Y, 0.3),
+        lambda w: (
+            sum(
+                (sum(float(X[i, j]) * w[j] for j in range(4)) - float(Y[i])) ** 2 / 2
+                for i in range(7)
+            )
+            + sum(mpmath.mpf(0.3) * a * a / 2 for a in w)
+        ),
+    ),
+]
+
+
+def along(function, w, v, order):
+    """The derivative of that order of t ↦ f(w + t v), by mpmath."""
+    with mpmath.workdps(60):
+        start, move = [mpmath.mpf(float(a)) for a in w], [mpmath.mpf(float(a)) for a in v]
+        return float(
+            mpmath.diff(
+                lambda t: function([a + t * b for a, b in zip(start, move, strict=True)]), 0, order
+            )
+        )
+
+
+@pytest.mark.parametrize(("problem", "function"), CLOSED, ids=lambda case: repr(case)[:24])
+def test_closed_forms(problem, function):
+    n = problem.parameter_count
+    w, v, u = np.random.default_rng(n).standard_normal((3, n))
+    basis = np.eye(n)
+    size = 1e5 * EPS  # numbers up to 1e4, a few dozen operations
+    assert abs(problem.loss(w) - along(function, w, v, 0)) <= size
+    gradient = [along(function, w, e, 1) for e in basis]
+    assert np.allclose(problem.gradient(w), gradient, rtol=1e-11, atol=size)
+    # Mixed second and third derivatives by polarisation.
+    second = [(along(function, w, v + e, 2) - along(function, w, v - e, 2)) / 4 for e in basis]
+    assert np.allclose(problem.hvp(w, v), second, rtol=1e-10, atol=size)
+    assert np.allclose(problem.hessian(w) @ v, second, rtol=1e-10, atol=size)
+    assert np.array_equal(problem.hvp(w, np.stack([v, u]))[1], problem.hvp(w, u))
+    point = problem.linearize(w)
+    assert np.array_equal(point.hvp(v), problem.hvp(w, v))
+
+    for index, e in enumerate(basis):
+        # T[u, v, e], from the third derivatives along four sums.
+        cubes = [along(function, w, u + a * v + b * e, 3) for a in (1, -1) for b in (1, -1)]
+        third = (cubes[0] - cubes[1] - cubes[2] + cubes[3]) / 24
+        assert np.isclose(problem.third(w, u, v)[index], third, rtol=1e-9, atol=1e3 * size)
+    series = problem.taylor(w, v, 3)
+    wanted = [along(function, w, v, k) / float(mpmath.factorial(k)) for k in range(5)]
+    assert np.allclose(series.loss, wanted, rtol=1e-11, atol=1e2 * size)
+    assert np.allclose(series.gradient @ v, [k * wanted[k] for k in range(1, 5)], atol=1e3 * size)
+    assert np.array_equal(problem.taylor(w, v, 1).gradient, series.gradient[:2])
+
+
+def test_nets_as_problems():
+    net = MLP((3, 4, 2), loss="softmax_cross_entropy", l2=0.1)
+    rng = np.random.default_rng(0)
+    x, y, weight = rng.standard_normal((6, 3)), rng.integers(0, 2, 6), rng.uniform(0.5, 2, 6)
+    w, v, u = rng.standard_normal((3, net.parameter_count))
+    whole = NetProblem(net, x, y, sample_weight=weight)
+    parts = NetProblem(net, ((x[k : k + 2], y[k : k + 2], weight[k : k + 2]) for k in (0, 2, 4)))
+    assert whole.sample_count == parts.sample_count == 6
+    for problem in (whole, parts):
+        close = {"rtol": 1e-12, "atol": 1e-13}
+        assert np.isclose(problem.loss(w), net.loss(w, x, y, sample_weight=weight), **close)
+        want = net.gradient(w, x, y, sample_weight=weight)
+        assert np.allclose(problem.gradient(w), want, **close)
+        hessian = net.hessian(w, x, y, sample_weight=weight)
+        assert np.allclose(problem.hessian(w), hessian, **close)
+        assert np.allclose(problem.hvp(w, v), hessian @ v, **close)
+        assert np.allclose(problem.linearize(w).hvp(v), hessian @ v, **close)
+        third = net.third(w, x, y, u, v, sample_weight=weight)
+        assert np.allclose(problem.third(w, u, v), third, **close)
+        series = net.taylor(w, x, y, v, order=2, sample_weight=weight)
+        assert np.allclose(problem.taylor(w, v, 2).loss, series.loss, **close)
+    single = MLP((3, 4, 2), dtype=np.float32)
+    problem = NetProblem(single, x.astype(np.float32), np.ones((6, 2), np.float32))
+    assert problem.gradient(single.initial(0)).dtype == np.float32
+
+
+def test_a_problem_of_ones_own():
+    class Own(Problem):
+        parameter_count = 1
+
+        def loss_and_gradient(self, w):
+            return float(w[0] ** 2), 2 * np.asarray(w)
+
+    own = Own()
+    assert own.loss([3.0]) == 9.0
+    assert own.gradient([3.0]) == [6.0]
+    for call in (
+        lambda: own.hvp([1.0], [1.0]),
+        lambda: own.hessian([1.0]),
+        lambda: own.taylor([1.0], [1.0]),
+        lambda: own.third([1.0], [1.0], [1.0]),
+        lambda: own.linearize([1.0]).hvp([1.0]),
+    ):
+        with pytest.raises(NotImplementedError, match="Own has no"):
+            call()
+
+
+def test_minibatches():
+    net = MLP((1, 1), reduction="mean")
+    x = np.arange(10.0)[:, None]
+    batches = Minibatches(net, x, x, batch_size=4, seed=7)
+    assert batches.per_epoch == 3
+
+    def rows(which, iteration):
+        return which.at(iteration).samples[0].ravel().tolist()
+
+    epochs = [sum((rows(batches, 3 * e + k) for k in range(3)), []) for e in range(3)]
+    assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
+    assert epochs[0] != epochs[1] != epochs[2]
+    assert [len(rows(batches, k)) for k in range(3)] == [4, 4, 2]
+    # In any order of asking, and by another object with the seed.
+    again = Minibatches(net, x, x, batch_size=4, seed=7)
+    assert rows(again, 7) == epochs[2][4:8]
+    assert rows(again, 0) == epochs[0][:4]
+    other = Minibatches(net, x, x, batch_size=4, seed=8)
+    assert rows(other, 0) != rows(batches, 0)
+    # Weights go along with their samples.
+    weighted = Minibatches(net, x, x, batch_size=3, sample_weight=x.ravel() + 1)
+    samples, _, weights = weighted.at(1).samples
+    assert np.array_equal(samples.ravel() + 1, weights)
+
+
+def test_costs():
+    net = MLP((2, 2))
+    counted = Counted(NetProblem(net, np.ones((3, 2)), np.ones((3, 2))))
+    w, v = net.initial(0), np.ones(6)
+    expected = 0.0
+    for call, cost in [
+        (lambda: counted.loss(w), 1 / 3),
+        (lambda: counted.gradient(w), 1),
+        (lambda: counted.loss_and_gradient(w), 1),
+        (lambda: counted.hvp(w, v), 3),
+        (lambda: counted.hvp(w, np.ones((4, 6))), 12),
+        (lambda: counted.linearize(w).hvp(np.ones((2, 6))), 5),
+        (lambda: counted.hessian(w), 12),
+        (lambda: counted.taylor(w, v, 0), 1),
+        (lambda: counted.taylor(w, v, 3), 8),
+        (lambda: counted.third(w, v, np.ones((2, 6))), 32 / 3),
+    ]:
+        call()
+        expected += cost
+        assert np.isclose(counted.cost, expected)
+
+
+def test_bad_arguments():
+    net = MLP((2, 2))
+    ones = np.ones((3, 2))
+    with pytest.raises(TypeError, match="net is of type"):
+        NetProblem("net", ones, ones)
+    with pytest.raises(ValueError, match="y has shape"):
+        NetProblem(net, ones, ones[:2])
+    with pytest.raises(TypeError, match="net is of type"):
+        Minibatches(None, ones, ones, batch_size=1)
+    with pytest.raises(ValueError, match="batch_size"):
+        Minibatches(net, ones, ones, batch_size=0)
+    with pytest.raises(ValueError, match="seed"):
+        Minibatches(net, ones, ones, batch_size=1, seed=-1)
+    with pytest.raises(ValueError, match="iteration"):
+        Minibatches(net, ones, ones, batch_size=1).at(-1)
+    with pytest.raises(ValueError, match="matrix has shape"):
+        Quadratic(ones)
+    with pytest.raises(ValueError, match="matrix has nan"):
+        Quadratic([[np.nan]])
+    with pytest.raises(ValueError, match="b has shape"):
+        Quadratic([[1.0]], [1.0, 2.0])
+    with pytest.raises(ValueError, match="y has shape"):
+        LinearRegression(ones, [1.0])
+    with pytest.raises(ValueError, match="l2"):
+        LinearRegression(ones, np.ones(3), -1.0)
+    with pytest.raises(ValueError, match="n is 1"):
+        Rosenbrock(1)
+    with pytest.raises(ValueError, match="order"):
+        Rosenbrock(2).taylor([0.0, 0.0], [1.0, 1.0], 4)
+    with pytest.raises(ValueError, match="w has shape"):
+        Rosenbrock(2).gradient([0.0])

@@ -1,0 +1,145 @@
+"""When relaxing to (H + λ)⁻¹ b converges, against eigenvalues and solutions by NumPy."""
+
+import numpy as np
+import pytest
+
+from swiftnets import MLP
+from swiftnets.activations import LeakyReLU
+from swiftnets.relaxations import (
+    alternating,
+    anderson,
+    circular_system,
+    damped,
+    gauss_seidel,
+    neumann,
+)
+
+
+def problem(activation="tanh", sizes=(3, 4, 4, 2), **options):
+    net = MLP(sizes, activation=activation, **options)
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((6, sizes[0])), rng.standard_normal((6, sizes[-1]))
+    w = net.initial(seed=1)
+    hessian = net.hessian(w, x, y)
+    return net, w, x, y, rng.standard_normal(len(w)), hessian, np.linalg.eigvalsh(hessian)
+
+
+def check(result, hessian, damping, b, tolerance=1e-8):
+    assert result.status == "converged"
+    rest = b - (hessian + damping * np.eye(len(b))) @ result.x
+    assert np.linalg.norm(rest) <= 1.01 * tolerance * np.linalg.norm(b)
+
+
+LEAKY = LeakyReLU(0.5)
+
+
+def test_neumann_converges_above_the_spectral_radius_only():
+    net, w, x, y, b, hessian, values = problem()
+    radius = abs(values).max()
+    good = neumann(net, w, x, y, b, damping=1.1 * radius)
+    check(good, hessian, 1.1 * radius, b)
+    # Errors shrink by ρ / λ a sweep in the end.
+    rate = (good.residuals[-1] / good.residuals[-21]) ** (1 / 20)
+    assert abs(rate - 1 / 1.1) < 0.01
+    assert neumann(net, w, x, y, b, damping=0.9 * radius).status == "diverged"
+
+
+def test_the_damped_flow_needs_a_definite_matrix():
+    net, w, x, y, b, hessian, values = problem()
+    lowest = -values[0]
+    assert lowest > 0
+    check(damped(net, w, x, y, b, damping=1.2 * lowest, iterations=5000), hessian, 1.2 * lowest, b)
+    assert damped(net, w, x, y, b, damping=0.8 * lowest, iterations=5000).status == "diverged"
+    # And a step below 2 over the largest eigenvalue.
+    top = values[-1] + 2 * lowest
+    for factor, status in [(1.9, "converged"), (2.1, "diverged")]:
+        result = damped(net, w, x, y, b, damping=2 * lowest, step=factor / top, iterations=5000)
+        assert result.status == status
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_gauss_seidel_converges_where_the_matrix_is_definite(seed):
+    net, w, x, y, b, _, _ = problem(LEAKY, output_activation=LEAKY)
+    w = net.initial(seed=seed)
+    hessian = net.hessian(w, x, y)
+    lowest = -np.linalg.eigvalsh(hessian)[0]
+    assert lowest > 0
+    low, high = 0.5 * lowest, 1.5 * lowest
+    check(gauss_seidel(net, w, x, y, b, damping=high, iterations=20000), hessian, high, b)
+    # Bisect the threshold: within the margin a run must be decided by 20,000 sweeps.
+    for _ in range(7):
+        middle = (low + high) / 2
+        result = gauss_seidel(net, w, x, y, b, damping=middle, iterations=3000)
+        if result.residuals[-1] < min(1.0, result.residuals[len(result.residuals) // 2]):
+            high = middle
+        else:
+            low = middle
+    assert low <= lowest * 1.01 and high >= lowest * 0.99
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("loss", ["squared_error", "softmax_cross_entropy"])
+def test_alternating_sweeps(bias, loss):
+    net = MLP((3, 4, 4, 2), bias=bias, loss=loss)
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((6, 3)), rng.dirichlet(np.ones(2), 6)
+    w, b = net.initial(seed=1), rng.standard_normal(net.parameter_count)
+    hessian = net.hessian(w, x, y)
+    radius = abs(np.linalg.eigvalsh(hessian)).max()
+    check(alternating(net, w, x, y, b, damping=3 * radius), hessian, 3 * radius, b)
+    assert alternating(net, w, x, y, b, damping=0.02 * radius).status == "diverged"
+
+
+def test_anderson_mixes():
+    net, w, x, y, b, hessian, values = problem()
+    damping = -1.1 * values[0]
+    mixed = anderson(net, w, x, y, b, damping=damping)
+    check(mixed, hessian, damping, b)
+    plain = damped(net, w, x, y, b, damping=damping, iterations=5000)
+    assert len(mixed.residuals) < len(plain.residuals)
+    # It may help where relaxing diverges, too.
+    weaker = -0.5 * values[0]
+    check(anderson(net, w, x, y, b, damping=weaker, memory=60), hessian, weaker, b)
+
+
+@pytest.mark.parametrize("activation", ["tanh", LEAKY], ids=["tanh", "leaky"])
+def test_the_corrected_system_of_160_unknowns(activation):
+    net = MLP((4, 4, 4), activation=activation, output_activation=activation, bias=False)
+    rng = np.random.default_rng(3)
+    w, x, y = net.initial(seed=0), *rng.standard_normal((2, 4, 4))
+    v = rng.standard_normal(32)
+    matrix, right = circular_system(net, w, x, y, v)
+    hessian = net.hessian(w, x, y)
+    assert matrix.shape == (160, 160)
+    assert np.linalg.matrix_rank(matrix) == 160
+    solution = np.linalg.solve(matrix, right)[:32]
+    want = np.linalg.solve(hessian, v)
+    # Two solves of condition κ each: errors of some roundings times κ.
+    slack = 100 * np.finfo(float).eps * (np.linalg.cond(hessian) + np.linalg.cond(matrix))
+    assert np.linalg.norm(solution - want) <= slack * np.linalg.norm(want)
+    # As written, there are as many solutions as the second layer has weights.
+    written, right = circular_system(net, w, x, y, v, corrected=False)
+    assert np.linalg.matrix_rank(written) == 144
+    found = np.linalg.lstsq(written, right, rcond=None)[0]
+    assert np.linalg.norm(written @ found - right) <= 1e-10 * np.linalg.norm(right)
+    assert np.linalg.norm(found[:32] - want) > 1e-3 * np.linalg.norm(want)
+
+
+def test_bad_arguments():
+    net, w, x, y, b, _, _ = problem()
+    for call, word in [
+        (lambda: neumann(net, w, x, y, b, damping=0.0), "damping"),
+        (lambda: alternating(net, w, x, y, b, damping=0.0), "damping"),
+        (lambda: damped(net, w, x, y, b, damping=1.0, step=0.0), "step"),
+        (lambda: anderson(net, w, x, y, b, damping=1.0, memory=0), "memory"),
+        (lambda: gauss_seidel(net, w, x, y, 0 * b, damping=1.0), "b is 0"),
+        (lambda: gauss_seidel(net, w, x, y, b[:3], damping=1.0), "b has shape"),
+        (lambda: neumann(net, w, x, y, b, damping=1.0, tolerance=0.0), "tolerance"),
+        (lambda: neumann(net, w, x, y, b, damping=1.0, iterations=0), "iterations"),
+        (lambda: circular_system(net, w, x, y, b), "net is"),
+    ]:
+        with pytest.raises(ValueError, match=word):
+            call()
+    single = MLP((3, 4, 2), dtype=np.float32)
+    with pytest.raises(TypeError, match="float64"):
+        neumann(single, single.initial(0), x, y, np.ones(26), damping=1.0)

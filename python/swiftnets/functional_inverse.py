@@ -1,0 +1,391 @@
+"""The functional inverse of the gradient: from a gradient back to the parameters that have it.
+
+`FunctionalInverse` gives it near a point of any `swiftnets.problems.Problem`, as a series from one
+factorisation of the Hessian and continued by further ones; `PerceptronInverse` in closed form, as
+fast_net uses it. What its terms are is in ``docs/inverse.md``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from swiftnets import _checks
+from swiftnets._samples import FloatArray
+from swiftnets.factorizations import DenseFactorization, factorize, plan
+from swiftnets.problems import Counted, NetProblem, Problem
+
+__all__ = ["FunctionalInverse", "InverseResult", "InverseSeries", "PerceptronInverse"]
+
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class InverseSeries:
+    """w(t) = Σ wₖ tᵏ with ∇L(w(t)) = (1 − t) ∇L(w₀) + t g, but for terms beyond the order.
+
+    Attributes
+    ----------
+    coefficients : (order + 1, P) float array
+        w₀, w₁, …: w₁ at t = 1 is Newton's step, w₁ + w₂ Chebyshev's.
+    """
+
+    coefficients: FloatArray
+
+    @property
+    def order(self) -> int:
+        """Of the last term."""
+        return len(self.coefficients) - 1
+
+    @property
+    def radius(self) -> float:
+        """How far in t the series seems to converge: the ratio of the last two terms' norms.
+
+        The true radius is the distance to the nearest t, complex ones included, where the Hessian
+        is singular.
+        """
+        if self.order < 2:
+            return float("inf")
+        last, before = np.linalg.norm(self.coefficients[[-1, -2]].astype(np.float64), axis=1)
+        return float(before / last) if last > 0 else float("inf")
+
+    def __call__(self, t: float) -> FloatArray:
+        """w(t)."""
+        powers = (float(t) ** np.arange(self.order + 1)).astype(self.coefficients.dtype)
+        result: FloatArray = powers @ self.coefficients
+        return result
+
+
+@dataclass(frozen=True, eq=False)
+class InverseResult:
+    """Parameters found for a gradient.
+
+    Attributes
+    ----------
+    w : (P,) float array
+    residual_norm : float
+        The certificate: ‖∇L(w) − g‖, computed from w.
+    residual_norms : (n + 1,) float64 array
+        That at the start and after each step.
+    converged : bool
+        Whether it is at most the tolerance.
+    reason : str
+        ``"converged"``, ``"iterations"``, ``"singular"`` (the Hessian became so on the way) or
+        ``"stagnated"`` (no part of a step lowers the residual: rounding, or a fold).
+    """
+
+    w: FloatArray
+    residual_norm: float
+    residual_norms: Array
+    converged: bool
+    reason: str
+
+
+class FunctionalInverse:
+    """The inverse function of ∇L around a point where the Hessian is regular.
+
+    Parameters
+    ----------
+    problem : Problem
+    w : (P,) array_like
+        The point: of all parameters with a given gradient, those are found that are connected to
+        it.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not as above.
+    numpy.linalg.LinAlgError
+        If the Hessian is singular at w.
+
+    Notes
+    -----
+    Costs a factorisation: of nets layer by layer where that is cheaper than dense. A series of
+    order 3 costs three solves, a Taylor series and a mixed third derivative more.
+
+    Examples
+    --------
+    >>> from swiftnets.problems import LinearRegression, Rosenbrock
+    >>> line = LinearRegression([[1.0, 0.0], [1.0, 1.0], [1.0, 2.0]], [0.0, 2.0, 4.0])
+    >>> FunctionalInverse(line, [5.0, 5.0]).solve().w.round(12) + 0.0
+    array([0., 2.])
+    >>> valley = Rosenbrock(2)
+    >>> result = FunctionalInverse(valley, [0.8, 0.6]).solve()
+    >>> result.converged, result.w.round(12)
+    (True, array([1., 1.]))
+    """
+
+    def __init__(self, problem: Problem, w: npt.ArrayLike) -> None:
+        if not isinstance(problem, Problem):
+            raise TypeError(f"problem is of type {type(problem).__name__}; expected a Problem")
+        self._problem = problem
+        self.w: FloatArray = np.array(
+            _checks.array(w, "w", (problem.parameter_count,), problem.dtype)
+        )
+        _checks.finite(self.w, "w")
+        point = problem.linearize(self.w)
+        self.gradient: FloatArray = point.gradient
+        solve = _inverse_hessian(problem, self.w)
+
+        def refined(b: FloatArray) -> FloatArray:
+            """Solved, and once more for the residual of an exact product."""
+            x = solve(b)
+            x = x + solve(b - point.hvp(x))
+            result: FloatArray = x.astype(problem.dtype, copy=False)
+            return result
+
+        self._solve: Callable[[FloatArray], FloatArray] = refined
+
+    def derivative(self, v: npt.ArrayLike) -> FloatArray:
+        """That of the inverse function along v (P,): H⁻¹ v, by the inverse function theorem."""
+        return self._solve(self._problem._vector(v, "v"))
+
+    def series(self, g: npt.ArrayLike | None = None, order: int = 3) -> InverseSeries:
+        """The path from w to the parameters with gradient g, as a power series.
+
+        Parameters
+        ----------
+        g : (P,) array_like, optional
+            0 by default: a stationary point.
+        order : int
+            1, 2 or 3.
+
+        Returns
+        -------
+        InverseSeries
+
+        Examples
+        --------
+        >>> from swiftnets.problems import Quadratic
+        >>> FunctionalInverse(Quadratic([[2.0]]), [3.0]).series([2.0], 1)(1.0)
+        array([1.])
+        """
+        order = _checks.integer(order, "order", 1, 3)
+        target = self._target(g)
+        first = self._solve(target - self.gradient)
+        terms = [self.w, first]
+        if order > 1:
+            jet = self._problem.taylor(self.w, first, order).gradient
+            second = -self._solve(jet[2])
+            terms.append(second)
+            if order > 2:
+                terms.append(-self._solve(self._problem.third(self.w, first, second) + jet[3]))
+        return InverseSeries(np.stack(terms))
+
+    def solve(
+        self,
+        g: npt.ArrayLike | None = None,
+        *,
+        order: int = 3,
+        tolerance: float = 1e-10,
+        iterations: int = 50,
+    ) -> InverseResult:
+        """Parameters with gradient g, continued from w along the path of `series`.
+
+        Each step takes as much of a series as brings the gradient nearer by half of what the path
+        foretells, and begins anew there; near the end steps are whole and converge with the order
+        of the series plus one.
+
+        Parameters
+        ----------
+        g : (P,) array_like, optional
+            0 by default.
+        order : int
+            Of the series: 1 is Newton's method.
+        tolerance : float
+            Of ‖∇L(w) − g‖ in units of that at the start.
+        iterations : int
+            Series, each with its factorisation, at most.
+
+        Returns
+        -------
+        InverseResult
+            Whatever came of it, with its certificate.
+        """
+        target = self._target(g)
+        order = _checks.integer(order, "order", 1, 3)
+        tolerance = _checks.real(tolerance, "tolerance", positive=True)
+        iterations = _checks.integer(iterations, "iterations")
+        here, norms = self, [_norm(self.gradient - target)]
+        goal = tolerance * norms[0]
+        reason = "iterations"
+        for number in range(iterations + 1):
+            if norms[-1] <= goal:
+                reason = "converged"
+                break
+            if number == iterations:
+                break
+            found = advance(here._problem, here.series(target, order), target, norms[-1])
+            if found is None:
+                reason = "stagnated"
+                break
+            norms.append(found[1])
+            try:
+                here = FunctionalInverse(self._problem, found[0])
+            except np.linalg.LinAlgError:
+                done = found[1] <= goal
+                reason = "converged" if done else "singular"
+                return InverseResult(found[0], found[1], np.array(norms), done, reason)
+        return InverseResult(here.w, norms[-1], np.array(norms), reason == "converged", reason)
+
+    def _target(self, g: npt.ArrayLike | None) -> FloatArray:
+        if g is None:
+            return np.zeros_like(self.gradient)
+        target = self._problem._vector(g, "g")
+        _checks.finite(target, "g")
+        return target
+
+    def __repr__(self) -> str:
+        return f"FunctionalInverse({self._problem!r})"
+
+
+def advance(
+    problem: Problem, series: InverseSeries, target: FloatArray, before: float
+) -> tuple[FloatArray, float, float] | None:
+    """How far along a series the gradient nears the target: w, how near, t; or None."""
+    t = 1.0
+    for _ in range(40):
+        new = series(t)
+        norm = _norm(problem.gradient(new) - target)
+        # The path foretells 1 − t of the residual.
+        if norm <= (1 - t / 2) * before:
+            return new, norm, t
+        t /= 2
+    return None
+
+
+def _norm(v: FloatArray) -> float:
+    return float(np.linalg.norm(v.astype(np.float64, copy=False)))
+
+
+def _inverse_hessian(problem: Problem, w: FloatArray) -> Callable[[FloatArray], FloatArray]:
+    inner = problem
+    while isinstance(inner, Counted):
+        inner = inner.problem
+    if isinstance(inner, NetProblem):
+        net, count, samples = inner.net, inner.parameter_count, inner.sample_count
+        dense = 2.0 * samples * count**2 + count**3 / 3
+        # The dual form divides by the shift, which here is the net's l2 alone.
+        layered = plan(net, samples, form="automatic" if net.l2 else "primal")
+        if layered.operations < dense:
+            x, y, weights = inner.samples
+            form: Any = "automatic" if net.l2 else "primal"
+            try:
+                return factorize(net, w, x, y, form=form, sample_weight=weights).solve
+            except np.linalg.LinAlgError:
+                pass  # a block that it pivots on is singular: H itself need not be
+    return DenseFactorization(problem.hessian(w)).solve
+
+
+# The perceptron -----------------------------------------------------------------------------------
+
+
+class PerceptronInverse:
+    """The inverse of the gradient of a perceptron in closed form, of minimum norm.
+
+    The net is h = s(x W), s leaky with this slope for negative numbers, its loss ½ ‖h − y‖². Its
+    gradient is xᵀ (S ∘ (h − y)), with S the slopes s′. Backwards: from the gradient to h with the
+    pseudoinverse of xᵀ, to x W through 1 / S, and to W with that of x: all linear as long as no
+    sum changes its sign.
+
+    Parameters
+    ----------
+    x : (N, inputs) array_like
+    y : (N, outputs) array_like
+    w : (inputs, outputs) array_like
+        Where the slopes S are taken.
+    slope : float
+        Above 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not as above.
+
+    Notes
+    -----
+    Costs one singular value decomposition. Gradients are reached exactly where x has full row rank
+    (which needs N ≤ inputs); else the nearest one is, in the sense of x's pseudoinverse.
+
+    Examples
+    --------
+    >>> x, y = np.eye(2), np.zeros((2, 1))
+    >>> inverse = PerceptronInverse(x, y, [[1.0], [-1.0]], slope=0.5)
+    >>> inverse.gradient.ravel(), inverse.solve([[2.0], [-0.5]]).w.ravel()
+    (array([ 1.  , -0.25]), array([ 2., -2.]))
+    """
+
+    def __init__(
+        self, x: npt.ArrayLike, y: npt.ArrayLike, w: npt.ArrayLike, slope: float = 0.5
+    ) -> None:
+        self._x = _checks.array(x, "x", ("N", "inputs"))
+        self._y = _checks.array(y, "y", (len(self._x), "outputs"))
+        self.w: Array = _checks.array(w, "w", (self._x.shape[1], self._y.shape[1]))
+        for name, value in (("x", self._x), ("y", self._y), ("w", self.w)):
+            _checks.finite(value, name)
+        self._slope = _checks.real(slope, "slope", positive=True)
+        self._slopes = self._slopes_at(self.w)
+        left, values, right = np.linalg.svd(self._x, full_matrices=False)
+        # As numpy.linalg.matrix_rank: what is below is rounding.
+        kept = values > values[0] * max(self._x.shape) * np.finfo(float).eps
+        self._inverse: Array = (right[kept].T / values[kept]) @ left[:, kept].T
+
+    def _slopes_at(self, w: Array) -> Array:
+        return np.where(self._x @ w >= 0, 1.0, self._slope)
+
+    def _gradient_at(self, w: Array) -> Array:
+        slopes = self._slopes_at(w)
+        result: Array = self._x.T @ (slopes * (slopes * (self._x @ w) - self._y))
+        return result
+
+    @property
+    def gradient(self) -> Array:
+        """At w, (inputs, outputs)."""
+        return self._gradient_at(self.w)
+
+    def solve(self, g: npt.ArrayLike) -> InverseResult:
+        """The W of minimum norm with this gradient, (inputs, outputs).
+
+        The certificate is that of W with its own slopes: large where sums changed their signs.
+        """
+        g = self._like_w(g, "g")
+        w = self._weights(g)
+        residual = _norm(self._gradient_at(w) - g)
+        # What the products themselves round.
+        size = _norm(self._x) ** 2 * _norm(w) + _norm(self._x) * _norm(self._y) + _norm(g)
+        converged = bool(residual <= len(self.w) * np.finfo(float).eps * size)
+        reason = "converged" if converged else "stagnated"
+        return InverseResult(w, residual, np.array([residual]), converged, reason)
+
+    def derivative(self, v: npt.ArrayLike, r: float | None = None) -> Array:
+        """That of the inverse function at the gradient, along v (inputs, outputs).
+
+        x⁺ S⁻² x⁺ᵀ v: Newton's step for v = g.
+
+        Parameters
+        ----------
+        v : (inputs, outputs) array_like
+        r : float, optional
+            Take the difference quotient over g ± r v / 2 in its place, as the original script.
+        """
+        v = self._like_w(v, "v")
+        if r is None:
+            result: Array = self._inverse @ ((self._inverse.T @ v) / self._slopes**2)
+            return result
+        r = _checks.real(r, "r", positive=True)
+        g = self.gradient
+        return (self._weights(g + r / 2 * v) - self._weights(g - r / 2 * v)) / r
+
+    def _weights(self, g: Array) -> Array:
+        outputs = (self._inverse.T @ g) / self._slopes + self._y
+        result: Array = self._inverse @ (outputs / self._slopes)
+        return result
+
+    def _like_w(self, value: npt.ArrayLike, name: str) -> Array:
+        array = _checks.array(value, name, self.w.shape)
+        _checks.finite(array, name)
+        return array
