@@ -14,6 +14,7 @@ import fast_net
 import growth
 import harness
 import import_time
+import inverse
 import slow_net
 
 README = Path(__file__).with_name("README.md")
@@ -65,6 +66,8 @@ def main() -> None:
         derivatives.report(min(arguments.rounds, 5)),
         "### How derivatives grow",
         growth.report(),
+        "### Inverse Hessians",
+        inverse.report(min(arguments.rounds, 5)),
         "### slow_net, the original's whole run",
         full_run(None if arguments.all else arguments.iterations, arguments.slow_data),
         "### Import",

@@ -31,7 +31,13 @@ def _kinds(cell):
 
 
 def test_every_notebook_is_known():
-    names = ["01_slow_net", "02_fast_net", "03_exact_curvature"]
+    names = [
+        "01_slow_net",
+        "02_fast_net",
+        "03_exact_curvature",
+        "04_inverse_hessian",
+        "05_second_order_and_beyond",
+    ]
     assert [path.stem for path in NOTEBOOKS] == names
 
 

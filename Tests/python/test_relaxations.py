@@ -15,11 +15,11 @@ from swiftnets.relaxations import (
 )
 
 
-def problem(activation="tanh", sizes=(3, 4, 4, 2), **options):
+def problem(activation="tanh", sizes=(3, 4, 4, 2), seed=1, **options):
     net = MLP(sizes, activation=activation, **options)
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((6, sizes[0])), rng.standard_normal((6, sizes[-1]))
-    w = net.initial(seed=1)
+    w = net.initial(seed=seed)
     hessian = net.hessian(w, x, y)
     return net, w, x, y, rng.standard_normal(len(w)), hessian, np.linalg.eigvalsh(hessian)
 
@@ -125,6 +125,54 @@ def test_the_corrected_system_of_160_unknowns(activation):
     assert np.linalg.norm(found[:32] - want) > 1e-3 * np.linalg.norm(want)
 
 
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_sweep_of_gauss_seidel_has_radius_one_where_the_matrix_becomes_singular(seed):
+    net, w, x, y, _, hessian, values = problem(LEAKY, seed=seed, output_activation=LEAKY)
+    unit = np.eye(len(w))
+
+    def radius(damping):
+        # One sweep from 0 is M⁻¹ b, with M the block lower triangle: that gives 1 − M⁻¹ (H + λ).
+        columns = [
+            gauss_seidel(net, w, x, y, e, damping=damping, iterations=1, tolerance=1e-300).x
+            for e in unit
+        ]
+        matrix = hessian + damping * unit
+        lower = np.zeros_like(matrix)
+        for part in net.layer_slices:
+            lower[part, : part.stop] = matrix[part, : part.stop]
+        # Backward stable solves: some roundings times the condition of M.
+        slack = 100 * np.finfo(float).eps * np.linalg.cond(lower)
+        assert abs(np.stack(columns, axis=1) @ lower - unit).max() <= slack
+        return abs(np.linalg.eigvals(unit - np.stack(columns, axis=1) @ matrix)).max()
+
+    low, high = -0.5 * values[0], -1.5 * values[0]
+    for _ in range(25):  # to 2⁻²⁵ of λmin, 3e-8
+        middle = (low + high) / 2
+        low, high = (low, middle) if radius(middle) < 1 else (middle, high)
+    assert abs(low / -values[0] - 1) < 1e-6
+
+
+def test_anderson_keeps_no_more_than_its_memory():
+    net, w, x, y, b, _, values = problem()
+    sweeps = [
+        len(anderson(net, w, x, y, b, damping=-0.5 * values[0], memory=m).residuals) - 1
+        for m in (10, 60)
+    ]
+    # Of 46 unknowns, 46 differences are enough but for rounding; 10 of them forget.
+    assert sweeps[1] <= 2 * len(b) < sweeps[0]
+
+
+def test_alternating_sweeps_with_l2():
+    net, w, x, y, b, hessian, values = problem(l2=5.0)
+    damping = 3 * abs(values).max()
+    result = alternating(net, w, x, y, b, damping=damping)
+    assert result.status == "converged"
+    # ‖x − x*‖ ≤ ‖residual‖ / λmin(H + λ).
+    exact = np.linalg.solve(hessian + damping * np.eye(len(b)), b)
+    slack = 1.01e-8 * np.linalg.norm(b) / (damping + values[0])
+    assert np.linalg.norm(result.x - exact) <= slack
+
+
 def test_bad_arguments():
     net, w, x, y, b, _, _ = problem()
     for call, word in [
@@ -141,5 +189,7 @@ def test_bad_arguments():
         with pytest.raises(ValueError, match=word):
             call()
     single = MLP((3, 4, 2), dtype=np.float32)
+    with pytest.raises(TypeError, match="net is of type"):
+        neumann("net", w, x, y, b, damping=1.0)
     with pytest.raises(TypeError, match="float64"):
         neumann(single, single.initial(0), x, y, np.ones(26), damping=1.0)

@@ -150,6 +150,19 @@ def test_a_saddle_is_left(method):
     assert abs(slow.w[0]) < 1e-6
 
 
+@pytest.mark.parametrize("method", ["exact", "krylov"])
+def test_with_a_line_search_the_loss_falls_from_anywhere(method):
+    problem, w = net_problem()
+    # So little damping that whole steps leave the region where the quadratic model holds.
+    plain = SaddleFreeNewton(damping=1e-3, method=method, steps=30)
+    searched = SaddleFreeNewton(damping=1e-3, method=method, steps=30, line_search=True)
+    assert (np.diff(plain.minimize(problem, w, iterations=10).history.loss) > 0).any()
+    history = searched.minimize(problem, w, iterations=30).history
+    assert (np.diff(history.loss) <= 0).all()
+    assert history.loss[-1] < 1e-6 * history.loss[0]
+    assert history.info["step_length"].min() < 1
+
+
 @pytest.mark.parametrize("method", ["exact", "krylov", "rational"])
 def test_single_precision(method):
     problem, w = net_problem(dtype=np.float32)

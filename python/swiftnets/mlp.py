@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 import numpy as np
 import numpy.typing as npt
 
-from swiftnets import _checks, _core, activations, losses
+from swiftnets import _buffers, _checks, _core, activations, losses
 from swiftnets._samples import Batch, FloatArray, Reader
 from swiftnets.activations import Activation, ActivationLike
 from swiftnets.losses import Loss, LossLike
@@ -446,7 +446,7 @@ class MLP:
             sums.append(_core.mlp_gradient(self._net, w, *batch, scale, out))
 
         if y is not None:
-            out = self._sum(np.empty(self._count, self._dtype), x, y, sample_weight, fill)
+            out = self._sum(_buffers.take(self._count, self._dtype), x, y, sample_weight, fill)
             loss = sums[0]
         else:
             batches, total = self._batches(x, y, sample_weight)

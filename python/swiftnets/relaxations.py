@@ -67,6 +67,8 @@ class _System:
         iterations: Any,
         tolerance: Any,
     ) -> None:
+        if not isinstance(net, MLP):
+            raise TypeError(f"net is of type {type(net).__name__}; expected an MLP")
         if net.dtype != np.float64:
             raise TypeError(f"net has dtype {net.dtype}; expected float64")
         self.net, self.arguments = net, (w, x, y)
@@ -189,7 +191,7 @@ def damped(
 
 def _step(system: _System) -> float:
     values, errors = lanczos(lambda v: system.b - system.residual(v), system.b, 30).eigenvalues()
-    return 1 / float((abs(values) + errors).max())
+    return 1 / max(float((abs(values) + errors).max()), float(np.finfo(float).tiny))
 
 
 def anderson(

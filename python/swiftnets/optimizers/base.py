@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -519,5 +520,9 @@ def count_cost(problem: Problem, gradients: float) -> None:
 
 
 def norm(v: FloatArray) -> float:
-    """‖v‖ in float64."""
-    return float(np.linalg.norm(v.astype(np.float64, copy=False)))
+    """‖v‖, summed in float64."""
+    if v.dtype == np.float64:
+        return float(np.linalg.norm(v))
+    # Block by block: a whole float64 copy takes longer to allocate than to sum.
+    blocks = (v[first : first + 2**14].astype(np.float64) for first in range(0, len(v), 2**14))
+    return math.sqrt(math.fsum(float(block @ block) for block in blocks))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from swiftnets import _checks
+from swiftnets import _buffers, _checks
 from swiftnets._samples import FloatArray
 from swiftnets.optimizers.base import Optimizer, State, StepResult, check_settings, norm
 from swiftnets.problems import Problem
@@ -38,8 +38,9 @@ class SGD(Optimizer):
 
     def step(self, problem: Problem, w: FloatArray, state: State) -> StepResult:
         loss, gradient = problem.loss_and_gradient(w)
-        length = norm(gradient)
-        return StepResult(w - w.dtype.type(self.learning_rate) * gradient, loss, length, state)
+        new = np.multiply(gradient, -w.dtype.type(self.learning_rate), out=_like(w))
+        new += w
+        return StepResult(new, loss, norm(gradient), state)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,10 +80,12 @@ class Momentum(Optimizer):
     def step(self, problem: Problem, w: FloatArray, state: State) -> StepResult:
         loss, gradient = problem.loss_and_gradient(w)
         beta, rate = w.dtype.type(self.momentum), w.dtype.type(self.learning_rate)
-        velocity = beta * state["velocity"]
+        velocity = np.multiply(state["velocity"], beta, out=_like(w))
         velocity += gradient
         direction = gradient + beta * velocity if self.nesterov else velocity
-        return StepResult(w - rate * direction, loss, norm(gradient), {"velocity": velocity})
+        new = np.multiply(direction, -rate, out=_like(w))
+        new += w
+        return StepResult(new, loss, norm(gradient), {"velocity": velocity})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,26 +129,46 @@ class Adam(Optimizer):
     def step(self, problem: Problem, w: FloatArray, state: State) -> StepResult:
         loss, gradient = problem.loss_and_gradient(w)
         steps = int(state["steps"]) + 1
-        correction1, correction2 = 1 - self.beta1**steps, 1 - self.beta2**steps
-        number = w.dtype.type
-        # Few passes, few temporaries: this is what an epoch of minibatches spends its time on.
-        mean = state["mean"] * number(self.beta1)
-        scaled = gradient * number(1 - self.beta1)
-        mean += scaled
-        square = state["square"] * number(self.beta2)
-        np.multiply(gradient, gradient, out=scaled)
-        scaled *= number(1 - self.beta2)
-        square += scaled
-        np.sqrt(square, out=scaled)
-        scaled *= number(1 / correction2**0.5)
-        scaled += number(self.epsilon)
-        np.divide(mean, scaled, out=scaled)
-        scaled *= number(self.learning_rate / correction1)
-        if self.weight_decay:
-            w = w * number(1 - self.learning_rate * self.weight_decay)
-        new = np.subtract(w, scaled, out=scaled)
+        new, mean, square = _like(w), _like(w), _like(w)
+        for first in range(0, len(w), _BLOCK):
+            part = slice(first, first + _BLOCK)
+            self._update(
+                steps,
+                w[part],
+                gradient[part],
+                (state["mean"][part], state["square"][part]),
+                (new[part], mean[part], square[part]),
+            )
         state = {"mean": mean, "square": square, "steps": np.array(steps)}
         return StepResult(new, loss, norm(gradient), state)
+
+    def _update(
+        self,
+        steps: int,
+        w: FloatArray,
+        gradient: FloatArray,
+        before: tuple[FloatArray, FloatArray],
+        after: tuple[FloatArray, FloatArray, FloatArray],
+    ) -> None:
+        """One block of the vectors, which stays in the cache."""
+        number = w.dtype.type
+        new, mean, square = after
+        np.multiply(gradient, number(1 - self.beta1), out=new)
+        np.multiply(before[0], number(self.beta1), out=mean)
+        mean += new
+        np.multiply(gradient, gradient, out=new)
+        new *= number(1 - self.beta2)
+        np.multiply(before[1], number(self.beta2), out=square)
+        square += new
+        np.sqrt(square, out=new)
+        new *= number(1 / (1 - self.beta2**steps) ** 0.5)
+        new += number(self.epsilon)
+        np.divide(mean, new, out=new)
+        new *= number(-self.learning_rate / (1 - self.beta1**steps))
+        if self.weight_decay:
+            new += w * number(1 - self.learning_rate * self.weight_decay)
+        else:
+            new += w
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,6 +252,13 @@ class LBFGS(Optimizer):
             "loss": np.array(new_loss),
         }
         return StepResult(new, loss, length, state, info={"step_length": float(found)})
+
+
+_BLOCK = 2**14  # numbers that a cache holds five times
+
+
+def _like(w: FloatArray) -> FloatArray:
+    return _buffers.take(len(w), w.dtype)
 
 
 def _two_loops(steps: FloatArray, differences: FloatArray, gradient: FloatArray) -> FloatArray:

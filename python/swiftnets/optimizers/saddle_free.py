@@ -23,7 +23,7 @@ from swiftnets.optimizers.base import (
     net_problem,
     norm,
 )
-from swiftnets.optimizers.newton import gradient_operations
+from swiftnets.optimizers.newton import finish, gradient_operations
 from swiftnets.problems import PointLike, Problem
 
 __all__ = ["SaddleFreeNewton", "inverse_root_nodes"]
@@ -58,6 +58,9 @@ class SaddleFreeNewton(Optimizer):
         ``"diagonal"``: the blocks of single layers, as slow_net; for nets, ``"exact"`` only.
     learning_rate : float
         η.
+    line_search : bool
+        Halve the step until the loss falls (Armijo 1966): −f(H) g always descends at first. For
+        full batches.
     steps : int
         Lanczos steps of ``"krylov"``, each a product.
     nodes : int
@@ -84,6 +87,7 @@ class SaddleFreeNewton(Optimizer):
     method: Literal["exact", "krylov", "rational"] = "exact"
     blocks: Literal["diagonal"] | None = None
     learning_rate: float = 1.0
+    line_search: bool = False
     steps: int = 100
     nodes: int = 12
 
@@ -107,9 +111,9 @@ class SaddleFreeNewton(Optimizer):
         length = norm(point.gradient)
         if length == 0:
             return StepResult(w, point.loss, 0.0, state, False, failure="the gradient is 0")
-        direction = self.direction(problem, w, point)
-        new = w - w.dtype.type(self.learning_rate) * direction.astype(w.dtype, copy=False)
-        return StepResult(new, point.loss, length, state)
+        direction = self.direction(problem, w, point).astype(w.dtype, copy=False)
+        step = -w.dtype.type(self.learning_rate) * direction
+        return finish(self.line_search, problem, w, step, point.loss, point.gradient, state)
 
     def direction(
         self, problem: Problem, w: FloatArray, point: PointLike | None = None
