@@ -173,9 +173,11 @@ class Adam(Optimizer):
 
 @dataclass(frozen=True, kw_only=True)
 class LBFGS(Optimizer):
-    """Limited-memory BFGS (Liu & Nocedal 1989), with SciPy's line search (Moré & Thuente 1994).
+    """Limited-memory BFGS (Liu & Nocedal 1989) of SciPy's parts.
 
-    For full batches: curvature from differences of gradients of unlike samples is noise. Needs
+    They are its inverse Hessian of pairs (`scipy.optimize.LbfgsInvHessProduct`) and its line search
+    for the strong Wolfe conditions. SciPy's own loop cannot be stopped and resumed. For full
+    batches: curvature from differences of gradients of unlike samples is noise. Needs
     SciPy: ``pip install swiftnets[scipy]``.
 
     Parameters
@@ -209,9 +211,7 @@ class LBFGS(Optimizer):
         else:
             loss, gradient = problem.loss_and_gradient(w)
         length = norm(gradient)
-        direction = -_two_loops(state["steps"], state["differences"], gradient)
-        if not len(state["steps"]):  # no scale is known yet: not farther than 1
-            direction /= w.dtype.type(max(1.0, length))
+        direction = self._direction(state["steps"], state["differences"], gradient, length)
         seen: dict[bytes, tuple[float, FloatArray]] = {}
 
         def at(trial: FloatArray) -> tuple[float, FloatArray]:
@@ -253,27 +253,30 @@ class LBFGS(Optimizer):
         }
         return StepResult(new, loss, length, state, info={"step_length": float(found)})
 
+    @staticmethod
+    def _direction(
+        steps: FloatArray, differences: FloatArray, gradient: FloatArray, length: float
+    ) -> FloatArray:
+        from scipy.optimize import LbfgsInvHessProduct
+
+        if not len(steps):  # no scale is known yet: not farther than 1
+            down: FloatArray = gradient / -gradient.dtype.type(max(1.0, length))
+            return down
+        # SciPy's product begins with the identity; the last pair's own scale γ takes its place if
+        # all is measured in units of √γ.
+        last, change = steps[-1].astype(np.float64), differences[-1].astype(np.float64)
+        unit = np.sqrt((last @ change) / (change @ change))
+        product = LbfgsInvHessProduct(steps / unit, differences * unit)
+        image = -unit * product.matvec(unit * gradient.astype(np.float64))
+        result: FloatArray = image.astype(gradient.dtype, copy=False)
+        return result
+
 
 _BLOCK = 2**14  # numbers that a cache holds five times
 
 
 def _like(w: FloatArray) -> FloatArray:
     return _buffers.take(len(w), w.dtype)
-
-
-def _two_loops(steps: FloatArray, differences: FloatArray, gradient: FloatArray) -> FloatArray:
-    """The inverse Hessian of the pairs times the gradient (Nocedal 1980)."""
-    result = gradient.copy()
-    products = np.einsum("kn,kn->k", steps, differences)
-    factors = np.zeros_like(products)
-    for k in reversed(range(len(steps))):
-        factors[k] = steps[k] @ result / products[k]
-        result -= factors[k] * differences[k]
-    if len(steps):
-        result *= products[-1] / (differences[-1] @ differences[-1])
-    for k in range(len(steps)):
-        result += (factors[k] - differences[k] @ result / products[k]) * steps[k]
-    return result
 
 
 def _below_one(value: float, name: str) -> None:
