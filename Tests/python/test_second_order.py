@@ -354,6 +354,77 @@ def test_orders_of_convergence_in_extended_precision():
             assert abs(measured - want) < 0.05, (order, measured)
 
 
+def test_orders_of_convergence_on_a_net_in_extended_precision():
+    """A 1-2-1 tanh net with L2; derivatives are differences of its gradient in 500 digits."""
+    xs, ys, l2, digits = [0.5, -1.0, 2.0], [1.0, -0.3, 0.4], 0.1, 500
+    net = MLP((1, 2, 1), bias=False, l2=l2)
+    problem = NetProblem(net, np.array(xs)[:, None], np.array(ys)[:, None])
+    found = TrustRegion().minimize(
+        problem, net.initial(seed=0), iterations=300, gradient_tolerance=1e-13
+    )
+    assert found.status == "converged"
+    assert np.linalg.eigvalsh(problem.hessian(found.w))[0] > 0.01
+
+    with mpmath.workdps(digits):
+        mp, matrix = mpmath.mp, mpmath.matrix
+        h = mp.mpf(10) ** -60
+
+        def g(w):
+            result = mp.mpf(l2) * w
+            for x, y in zip(xs, ys, strict=True):
+                hidden = [mp.tanh(w[k] * x) for k in (0, 1)]
+                rest = w[2] * hidden[0] + w[3] * hidden[1] - y
+                for k in (0, 1):
+                    result[k] += rest * w[2 + k] * (1 - hidden[k] ** 2) * x
+                    result[2 + k] += rest * hidden[k]
+            return result
+
+        def second(w, u, v):  # T[u, v]
+            return (
+                g(w + h * (u + v)) - g(w + h * (u - v)) - g(w - h * (u - v)) + g(w - h * (u + v))
+            ) / (4 * h**2)
+
+        def step(w, order):
+            unit = [matrix([int(i == j) for i in range(4)]) for j in range(4)]
+            hessian = matrix(4, 4)
+            for j in range(4):
+                hessian[:, j] = (g(w + h * unit[j]) - g(w - h * unit[j])) / (2 * h)
+            s1 = -mp.lu_solve(hessian, g(w))
+            if order == "halley":
+                tangent = matrix(4, 4)
+                for j in range(4):
+                    tangent[:, j] = second(w, s1, unit[j])
+                return w - mp.lu_solve(hessian + tangent / 2, g(w))
+            s2 = -mp.lu_solve(hessian, second(w, s1, s1) / 2)
+            third = g(w + 2 * h * s1) - 2 * g(w + h * s1) + 2 * g(w - h * s1) - g(w - 2 * h * s1)
+            s3 = -mp.lu_solve(hessian, second(w, s1, s2) + third / (2 * h**3) / 6)
+            return w + sum([s1, s2, s3][1:order], s1)
+
+        start = matrix([mp.mpf(float(a)) for a in found.w])
+        root = start
+        for _ in range(4):  # Newton from 1e-13: to some 1e-120, where differences of h = 1e-60 end
+            root = step(root, 1)
+        for order, want, method in [
+            (1, 2, Newton(line_search=False)),
+            (2, 3, Chebyshev()),
+            (3, 4, FourthOrder()),
+            ("halley", 3, Halley()),
+        ]:
+            w, logs = root + matrix([mp.mpf(a) / 1000 for a in (3, -2, 1, 2)]), []
+            # Our step in float64 is this one.
+            ours = method.step(problem, np.array([float(a) for a in w]), {}).w
+            theirs = np.array([float(a) for a in step(w, order)])
+            assert np.allclose(ours, theirs, rtol=0, atol=1e-13)
+            for _ in range(6):
+                error = mp.norm(w - root)
+                if error < mp.mpf(10) ** -90:
+                    break
+                logs.append(mp.log(error))
+                w = step(w, order)
+            measured = float((logs[-1] - logs[-2]) / (logs[-2] - logs[-3]))
+            assert abs(measured - want) < 0.15, (order, measured)
+
+
 class Logarithmic(Problem):
     """w² / 2 + w log w − 3 w, whose gradient is w + log w − 2."""
 

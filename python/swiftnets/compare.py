@@ -525,7 +525,7 @@ class _One:
         numbers: dict[str, float] = {}
         if self.evaluate is not None:
             try:
-                told = self.evaluate(w)
+                told = self.evaluate(w.copy())  # theirs to change
             except FloatingPointError:
                 told = {}
             if not isinstance(told, Mapping):
