@@ -183,7 +183,10 @@ def test_any_arrays_give_a_result_or_an_exception_that_names_one(
         for name in used
     )
     if fits and "y" in used:
-        sensible = np.isfinite(s).all() and (s >= 0).all() and (reduction == "sum" or s.any())
+        with np.errstate(all="ignore"):
+            rounded = s.astype(dtype)  # large weights become infinite in float32, small ones 0
+        sensible = np.isfinite(rounded).all() and (rounded >= 0).all()
+        sensible = sensible and (reduction == "sum" or rounded.any())
         probable = not loss.endswith("entropy") or ((y >= 0) & (y <= 1)).all()
         fits = sensible and probable
     if method in ("predict", "jvp"):
