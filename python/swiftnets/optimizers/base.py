@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -16,6 +15,7 @@ import numpy.typing as npt
 
 from swiftnets import _checks, _training
 from swiftnets._samples import FloatArray
+from swiftnets._scaling import norm
 from swiftnets._training import CheckpointError, File
 from swiftnets.problems import Counted, Minibatches, NetProblem, Problem
 
@@ -517,13 +517,3 @@ def count_cost(problem: Problem, gradients: float) -> None:
     """Add to a problem's count what was asked of its net directly."""
     if isinstance(problem, Counted):
         problem.cost += gradients
-
-
-def norm(v: FloatArray) -> float:
-    """‖v‖, summed in float64."""
-    # In blocks too short for the threads of NumPy's BLAS: they would go on spinning beside the
-    # engine's, and the next gradient take twice as long. Nor is a whole float64 copy allocated.
-    blocks = (
-        v[first : first + 2**13].astype(np.float64, copy=False) for first in range(0, len(v), 2**13)
-    )
-    return math.sqrt(math.fsum(float(block @ block) for block in blocks))

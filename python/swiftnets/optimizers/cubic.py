@@ -8,8 +8,9 @@ import numpy as np
 
 from swiftnets import _checks
 from swiftnets._samples import FloatArray
+from swiftnets._scaling import norm
 from swiftnets.lanczos import lanczos
-from swiftnets.optimizers.base import Optimizer, State, StepResult, check_settings, norm
+from swiftnets.optimizers.base import Optimizer, State, StepResult, check_settings
 from swiftnets.optimizers.secular import secular_step
 from swiftnets.optimizers.trust_region import gain_ratio
 from swiftnets.problems import Problem

@@ -9,7 +9,8 @@ import numpy as np
 
 from swiftnets import _buffers, _checks
 from swiftnets._samples import FloatArray
-from swiftnets.optimizers.base import Optimizer, State, StepResult, check_settings, norm
+from swiftnets._scaling import norm
+from swiftnets.optimizers.base import Optimizer, State, StepResult, check_settings
 from swiftnets.problems import Problem
 
 __all__ = ["LBFGS", "SGD", "Adam", "Momentum"]

@@ -8,8 +8,9 @@ import numpy as np
 
 from swiftnets import _checks
 from swiftnets._samples import FloatArray
+from swiftnets._scaling import norm
 from swiftnets.functional_inverse import FunctionalInverse, advance
-from swiftnets.optimizers.base import Optimizer, State, StepResult, norm
+from swiftnets.optimizers.base import Optimizer, State, StepResult
 from swiftnets.problems import Problem
 
 __all__ = ["FunctionalInverseNewton"]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from swiftnets._samples import FloatArray
+from swiftnets._scaling import norm
 from swiftnets.factorizations import DenseFactorization
 from swiftnets.krylov import cg
 from swiftnets.mlp import Linearization
@@ -18,7 +19,6 @@ from swiftnets.optimizers.base import (
     check_settings,
     count_cost,
     net_problem,
-    norm,
 )
 from swiftnets.optimizers.newton import finish
 from swiftnets.optimizers.trust_region import gain_ratio

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from swiftnets._samples import FloatArray
+from swiftnets._scaling import norm
 from swiftnets.factorizations import DenseFactorization
-from swiftnets.optimizers.base import Optimizer, State, StepResult, check_settings, norm
+from swiftnets.optimizers.base import Optimizer, State, StepResult, check_settings
 from swiftnets.optimizers.newton import finish
 from swiftnets.problems import Problem
 

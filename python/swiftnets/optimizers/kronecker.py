@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from swiftnets._samples import FloatArray
+from swiftnets._scaling import norm
 from swiftnets.kronecker import KroneckerFactors, kronecker_factors
 from swiftnets.optimizers.base import (
     Optimizer,
@@ -15,7 +16,6 @@ from swiftnets.optimizers.base import (
     check_settings,
     count_cost,
     net_problem,
-    norm,
 )
 from swiftnets.problems import Problem
 

@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from swiftnets import _checks
 from swiftnets._samples import FloatArray
-from swiftnets.optimizers.base import Optimizer, State, StepResult, check_settings, norm
+from swiftnets._scaling import norm
+from swiftnets.optimizers.base import Optimizer, State, StepResult, check_settings
 from swiftnets.problems import Problem
 
 __all__ = ["QuarticLineSearch", "backtrack", "minimize_quartic"]

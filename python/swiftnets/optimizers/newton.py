@@ -8,6 +8,7 @@ import numpy as np
 
 from swiftnets import _checks
 from swiftnets._samples import FloatArray
+from swiftnets._scaling import norm
 from swiftnets.factorizations import DenseFactorization
 from swiftnets.optimizers.base import (
     Optimizer,
@@ -15,7 +16,6 @@ from swiftnets.optimizers.base import (
     StepResult,
     check_settings,
     count_cost,
-    norm,
     take_net_problem,
 )
 from swiftnets.optimizers.line_search import backtrack

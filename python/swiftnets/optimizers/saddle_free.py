@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from swiftnets import _checks
 from swiftnets._samples import FloatArray
+from swiftnets._scaling import norm
 from swiftnets.factorizations import LayeredFactorization, factorize
 from swiftnets.lanczos import Lanczos, lanczos
 from swiftnets.optimizers.base import (
@@ -21,7 +22,6 @@ from swiftnets.optimizers.base import (
     check_settings,
     count_cost,
     net_problem,
-    norm,
 )
 from swiftnets.optimizers.newton import finish, gradient_operations
 from swiftnets.problems import PointLike, Problem

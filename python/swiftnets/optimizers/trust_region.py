@@ -10,7 +10,8 @@ import numpy as np
 
 from swiftnets import _checks
 from swiftnets._samples import FloatArray
-from swiftnets.optimizers.base import Optimizer, State, StepResult, check_settings, norm
+from swiftnets._scaling import norm
+from swiftnets.optimizers.base import Optimizer, State, StepResult, check_settings
 from swiftnets.optimizers.secular import secular_step
 from swiftnets.problems import PointLike, Problem
 

@@ -1,0 +1,63 @@
+"""Norms and products over the whole range of float64, against exact fractions."""
+
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from swiftnets import _scaling
+
+UNIT = 2.0**-53
+
+
+def exact_norm(v):
+    """‖v‖ to far more digits than float64 has, rounded once."""
+    square = sum(Fraction(float(x)) ** 2 for x in v)
+    shift = 4096
+    return Fraction(math.isqrt(int(square * Fraction(4) ** shift)), 2**shift)
+
+
+@pytest.mark.parametrize("scale", [1e-320, 1e-300, 1e-170, 1e-150, 1.0, 1e150, 1e170, 1e300])
+def test_norm_is_right_at_every_scale(scale):
+    v = np.random.default_rng(0).standard_normal(100) * scale
+    exact = exact_norm(v)
+    # A sum of n rounded squares, halved by the root, and the last rounding, which below the normal
+    # range is half of the smallest number.
+    allowed = exact * Fraction((100 / 2 + 2) * UNIT) + Fraction(2) ** -1075
+    assert abs(Fraction(_scaling.norm(v)) - exact) <= allowed
+    assert abs(Fraction(float(_scaling.row_norms(v[None])[0])) - exact) <= allowed
+
+
+def test_norm_is_invariant_under_powers_of_two():
+    v = np.random.default_rng(1).standard_normal(30)
+    for e in (-900, -600, -100, 0, 100, 600, 900):
+        assert _scaling.norm(np.ldexp(v, e)) == math.ldexp(_scaling.norm(v), e)
+
+
+def test_norm_of_mixed_scales_loses_nothing_that_counts():
+    assert _scaling.norm(np.array([1e-200, 1e200, 3.0])) == 1e200
+    assert _scaling.norm(np.array([3e-200, 4e-200, 0.0])) == pytest.approx(5e-200, rel=4 * UNIT)
+
+
+def test_norm_of_numbers_that_are_not_finite():
+    assert math.isnan(_scaling.norm(np.array([1.0, np.nan, np.inf])))
+    assert _scaling.norm(np.array([1.0, -np.inf])) == np.inf
+    assert _scaling.norm(np.zeros(0)) == 0 == _scaling.norm(np.zeros(3))
+    np.testing.assert_array_equal(
+        _scaling.row_norms(np.array([[np.nan, 1.0], [np.inf, 1.0], [3.0, 4.0]])),
+        [np.nan, np.inf, 5],
+    )
+
+
+@pytest.mark.parametrize("scales", [(1e-300, 1e300), (1e-170, 1e-100), (1e200, 1e-200), (1.0, 1.0)])
+def test_dot_is_right_at_every_scale(scales):
+    r = np.random.default_rng(2)
+    a, b = r.uniform(1, 2, 50) * scales[0], r.uniform(1, 2, 50) * scales[1]
+    exact = sum(Fraction(float(x)) * Fraction(float(y)) for x, y in zip(a, b, strict=True))
+    assert abs(Fraction(_scaling.dot(a, b)) - exact) <= exact * Fraction(52 * UNIT)
+
+
+def test_float32_is_summed_in_float64():
+    v = np.full(3, 1e30, np.float32)
+    assert _scaling.norm(v) == pytest.approx(float(v[0]) * math.sqrt(3), rel=4 * UNIT)

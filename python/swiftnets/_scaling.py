@@ -1,0 +1,83 @@
+"""Norms and products that neither overflow nor underflow on the way. Nothing here is public.
+
+Squares of numbers beyond 1e±154 leave the range of float64. The plain sums are formed first, as
+they are right nearly always; where they are not, the numbers are scaled by powers of two, which
+rounds nothing, and summed again.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+# Between these a sum of up to 2⁴⁰ squares has lost nothing: what underflowed is below its rounding.
+_LEAST, _MOST = 2.0**-900, 2.0**1000
+
+# Too short for the threads of NumPy's BLAS: they would go on spinning beside the engine's, and the
+# next gradient take twice as long. Nor is a whole float64 copy allocated.
+_BLOCK = 2**13
+
+
+def exponent(values: npt.NDArray[Any]) -> int:
+    """e with 2ᵉ⁻¹ ≤ max |values| < 2ᵉ; 0 where there is nothing finite and not 0."""
+    largest = float(np.abs(values).max(initial=0.0))
+    return math.frexp(largest)[1] if math.isfinite(largest) else 0
+
+
+def norm(v: npt.NDArray[Any]) -> float:
+    """‖v‖ of a vector, summed in float64; inf or NaN where v is not finite."""
+    square = _sum(v, v)
+    if _LEAST < square < _MOST or not np.isfinite(v).all():
+        return math.sqrt(square) if not np.isnan(v).any() else math.nan
+    e = exponent(v)
+    scaled = np.ldexp(v.astype(np.float64), -e)
+    return _ldexp(math.sqrt(_sum(scaled, scaled)), e)
+
+
+def dot(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> float:
+    """a · b of two vectors, summed in float64.
+
+    0 and inf for the sum of numbers that are not come back only where ‖a‖ ‖b‖ is out of range.
+    """
+    plain = _sum(a, b)
+    bound = norm(a) * norm(b)
+    if _LEAST < bound < _MOST or not (np.isfinite(a).all() and np.isfinite(b).all()):
+        return plain
+    ea, eb = exponent(a), exponent(b)
+    scaled = _sum(np.ldexp(a.astype(np.float64), -ea), np.ldexp(b.astype(np.float64), -eb))
+    return _ldexp(scaled, ea + eb)
+
+
+def row_norms(rows: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """‖row‖ of each row, summed in float64."""
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        squares = np.einsum("kn,kn->k", rows, rows, dtype=np.float64)
+    result: npt.NDArray[np.float64] = np.sqrt(squares)
+    for index in np.flatnonzero(~((squares > _LEAST) & (squares < _MOST))):
+        result[index] = norm(rows[index])
+    return result
+
+
+def _sum(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> float:
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        parts = [
+            float(
+                a[first : first + _BLOCK].astype(np.float64, copy=False)
+                @ b[first : first + _BLOCK].astype(np.float64, copy=False)
+            )
+            for first in range(0, len(a), _BLOCK)
+        ]
+    try:
+        return math.fsum(parts)
+    except (OverflowError, ValueError):  # a sum, or inf − inf
+        return float(np.sum(parts))
+
+
+def _ldexp(value: float, e: int) -> float:
+    try:
+        return math.ldexp(value, e)
+    except OverflowError:
+        return math.copysign(math.inf, value)
