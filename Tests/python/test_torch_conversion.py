@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from swiftnets import MLP, activations
+from swiftnets import MLP, activations, torch_conversion
 
 torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
+from torch.nn import functional  # noqa: E402
 
 from swiftnets.torch_conversion import from_torch, to_torch  # noqa: E402
 
@@ -99,12 +100,211 @@ def test_losses_are_the_same_numbers(loss, name):
         (nn.Sequential(nn.Linear(2, 2), nn.Dropout()), ValueError, "in training"),
         (nn.Sequential(nn.Linear(2, 2), nn.Flatten()), ValueError, "after a layer"),
         (nn.Sequential(nn.Identity()), ValueError, "no Linear"),
+        (nn.Sequential(), ValueError, "no Linear"),
         (nn.Linear(2, 2).half(), ValueError, "float16"),
+        (nn.Linear(2, 2, dtype=torch.complex128), ValueError, "complex128"),
+        (
+            nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2).double()),
+            ValueError,
+            "module 1 .*float64",
+        ),
+        (nn.Sequential(nn.Linear(2, 2, False), nn.Linear(2, 2)), ValueError, "module 1 .*a bias"),
+        (nn.Linear(2, 2, device="meta"), ValueError, "weight is on the meta device"),
+        (nn.Sequential(nn.LazyLinear(2)), ValueError, "0.weight is not initialised"),
+        (nn.Sequential(nn.Linear(2, 2), nn.Softplus(threshold=5)), ValueError, "threshold 5"),
+        (nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)).eval(), TypeError, "fuse_linear_bn"),
+        (nn.Sequential(nn.Linear(2, 2), nn.Softmax(1)), TypeError, "takes logits"),
+        (nn.Sequential(nn.Flatten(0), nn.Linear(2, 2)), ValueError, "all dimensions from 1"),
+        (nn.Linear, TypeError, "the class Linear, not an instance"),
+        (nn.Linear(2, 2).state_dict(), TypeError, "OrderedDict"),
     ],
 )
 def test_what_has_no_equivalent_is_named(module, error, words):
     with pytest.raises(error, match=words):
         from_torch(module)
+
+
+def _tied(change):
+    model = nn.Sequential(nn.Linear(3, 3), nn.Tanh(), nn.Linear(3, 3))
+    change(model)
+    return model
+
+
+LINEAR, ACT = nn.Linear(3, 3), nn.Tanh()
+BLOCK = nn.Sequential(nn.Linear(3, 3), nn.Tanh())
+
+
+@pytest.mark.parametrize(
+    ("module", "words"),
+    [
+        (nn.Sequential(LINEAR, ACT, LINEAR), "module 0 .* is called twice"),
+        (nn.Sequential(BLOCK, nn.Linear(3, 3), BLOCK), r"module 0\.0 .* is called twice"),
+        (_tied(lambda m: setattr(m[2], "weight", m[0].weight)), "module 2 .* weight with module 0"),
+        (_tied(lambda m: setattr(m[2], "bias", m[0].bias)), "module 2 .* bias with module 0"),
+        (_tied(lambda m: setattr(m[2].weight, "data", m[0].weight.data.T)), "with module 0"),
+    ],
+)
+def test_parameters_that_are_used_twice_are_refused(module, words):
+    with pytest.raises(ValueError, match=words):
+        from_torch(module)
+
+
+def test_one_activation_in_two_places_counts_twice():
+    torch.manual_seed(2)
+    act = nn.Tanh()
+    layers = [nn.Linear(2, 3), nn.Linear(3, 3), nn.Linear(3, 1)]
+    model = nn.Sequential(layers[0], act, nn.Sequential(layers[1], act), layers[2]).double()
+    net, w = from_torch(model)
+    assert [function.name for function in net.activations] == ["tanh", "tanh", "identity"]
+    x = torch.randn(5, 2, dtype=torch.float64)
+    np.testing.assert_allclose(net.predict(w, x), model(x).detach().numpy(), atol=64 * 2.3e-16)
+
+
+class Own(nn.Module):
+    """Layers fc1 and fc2 in a forward of its own."""
+
+    def __init__(self, forward):
+        super().__init__()
+        self.fc1, self.fc2, self.dropout = nn.Linear(4, 3), nn.Linear(3, 2), nn.Dropout()
+        self.scale, self.calls, self.of = nn.Buffer(torch.tensor(2.0)), 0, forward
+
+    def forward(self, x):
+        self.calls += 1
+        self.last = self.fc1(torch.flatten(x, 1))
+        return self.of(self, self.last)
+
+
+@pytest.mark.parametrize(
+    ("forward", "name"),
+    [
+        (lambda m, h: m.fc2(functional.relu(m.dropout(h))), "relu"),
+        (lambda m, h: m.fc2(functional.relu(h, inplace=True)), "relu"),
+        (lambda m, h: m.fc2(functional.dropout(h.tanh(), 0.2, m.training)), "tanh"),
+        (lambda m, h: m.fc2(torch.sigmoid(h)), "sigmoid"),
+        (lambda m, h: m.fc2(functional.silu(input=h)), "silu"),
+        (lambda m, h: m.fc2(functional.gelu(h, approximate="tanh")), "gelu_tanh"),
+        (lambda m, h: m.fc2(functional.softplus(h)), "softplus"),
+        (lambda m, h: m.fc2(functional.leaky_relu(h, 0.3)), "leaky_relu"),
+    ],
+)
+def test_an_own_forward_is_followed_and_left_untouched(forward, name):
+    model = Own(forward).eval()
+    net, w = from_torch(model)
+    assert model.calls == 0 and not hasattr(model, "last")
+    assert [function.name for function in net.activations] == [name, "identity"]
+    x = torch.randn(5, 2, 2)
+    # Two products of depth 4 and 3, of numbers of order 1.
+    want = model(x).detach().numpy()
+    np.testing.assert_allclose(net.predict(w, x.reshape(5, 4)), want, atol=64 * 1.2e-7)
+
+
+@pytest.mark.parametrize(
+    ("forward", "error", "words"),
+    [
+        (lambda m, h: m.fc2(h + torch.tanh(h)), ValueError, "branches at tanh"),
+        (lambda m, h: m.fc2(2 * h), TypeError, r"mul\(\) in the forward"),
+        (lambda m, h: m.fc2(h * m.scale), ValueError, "branches at parameter scale"),
+        (lambda m, h: m.fc2(h) if h.sum() > 0 else h, ValueError, "cannot be followed"),
+        (lambda m, h: (m.fc2(h),), ValueError, "returns a tuple"),
+        (lambda m, h: h, ValueError, "fc2.weight is not used"),
+        (lambda m, h: m.fc2(functional.dropout(h)), ValueError, "in training"),
+        (lambda m, h: m.fc2(functional.softplus(h, 1, 3)), ValueError, "threshold 3"),
+        (lambda m, h: m.fc2(m.dropout.train()(h)), ValueError, "dropout .* in training"),
+    ],
+)
+def test_what_an_own_forward_does_besides_is_named(forward, error, words):
+    with pytest.raises(error, match=words):
+        from_torch(Own(forward).eval())
+
+
+def test_what_cannot_be_seen_in_the_calls_is_seen_in_the_outputs():
+    def forward(module, h):
+        return module.fc2(h) if module.calls % 2 else module.fc2(h) * 1.001
+
+    with pytest.raises(ValueError, match=r"outputs differ on random inputs: .* rounding explains"):
+        from_torch(Own(forward))
+
+
+def test_outputs_are_compared_on_the_way_back_too(monkeypatch):
+    net = MLP((3, 4, 4, 2), activation="gelu", dtype=np.float32)
+    monkeypatch.setattr(torch_conversion, "_module", lambda activation: [nn.GELU("tanh")])
+    with pytest.raises(ValueError, match="outputs differ"):
+        to_torch(net, net.initial(seed=0))
+
+
+def _hooked(add):
+    model = nn.Sequential(nn.Linear(2, 2), nn.Tanh())
+    add(model)
+    return model
+
+
+def _own_forward(model):
+    model[1].forward = torch.sin
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda m: m[0].register_forward_hook(lambda *a: 2 * a[2]), "module 0 .* forward hook"),
+        (lambda m: m[1].register_forward_pre_hook(lambda *a: None), "module 1 .* forward-pre hook"),
+        (lambda m: m.register_full_backward_hook(lambda *a: None), "Sequential .* backward hook"),
+        (lambda m: m[0].weight.register_hook(lambda g: 2 * g), "0.weight has a backward hook"),
+        (lambda m: nn.utils.parametrizations.weight_norm(m[0]), "module 0 .* parametrization"),
+        (lambda m: nn.utils.parametrizations.spectral_norm(m[0]), "module 0 .* parametrization"),
+        (_own_forward, "module 1 .* forward of its own instance"),
+        (lambda m: m[0].bias.data.fill_(np.nan), "module 0 .* bias that is not finite"),
+    ],
+)
+def test_hooks_parametrizations_and_what_is_not_finite_are_refused(change, words):
+    with pytest.raises(ValueError, match=words):
+        from_torch(_hooked(change))
+
+
+def test_random_numbers_gradients_and_training_stay_as_they_are():
+    model = Own(lambda m, h: m.fc2(h.relu())).train()
+    state, threads = torch.get_rng_state(), torch.get_num_threads()
+    with torch.inference_mode():
+        net, w = from_torch(model)
+    back = to_torch(net, w)
+    assert model.training and all(part.training for part in model.modules())
+    assert torch.is_grad_enabled() and torch.get_num_threads() == threads
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(parameter.requires_grad for parameter in back.parameters())
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("scale", [1e-30, 1e-3, 1.0, 10.0, 1e3])
+def test_rounding_alone_refuses_no_net(dtype, scale):
+    names = [name for name in activations._NAMES if name != "sine"]
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        depth = int(rng.integers(1, 10))
+        chosen = [str(name) for name in rng.choice(names, depth)]
+        sizes = rng.integers(1, 20, depth + 1)
+        net = MLP(sizes, activation=chosen[1:], output_activation=chosen[0], dtype=dtype)
+        w = scale / np.sqrt(10) * rng.standard_normal(net.parameter_count)
+        from_torch(to_torch(net, w.astype(dtype)))
+
+
+def test_a_deep_net_is_compared_to_rounding_and_no_less():
+    net = MLP((10,) * 51, activation="tanh")
+    w = net.initial(seed=0, scheme="orthogonal")
+    model = to_torch(net, w)
+    x = np.random.default_rng(0).standard_normal((1, 10))
+    # Fifty layers of orthogonal weights, 12 products each: some 50 · 50 · 12 units.
+    assert (torch_conversion._rounding(net, w, x) < 3e4 * 2.3e-16).all()
+    with torch.no_grad():
+        model[48].bias[3] += 1e-9
+    with pytest.raises(ValueError, match="outputs differ"):
+        torch_conversion._compare(net, w, model)
+
+
+def test_a_softplus_of_the_way_back_is_exact_beyond_twenty():
+    net = MLP((1, 1), output_activation="softplus", bias=False)
+    model, x = to_torch(net, [1.0]), np.array([[21.0], [30.0], [39.0], [41.0]])
+    # log(1 + exp(a)) exceeds a by 8e-10 at 21, and is a to rounding from 37.
+    want = np.log1p(np.exp(x))
+    np.testing.assert_allclose(model(torch.from_numpy(x)).detach().numpy(), want, rtol=4.5e-16)
 
 
 @pytest.mark.parametrize(
@@ -115,6 +315,8 @@ def test_what_has_no_equivalent_is_named(module, error, words):
         nn.BCEWithLogitsLoss(),
         nn.CrossEntropyLoss(reduction="none"),
         nn.CrossEntropyLoss(label_smoothing=0.1),
+        nn.CrossEntropyLoss(ignore_index=0),
+        type("Own", (nn.CrossEntropyLoss,), {"forward": lambda self, z, y: z.sum()})(),
         nn.BCEWithLogitsLoss(pos_weight=torch.ones(2), reduction="sum"),
     ],
     ids=lambda loss: f"{type(loss).__name__}-{loss.reduction}",
