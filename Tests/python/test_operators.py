@@ -128,6 +128,10 @@ def test_without_scipy_the_message_says_how_to_get_it(monkeypatch):
     import importlib
     import sys
 
-    monkeypatch.setitem(sys.modules, "scipy.sparse.linalg", None)
-    with pytest.raises(ImportError, match=r"pip install swiftnets\[scipy\]"):
+    net = MLP((1, 1))
+    with monkeypatch.context() as context:
+        context.setitem(sys.modules, "scipy.sparse.linalg", None)
         importlib.reload(operators)
+        with pytest.raises(ImportError, match=r"pip install swiftnets\[scipy\]"):
+            net.hessian_operator(net.initial(seed=0), [[1.0]], [[1.0]])
+    importlib.reload(operators)

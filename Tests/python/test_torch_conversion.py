@@ -153,7 +153,7 @@ def test_one_activation_in_two_places_counts_twice():
     torch.manual_seed(2)
     act = nn.Tanh()
     layers = [nn.Linear(2, 3), nn.Linear(3, 3), nn.Linear(3, 1)]
-    model = nn.Sequential(layers[0], act, nn.Sequential(layers[1], act), layers[2]).double()
+    model = nn.Sequential(layers[0], act, layers[1], act, layers[2]).double()
     net, w = from_torch(model)
     assert [function.name for function in net.activations] == ["tanh", "tanh", "identity"]
     x = torch.randn(5, 2, dtype=torch.float64)

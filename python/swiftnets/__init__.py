@@ -24,17 +24,21 @@ if TYPE_CHECKING:
         activations,
         compare,
         datasets,
+        demo,
         factorizations,
+        fast_net,
         functional_inverse,
         kronecker,
         krylov,
         lanczos,
         losses,
+        mlp,
         operators,
         optimizers,
         problems,
         reference,
         relaxations,
+        slow_net,
         solvers,
         tensors,
         torch_conversion,
@@ -56,17 +60,21 @@ __all__ = [
     "activations",
     "compare",
     "datasets",
+    "demo",
     "factorizations",
+    "fast_net",
     "functional_inverse",
     "kronecker",
     "krylov",
     "lanczos",
     "losses",
+    "mlp",
     "operators",
     "optimizers",
     "problems",
     "reference",
     "relaxations",
+    "slow_net",
     "solvers",
     "tensors",
     "torch_conversion",
@@ -79,37 +87,17 @@ _HOMES = {
     "MLP": "mlp",
     "SlowNet": "slow_net",
 }
-_MODULES = {
-    "activations",
-    "compare",
-    "datasets",
-    "factorizations",
-    "functional_inverse",
-    "kronecker",
-    "krylov",
-    "lanczos",
-    "losses",
-    "operators",
-    "optimizers",
-    "problems",
-    "reference",
-    "relaxations",
-    "solvers",
-    "tensors",
-    "torch_conversion",
-    "verify",
-}
 
 
 def __getattr__(name: str) -> object:
-    if name in _MODULES:
-        return import_module(f"{__name__}.{name}")
     if name in _HOMES:
         value: object = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
         globals()[name] = value
         return value
+    if name in __all__:
+        return import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return __all__

@@ -26,6 +26,11 @@ __all__ = [
     "Tanh",
 ]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 # In the order of the engine's numbers.
 _KINDS = (
     "identity",

@@ -42,6 +42,11 @@ from swiftnets.problems import Minibatches, Problem
 
 __all__ = ["Comparison", "Run", "compare"]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 Array: TypeAlias = npt.NDArray[np.float64]
 Axis: TypeAlias = Literal["iterations", "cost", "seconds"]
 Numbers: TypeAlias = Mapping[str, float]

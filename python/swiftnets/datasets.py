@@ -28,6 +28,11 @@ import numpy.typing as npt
 
 __all__ = ["Dataset", "DatasetError", "FetchError", "fetch_cifar100", "load", "pixels"]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 Images: TypeAlias = npt.NDArray[np.uint8]
 Labels: TypeAlias = npt.NDArray[np.int64]
 

@@ -30,6 +30,11 @@ from swiftnets.verify import Row
 
 __all__ = ["main"]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 SEED = 0
 ENGINE, REFERENCE, GREY = "#1f5fa8", "#e8833a", "#666666"
 

@@ -35,6 +35,11 @@ __all__ = [
     "plan",
 ]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 Array: TypeAlias = npt.NDArray[np.float64]
 Form: TypeAlias = Literal["automatic", "primal", "dual"]
 _Result = TypeVar("_Result")

@@ -49,6 +49,11 @@ __all__ = [
     "rand_onehots",
 ]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 TRAIN_BATCHES, TEST_BATCHES, EPOCHS = 20, 500, 10
 ORIGINAL_R = 1e-9
 CACHE_BYTES = 2 * 2**30

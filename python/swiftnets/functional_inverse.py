@@ -21,6 +21,11 @@ from swiftnets.problems import Counted, NetProblem, Problem
 
 __all__ = ["FunctionalInverse", "InverseResult", "InverseSeries", "PerceptronInverse"]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 Array = npt.NDArray[np.float64]
 
 

@@ -21,6 +21,11 @@ from swiftnets.mlp import MLP
 
 __all__ = ["KroneckerFactors", "kronecker_factors"]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 Array: TypeAlias = npt.NDArray[np.float64]
 
 _CHUNK = 2**22  # numbers of a block of rows that is propagated back at once

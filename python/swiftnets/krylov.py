@@ -17,6 +17,11 @@ from swiftnets import _checks
 
 __all__ = ["KrylovResult", "cg", "minres"]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 Array: TypeAlias = npt.NDArray[np.float64]
 Product: TypeAlias = Callable[[Array], npt.NDArray[Any]]
 

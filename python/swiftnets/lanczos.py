@@ -13,6 +13,11 @@ from swiftnets import _checks
 
 __all__ = ["Lanczos", "lanczos"]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 Array = npt.NDArray[Any]
 
 

@@ -16,6 +16,11 @@ __all__ = [
     "SquaredError",
 ]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 # In the order of the engine's numbers.
 _KINDS = ("squared_error", "binary_cross_entropy", "huber", "softmax_cross_entropy")
 

@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 
 __all__ = ["MLP", "Linearization", "TaylorSeries"]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 Block: TypeAlias = tuple[int, int] | Literal["diagonal"] | None
 FisherKind: TypeAlias = Literal["exact", "empirical"]
 Scheme: TypeAlias = Literal["glorot", "he", "orthogonal", "original"]

@@ -33,6 +33,10 @@ __all__ = [
 ]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 class PointLike(Protocol):
     """What `Problem.linearize` returns: `Point`, or `swiftnets.mlp.Linearization`."""
 

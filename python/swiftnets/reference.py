@@ -50,6 +50,11 @@ __all__ = [
     "slow_step",
 ]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 Array: TypeAlias = npt.NDArray[np.float64]
 Extended: TypeAlias = npt.NDArray[np.longdouble]
 Pairs: TypeAlias = list[tuple[Array, Array]]

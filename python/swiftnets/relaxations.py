@@ -30,6 +30,11 @@ __all__ = [
     "neumann",
 ]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 Array: TypeAlias = npt.NDArray[np.float64]
 
 _DIVERGED = 1e10  # times the first residual

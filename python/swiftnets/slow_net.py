@@ -49,6 +49,11 @@ __all__ = [
     "rand_onehots",
 ]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 Method: TypeAlias = Literal["structured", "dense"]
 
 TRAIN_BATCHES, TEST_BATCHES, EPOCHS = 1000, 500, 200

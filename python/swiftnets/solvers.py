@@ -32,6 +32,11 @@ from swiftnets.mlp import MLP, Linearization
 
 __all__ = ["Solution", "solve"]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 Array: TypeAlias = npt.NDArray[np.float64]
 Product: TypeAlias = Callable[[Array], npt.NDArray[Any]]
 Method: TypeAlias = Literal["auto", "layered", "dense", "cg", "minres"]

@@ -61,6 +61,11 @@ from swiftnets.reference import Line, Pairs
 
 __all__ = ["OriginalError", "Row", "compare", "draw", "main", "parity", "summary"]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 R = 1e-9  # the script's width of the difference
 EXACT = 1e-10
 # Against the difference quotient, for a condition number of 1; see above.

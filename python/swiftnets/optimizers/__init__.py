@@ -49,3 +49,7 @@ __all__ = [
     "StepResult",
     "TrustRegion",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -21,6 +21,11 @@ from swiftnets.problems import Counted, Minibatches, NetProblem, Problem
 
 __all__ = ["Event", "History", "Optimizer", "Result", "State", "StepResult"]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 State: TypeAlias = dict[str, npt.NDArray[Any]]
 """What a method carries from step to step: arrays alone, so that runs resume bit for bit."""
 

@@ -18,6 +18,10 @@ from swiftnets.problems import Problem
 __all__ = ["CubicRegularization"]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 @dataclass(frozen=True, kw_only=True)
 class CubicRegularization(Optimizer):
     """The minimiser of g·s + ½ s·H s + σ ‖s‖³ / 3 over a Krylov space.

@@ -16,6 +16,10 @@ from swiftnets.problems import Problem
 __all__ = ["LBFGS", "SGD", "Adam", "Momentum"]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 @dataclass(frozen=True, kw_only=True)
 class SGD(Optimizer):
     """Gradient descent, stochastic where the problem is `Minibatches`: w − η g.

@@ -16,6 +16,10 @@ from swiftnets.problems import Problem
 __all__ = ["FunctionalInverseNewton"]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 @dataclass(frozen=True, kw_only=True)
 class FunctionalInverseNewton(Optimizer):
     """Follows the path on which the gradient shrinks to 0, by the series of its inverse function.

@@ -26,6 +26,11 @@ from swiftnets.problems import NetProblem, Problem
 
 __all__ = ["GaussNewton", "LevenbergMarquardt"]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 _DENSE = 1000  # parameters up to which the matrix is formed
 
 

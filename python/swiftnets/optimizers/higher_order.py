@@ -17,6 +17,10 @@ from swiftnets.problems import Problem
 __all__ = ["Chebyshev", "FourthOrder", "Halley"]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 @dataclass(frozen=True, kw_only=True)
 class _HigherOrder(Optimizer):
     """Newton's step s₁ = −(H + λ)⁻¹ g, corrected by higher derivatives, and safeguarded."""

@@ -22,6 +22,10 @@ from swiftnets.problems import Problem
 __all__ = ["KFAC"]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 @dataclass(frozen=True, kw_only=True)
 class KFAC(Optimizer):
     """w − η (A ⊗ G + λ)⁻¹ g, layer by layer (Martens & Grosse 2015).

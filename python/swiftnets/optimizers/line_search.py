@@ -16,6 +16,11 @@ from swiftnets.problems import Problem
 
 __all__ = ["QuarticLineSearch", "backtrack", "minimize_quartic"]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 _ARMIJO = 1e-4  # of the decrease that the slope promises (Armijo 1966)
 _HALVINGS = 50
 

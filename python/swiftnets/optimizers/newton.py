@@ -25,6 +25,10 @@ from swiftnets.solvers import METHODS, Method
 __all__ = ["Newton", "hessian_solve"]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 def hessian_solve(
     problem: Problem, w: FloatArray, b: FloatArray, damping: float, method: Method = "auto"
 ) -> FloatArray:

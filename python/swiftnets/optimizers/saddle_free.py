@@ -28,6 +28,11 @@ from swiftnets.problems import PointLike, Problem
 
 __all__ = ["SaddleFreeNewton", "inverse_root_nodes"]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 Array: TypeAlias = npt.NDArray[np.float64]
 Function: TypeAlias = Literal["smooth", "absolute", "original"]
 

@@ -10,6 +10,11 @@ import numpy.typing as npt
 
 __all__ = ["secular_step"]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 Array: TypeAlias = npt.NDArray[np.float64]
 
 _BISECTIONS = 2000

@@ -18,6 +18,10 @@ from swiftnets.problems import PointLike, Problem
 __all__ = ["TrustRegion", "steihaug"]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrustRegion(Optimizer):
     """The minimiser of g·s + ½ s·H s over ‖s‖ ≤ Δ, taken if the loss agrees.

@@ -1,0 +1,127 @@
+"""What help, `import *` and completion show: public names alone, with nothing but NumPy there."""
+
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import swiftnets
+
+ROOT = Path(swiftnets.__file__).parent
+MODULES = sorted(
+    ".".join(("swiftnets", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__")
+    for path in ROOT.rglob("*.py")
+    if not path.name.startswith("_") or path.name == "__init__.py"
+)
+
+PLAIN = """
+import importlib.abc, json, sys
+
+class Missing(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {"scipy", "torch", "jax", "matplotlib", "tqdm", "zarr"}:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Missing())
+import importlib, pydoc, rlcompleter
+import swiftnets
+
+def complete(text, names):
+    completer = rlcompleter.Completer(names)
+    found = []
+    while (word := completer.complete(text, len(found))) is not None:
+        found.append(word.removeprefix(text).rstrip("()"))
+    return found
+
+star = {}
+exec("from swiftnets import *", star)
+told = {"star": sorted(set(star) - {"__builtins__"})}
+told["help"] = pydoc.render_doc(swiftnets, renderer=pydoc.plaintext)
+told["tab"] = complete("swiftnets.", {"swiftnets": swiftnets})
+told["modules"] = {}
+for name in sys.argv[1:]:
+    module = importlib.import_module(name)
+    told["modules"][name] = {
+        "dir": dir(module),
+        "all": module.__all__,
+        "pydoc": pydoc.render_doc(name, renderer=pydoc.plaintext),
+        "tab": complete("module.", {"module": module}),
+    }
+errors = told["errors"] = []
+net = swiftnets.MLP((1, 1))
+w = net.initial(seed=0)
+for call in (
+    lambda: net.hessian_operator(w, [[1.0]], [[1.0]]),
+    lambda: swiftnets.torch_conversion.to_torch(net, w),
+):
+    try:
+        call()
+    except ImportError as error:
+        errors.append(str(error))
+print(json.dumps(told))
+"""
+
+
+@pytest.fixture(scope="module")
+def plain():
+    """What a process with NumPy alone shows."""
+    done = subprocess.run(
+        [sys.executable, "-c", PLAIN, *MODULES], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_the_package_shows_its_names_on_a_plain_install(plain):
+    names = sorted(swiftnets.__all__)
+    assert plain["star"] == names == dir(swiftnets)
+    assert sorted(plain["tab"]) == [name for name in names if not name.startswith("_")]
+    for name in ("MLP", "FastNet", "SlowNet", "ConvergenceError"):
+        assert f"class {name}(" in plain["help"]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_module_shows_its_public_names_on_a_plain_install(plain, name):
+    shown = plain["modules"][name]
+    assert shown["dir"] == sorted(shown["all"])
+    assert sorted(shown["tab"]) == sorted(set(shown["all"]) - {"__version__"})
+    assert all(word in shown["pydoc"] for word in shown["all"] if word != "__version__")
+
+
+def test_what_needs_more_than_numpy_says_so_when_it_is_called(plain):
+    assert plain["errors"] == [
+        "operators need SciPy: pip install swiftnets[scipy]",
+        "the conversion needs PyTorch: see pytorch.org for your system",
+    ]
+
+
+def test_every_public_module_of_the_package_is_loaded_on_first_use():
+    modules = {name.split(".")[1] for name in MODULES if "." in name}
+    assert modules < set(swiftnets.__all__)
+    for name in modules:
+        assert getattr(swiftnets, name) is importlib.import_module(f"swiftnets.{name}")
+
+
+@pytest.mark.parametrize("jedi", [True, False])
+def test_ipython_completes_public_names_alone(jedi):
+    completer = pytest.importorskip("IPython.core.completer")
+    if jedi:
+        pytest.importorskip("jedi")
+    names = {"swiftnets": swiftnets}
+    complete = completer.IPCompleter(namespace=names, global_namespace={}, use_jedi=jedi)
+    for text, module in (("swiftnets.", swiftnets), ("swiftnets.krylov.", swiftnets.krylov)):
+        with completer.provisionalcompleter():
+            found = {word.text.rpartition(".")[2] for word in complete.completions(text, len(text))}
+        assert {word for word in found if not word.startswith("_")} == {
+            word for word in module.__all__ if not word.startswith("_")
+        }
+
+
+def test_the_package_alone_loads_neither_numpy_nor_the_engine():
+    code = "import sys, swiftnets; dir(swiftnets); print([n for n in sys.modules if n in {!r}])"
+    code = code.format({"numpy", "swiftnets._core", "torch", "scipy"})
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
