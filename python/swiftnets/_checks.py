@@ -66,7 +66,41 @@ def choice(value: object, name: str, choices: tuple[str, ...]) -> int:
     if isinstance(value, str) and value in choices:
         return choices.index(value)
     error = ValueError if isinstance(value, str) else TypeError
-    raise error(f"{name} is {_shown(value)}; expected {' or '.join(map(repr, choices))}")
+    raise error(
+        f"{name} is {_shown(value)}; expected {' or '.join(map(repr, choices))}"
+        f"{_suggestion(value, choices)}"
+    )
+
+
+# What other libraries call it.
+_ELSEWHERE = {
+    "average": "mean",
+    "avg": "mean",
+    "bce": "binary_cross_entropy",
+    "crossentropy": "softmax_cross_entropy",
+    "cross_entropy": "softmax_cross_entropy",
+    "kaiming": "he",
+    "linear": "identity",
+    "log_loss": "binary_cross_entropy",
+    "logistic": "sigmoid",
+    "mse": "squared_error",
+    "nll": "softmax_cross_entropy",
+    "smooth_l1": "huber",
+    "softmax": "identity",  # of logits, which the cross-entropies take
+    "swish": "silu",
+    "xavier": "glorot",
+}
+
+
+def _suggestion(value: object, choices: tuple[str, ...]) -> str:
+    """Of a name's spelling, or for a function, a class or an object of that name."""
+    import difflib  # late: only mistakes need it
+
+    name = value if isinstance(value, str) else getattr(value, "__name__", type(value).__name__)
+    name = name.lower().removesuffix("loss")
+    known = _ELSEWHERE.get(name)
+    close = [known] if known in choices else difflib.get_close_matches(name, choices, 1)
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def _shown(value: object) -> str:
@@ -126,16 +160,19 @@ def dimensions(value: Any, name: str) -> int:
 def _converted(value: Any, name: str, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     raw = _raw(value, name)
     if raw.dtype.kind not in "biuf" or not np.can_cast(raw.dtype, _FLOAT64, "safe"):
-        raise TypeError(
-            f"{name} has dtype {raw.dtype}; expected real numbers that convert to {dtype} safely"
-        )
+        # What NumPy knows no rows of is one object to it.
+        single = raw.ndim == 0 and not isinstance(value, (np.ndarray, np.generic, complex))
+        what = f"is {_kind(value, name)}" if single else f"has dtype {raw.dtype}"
+        raise TypeError(f"{name} {what}; expected real numbers that convert to {dtype} safely")
     return np.require(raw, dtype, ["C_CONTIGUOUS", "ALIGNED"])
 
 
 def _raw(value: Any, name: str) -> npt.NDArray[Any]:
     """`value` as an array of its own dtype; a tensor of PyTorch that records gradients, too."""
-    if isinstance(value, np.ma.MaskedArray):
-        raise TypeError(f"{name} is a masked array; expected one without a mask (see .filled)")
+    rows = value if isinstance(value, (list, tuple)) else (value,)
+    if any(isinstance(row, np.ma.MaskedArray) for row in rows):
+        what = "is a masked array" if rows is not value else "has masked arrays in it"
+        raise TypeError(f"{name} {what}; expected one without a mask (see .filled)")
     try:
         if hasattr(value, "detach"):
             value = value.detach()
@@ -144,9 +181,22 @@ def _raw(value: Any, name: str) -> npt.NDArray[Any]:
         return np.asarray(value)
     except (TypeError, ValueError, RuntimeError, BufferError) as error:
         raise TypeError(
-            f"{name} is of type {type(value).__name__} and makes no array ({error}); "
-            "expected real numbers"
+            f"{name} is {_kind(value, name)} and makes no array ({error}); expected real numbers"
         ) from None
+
+
+def _kind(value: object, name: str) -> str:
+    """The type of what is no array, and where it may belong."""
+    if value is None:
+        return "None, or missing"
+    of = f"of type {type(value).__name__}"
+    if hasattr(value, "toarray"):
+        return f"{of} (see .toarray)"
+    pairs = isinstance(value, (list, tuple)) and any(isinstance(row, tuple) for row in value)
+    others = hasattr(value, "__iter__") and not isinstance(value, (list, tuple, str, bytes, dict))
+    if name in ("x", "y") and (pairs or others and not hasattr(value, "__array__")):
+        return f"{of} (sums over samples take batches in place of x, with y=None)"
+    return of
 
 
 def labels(value: Any, name: str, count: int, classes: int) -> npt.NDArray[np.int64]:

@@ -138,6 +138,11 @@ class MLP:
         if not isinstance(bias, (bool, np.bool_)):
             raise TypeError(f"bias is {bias!r}; expected True or False")
         self._bias = bool(bias)
+        if str(reduction) == "none":
+            raise ValueError(
+                "reduction is 'none'; expected 'sum' or 'mean': a net's loss is one number (for "
+                "the gradients of single samples see per_sample_gradients)"
+            )
         _checks.choice(reduction, "reduction", ("sum", "mean"))
         self._reduction = reduction
         self._l2 = _checks.real(l2, "l2")
@@ -321,11 +326,22 @@ class MLP:
             view[...] = _checks.array(arrays[name], name, view.shape, self._dtype)
         return w
 
+    @property
+    def _missing(self) -> str:
+        return (
+            f"expected a vector ({self._count},) after x and y (with batches in place of x, give "
+            "y=None, or vectors by their names)"
+        )
+
     def _vector(self, value: npt.ArrayLike, name: str) -> FloatArray:
+        if value is None:
+            raise TypeError(f"{name} is missing; {self._missing}")
         return _checks.array(value, name, (self._count,), self._dtype)
 
     def _rows(self, value: npt.ArrayLike, name: str) -> tuple[FloatArray, bool]:
         """Directions as rows, and whether there is just one."""
+        if value is None:
+            raise TypeError(f"{name} is missing; {self._missing}")
         single = _checks.dimensions(value, name) == 1
         shape = (self._count,) if single else ("K", self._count)
         rows = _checks.array(value, name, shape, self._dtype)
@@ -1005,7 +1021,7 @@ class MLP:
         -------
         (P,) or (K, P) float array
         """
-        second = self._vector(cast(Any, v), "v")
+        u, second = self._vector(cast(Any, u), "u"), self._vector(cast(Any, v), "v")
         return self._multilinear(w, x, y, u, second, s, "s", sample_weight)
 
     def _multilinear(
@@ -1330,11 +1346,8 @@ def _hidden(value: Any, count: int) -> tuple[Activation, ...]:
         return (activations.resolve(value, "activation"),) * count
     try:
         given = tuple(value)
-    except TypeError:
-        raise TypeError(
-            f"activation is of type {type(value).__name__}; expected a name, an Activation, or a "
-            "sequence of them"
-        ) from None
+    except TypeError:  # no sequence either: this says what it should be
+        given = (activations.resolve(value, "activation"),)
     if len(given) != count:
         raise ValueError(
             f"activation has {len(given)} entries; expected {count}, one for each hidden layer"

@@ -251,13 +251,18 @@ class Minibatches:
         self,
         net: MLP,
         x: npt.ArrayLike,
-        y: npt.ArrayLike,
+        y: npt.ArrayLike | None = None,
         *,
         batch_size: int,
         seed: int = 0,
         sample_weight: npt.ArrayLike | None = None,
     ) -> None:
         self.net = _net(net)
+        if y is None:
+            raise TypeError(
+                f"y is missing and x is of type {type(x).__name__}; expected arrays of all "
+                "samples, of which Minibatches draws its own batches (a loader's go to NetProblem)"
+            )
         self.full = NetProblem(net, x, y, sample_weight=sample_weight)
         self.batch_size = _checks.integer(batch_size, "batch_size")
         self.seed = _checks.integer(seed, "seed", 0)
