@@ -79,8 +79,8 @@ class Reader:
         for index, item in enumerate(x):
             if not isinstance(item, (tuple, list)) or len(item) not in (2, 3):
                 raise TypeError(
-                    f"y is None and batch {index} in x is of type {type(item).__name__}; expected "
-                    "a tuple (x, y) or (x, y, sample_weight), or x and y as two arguments"
+                    f"batch {index} is of type {type(item).__name__}; expected a tuple (x, y) or "
+                    "(x, y, sample_weight), or without batches x and y as two arguments"
                 )
             empty = False
             yield self.batch(

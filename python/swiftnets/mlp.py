@@ -320,6 +320,8 @@ class MLP:
         """
         w = np.zeros(self._count, self._dtype)
         views = self.unflatten(w)
+        if not isinstance(arrays, Mapping):
+            raise TypeError(f"arrays is of type {type(arrays).__name__}; expected names and arrays")
         if set(arrays) != set(views):
             raise KeyError(f"arrays has the names {sorted(arrays)}; expected {sorted(views)}")
         for name, view in views.items():

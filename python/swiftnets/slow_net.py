@@ -157,7 +157,7 @@ def labels_to_onehots(labels: npt.ArrayLike, cardinality: int = 100) -> Array:
            [1., 0., 0.]])
     """
     columns = _checks.integer(cardinality, "cardinality")
-    index = np.asarray(labels)
+    index = _checks._raw(labels, "labels")
     if index.ndim != 1:
         raise ValueError(f"labels has shape {index.shape}; expected (n,)")
     if index.dtype.kind not in "iu" and index.size:
