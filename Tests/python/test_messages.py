@@ -4,8 +4,13 @@ import numpy as np
 import pytest
 
 from swiftnets import MLP, activations, losses
+from swiftnets.factorizations import factorize
+from swiftnets.kronecker import kronecker_factors
+from swiftnets.operators import hessian_operator
 from swiftnets.problems import Minibatches, NetProblem
 from swiftnets.slow_net import labels_to_onehots
+from swiftnets.solvers import solve
+from swiftnets.tensors import compute
 
 RNG = np.random.default_rng(0)
 NET = MLP((3, 4, 2))
@@ -119,6 +124,14 @@ CASES = {
         lambda: NetProblem(X, Y, NET),
         "^net is of type ndarray; expected an MLP",
     ),
+    "factorize": (lambda: factorize(W, NET, X, Y), "^net is of type ndarray; expected an MLP"),
+    "layers' states": (lambda: kronecker_factors(W, NET, X, Y), "^net is of type ndarray; expect"),
+    "solve": (lambda: solve(W, NET, X, Y, V, damping=1.0), "^net is of type ndarray; expected an"),
+    "operator": (
+        lambda: hessian_operator(W, NET, X, Y),
+        "^net is of type ndarray; expected an MLP",
+    ),
+    "tensor": (lambda: compute(MLP, W, X, Y, order=2, path="t.npy"), "^net is of type type; expec"),
     # What makes no array of real numbers, or loses something on the way.
     "None": (lambda: NET.per_sample_gradients(W, X, None), f"^y is None, or missing; {ARRAYS}"),
     "complex": (lambda: NET.loss(W, X + 0j, Y), f"^x has dtype complex128; {ARRAYS}"),

@@ -1,5 +1,7 @@
 """swiftnets.torch_conversion: the same net on both sides, or a clear refusal."""
 
+import threading
+
 import numpy as np
 import pytest
 
@@ -202,6 +204,7 @@ def test_an_own_forward_is_followed_and_left_untouched(forward, name):
     ("forward", "error", "words"),
     [
         (lambda m, h: m.fc2(h + torch.tanh(h)), ValueError, "branches at tanh"),
+        (lambda m, h: m.fc2(h.view(h.size(0), -1)), ValueError, r"\.size\(\); .*flatten\(x, 1\)"),
         (lambda m, h: m.fc2(2 * h), TypeError, r"mul\(\) in the forward"),
         (lambda m, h: m.fc2(h * m.scale), ValueError, "branches at parameter scale"),
         (lambda m, h: m.fc2(h) if h.sum() > 0 else h, ValueError, "cannot be followed"),
@@ -270,6 +273,28 @@ def test_random_numbers_gradients_and_training_stay_as_they_are():
     assert torch.is_grad_enabled() and torch.get_num_threads() == threads
     assert torch.equal(torch.get_rng_state(), state)
     assert all(parameter.requires_grad for parameter in back.parameters())
+
+
+def test_modules_of_other_threads_go_on_meanwhile():
+    other, x = nn.Sequential(nn.Linear(3, 3), nn.Tanh()), torch.randn(2, 3)
+    errors, done = [], threading.Event()
+
+    def work():
+        try:
+            while not done.is_set():
+                other(x)
+        except Exception as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        for _ in range(20):
+            from_torch(nn.Sequential(nn.Linear(2, 2), nn.Tanh()))
+    finally:
+        done.set()
+        thread.join()
+    assert errors == []
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])

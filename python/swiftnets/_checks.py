@@ -276,6 +276,14 @@ def loss(value: float, **arrays: Array) -> float:
     return value
 
 
+def net(value: object) -> None:
+    """A TypeError if it is no net."""
+    from swiftnets.mlp import MLP  # late: it imports this module
+
+    if not isinstance(value, MLP):
+        raise TypeError(f"net is of type {type(value).__name__}; expected an MLP")
+
+
 # Memory ------------------------------------------------------------------------------------------
 
 

@@ -254,6 +254,7 @@ def layer_states(
     >>> layer.inputs, hessian
     (array([[3., 4.]]), array([[0.25]]))
     """
+    _checks.net(net)
     problem = _Problem(net, w, x, y, sample_weight)
     problem.check_memory(8 * _state_count(net, problem.samples), "the states of all layers")
     n, net = problem.samples, problem.net
@@ -310,6 +311,7 @@ def plan(net: MLP, samples: int, *, complex: bool = False, form: Form = "automat
     >>> plan(MLP((100, 10, 1)), 20).forms
     ('dual', 'primal')
     """
+    _checks.net(net)
     samples = _checks.integer(samples, "samples")
     number = _checks.choice(form, "form", _FORMS)
     sizes = _core.layered_plan(net._net, samples, int(bool(complex)), number)
@@ -724,6 +726,7 @@ def factorize(
     >>> bool(abs(residual).max() < 1e-13)
     True
     """
+    _checks.net(net)
     layered = _checks.choice(method, "method", ("layered", "dense")) == 0
     _checks.choice(form, "form", _FORMS)
     value: float | complex = _checks.real(damping, "damping")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from swiftnets import _checks
 from swiftnets._samples import FloatArray
 
 try:
@@ -92,6 +93,7 @@ def hessian_operator(
     >>> bool(np.isclose(largest, np.linalg.eigvalsh(net.hessian(w, x, y))[-1]))
     True
     """
+    _checks.net(net)
     point = net.linearize(w, x, y, sample_weight=sample_weight)
     return CurvatureOperator(point, point.hvp)
 
@@ -100,6 +102,7 @@ def gauss_newton_operator(
     net: MLP, w: npt.ArrayLike, x: Any, y: Any = None, *, sample_weight: Any = None
 ) -> CurvatureOperator:
     """The Gauss–Newton matrix of the net's loss at w; see `MLP.gauss_newton_product`."""
+    _checks.net(net)
     point = net.linearize(w, x, y, sample_weight=sample_weight)
     return CurvatureOperator(point, point.gauss_newton_product)
 
@@ -114,6 +117,7 @@ def fisher_operator(
     sample_weight: Any = None,
 ) -> CurvatureOperator:
     """The Fisher matrix of the net at w; see `MLP.fisher_product`."""
+    _checks.net(net)
     net._fisher_kind(kind)
     point = net.linearize(w, x, y, sample_weight=sample_weight)
     return CurvatureOperator(point, lambda v: point.fisher_product(v, kind=kind))
@@ -157,6 +161,7 @@ def as_scipy(net: MLP, x: Any, y: Any = None, *, sample_weight: Any = None) -> S
     >>> minimize(p.fun, w, jac=p.jac, hessp=p.hessp, method="trust-krylov").success
     True
     """
+    _checks.net(net)
     if y is None:
         x = list(x)
     points = _Points(lambda w: net.linearize(w, x, y, sample_weight=sample_weight))

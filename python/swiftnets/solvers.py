@@ -180,6 +180,7 @@ def solve(
     (True, Inertia(positive=9, negative=4, zero=0))
     """
     start = time.perf_counter()
+    _checks.net(net)
     _checks.choice(method, "method", METHODS)
     if blocks is not None:
         _checks.choice(blocks, "blocks", ("diagonal",))

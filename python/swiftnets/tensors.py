@@ -108,6 +108,7 @@ def plan(
     >>> p.entries, p.bytes
     (3276, 26208)
     """
+    _checks.net(net)
     order = _checks.integer(order, "order", 2, 4)
     job = _Job(net, w, x, y, order, layer, sample_weight)
     entries = _entries(order, job.count)
@@ -179,6 +180,7 @@ def compute(
     ...     bool(np.allclose(third.contract(w, w), net.third(w, x, y, w, w)))
     True
     """
+    _checks.net(net)
     order = _checks.integer(order, "order", 2, 4)
     job = _Job(net, w, x, y, order, layer, sample_weight)
     file = Path(path)

@@ -9,6 +9,7 @@ first call.
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -162,8 +163,7 @@ def to_torch(net: MLP, w: Any) -> nn.Sequential:
     torch = _torch()
     from torch import nn
 
-    if not isinstance(net, MLP):
-        raise TypeError(f"net is of type {type(net).__name__}; expected an MLP")
+    _checks.net(net)
     views = net.unflatten(w)
     _checks.finite(np.asarray(w), "w")
     modules: list[nn.Module] = []
@@ -246,12 +246,18 @@ def _calls(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """The modules that a forward calls, in order; functions as the modules that they are."""
     from torch import fx, nn
 
+    own = threading.get_ident()
     known = (nn.Linear, nn.ReLU, nn.LeakyReLU, nn.Tanh, nn.Sigmoid, nn.Softplus, nn.SiLU, nn.GELU)
 
     class Tracer(fx.Tracer):
         def is_leaf_module(self, m: nn.Module, name: str) -> bool:
             inherits = any(isinstance(m, k) and type(m).forward is k.forward for k in known)
             return inherits or super().is_leaf_module(m, name)
+
+        def call_module(self, m: Any, forward: Any, args: Any, kwargs: Any) -> Any:
+            if threading.get_ident() != own:  # which meets the tracer as well, meanwhile
+                return forward(*args, **kwargs)
+            return super().call_module(m, forward, args, kwargs)
 
     root = nn.Sequential()
     root.add_module("module", module)  # a Linear alone is a call, too
@@ -267,9 +273,10 @@ def _calls(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     for previous, node in zip(nodes, nodes[1:], strict=False):
         name = _place(node, module)
         if len(previous.users) != 1 or node.all_input_nodes != [previous]:
+            hint = "; flatten by torch.flatten(x, 1)" * (name in (".size()", "getattr()"))
             raise ValueError(
                 f"the forward of {type(module).__name__} branches at {name}; expected Linear "
-                "layers and activations one after the other, of one input"
+                f"layers and activations one after the other, of one input{hint}"
             )
         if node.op == "call_module":
             yield name, root.get_submodule(node.target)
