@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 
 from swiftnets import MLP, activations, losses
+from swiftnets.compare import compare
 from swiftnets.factorizations import factorize
 from swiftnets.kronecker import kronecker_factors
 from swiftnets.operators import hessian_operator
+from swiftnets.optimizers import SGD
 from swiftnets.problems import Minibatches, NetProblem
 from swiftnets.slow_net import labels_to_onehots
 from swiftnets.solvers import solve
@@ -81,7 +83,7 @@ def test_a_product_without_its_vector_says_so(name, arguments):
     ],
 )
 def test_a_vector_that_is_missing_is_named(call, missing):
-    with pytest.raises(TypeError, match=f"^{missing} is missing; expected a vector"):
+    with pytest.raises(TypeError, match=rf"^{missing} is missing; expected a vector \(26,\)"):
         call()
 
 
@@ -130,6 +132,10 @@ CASES = {
     "operator": (
         lambda: hessian_operator(W, NET, X, Y),
         "^net is of type ndarray; expected an MLP",
+    ),
+    "seeds": (
+        lambda: compare(NetProblem(NET, X, Y), {"SGD": SGD()}, lambda s: W, seeds=3, iterations=1),
+        r"^seeds is 3; expected several",
     ),
     "tensor": (lambda: compute(MLP, W, X, Y, order=2, path="t.npy"), "^net is of type type; expec"),
     # What makes no array of real numbers, or loses something on the way.

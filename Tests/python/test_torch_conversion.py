@@ -220,6 +220,15 @@ def test_what_an_own_forward_does_besides_is_named(forward, error, words):
         from_torch(Own(forward).eval())
 
 
+def test_a_module_that_keeps_a_result_is_followed_too():
+    model, x = Own(lambda m, h: m.fc2(h.relu())).eval(), torch.randn(5, 4)
+    want = model(x).detach().numpy()
+    last = model.last
+    net, w = from_torch(model)
+    assert model.last is last and not last.is_leaf
+    np.testing.assert_allclose(net.predict(w, x), want, atol=64 * 1.2e-7)
+
+
 def test_what_cannot_be_seen_in_the_calls_is_seen_in_the_outputs():
     def forward(module, h):
         return module.fc2(h) if module.calls % 2 else module.fc2(h) * 1.001

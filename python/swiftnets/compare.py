@@ -434,6 +434,8 @@ def _methods(optimizers: object) -> dict[str, Optimizer]:
 
 def _places(starts: Any, seeds: Iterable[int] | None) -> list[tuple[int, Any]]:
     """Seeds and starts."""
+    if seeds is not None and not isinstance(seeds, Iterable):
+        raise TypeError(f"seeds is {seeds!r}; expected several, as range(3)")
     listed = None if seeds is None else [_checks.integer(s, "seeds", 0) for s in seeds]
     if callable(starts):
         if not listed:

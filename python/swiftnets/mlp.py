@@ -328,22 +328,23 @@ class MLP:
             view[...] = _checks.array(arrays[name], name, view.shape, self._dtype)
         return w
 
-    @property
-    def _missing(self) -> str:
-        return (
-            f"expected a vector ({self._count},) after x and y (with batches in place of x, give "
-            "y=None, or vectors by their names)"
+    def _missing(self, name: str) -> TypeError:
+        after = (
+            " after x and y (with batches in place of x, give y=None, or vectors by their names)"
+        )
+        return TypeError(
+            f"{name} is missing; expected a vector ({self._count},){after * (name != 'w')}"
         )
 
     def _vector(self, value: npt.ArrayLike, name: str) -> FloatArray:
         if value is None:
-            raise TypeError(f"{name} is missing; {self._missing}")
+            raise self._missing(name)
         return _checks.array(value, name, (self._count,), self._dtype)
 
     def _rows(self, value: npt.ArrayLike, name: str) -> tuple[FloatArray, bool]:
         """Directions as rows, and whether there is just one."""
         if value is None:
-            raise TypeError(f"{name} is missing; {self._missing}")
+            raise self._missing(name)
         single = _checks.dimensions(value, name) == 1
         shape = (self._count,) if single else ("K", self._count)
         rows = _checks.array(value, name, shape, self._dtype)

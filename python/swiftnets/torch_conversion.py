@@ -234,8 +234,13 @@ def _check_plain(module: nn.Module) -> None:
 
 def _clone(module: nn.Module) -> nn.Module:
     """A copy on the CPU, so that following and calling it leaves no trace in the module."""
+    import torch
+
+    # Results that a forward keeps in the module have a history, which copies do not.
+    kept = [value for part in module.modules() for value in vars(part).values()]
+    known = {id(v): v.detach() for v in kept if isinstance(v, torch.Tensor) and not v.is_leaf}
     try:
-        return copy.deepcopy(module).cpu()
+        return copy.deepcopy(module, known).cpu()
     except Exception as error:
         raise ValueError(
             f"module cannot be copied ({error}); expected one that copy.deepcopy takes"
