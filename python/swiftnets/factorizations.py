@@ -117,6 +117,7 @@ class _Problem:
 
     def __init__(self, net: MLP, w: Any, x: Any, y: Any, sample_weight: Any) -> None:
         # A float32 net rounds what it is given: its Hessian is that of the rounded numbers.
+        _checks.net(net)
         self.w = np.asarray(net._vector(w, "w"), _FLOAT64)
         batch = _joined(list(net._reader.batches(x, y, sample_weight)), net.sizes[-1])
         self.batch = Batch(
@@ -254,7 +255,6 @@ def layer_states(
     >>> layer.inputs, hessian
     (array([[3., 4.]]), array([[0.25]]))
     """
-    _checks.net(net)
     problem = _Problem(net, w, x, y, sample_weight)
     problem.check_memory(8 * _state_count(net, problem.samples), "the states of all layers")
     n, net = problem.samples, problem.net
@@ -726,7 +726,6 @@ def factorize(
     >>> bool(abs(residual).max() < 1e-13)
     True
     """
-    _checks.net(net)
     layered = _checks.choice(method, "method", ("layered", "dense")) == 0
     _checks.choice(form, "form", _FORMS)
     value: float | complex = _checks.real(damping, "damping")

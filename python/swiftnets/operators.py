@@ -161,7 +161,6 @@ def as_scipy(net: MLP, x: Any, y: Any = None, *, sample_weight: Any = None) -> S
     >>> minimize(p.fun, w, jac=p.jac, hessp=p.hessp, method="trust-krylov").success
     True
     """
-    _checks.net(net)
     if y is None:
         x = list(x)
     points = _Points(lambda w: net.linearize(w, x, y, sample_weight=sample_weight))

@@ -149,8 +149,7 @@ class NetProblem(Problem):
     def __init__(
         self, net: MLP, x: Any, y: Any = None, *, sample_weight: npt.ArrayLike | None = None
     ) -> None:
-        _checks.net(net)
-        self.net = net
+        self.net = _net(net)
         if y is None and not isinstance(x, (list, tuple)) and hasattr(x, "__iter__"):
             x = list(x)
         # Checked once: what is kept is what the engine takes, and passes through unchanged.
@@ -218,6 +217,12 @@ def _full(x: Any) -> Any:
     return [batch[:2] if batch[2] is None else batch for batch in x]
 
 
+def _net(net: object) -> MLP:
+    if not isinstance(net, MLP):
+        raise TypeError(f"net is of type {type(net).__name__}; expected an MLP")
+    return net
+
+
 class Minibatches:
     """A net's loss on a few samples at a time, drawn anew in each epoch.
 
@@ -252,8 +257,7 @@ class Minibatches:
         seed: int = 0,
         sample_weight: npt.ArrayLike | None = None,
     ) -> None:
-        _checks.net(net)
-        self.net = net
+        self.net = _net(net)
         if y is None:
             raise TypeError(
                 f"y is missing and x is of type {type(x).__name__}; expected arrays of all "

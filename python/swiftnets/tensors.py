@@ -34,13 +34,13 @@ if TYPE_CHECKING:
 __all__ = ["DerivativeTensor", "Plan", "compute", "plan"]
 
 
-def __dir__() -> list[str]:
-    return __all__
-
-
 _FORMAT = "swiftnets derivative tensor 1"
 _ROWS = 64  # directions that one call of the engine takes
 _ZARR_CHUNK = 1 << 20  # numbers
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 @dataclass(frozen=True)
