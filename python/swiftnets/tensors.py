@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 __all__ = ["DerivativeTensor", "Plan", "compute", "plan"]
 
-
 _FORMAT = "swiftnets derivative tensor 1"
 _ROWS = 64  # directions that one call of the engine takes
 _ZARR_CHUNK = 1 << 20  # numbers

@@ -16,13 +16,12 @@ from swiftnets.problems import Problem
 
 __all__ = ["QuarticLineSearch", "backtrack", "minimize_quartic"]
 
+_ARMIJO = 1e-4  # of the decrease that the slope promises (Armijo 1966)
+_HALVINGS = 50
+
 
 def __dir__() -> list[str]:
     return __all__
-
-
-_ARMIJO = 1e-4  # of the decrease that the slope promises (Armijo 1966)
-_HALVINGS = 50
 
 
 def backtrack(
