@@ -300,7 +300,7 @@ def _place(node: Any, module: nn.Module) -> str:
         return str(node.target).removeprefix("module").lstrip(".") or type(module).__name__
     if node.op == "get_attr":
         return f"parameter {str(node.target).removeprefix('module.')}"
-    target = node.target if isinstance(node.target, str) else node.target.__name__
+    target = getattr(node.target, "__name__", node.target)
     return f"{'.' * (node.op == 'call_method')}{target}()" if "call" in node.op else node.op
 
 
