@@ -108,6 +108,7 @@ public func swnFastStep(
       net, factorization, matrix(xs, "xs", n, net.insize), matrix(ys, "ys", n, net.outsize),
       w: matrix(w, "w", net.insize, net.outsize), alpha: alpha, r: r,
       newW: output(wOut, "w_out", net.insize, net.outsize), interruption: Interruption(control))
-    report.pointee = swn_fast_report(loss: found.loss, residual: found.residual, stale: found.isStale ? 1 : 0)
+    report.pointee = swn_fast_report(
+      loss: found?.loss ?? .nan, residual: found?.residual ?? .nan, stale: found?.isSolved == true ? 0 : 1)
   }
 }

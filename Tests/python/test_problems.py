@@ -157,10 +157,10 @@ def test_minibatches():
     assert rows(again, 0) == epochs[0][:4]
     other = Minibatches(net, x, x, batch_size=4, seed=8)
     assert rows(other, 0) != rows(batches, 0)
-    # Weights go along with their samples.
+    # Weights go along with their samples: 10 / 3 times their shares in the mean of all.
     weighted = Minibatches(net, x, x, batch_size=3, sample_weight=x.ravel() + 1)
     samples, _, weights = weighted.at(1).samples
-    assert np.array_equal(samples.ravel() + 1, weights)
+    np.testing.assert_allclose(weights, (samples.ravel() + 1) / 55 * 10 / 3, rtol=1e-15)
 
 
 def test_costs():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -22,6 +22,15 @@ class Batch(NamedTuple):
     labels: npt.NDArray[np.int64] | None
     weights: FloatArray | None
 
+    def each(self, change: Callable[[npt.NDArray[Any]], npt.NDArray[Any]]) -> Batch:
+        """With every array of it changed."""
+        return Batch(
+            change(self.x),
+            None if self.targets is None else change(self.targets),
+            None if self.labels is None else change(self.labels),
+            None if self.weights is None else change(self.weights),
+        )
+
     @property
     def total_weight(self) -> float:
         return float(len(self.x) if self.weights is None else self.weights.sum(dtype=np.float64))
@@ -36,8 +45,12 @@ class Reader:
     def inputs(self, x: Any, name: str = "x") -> FloatArray:
         return _checks.array(x, name, ("N", self._inputs), self._dtype)
 
-    def batch(self, x: Any, y: Any, weights: Any, of: str = "") -> Batch:
-        """One batch; `of` says which, for the messages."""
+    def batch(self, x: Any, y: Any, weights: Any, of: str = "", whole: bool = False) -> Batch:
+        """One batch; `of` says which, for the messages.
+
+        Samples of weight 0 are left out, whatever is in them, unless it is to be `whole`: 0 times
+        is not there, while 0 × NaN would be NaN.
+        """
         x = self.inputs(x, f"x{of}")
         targets, labels = self._targets(y, f"y{of}", len(x))
         if weights is not None:
@@ -47,6 +60,8 @@ class Reader:
                 raise ValueError(
                     f"{name} has an entry that is negative or not finite; expected weights ≥ 0"
                 )
+            if not whole and not weights.all():
+                return _counted(Batch(x, targets, labels, weights))
         return Batch(x, targets, labels, weights)
 
     def _targets(
@@ -61,10 +76,27 @@ class Reader:
             raise ValueError(f"{name} has an entry above 1; expected probabilities")
         return targets, None
 
-    def batches(self, x: Any, y: Any, weights: Any) -> Iterator[Batch]:
-        """The batch (x, y), or where y is None the batches in x."""
+    def kept(
+        self, x: Any, y: Any, weights: Any, *, copy: bool = False, whole: bool = False
+    ) -> list[Batch]:
+        """The batches of `batches`, to stay, for who needs more than one at a time.
+
+        What comes one by one is copied on arrival: a loader may put the next batch into the memory
+        of the last. With `copy` so is all else, for who keeps it after the call.
+        """
+        batches = self.batches(x, y, weights, whole=whole)
+        if copy or (y is None and type(x) not in (list, tuple)):
+            return [batch.each(np.array) for batch in batches]
+        return list(batches)
+
+    def again(self, x: Any, y: Any, weights: Any, *, copy: bool = False) -> tuple[Any, Any, Any]:
+        """x, y and weights for any number of calls: those of `kept`."""
+        return arguments(self.kept(x, y, weights, copy=copy), y is not None)
+
+    def batches(self, x: Any, y: Any, weights: Any, *, whole: bool = False) -> Iterator[Batch]:
+        """The batch (x, y), or where y is None the batches in x, each valid until the next."""
         if y is not None:
-            yield self.batch(x, y, weights)
+            yield self.batch(x, y, weights, whole=whole)
             return
         if weights is not None:
             raise TypeError(
@@ -84,10 +116,28 @@ class Reader:
                 )
             empty = False
             yield self.batch(
-                item[0], item[1], item[2] if len(item) == 3 else None, f" of batch {index}"
+                item[0], item[1], item[2] if len(item) == 3 else None, f" of batch {index}", whole
             )
         if empty:
             raise ValueError("x has no batches; expected at least one")
+
+
+def arguments(batches: list[Batch], single: bool) -> tuple[Any, Any, Any]:
+    """x, y and sample_weight of batches, as a net's methods take them."""
+    parts = [
+        (batch.x, batch.targets if batch.labels is None else batch.labels, batch.weights)
+        for batch in batches
+    ]
+    if single:
+        return parts[0]
+    return [part[:2] if part[2] is None else part for part in parts], None, None
+
+
+def _counted(batch: Batch) -> Batch:
+    """The samples whose weight is not 0; where there are none, one of zeros with weight 0."""
+    assert batch.weights is not None
+    rows = np.flatnonzero(batch.weights)
+    return batch.each(lambda a: a[rows] if len(rows) else np.zeros_like(a[:1]))
 
 
 def _iterable(value: Any) -> bool:

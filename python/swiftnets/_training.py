@@ -25,7 +25,7 @@ from typing import IO, Any, Generic, NamedTuple, NoReturn, TypeAlias, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from swiftnets import _checks
+from swiftnets import _checks, _identity
 from swiftnets._checks import Array, Pair
 
 ReportT = TypeVar("ReportT")
@@ -33,7 +33,12 @@ ReadT = TypeVar("ReadT")
 File: TypeAlias = str | os.PathLike[str]
 Settings: TypeAlias = dict[str, Any]
 
-_FORMAT, _VERSION = "swiftnets checkpoint", 1
+_FORMAT, _VERSION = "swiftnets checkpoint", 2
+_KINDS = {
+    _FORMAT: "a SlowNet's or FastNet's checkpoint",
+    "swiftnets optimizer checkpoint": "an optimizer's checkpoint",
+    "swiftnets comparison run": "a run of compare()",
+}
 
 
 class Corrects(NamedTuple):
@@ -180,28 +185,30 @@ def read_archive(
         with np.load(content, allow_pickle=False) as members:
             arrays = dict(members)
         header = json.loads(arrays.pop("header").tobytes())
-        if header["format"] != name:
-            raise ValueError(f"its format is {header['format']!r}")
-        found = header["version"]
-        if found == version:
+        kind, found = header["format"], header["version"]
+        if kind not in _KINDS:
+            raise ValueError(f"its format is {kind!r}")
+        if (kind, found) == (name, version):
             return of(header["settings"], arrays)
     except Exception as error:  # zipfile, NumPy and json fail on damage in many ways
         raise CheckpointError(
             f"checkpoint: {path} is damaged or no checkpoint "
             f"({type(error).__name__}: {error}); remove it to start anew"
         ) from error
+    if kind != name:
+        raise CheckpointError(
+            f"checkpoint: {path} is {_KINDS[kind]}, not {_KINDS[name]}; choose another path"
+        )
+    why = ", as versions before told runs apart less surely" if found < version else ""
     raise CheckpointError(
-        f"checkpoint: {path} is of version {found}; this swiftnets reads {version}"
+        f"checkpoint: {path} is of version {found}; this swiftnets reads {version}{why}: go on "
+        "with the swiftnets that wrote it, or remove it to start anew"
     )
 
 
 def require_settings(path: Path, there: Settings, here: Settings) -> None:
     """A CheckpointError that says which settings of a checkpoint differ from this run's."""
-    differing = [
-        f"{name} is {there.get(name)!r} there and {value!r} here"
-        for name, value in here.items()
-        if there.get(name) != value
-    ]
+    differing = list(_identity.differences(there, here))
     if differing:
         raise CheckpointError(f"checkpoint: {path} is of another run: {'; '.join(differing)}")
 
@@ -211,8 +218,6 @@ class Checkpoint:
     """A run as it was after some iteration."""
 
     settings: Settings
-    data: Array
-    """What tells other data: see `fingerprint`."""
     weights: tuple[Array, ...]
     errs: Array
     corrects: list[Corrects]
@@ -220,7 +225,6 @@ class Checkpoint:
 
     def write(self, path: Path) -> None:
         arrays: dict[str, npt.NDArray[Any]] = {
-            "data": self.data,
             "errs": self.errs,
             "corrects": _rows(self.corrects),
             "seconds": self.seconds,
@@ -235,39 +239,29 @@ class Checkpoint:
 
     @staticmethod
     def _of(settings: Settings, arrays: dict[str, npt.NDArray[Any]]) -> Checkpoint:
-        data, errs, corrects, seconds = (
-            arrays.pop(name) for name in ("data", "errs", "corrects", "seconds")
-        )
+        errs, corrects, seconds = (arrays.pop(name) for name in ("errs", "corrects", "seconds"))
         weights = tuple(np.ascontiguousarray(arrays[f"w{i}"]) for i in range(len(arrays)))
-        for floats in (data, errs, seconds, *weights):
+        for floats in (errs, seconds, *weights):
             if floats.dtype != np.float64 or not np.isfinite(floats).all():
                 raise ValueError("an array does not hold finite float64 numbers")
         if errs.ndim != 1 or errs.shape != seconds.shape:
             raise ValueError(f"errs has shape {errs.shape} and seconds {seconds.shape}")
         _checks.integer(settings["seed"], "seed", 0, 2**32 - 1)
         counts = [Corrects(*map(int, row)) for row in corrects]
-        return Checkpoint(settings, data, weights, errs, counts, seconds)
+        return Checkpoint(settings, weights, errs, counts, seconds)
 
     @property
     def seed(self) -> int:
         return _checks.integer(self.settings["seed"], "seed", 0, 2**32 - 1)
 
-    def require(self, path: Path, settings: Settings, data: Array, iterations: int) -> None:
+    def require(self, path: Path, settings: Settings, iterations: int) -> None:
         """A CheckpointError unless this run goes on where the checkpoint stopped."""
         require_settings(path, self.settings, settings)
-        # Not to the bit: the same images, projected on another machine, differ in rounding.
-        if data.shape != self.data.shape or not np.allclose(data, self.data, rtol=1e-9, atol=0):
-            raise CheckpointError(f"checkpoint: {path} is of a run on other data")
         if len(self.errs) > iterations:
             raise CheckpointError(
                 f"checkpoint: {path} has {len(self.errs)} iterations behind it, more than the "
                 f"{iterations} asked for"
             )
-
-
-def fingerprint(*data: Sequence[Pair]) -> Array:
-    """Numbers that hardly agree for different batches: sums of squares, of both arrays of each."""
-    return np.array([float(np.vdot(a, a)) for pairs in data for pair in pairs for a in pair])
 
 
 # Progress ----------------------------------------------------------------------------------------
@@ -345,9 +339,39 @@ class Length(NamedTuple):
             every = _checks.integer(checkpoint_every, "checkpoint_every")
         return Length(batches, total, path, every)
 
-    def start(self) -> Checkpoint | None:
-        """What the run goes on from."""
-        return None if self.checkpoint is None else Checkpoint.read(self.checkpoint)
+
+def start_of(checkpoint: File | None) -> Checkpoint | None:
+    """What a run goes on from."""
+    return None if checkpoint is None else Checkpoint.read(writable(checkpoint, "checkpoint"))
+
+
+def taken(
+    pairs: Any,
+    name: str,
+    insize: int | str,
+    outsize: int | str,
+    hashing: bool = False,
+    shaper: Callable[[Array], Array | None] = lambda xs: None,
+) -> tuple[list[Pair], int, str]:
+    """A data set's batches to keep, the width of their inputs as they came, and their hash.
+
+    Each is checked, hashed if that is wanted, and put through the projection that `shaper` makes
+    of the first one's inputs, if any, as it comes. A list's arrays are kept as they are; what comes
+    one by one is copied, as the next one may be put where the last one was.
+    """
+    copy = type(pairs) not in (list, tuple)
+    kept, hashes, width, matrix = list[Pair](), list[str](), 0, None
+    for xs, ys in _checks.batches(pairs, name, insize, outsize):
+        if hashing:
+            hashes.append(_identity.digest((xs, ys)))
+        if not kept:
+            width, matrix = xs.shape[1], shaper(xs)
+        if matrix is not None:
+            xs = xs @ matrix
+        elif copy:
+            xs = xs.copy()
+        kept.append((xs, ys.copy() if copy else ys))
+    return kept, width, _identity.digest([np.frombuffer("".join(hashes).encode(), np.uint8)])
 
 
 @dataclass
@@ -368,7 +392,6 @@ class Run(Generic[ReportT]):
     counts_before: Callable[[int], bool] = lambda it: False
     counts_after: Callable[[int], bool] = lambda it: False
     settings: Settings = field(default_factory=dict)
-    data: Sequence[Sequence[Pair]] = ()
 
     def go(
         self,
@@ -380,10 +403,9 @@ class Run(Generic[ReportT]):
         if callback is not None and not callable(callback):
             raise TypeError(f"callback is {callback!r}; expected a function of one event")
         batches, iterations, path, every = self.length
-        data = np.empty(0) if path is None else fingerprint(*self.data)
         errs, seconds, corrects = array("d"), array("d"), list[Corrects]()
         if start is not None and path is not None:
-            start.require(path, self.settings, data, iterations)
+            start.require(path, self.settings, iterations)
             self.restore(start.weights)
             errs.frombytes(start.errs.tobytes())
             seconds.frombytes(start.seconds.tobytes())
@@ -401,9 +423,9 @@ class Run(Generic[ReportT]):
             nonlocal saved
             if path is not None and state is not saved:
                 now, past = state, history()
-                Checkpoint(
-                    self.settings, data, now[2], past.errs, past.corrects, past.seconds
-                ).write(path)
+                Checkpoint(self.settings, now[2], past.errs, past.corrects, past.seconds).write(
+                    path
+                )
                 saved = now
 
         iteration = len(errs)

@@ -29,14 +29,13 @@ import numpy.typing as npt
 
 from swiftnets import _checks, _training
 from swiftnets._samples import FloatArray
-from swiftnets._training import CheckpointError, File
+from swiftnets._training import File
 from swiftnets.optimizers.base import (
     Event,
     History,
+    Identity,
     Optimizer,
-    described,
     fingerprint,
-    same_fingerprint,
 )
 from swiftnets.problems import Minibatches, Problem
 
@@ -462,7 +461,7 @@ def _file(name: str, seed: int) -> str:
 
 # A run --------------------------------------------------------------------------------------------
 
-_FORMAT, _VERSION = "swiftnets comparison run", 1
+_FORMAT, _VERSION = "swiftnets comparison run", 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -549,39 +548,33 @@ class _One:
 
     def kept(self, file: Path) -> Run:
         """The run in this file, or one that is made and then is."""
-        settings = {
-            "optimizer": described(self.optimizer),
-            "problem": described(self.problem),
-            "evaluate": self.evaluate is not None,
-            "evaluate_every": self.evaluate_every,
-        }
-        settings |= {one.name: getattr(self.limits, one.name) for one in fields(self.limits)}
-        here = fingerprint(self._full, self.w)
+        here = Identity.of(
+            self.optimizer,
+            self.problem,
+            self.w,
+            evaluate=self.evaluate is not None,
+            evaluate_every=self.evaluate_every,
+            **{one.name: getattr(self.limits, one.name) for one in fields(self.limits)},
+        )
         read = _training.read_archive(file, _FORMAT, _VERSION, self._restored)
         if read is not None:
-            there, told, run = read
-            _training.require_settings(file, told, settings)
-            if not same_fingerprint(there, here):
-                raise CheckpointError(
-                    f"checkpoint: {file} is of a run on other data, or from another start"
-                )
+            there, run = read
+            here.require(file, there)
             return run
         run = self.run()
         history = run.history
-        arrays: dict[str, npt.NDArray[Any]] = {"start": here, "w": run.w}
+        arrays: dict[str, npt.NDArray[Any]] = {"start": here.start, "w": run.w}
         arrays["end"] = np.array([run.loss, run.gradient_norm])
         for one in fields(history):
             if one.name != "info":
                 arrays[f"history {one.name}"] = getattr(history, one.name)
         arrays |= {f"info {name}": values for name, values in history.info.items()}
         arrays |= {f"evaluated {name}": values for name, values in run.evaluated.items()}
-        settings |= {"status": run.status, "message": run.message}
+        settings = {"run": here.settings, "status": run.status, "message": run.message}
         _training.write_archive(file, _FORMAT, _VERSION, settings, arrays)
         return run
 
-    def _restored(
-        self, settings: dict[str, Any], arrays: dict[str, Any]
-    ) -> tuple[npt.NDArray[Any], dict[str, Any], Run]:
+    def _restored(self, settings: dict[str, Any], arrays: dict[str, Any]) -> tuple[Identity, Run]:
         """What was written; whatever is wrong is an error that the caller explains."""
         start, w, (loss, length) = (arrays.pop(name) for name in ("start", "w", "end"))
         parts: dict[str, dict[str, Any]] = {"history": {}, "info": {}, "evaluated": {}}
@@ -600,7 +593,7 @@ class _One:
             History(**parts["history"], info=parts["info"]),
             parts["evaluated"],
         )
-        return start, settings, run
+        return Identity(settings["run"], start), run
 
 
 def _columns(rows: list[tuple[int, dict[str, float]]]) -> dict[str, Array]:

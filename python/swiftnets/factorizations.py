@@ -115,11 +115,13 @@ class LayerState:
 class _Problem:
     """A net in float64 with w and one batch, as the engine takes them."""
 
-    def __init__(self, net: MLP, w: Any, x: Any, y: Any, sample_weight: Any) -> None:
+    def __init__(
+        self, net: MLP, w: Any, x: Any, y: Any, sample_weight: Any, whole: bool = False
+    ) -> None:
         # A float32 net rounds what it is given: its Hessian is that of the rounded numbers.
         _checks.net(net)
         self.w = np.asarray(net._vector(w, "w"), _FLOAT64)
-        batch = _joined(list(net._reader.batches(x, y, sample_weight)), net.sizes[-1])
+        batch = _joined(net._reader.kept(x, y, sample_weight, whole=whole), net.sizes[-1])
         self.batch = Batch(
             np.asarray(batch.x, _FLOAT64),
             None if batch.targets is None else np.asarray(batch.targets, _FLOAT64),
@@ -255,9 +257,12 @@ def layer_states(
     >>> layer.inputs, hessian
     (array([[3., 4.]]), array([[0.25]]))
     """
-    problem = _Problem(net, w, x, y, sample_weight)
-    problem.check_memory(8 * _state_count(net, problem.samples), "the states of all layers")
+    return _states(_Problem(net, w, x, y, sample_weight, whole=True))
+
+
+def _states(problem: _Problem) -> tuple[tuple[LayerState, ...], Array]:
     n, net = problem.samples, problem.net
+    problem.check_memory(8 * _state_count(net, n), "the states of all layers")
     out = np.empty(_state_count(net, n))
     problem.call(_core.mlp_states, out)
     rest = out

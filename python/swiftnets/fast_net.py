@@ -108,7 +108,8 @@ class StepReport(NamedTuple):
     loss: float
     """Error of the batch before the step."""
     residual: float
-    """``‖xs s - P b‖ / ‖b‖`` of the minimum-norm solve, P the projector on the range of xs."""
+    """``‖xs s - P b‖ / ‖b‖`` of the minimum-norm solve, recomputed from the step s in float64; P is
+    the projector on the range of xs."""
     route: str
     """``"cholesky"``: of ``xs @ xs.T``, refined in xs itself; ``"orthogonal"``: a pivoted QR
     decomposition that reveals the rank."""
@@ -376,7 +377,7 @@ class FastNet:
         >>> FastNet(2, 3, seed=0).corrects([(np.eye(2), labels_to_onehots([0, 1], 3))])[1]
         2
         """
-        checked = list(_checks.batches(pairs, "pairs", self._insize, self._outsize))
+        checked, _, _ = _training.taken(pairs, "pairs", self._insize, self._outsize)
         return _training.counter(self._predict, checked)()
 
     def step(
@@ -393,8 +394,9 @@ class FastNet:
         ys : (n, outsize) array_like
         batch : hashable, optional
             A name of these inputs. Their factorisation, by far the longest part of a step, is kept
-            under it within `cache_bytes`; those unused for longest give way. It is checked against
-            `xs` by the residual at every step: if `xs` has changed it is made anew.
+            under it within `cache_bytes`; those unused for longest give way. At every step `xs` is
+            compared with what was factorised, pixels byte by byte and others by a hash: if a bit
+            has changed it is made anew.
 
         Returns
         -------
@@ -511,8 +513,8 @@ class FastNet:
 
     def fit(
         self,
-        train_pairs: Sequence[Pair],
-        test_pairs: Sequence[Pair] | None = None,
+        train_pairs: Iterable[Pair],
+        test_pairs: Iterable[Pair] | None = None,
         *,
         epochs: int = 1,
         iterations: int | None = None,
@@ -526,7 +528,7 @@ class FastNet:
 
         Parameters
         ----------
-        train_pairs : list of ((n, insize), (n, outsize)) arrays
+        train_pairs : list of ((n, insize), (n, outsize)) arrays, or another iterable of them
             As `get_pairs` gives them. Their factorisations are kept within `cache_bytes`.
         test_pairs : list of (xs, ys), optional
             Counted right or wrong after every epoch.
@@ -569,13 +571,14 @@ class FastNet:
         >>> history.errs.shape, [counts.iteration for counts in history.corrects]
         ((6,), [3, 6])
         """
-        train = list(_checks.batches(train_pairs, "train_pairs", self._insize, self._outsize))
-        test = list[Pair]()
+        sizes, hashing = (self._insize, self._outsize), checkpoint is not None
+        train, _, train_hash = _training.taken(train_pairs, "train_pairs", *sizes, hashing)
+        test, test_hash = list[Pair](), ""
         if test_pairs is not None:
-            test = list(_checks.batches(test_pairs, "test_pairs", self._insize, self._outsize))
+            test, _, test_hash = _training.taken(test_pairs, "test_pairs", *sizes, hashing)
         length = _training.Length.of(len(train), epochs, iterations, checkpoint, checkpoint_every)
         with self._lock:
-            start = length.start()
+            start = _training.start_of(checkpoint)
             seed = self._seed if self._seed_given or start is None else start.seed
             r = ORIGINAL_R if original and self._r is None else self._r
 
@@ -602,8 +605,9 @@ class FastNet:
                     "seed": seed,
                     "train batches": len(train),
                     "test batches": len(test),
+                    "train_pairs": train_hash,
+                    "test_pairs": test_hash,
                 },
-                data=(train, test),
             )
             return run.go(start, callback, progress)
 

@@ -3,7 +3,8 @@
 The Gauss–Newton block of a layer is Σₙ zₙ zₙᵀ ⊗ Bₙ over samples, with z the layer's inputs and B
 the loss's curvature in its pre-activations. Its factored form is (Σ z zᵀ / N) ⊗ Σ B: exact for one
 sample, and where inputs and curvature are uncorrelated (Martens & Grosse 2015; with B exact, not
-sampled, as Botev et al. 2017).
+sampled, as Botev et al. 2017). With sample weights s it is (Σ s z zᵀ / Σ s) ⊗ Σ B, s in B: integer
+weights count a sample that often.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from swiftnets import _checks
-from swiftnets.factorizations import layer_states
+from swiftnets.factorizations import _Problem, _states
 from swiftnets.mlp import MLP
 
 __all__ = ["KroneckerFactors", "kronecker_factors"]
@@ -38,7 +39,7 @@ class KroneckerFactors:
     Attributes
     ----------
     inputs : tuple of (in, in) float64 arrays
-        Σ z zᵀ / N, the bias as a last input 1.
+        Σ s z zᵀ / Σ s with sample weights s, the bias as a last input 1.
     outputs : tuple of (out, out) float64 arrays
         Σ B, sample weights and reduction included.
     """
@@ -134,7 +135,8 @@ def kronecker_factors(
     >>> bool(np.allclose(solve(v)[-10:], exact))
     True
     """
-    layers, hessian = layer_states(net, w, x, y, sample_weight=sample_weight)
+    problem = _Problem(net, w, x, y, sample_weight)
+    layers, hessian = _states(problem)
     count = len(hessian)
     outputs = [np.zeros((layer.slopes.shape[1],) * 2) for layer in layers]
     widest = max(layer.slopes.shape[1] for layer in layers)
@@ -149,7 +151,15 @@ def kronecker_factors(
                 below = layers[index - 1].slopes[some]
                 weights = layers[index].weights[: below.shape[1]]  # without the bias
                 rows = (rows @ weights.T) * below[:, None, :]
-    inputs = tuple(layer.inputs.T @ layer.inputs / count for layer in layers)
+    given = problem.batch.weights
+    if given is None:
+        inputs = tuple(layer.inputs.T @ layer.inputs / count for layer in layers)
+    else:
+        # By the largest, lest the sum overflow; all 0 are those of no sample.
+        shares = given / (given.max() or 1)
+        shares /= shares.sum() or 1
+        rooted = (np.sqrt(shares)[:, None] * layer.inputs for layer in layers)
+        inputs = tuple(rows.T @ rows for rows in rooted)
     return KroneckerFactors(inputs, tuple(outputs))
 
 

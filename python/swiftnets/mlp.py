@@ -100,8 +100,9 @@ class MLP:
     Every method takes the parameters w, the inputs x (N, inputs) and the targets y: (N, outputs)
     rows, or for the softmax cross-entropy also (N,) integer labels. In place of x and y, sums over
     samples take one iterable of batches ``(x, y)`` or ``(x, y, sample_weight)`` (a list, a PyTorch
-    DataLoader). Anything that makes an array is taken, PyTorch's tensors too. Values that are not
-    finite propagate as in NumPy.
+    DataLoader; one that refills one buffer will do). Anything that makes an array is taken,
+    PyTorch's tensors too. Values that are not finite propagate as in NumPy, but for samples of
+    weight 0: those are left out, whatever is in them.
 
     Working memory does not grow with the number of samples: they are taken in chunks of at most
     4 MB of activations (32 samples where a net is wider than that), and a few such for each thread.
@@ -242,6 +243,25 @@ class MLP:
     def layer_slices(self) -> tuple[slice, ...]:
         """Where each layer's parameters are in the vector."""
         return self._slices
+
+    def settings(self) -> dict[str, object]:
+        """All of the above that makes a net what it is, as JSON holds it, to the last bit.
+
+        Examples
+        --------
+        >>> from swiftnets.losses import Huber
+        >>> MLP((2, 1), loss=Huber(0.7)).settings()["loss"]
+        ['huber', 0.7]
+        """
+        return {
+            "sizes": list(self._sizes),
+            "activations": [[one.name, one.parameter] for one in self._activations],
+            "loss": [self._loss.name, self._loss.parameter],
+            "bias": self._bias,
+            "reduction": self._reduction,
+            "l2": self._l2,
+            "dtype": self._dtype.name,
+        }
 
     # Parameters -----------------------------------------------------------------------------------
 
@@ -803,8 +823,7 @@ class MLP:
             raise ValueError("out is for the whole matrix; expected None with a block")
         if isinstance(block, str):
             _checks.choice(block, "block", ("diagonal",))
-            if y is None:
-                x = list(x)
+            x, y, weights = self._reader.again(x, y, weights)
             return [
                 self._block(kind, what, w, x, y, (index, index), None, weights)
                 for index in range(self.depth)

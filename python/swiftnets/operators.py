@@ -147,7 +147,8 @@ class ScipyProblem(NamedTuple):
 def as_scipy(net: MLP, x: Any, y: Any = None, *, sample_weight: Any = None) -> ScipyProblem:
     """The loss with its derivatives for `scipy.optimize.minimize`.
 
-    ``fun``, ``jac`` and ``hessp`` at one w share its forward and backward pass. Pass ``hess`` to
+    The samples are copied: their arrays may change afterwards. ``fun``, ``jac`` and ``hessp`` at
+    one w share its forward and backward pass. Pass ``hess`` to
     methods that want the matrix (trust-exact), ``hessp`` to those that want products
     (trust-krylov, trust-ncg, Newton-CG).
 
@@ -161,8 +162,7 @@ def as_scipy(net: MLP, x: Any, y: Any = None, *, sample_weight: Any = None) -> S
     >>> minimize(p.fun, w, jac=p.jac, hessp=p.hessp, method="trust-krylov").success
     True
     """
-    if y is None:
-        x = list(x)
+    x, y, sample_weight = net._reader.again(x, y, sample_weight, copy=True)
     points = _Points(lambda w: net.linearize(w, x, y, sample_weight=sample_weight))
     return ScipyProblem(
         fun=lambda w: points.at(w).loss,

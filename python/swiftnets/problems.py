@@ -8,8 +8,9 @@ for functions of your own.
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -17,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from swiftnets import _checks
-from swiftnets._samples import FloatArray
+from swiftnets._samples import Batch, FloatArray, arguments
 from swiftnets.mlp import MLP, TaylorSeries
 
 __all__ = [
@@ -112,6 +113,20 @@ class Problem(ABC):
         """The third derivative at w applied to u (P,) and v: (P,), or rows (K, P)."""
         raise NotImplementedError(f"{type(self).__name__} has no third derivatives")
 
+    def settings(self) -> Mapping[str, object] | None:
+        """What tells this problem from others of its type, for checkpoints.
+
+        Returns
+        -------
+        mapping of str to object, or None
+            Numbers, strings, arrays, nets, problems, and lists and mappings of these: compared to
+            the last bit. None, as here, where they are not known, and for types that inherit this
+            method from another problem: a checkpoint is then of a problem with the same type, repr
+            (where it has one of its own), size, and to 1e-5 the same loss and norm of the gradient
+            where the run starts.
+        """
+        return None
+
     def _vector(self, value: npt.ArrayLike, name: str) -> FloatArray:
         return _checks.array(value, name, (self.parameter_count,), self.dtype)
 
@@ -131,7 +146,8 @@ class NetProblem(Problem):
     ----------
     net : MLP
     x, y, sample_weight
-        As `MLP.loss` takes them. An iterable of batches in place of x is kept as a list.
+        As `MLP.loss` takes them; copied, so that their arrays may change afterwards. Samples of
+        weight 0 are not kept.
 
     Raises
     ------
@@ -149,35 +165,38 @@ class NetProblem(Problem):
     def __init__(
         self, net: MLP, x: Any, y: Any = None, *, sample_weight: npt.ArrayLike | None = None
     ) -> None:
-        self.net = _net(net)
-        if y is None and not isinstance(x, (list, tuple)) and hasattr(x, "__iter__"):
-            x = list(x)
         # Checked once: what is kept is what the engine takes, and passes through unchanged.
-        batches = list(net._reader.batches(x, y, sample_weight))
-        self._single = y is not None
-        self._batches = [
-            (batch.x, batch.targets if batch.labels is None else batch.labels, batch.weights)
-            for batch in batches
-        ]
+        batches = _net(net)._reader.kept(x, y, sample_weight, copy=True)
+        self._keep(net, batches, y is not None)
+
+    @classmethod
+    def _of(cls, net: MLP, batch: Batch) -> NetProblem:
+        """On a batch that is checked and nobody else's."""
+        problem = cls.__new__(cls)
+        problem._keep(net, [batch], True)
+        return problem
+
+    def _keep(self, net: MLP, batches: list[Batch], single: bool) -> None:
+        self.net = net
+        self._samples = arguments(batches, single)
+        self._count = sum(len(batch.x) for batch in batches)
         self.parameter_count, self.dtype = net.parameter_count, net.dtype
 
     @property
     def samples(self) -> tuple[Any, Any, Any]:
         """x, y and sample_weight, as the net's methods take them."""
-        if self._single:
-            return self._batches[0]
-        return self._batches, None, None
+        return self._samples
 
     @property
     def sample_count(self) -> int:
         """Samples of all batches."""
-        return sum(len(batch[0]) for batch in self._batches)
+        return self._count
 
     def _call(
         self, method: Callable[..., Any], w: npt.ArrayLike, *others: Any, **options: Any
     ) -> Any:
         x, y, weight = self.samples
-        return method(w, _full(x), y, *others, sample_weight=weight, **options)
+        return method(w, x, y, *others, sample_weight=weight, **options)
 
     def loss(self, w: npt.ArrayLike) -> float:
         return float(self._call(self.net.loss, w))
@@ -206,15 +225,11 @@ class NetProblem(Problem):
         result: FloatArray = self._call(self.net.third, w, u, v)
         return result
 
+    def settings(self) -> Mapping[str, object] | None:
+        return {"net": self.net, "samples": list(self.samples)}
+
     def __repr__(self) -> str:
         return f"NetProblem({self.net!r}, {self.sample_count} samples)"
-
-
-def _full(x: Any) -> Any:
-    """Batches without the weights that they do not have."""
-    if not isinstance(x, list):
-        return x
-    return [batch[:2] if batch[2] is None else batch for batch in x]
 
 
 def _net(net: object) -> MLP:
@@ -229,15 +244,25 @@ class Minibatches:
     The order depends on the seed and the epoch alone, so that a run that is resumed, and every
     optimiser that is compared, sees the same batches. The last batch of an epoch may be smaller.
 
+    Each batch's loss is an unbiased estimate of that of all samples, with its derivatives: of N
+    samples with weights s (1 by default), b of them give N / b Σ s loss, for ``reduction="mean"``
+    divided by the sum of all weights, not by the batch's own; l2 counts fully. So the mean over an
+    epoch, each batch counted by its size, is exactly the loss of all samples.
+
     Parameters
     ----------
     net : MLP
-        Use ``reduction="mean"``, unless the loss should grow with the batch.
     x, y : array_like
-        All samples.
+        All samples; copied.
     batch_size : int
     seed : int
     sample_weight : array_like, optional
+        Samples of weight 0 are not there: no batch holds them.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not as above, or no weight is above 0.
 
     Examples
     --------
@@ -267,8 +292,23 @@ class Minibatches:
         self.batch_size = _checks.integer(batch_size, "batch_size")
         self.seed = _checks.integer(seed, "seed", 0)
         self.parameter_count, self.dtype = net.parameter_count, net.dtype
-        self._count = len(self.full.samples[0])
+        self._count = self.full.sample_count
         self._order: tuple[int, npt.NDArray[np.int64]] = (-1, np.empty(0, np.int64))
+        # What a sample counts in an estimate, but for N / b; None where a mean does it.
+        self._shares: npt.NDArray[np.float64] | None = None
+        self._summing = net
+        weights = self.full.samples[2]
+        if weights is not None:
+            self._shares = weights.astype(np.float64)
+            if not self._shares.any():
+                raise ValueError("sample_weight is 0 throughout; expected a weight above 0")
+            if net.reduction == "mean":
+                self._shares /= self._shares.max()  # lest the sum overflow
+                self._shares /= self._shares.sum()
+                self._summing = copy.copy(net)
+                self._summing._reduction = "sum"
+        elif net.reduction == "sum":
+            self._shares = np.ones(self._count)
 
     @property
     def per_epoch(self) -> int:
@@ -283,9 +323,22 @@ class Minibatches:
             self._order = epoch, order
         rows = self._order[1][place * self.batch_size : (place + 1) * self.batch_size]
         x, y, weights = self.full.samples
-        return NetProblem(
-            self.net, x[rows], y[rows], sample_weight=None if weights is None else weights[rows]
+        if self._shares is not None and not (len(rows) == self._count and weights is None):
+            weights = (self._shares[rows] * (self._count / len(rows))).astype(self.dtype)
+        labelled = y.ndim == 1
+        batch = Batch(
+            x[rows], None if labelled else y[rows], y[rows] if labelled else None, weights
         )
+        return NetProblem._of(self._summing, batch)
+
+    def settings(self) -> Mapping[str, object] | None:
+        """As `Problem.settings`."""
+        return {
+            "net": self.net,
+            "batch_size": self.batch_size,
+            "seed": self.seed,
+            "samples": list(self.full.samples),
+        }
 
     def __repr__(self) -> str:
         return (
@@ -344,6 +397,9 @@ class Quadratic(Problem):
         self._vector(u, "u")
         return np.zeros_like(self._vectors(v, "v"))
 
+    def settings(self) -> Mapping[str, object] | None:
+        return {"matrix": self.matrix, "b": self.b}
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}(P={self.parameter_count})"
 
@@ -382,6 +438,9 @@ class LinearRegression(Quadratic):
             float(rest @ rest + self.l2 * (w @ w)) / 2,
             self.x.T @ rest + self.l2 * w,
         )
+
+    def settings(self) -> Mapping[str, object] | None:
+        return {"x": self.x, "y": self.y, "l2": self.l2}
 
 
 class Rosenbrock(Problem):
@@ -447,6 +506,9 @@ class Rosenbrock(Problem):
         fourth[:-1] = 2400 * v[:-1] ** 3
         rows = [gradient, self.hvp(w, v), self.third(w, v, v) / 2, fourth / 6]
         return _series(loss, v, rows, order)
+
+    def settings(self) -> Mapping[str, object] | None:
+        return {"n": self.parameter_count}
 
     def __repr__(self) -> str:
         return f"Rosenbrock({self.parameter_count})"

@@ -266,7 +266,7 @@ def project(pairs: Iterable[Pair], shaper: npt.ArrayLike) -> list[Pair]:
     """
     matrix = _checks.array(shaper, "shaper", ("pixels", "insize"))
     _checks.finite(matrix, "shaper")
-    return [(xs @ matrix, ys) for xs, ys in _checks.batches(pairs, "pairs", len(matrix), "outsize")]
+    return _training.taken(pairs, "pairs", len(matrix), "outsize", shaper=lambda _: matrix)[0]
 
 
 # The net -----------------------------------------------------------------------------------------
@@ -734,13 +734,13 @@ class SlowNet:
         >>> net.corrects([(np.eye(2), labels_to_onehots([0, 1], 3))])[1]
         2
         """
-        checked = list(_checks.batches(pairs, "pairs", self._insize, self._outsize))
+        checked, _, _ = _training.taken(pairs, "pairs", self._insize, self._outsize)
         return _training.counter(self._predict, checked)()
 
     def fit(
         self,
-        train_pairs: Sequence[Pair],
-        test_pairs: Sequence[Pair] | None = None,
+        train_pairs: Iterable[Pair],
+        test_pairs: Iterable[Pair] | None = None,
         *,
         epochs: int = 1,
         iterations: int | None = None,
@@ -756,9 +756,9 @@ class SlowNet:
 
         Parameters
         ----------
-        train_pairs : list of (xs, ys)
-            As `get_pairs` gives them: images, which are projected first by ``self.shaper(pixels)``.
-            Inputs that are `insize` wide are taken as projected.
+        train_pairs : list of (xs, ys), or another iterable of them
+            As `get_pairs` gives them: images, which are projected by ``self.shaper(pixels)``, one
+            batch after another. Inputs that are `insize` wide are taken as projected.
         test_pairs : list of (xs, ys), optional
             Counted right or wrong before every `evaluate_every`-th step of an epoch, from its
             first.
@@ -806,25 +806,32 @@ class SlowNet:
         """
         number = _checks.choice(method, "method", _METHODS)
         every = _checks.integer(evaluate_every, "evaluate_every")
-        train = list(_checks.batches(train_pairs, "train_pairs", "insize", self._outsize))
-        width, test = train[0][0].shape[1], list[Pair]()
-        if width < self._insize:
-            raise ValueError(
-                f"xs of train_pairs[0] has shape {train[0][0].shape}; expected {self._insize} "
-                "columns (projected inputs), or more (images, which are projected)"
-            )
-        if test_pairs is not None:
-            test = list(_checks.batches(test_pairs, "test_pairs", width, self._outsize))
-        elif original:
+        if test_pairs is None and original:
             raise ValueError("test_pairs is None; expected batches, as original=True steps on one")
-        length = _training.Length.of(len(train), epochs, iterations, checkpoint, checkpoint_every)
+        hashing = checkpoint is not None
         with self._lock:
-            start = length.start()
+            start = _training.start_of(checkpoint)
             seed = self._seed if self._seed_given or start is None else start.seed
-            if width != self._insize:
-                shaper = self._shaper(width, seed)
-                train = project(train, shaper)
-                test = project(test, shaper) if test else []
+
+            def shaper(xs: Array) -> Array | None:
+                if (width := xs.shape[1]) < self._insize:
+                    raise ValueError(
+                        f"xs of train_pairs[0] has shape {xs.shape}; expected {self._insize} "
+                        "columns (projected inputs), or more (images, which are projected)"
+                    )
+                return None if width == self._insize else self._shaper(width, seed)
+
+            train, width, train_hash = _training.taken(
+                train_pairs, "train_pairs", "insize", self._outsize, hashing, shaper
+            )
+            test, test_hash = list[Pair](), ""
+            if test_pairs is not None:
+                test, _, test_hash = _training.taken(
+                    test_pairs, "test_pairs", width, self._outsize, hashing, shaper
+                )
+            length = _training.Length.of(
+                len(train), epochs, iterations, checkpoint, checkpoint_every
+            )
 
             def counts(it: int) -> bool:
                 return bool(test) and it % every == 0
@@ -859,8 +866,9 @@ class SlowNet:
                     "evaluate_every": every,
                     "train batches": len(train),
                     "test batches": len(test),
+                    "train_pairs": train_hash,
+                    "test_pairs": test_hash,
                 },
-                data=(train, test),
             )
             return run.go(start, callback, progress)
 
@@ -881,8 +889,7 @@ def _work(options: argparse.Namespace) -> None:
 
     net = SlowNet(seed=_training.seed_of(options))
     images = datasets.load(options.data)
-    shaper = net.shaper(images.train_images.shape[1])
-    train, test = (project(pairs, shaper) for pairs in _image_batches(images))
+    train, test = _image_batches(images)  # projected as they come: one at a time is in memory
     history = net.fit(
         train,
         test,
@@ -895,6 +902,7 @@ def _work(options: argparse.Namespace) -> None:
         checkpoint=options.checkpoint,
     )
     if options.save is not None:
+        shaper = net.shaper(images.train_images.shape[1])
         _training.save(options.save, history, net.seed, w1=net.w1, w2=net.w2, shaper=shaper)
 
 

@@ -11,7 +11,6 @@ one contiguous slab.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -25,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from swiftnets import _checks
+from swiftnets import _checks, _identity, _training
 from swiftnets._samples import FloatArray
 
 if TYPE_CHECKING:
@@ -33,7 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = ["DerivativeTensor", "Plan", "compute", "plan"]
 
-_FORMAT = "swiftnets derivative tensor 1"
+_FORMAT = "swiftnets derivative tensor 2"
+_OLDER = "swiftnets derivative tensor 1"  # the same numbers, whose net was told less exactly
 _ROWS = 64  # directions that one call of the engine takes
 _ZARR_CHUNK = 1 << 20  # numbers
 
@@ -196,11 +196,12 @@ def compute(
                 f"at {str(file.absolute().parent)!r}; free some, take one layer with layer=, or "
                 "begin all the same with force=True"
             )
-        store = _create(file, entries, order, job.count, net.dtype)
+        # The file comes into its place last, and whole: killed before, a run begins anew.
+        made = _create(file, entries, order, job.count, net.dtype)
         state = _State(file, job, 0)
         state.write()
-    else:
-        store = _open(file, writable=state.done < job.count)
+        os.replace(made, file)
+    store = _open(file, writable=state.done < job.count)
     bar = _bar(progress, job.count, state.done)
     try:
         for first, stop, slab in job.slabs(state.done):
@@ -242,7 +243,7 @@ class DerivativeTensor:
                 f"{str(_sidecar(self.path))!r} does not exist; expected what compute() writes "
                 "beside a tensor"
             ) from None
-        if facts.get("format") != _FORMAT:
+        if facts.get("format") not in (_FORMAT, _OLDER):
             raise ValueError(f"{str(_sidecar(self.path))!r} is not of the format {_FORMAT!r}")
         self.order = int(facts["order"])
         self.parameter_count = int(facts["count"])
@@ -408,29 +409,26 @@ class _Job:
     def __init__(
         self, net: MLP, w: Any, x: Any, y: Any, order: int, layer: int | None, weights: Any
     ) -> None:
-        if y is None:
-            x = list(x)
         self._net, self._order = net, order
         self._w = _checks.array(w, "w", (net.parameter_count,), net.dtype)
-        self._data = (x, y)
-        self._weights = weights
+        *self._data, self._weights = net._reader.again(x, y, weights)
         self._part = slice(0, net.parameter_count)
         if layer is not None:
             self._part = net.layer_slices[_checks.integer(layer, "layer", 0, net.depth - 1)]
         self.count = self._part.stop - self._part.start
         self.layer = layer
 
-    @property
-    def fingerprint(self) -> str:
-        """Of the net, its parameters and the samples: a run goes on only with the same."""
-        digest = hashlib.sha256(repr((self._net, self._order, self.layer)).encode())
-        digest.update(self._w.tobytes())
-        x, y = self._data
-        for batch in self._net._reader.batches(x, y, self._weights):
-            for array in batch:
-                digest.update(b"none" if array is None else repr(array.shape).encode())
-                digest.update(b"" if array is None else array.tobytes())
-        return digest.hexdigest()
+    def facts(self) -> dict[str, Any]:
+        """What is computed, of what: a run goes on only with the same."""
+        told = {
+            "order": self._order,
+            "layer": self.layer,
+            "count": self.count,
+            "net": self._net,
+            "w": self._w,
+            "samples": [*self._data, self._weights],
+        }
+        return {"format": _FORMAT, **_identity.settings(told)}
 
     def _units(self, first: int, stop: int) -> FloatArray:
         rows = np.zeros((stop - first, self._net.parameter_count), self._net.dtype)
@@ -488,13 +486,7 @@ class _State:
 
     def __init__(self, file: Path, job: _Job, done: int) -> None:
         self._file, self.done = file, done
-        self._facts = {
-            "format": _FORMAT,
-            "order": job._order,
-            "count": job.count,
-            "layer": job.layer,
-            "fingerprint": job.fingerprint,
-        }
+        self._facts = job.facts()
 
     @classmethod
     def read(cls, file: Path, job: _Job) -> _State | None:
@@ -511,24 +503,34 @@ class _State:
         try:
             found = json.loads(sidecar.read_text())
             state.done = int(found.pop("done"))
+            known = found["format"]
         except (ValueError, KeyError, TypeError, AttributeError):
-            found = None
-        if found != state._facts:
             raise FileExistsError(
-                f"{str(file)!r} is of another net, other parameters, samples or order; "
-                "delete it or choose another path"
+                f"{str(sidecar)!r} is not what compute() writes; move it, or choose another path"
+            ) from None
+        if known != _FORMAT:
+            raise FileExistsError(
+                f"{str(file)!r} is of the format {known!r} and this swiftnets goes on with "
+                f"{_FORMAT!r}: open it with DerivativeTensor if it is complete, delete it or "
+                "choose another path"
+            )
+        differing = "; ".join(_identity.differences(found, state._facts))
+        if differing:
+            raise FileExistsError(
+                f"{str(file)!r} is of another net, other parameters, samples or order: "
+                f"{differing}; delete it or choose another path"
             )
         if not file.exists():
+            if state.done == 0:  # killed between the two
+                return None
             raise FileNotFoundError(
                 f"{str(file)!r} is gone; delete {str(sidecar)!r} to begin again"
             )
         return state
 
     def write(self) -> None:
-        sidecar = _sidecar(self._file)
-        part = sidecar.with_name(sidecar.name + ".part")
-        part.write_text(json.dumps({**self._facts, "done": self.done}))
-        os.replace(part, sidecar)
+        text = json.dumps({**self._facts, "done": self.done})
+        _training.write_atomically(_sidecar(self._file), lambda stream: stream.write(text.encode()))
 
 
 def _sidecar(file: Path) -> Path:
@@ -540,14 +542,20 @@ def _entries(order: int, count: int) -> int:
     return count * count if order == 2 else math.comb(count + order - 1, order)
 
 
-def _create(file: Path, entries: int, order: int, count: int, dtype: np.dtype[Any]) -> Any:
+def _create(file: Path, entries: int, order: int, count: int, dtype: np.dtype[Any]) -> Path:
+    """An empty store beside where it will be, on disk; what a killed run left there is replaced."""
+    made = file.with_name(f".{file.name}.part")
     if file.suffix == ".npy":
         # Flat here and in the file, but for the Hessian, whose header says that it is square.
         shape = (count, count) if order == 2 else (entries,)
-        mapped = np.lib.format.open_memmap(file, "w+", dtype, shape)
-        return mapped.reshape(-1)
+        np.lib.format.open_memmap(made, "w+", dtype, shape)
+        with open(made, "rb+") as stream:
+            os.fsync(stream.fileno())
+        return made
+    shutil.rmtree(made, ignore_errors=True)
     chunk = min(entries, _ZARR_CHUNK)
-    return _zarr().create_array(str(file), shape=(entries,), chunks=(chunk,), dtype=dtype)
+    _zarr().create_array(str(made), shape=(entries,), chunks=(chunk,), dtype=dtype)
+    return made
 
 
 def _open(file: Path, *, writable: bool) -> Any:

@@ -139,14 +139,15 @@ swn_status swn_factorize(size_t n, size_t insize, const double *xs, double toler
 void swn_factorization_destroy(swn_factorization *factorization); /* NULL is allowed */
 
 /* w [insize, k] = pinv(xs) b for b [n, k], the minimum-norm least-squares solution. *residual is
- * ‖xs w - b‖ / ‖b‖ (Frobenius). */
+ * ‖xs w - P b‖ / ‖b‖ (Frobenius), recomputed from w. xs that are not those factorised, bit by bit, are refused. */
 swn_status swn_minimum_norm(const swn_factorization *factorization, const double *xs, size_t k, const double *b,
                             double *w, double *residual, const swn_control *control);
 
 typedef struct swn_fast_report {
   double loss;     /* before the step */
-  double residual; /* what proves the solve: ‖xs s - P b‖ / ‖b‖ for the last right-hand side b, P the projector on the range of xs */
-  int32_t stale;   /* 1 where the residual shows that the factorisation is not one of these xs; w_out is then unspecified */
+  double residual; /* what proves the solve: ‖xs s - P b‖ / ‖b‖ recomputed from s, P the projector on the range of xs */
+  int32_t stale;   /* 1 where w_out means nothing: the factorisation is not one of these xs, bit by bit (loss and residual
+                      are then NaN), or the residual is above what it promises */
 } swn_fast_report;
 
 /* One iteration: w_out = w - alpha s. r = 0 takes the exact limit s = H⁻¹g, r > 0 the original's finite difference

@@ -2,8 +2,8 @@ import COpenBLAS
 
 /// A factorisation of one batch X `[n, d]` that applies its pseudo-inverse to many right-hand sides.
 ///
-/// The X it was made of must be passed to every call that uses it: no copy is kept, but for the bytes of pixels. Several threads may use one
-/// at once.
+/// The X it was made of must be passed to every call that uses it, and is recognised bit by bit: no copy is kept, but the
+/// bytes of pixels or a hash. Several threads may use one at once.
 ///
 /// - `cholesky`: X Xᵀ = L Lᵀ, formed exactly in integers where X are pixels. Corrected seminormal equations in X
 ///   itself bring the error of a solution from ε κ² down to about ε κ, that of an orthogonal factorisation
@@ -30,6 +30,8 @@ public final class MinimumNorm: @unchecked Sendable {
     case orthogonal(OrthogonalDecomposition, ofTranspose: Bool)
   }
   private let factor: Factor
+  /// Of X, where its bytes are not kept.
+  private var hash: UInt64?
 
   /// The largest κ that the Cholesky route serves: two corrections contract by ε κ² each, 2 · 10⁻⁴ there.
   static let largestCholeskyCondition = 1e6
@@ -67,6 +69,7 @@ public final class MinimumNorm: @unchecked Sendable {
         if condition <= Self.largestCholeskyCondition, condition * tolerance < 0.5 || route == .cholesky {
           var products: PixelProducts?
           if let pixels { products = try PixelProducts(pixels, interruption: interruption) }
+          if products == nil { hash = try Self.hash(xs) }
           factor = .cholesky(cholesky, products)
           (self.route, self.condition, rank, isPixels) = (.cholesky, condition, xs.rows, pixels != nil)
           bytes = gram.rows * gram.stride * MemoryLayout<Double>.stride + (products?.bytes ?? 0)
@@ -95,29 +98,78 @@ public final class MinimumNorm: @unchecked Sendable {
     factor = .orthogonal(decomposition, ofTranspose: ofTranspose)
     (self.route, condition, rank, isPixels) = (.orthogonal, decomposition.condition, decomposition.rank, false)
     bytes = decomposition.bytes
+    hash = try Self.hash(xs)
   }
 
   /// Whether X has full row rank, so that X X⁺ = 1.
   public var hasFullRowRank: Bool { rank == rows }
 
-  /// The relative residual beyond which a factorisation is taken not to be one of the X it came with.
+  /// The relative residual beyond which a solve misses what the factorisation promises.
   ///
   /// 10⁻⁶, or what rounding and the cut singular values may leave where the condition is very large.
-  public var staleResidual: Double {
+  public var promisedResidual: Double {
     guard case .orthogonal(let decomposition, let ofTranspose) = factor else { return 1e-6 }
     let rounding = 8 * Double(max(rows, columns)) * 0x1p-52
     return min(0.1, max(1e-6, (rounding + (ofTranspose ? 0 : decomposition.dropped)) * condition))
   }
 
-  /// The products with `xs`, by bytes where they are the pixels that were factorised.
-  func batch(_ xs: Matrix<Double>, _ interruption: Interruption) throws(EngineError) -> Batch {
+  /// The products with `xs`, by bytes where they are pixels; nil if `xs` is not what was factorised, to the last bit.
+  func batch(_ xs: Matrix<Double>, _ interruption: Interruption) throws(EngineError) -> Batch? {
     guard xs.rows == rows, xs.columns == columns else {
       throw .invalidArgument(
         "xs is \(xs.rows) × \(xs.columns); the factorisation is one of \(rows) × \(columns)")
     }
     try interruption.check()
-    guard case .cholesky(_, let pixels?) = factor, try pixels.match(xs) else { return Batch(xs: xs, pixels: nil) }
-    return Batch(xs: xs, pixels: pixels)
+    if case .cholesky(_, let pixels?) = factor { return try pixels.match(xs) ? Batch(xs: xs, pixels: pixels) : nil }
+    return try Self.hash(xs) == hash ? Batch(xs: xs, pixels: nil) : nil
+  }
+
+  private func required(_ xs: Matrix<Double>, _ interruption: Interruption) throws(EngineError) -> Batch {
+    guard let batch = try batch(xs, interruption) else {
+      throw .invalidArgument("xs is not what was factorised: an entry has changed")
+    }
+    return batch
+  }
+
+  /// 64 bits of all entries in their places: rounds of xxHash64 (Collet 2012), four lanes a row, rows side by side.
+  ///
+  /// Reads X once, which is little beside a product with it.
+  private static func hash(_ xs: Matrix<Double>) throws(EngineError) -> UInt64 {
+    let rows: Integers<UInt64> = try Integers(count: xs.rows)
+    ThreadTeam.run(parts: Threads.forWork(of: xs.rows * xs.columns)) { member in
+      for index in member.share(of: xs.rows) {
+        let words = UnsafeRawPointer(xs.row(index))
+        var lanes = SIMD4<UInt64>(1, 2, 3, 4)
+        var column = 0
+        while column + 4 <= xs.columns {
+          mix(&lanes, words.loadUnaligned(fromByteOffset: 8 * column, as: SIMD4<UInt64>.self))
+          column += 4
+        }
+        var rest = SIMD4<UInt64>.zero
+        for lane in 0..<xs.columns - column {
+          rest[lane] = words.load(fromByteOffset: 8 * (column + lane), as: UInt64.self)
+        }
+        mix(&lanes, rest)
+        var hash = UInt64(xs.columns)
+        for lane in 0..<4 { mix(&hash, lanes[lane]) }
+        rows.base[index] = hash
+      }
+    }
+    var hash = UInt64(xs.rows)
+    for index in 0..<xs.rows { mix(&hash, rows.base[index]) }
+    return hash
+  }
+
+  @inline(__always)
+  private static func mix(_ hash: inout SIMD4<UInt64>, _ words: SIMD4<UInt64>) {
+    let sum = hash &+ words &* 0xC2B2_AE3D_27D4_EB4F
+    hash = (sum &<< 31 | sum &>> 33) &* 0x9E37_79B1_85EB_CA87
+  }
+
+  @inline(__always)
+  private static func mix(_ hash: inout UInt64, _ word: UInt64) {
+    let sum = hash &+ word &* 0xC2B2_AE3D_27D4_EB4F
+    hash = (sum &<< 31 | sum &>> 33) &* 0x9E37_79B1_85EB_CA87
   }
 
   /// w `[d, k]` = X⁺ b for b `[n, k]`, the minimum-norm least-squares solution.
@@ -126,7 +178,7 @@ public final class MinimumNorm: @unchecked Sendable {
   public func solve(
     _ xs: Matrix<Double>, _ b: Matrix<Double>, into w: Matrix<Double>, interruption: Interruption = .init()
   ) throws(EngineError) -> Double {
-    try solve(batch(xs, interruption), b, into: w, interruption: interruption)
+    try solve(required(xs, interruption), b, into: w, interruption: interruption)
   }
 
   func solve(
@@ -145,14 +197,18 @@ public final class MinimumNorm: @unchecked Sendable {
       try cholesky.solve(dual, interruption: interruption)
       try x.product(1, transposed: true, dual, 0, into: w, precision: .medium, interruption: interruption)
       try x.product(-1, w, 1, into: residual, interruption: interruption)
-      for _ in 0..<corrections {
+      for correction in 1...corrections {
         dual.base.update(from: residual.base, count: dual.rows * dual.stride)
         try cholesky.solve(dual, interruption: interruption)
         try x.product(1, transposed: true, dual, 0, into: change, precision: .low, interruption: interruption)
         for row in 0..<w.rows { Double.axpy(w.columns, 1, change.row(row), w.row(row)) }
+        guard correction < corrections else { break }
         // b − X w from the one before: the change is small, and 22 bits of its image are plenty.
         try x.product(-1, change, 1, into: residual, precision: .low, interruption: interruption)
       }
+      // What is told is that of the w returned, anew: the one that was carried along would be 10⁻³¹.
+      residual.base.update(from: b.base, count: residual.rows * residual.stride)
+      try x.product(-1, w, 1, into: residual, interruption: interruption)
     case .orthogonal(let decomposition, let ofTranspose):
       let work = try b.copy()
       if ofTranspose {
@@ -172,7 +228,7 @@ public final class MinimumNorm: @unchecked Sendable {
   public func solveTransposed(
     _ xs: Matrix<Double>, _ g: Matrix<Double>, into y: Matrix<Double>, interruption: Interruption = .init()
   ) throws(EngineError) {
-    try solveTransposed(batch(xs, interruption), g, into: y, interruption: interruption)
+    try solveTransposed(required(xs, interruption), g, into: y, interruption: interruption)
   }
 
   func solveTransposed(

@@ -12,13 +12,13 @@ public enum FunctionalInverseNewton {
   public struct Report: Equatable, Sendable {
     /// The loss before the step.
     public var loss: Double
-    /// ‖X s − P b‖ / ‖b‖ for the right-hand side b of the last minimum-norm solve.
+    /// ‖X s − P b‖ / ‖b‖ of the minimum-norm solve, recomputed from s; the larger of two where r > 0.
     public var residual: Double
-    /// Whether the residual shows that the factorisation is not one of this X; the new weights then mean nothing.
-    public var isStale: Bool
+    /// Whether the residual keeps what the factorisation promises.
+    public var isSolved: Bool
   }
 
-  /// The weights after one step, into `newW`.
+  /// The weights after one step, into `newW`; nil, and nothing written, if the factorisation is not one of `xs`.
   ///
   /// - Parameters:
   ///   - factorization: of `xs`.
@@ -27,19 +27,19 @@ public enum FunctionalInverseNewton {
   public static func step(
     _ net: Perceptron, _ factorization: MinimumNorm, _ xs: Matrix<Double>, _ ys: Matrix<Double>, w: Matrix<Double>,
     alpha: Double, r: Double = 0, newW: Matrix<Double>, interruption: Interruption = .init()
-  ) throws(EngineError) -> Report {
+  ) throws(EngineError) -> Report? {
     guard alpha.isFinite else { throw .invalidArgument("alpha is \(alpha); it must be finite") }
     guard r >= 0, r.isFinite else { throw .invalidArgument("r is \(r); it must be finite and at least 0") }
     guard w.fitsLAPACK else { throw .invalidArgument("a dimension of w is larger than \(Int32.max)") }
+    guard let batch = try factorization.batch(xs, interruption) else { return nil }
     let a: Matrix<Double> = try Matrix(rows: xs.rows, columns: net.outsize)
-    let batch = try factorization.batch(xs, interruption)
     try batch.product(1, w, 0, into: a, interruption: interruption)
     let (loss, target) = try (r > 0 ? nudged : limit)(factorization, batch, ys, a, r, newW, interruption)
     for row in 0..<w.rows {
       let (old, step, new) = (w.row(row), target.step.row(row), newW.row(row))
       for column in 0..<net.outsize { new[column] = old[column] - alpha * step[column] }
     }
-    return Report(loss: loss, residual: target.residual, isStale: !(target.residual <= factorization.staleResidual))
+    return Report(loss: loss, residual: target.residual, isSolved: target.residual <= factorization.promisedResidual)
   }
 
   private typealias Solution = (loss: Double, target: (step: Matrix<Double>, residual: Double))

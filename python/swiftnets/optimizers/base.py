@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from swiftnets import _checks, _training
+from swiftnets import _checks, _identity, _training
 from swiftnets._samples import FloatArray
 from swiftnets._scaling import norm
 from swiftnets._training import CheckpointError, File
@@ -215,7 +215,9 @@ class Optimizer(ABC):
             Show a bar on standard error.
         checkpoint : path, optional
             The run is saved here at the end, on Ctrl-C, and every so many steps. If the file
-            exists, the run goes on from it and ends with the same bits as one without a break.
+            exists, the run goes on from it and ends with the same bits as one without a break. It
+            must be of the same settings, samples and w, to the last bit; for own problems see
+            `Problem.settings`.
         checkpoint_every : int
 
         Returns
@@ -288,7 +290,6 @@ class _Run:
             _checks.array(w, "w", (problem.parameter_count,), problem.dtype)
         )
         _checks.finite(self._start, "w")
-        self._settings = {"optimizer": described(optimizer), "problem": described(problem)}
 
     def _at(self, iteration: int) -> Problem:
         problem = self._problem
@@ -411,28 +412,23 @@ class _Run:
     # Checkpoints
 
     @cached_property
-    def _fingerprint(self) -> npt.NDArray[np.float64]:
-        problem = self._problem.full if isinstance(self._problem, Minibatches) else self._problem
-        return fingerprint(problem, self._start)
+    def _identity(self) -> Identity:
+        return Identity.of(self._optimizer, self._problem, self._start)
 
     def _write(self, path: Path, now: _Progress) -> None:
         history = now.history()
-        arrays: dict[str, npt.NDArray[Any]] = {"start": self._fingerprint, "w": now.w}
+        arrays: dict[str, npt.NDArray[Any]] = {"start": self._identity.start, "w": now.w}
         arrays |= {name: getattr(history, name) for name in _COLUMNS}
         arrays |= {f"info {name}": values for name, values in history.info.items()}
         arrays |= {f"state {name}": values for name, values in now.state.items()}
-        _training.write_archive(path, _FORMAT, _VERSION, self._settings, arrays)
+        _training.write_archive(path, _FORMAT, _VERSION, self._identity.settings, arrays)
 
     def _read(self, path: Path, iterations: int) -> _Progress | None:
         read = _training.read_archive(path, _FORMAT, _VERSION, self._restore)
         if read is None:
             return None
-        settings, start, now = read
-        _training.require_settings(path, settings, self._settings)
-        if not same_fingerprint(start, self._fingerprint):
-            raise CheckpointError(
-                f"checkpoint: {path} is of a run on other data, or from another w"
-            )
+        there, now = read
+        self._identity.require(path, there)
         if now.count > iterations:
             raise CheckpointError(
                 f"checkpoint: {path} has {now.count} iterations behind it, more than the "
@@ -442,10 +438,10 @@ class _Run:
 
     def _restore(
         self, settings: dict[str, Any], arrays: dict[str, Any]
-    ) -> tuple[dict[str, Any], npt.NDArray[np.float64], _Progress]:
+    ) -> tuple[Identity, _Progress]:
         """What `_write` was given; whatever is wrong is an error that the caller explains."""
         w, start = np.ascontiguousarray(arrays.pop("w")), arrays.pop("start")
-        if w.shape != self._start.shape or w.dtype != self._start.dtype:
+        if w.shape != (settings["parameters"],) or w.dtype.name != settings["dtype"]:
             raise ValueError(f"w has shape {w.shape} and dtype {w.dtype}")
         columns = {name: arrays.pop(name).astype(float).tolist() for name in _COLUMNS}
         state: State = {}
@@ -458,18 +454,59 @@ class _Run:
         count = len(columns["loss"])
         if any(len(values) != count for values in columns.values()):
             raise ValueError("columns of the history differ in length")
-        return settings, start, _Progress(w, state, columns, count)
+        return Identity(settings, start), _Progress(w, state, columns, count)
 
 
-_FORMAT, _VERSION = "swiftnets optimizer checkpoint", 1
+_FORMAT, _VERSION = "swiftnets optimizer checkpoint", 2
 
 
-def described(thing: object) -> str:
-    """What tells settings apart, the same in every process and after any use."""
-    if isinstance(thing, Counted):
-        return described(thing.problem)
-    cls = type(thing)
-    return cls.__name__ if cls.__repr__ is object.__repr__ else repr(thing)
+@dataclass(frozen=True, eq=False)
+class Identity:
+    """What tells a run from others: see `swiftnets._identity`.
+
+    Attributes
+    ----------
+    settings : dict
+        The optimiser's and the problem's, data included, and a hash of where the run starts.
+    start : (3,) float64 array, or (0,)
+        For a problem that does not tell its settings: its `fingerprint` there.
+    """
+
+    settings: dict[str, Any]
+    start: npt.NDArray[np.float64]
+
+    @staticmethod
+    def of(
+        optimizer: Optimizer, problem: Problem | Minibatches, w: FloatArray, **more: object
+    ) -> Identity:
+        """Of a run from w, with `more` settings."""
+        while isinstance(problem, Counted):
+            problem = problem.problem
+        told = {
+            "optimizer": optimizer,
+            "problem": problem,
+            "parameters": problem.parameter_count,
+            "dtype": problem.dtype.name,
+            "w": w,
+            **more,
+        }
+        start = np.empty(0)
+        if not _identity.is_known(problem):
+            full = problem.full if isinstance(problem, Minibatches) else problem
+            start = fingerprint(full, w)
+        return Identity(_identity.settings(told), start)
+
+    def require(self, path: Path, there: Identity) -> None:
+        """A CheckpointError that says what differs in the run of a checkpoint."""
+        _training.require_settings(path, there.settings, self.settings)
+        # Not to the bit: another machine, or other threads, round otherwise, in float32 at that.
+        if there.start.shape != self.start.shape or not np.allclose(
+            there.start, self.start, 1e-5, 0, equal_nan=True
+        ):
+            raise CheckpointError(
+                f"checkpoint: {path} is of another run: problem is other data, as its loss or "
+                "gradient at the start tells"
+            )
 
 
 def fingerprint(problem: Problem, w: FloatArray) -> npt.NDArray[np.float64]:
@@ -480,11 +517,6 @@ def fingerprint(problem: Problem, w: FloatArray) -> npt.NDArray[np.float64]:
             return np.array([loss, norm(gradient), norm(w)])
     except FloatingPointError:
         return np.array([np.nan, np.nan, norm(w)])
-
-
-def same_fingerprint(there: npt.NDArray[Any], here: npt.NDArray[np.float64]) -> bool:
-    # Not to the bit: another machine, or other threads, round otherwise, in float32 at that.
-    return there.shape == here.shape and np.allclose(there, here, 1e-5, 0, equal_nan=True)
 
 
 # For the methods ----------------------------------------------------------------------------------
