@@ -129,6 +129,44 @@ def test_a_kept_factorisation_gives_the_same_bits_and_says_so():
     np.testing.assert_array_equal(kept.w, fresh.w)
 
 
+@pytest.mark.parametrize("kind", ["pixels", "reals", "deficient", "tall"])
+def test_inputs_under_a_name_that_change_in_one_bit_are_factorised_anew(kind):
+    xs, ys = batch(30 if kind == "tall" else 12)
+    if kind == "pixels":
+        xs = pixels(12, 20)
+    if kind == "deficient":
+        xs[3] = xs[4]
+    bit, far, signs = xs.copy(), xs.copy(), xs.copy()
+    bit[5, 7] = np.nextafter(bit[5, 7], 9)
+    far[-1, -1] += 1e-9
+    signs[[0, 1]] *= -1
+    net, fresh = FastNet(20, 5, seed=8), FastNet(20, 5, seed=8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", fast_net.RankWarning)
+        for other in (xs, bit, far, signs, signs[::-1]):
+            assert not net.step(other, ys, batch="a").cached
+            assert net.step(other.copy(), ys, batch="a").cached
+            for _ in range(2):
+                fresh.step(other, ys)
+            np.testing.assert_array_equal(net.w, fresh.w)
+
+
+@pytest.mark.parametrize("kind", ["pixels", "reals"])
+def test_the_residual_told_is_that_of_the_step_taken(kind):
+    xs, ys = batch()
+    if kind == "pixels":
+        xs = pixels(12, 20)
+    net = FastNet(20, 5, alpha=1.0, w=np.zeros((20, 5)))  # so that w is −s to the last bit
+    told = net.step(xs, ys).residual
+    # At h = 0 the inverse slope is 2, the right-hand side −2 ys.
+    exact = (2 * ys - xs.astype(np.longdouble) @ net.w.astype(np.longdouble)).astype(float)
+    exact = np.linalg.norm(exact) / np.linalg.norm(2 * ys)
+    # float64 knows it to the rounding of xs @ s, a sum of 20 products.
+    rounding = 20 * EPSILON * np.linalg.norm(xs) * np.linalg.norm(net.w) / np.linalg.norm(2 * ys)
+    assert abs(told - exact) <= rounding
+    assert told >= exact / 4 > 0
+
+
 @pytest.mark.parametrize("change", ["values", "shape"])
 def test_a_name_used_for_other_inputs_is_noticed(change):
     xs, ys = batch()

@@ -131,45 +131,39 @@ public final class MinimumNorm: @unchecked Sendable {
     return batch
   }
 
-  /// 64 bits of all entries in their places: rounds of xxHash64 (Collet 2012), four lanes a row, rows side by side.
+  /// 64 bits of all entries in their places: four lanes a row, rows side by side.
   ///
-  /// Reads X once, which is little beside a product with it.
+  /// Reads X once, as fast as memory gives it. A change of one entry changes the result for certain, any other but for
+  /// one in 2⁶⁴ or so.
   private static func hash(_ xs: Matrix<Double>) throws(EngineError) -> UInt64 {
     let rows: Integers<UInt64> = try Integers(count: xs.rows)
     ThreadTeam.run(parts: Threads.forWork(of: xs.rows * xs.columns)) { member in
       for index in member.share(of: xs.rows) {
-        let words = UnsafeRawPointer(xs.row(index))
-        var lanes = SIMD4<UInt64>(1, 2, 3, 4)
+        let words = UnsafeRawPointer(xs.row(index)).assumingMemoryBound(to: UInt64.self)
+        var (a, b, c, d): (UInt64, UInt64, UInt64, UInt64) = (1, 2, 3, 4)
         var column = 0
         while column + 4 <= xs.columns {
-          mix(&lanes, words.loadUnaligned(fromByteOffset: 8 * column, as: SIMD4<UInt64>.self))
+          a = mixed(a, words[column])
+          b = mixed(b, words[column + 1])
+          c = mixed(c, words[column + 2])
+          d = mixed(d, words[column + 3])
           column += 4
         }
-        var rest = SIMD4<UInt64>.zero
-        for lane in 0..<xs.columns - column {
-          rest[lane] = words.load(fromByteOffset: 8 * (column + lane), as: UInt64.self)
+        while column < xs.columns {
+          a = mixed(a, words[column])
+          column += 1
         }
-        mix(&lanes, rest)
-        var hash = UInt64(xs.columns)
-        for lane in 0..<4 { mix(&hash, lanes[lane]) }
-        rows.base[index] = hash
+        rows.base[index] = mixed(mixed(mixed(a, b), c), d)
       }
     }
-    var hash = UInt64(xs.rows)
-    for index in 0..<xs.rows { mix(&hash, rows.base[index]) }
-    return hash
+    return (0..<xs.rows).reduce(0) { mixed($0, rows.base[$1]) }
   }
 
+  /// One to one in either argument. The rotation brings the highest bits, signs, to where the next product spreads them.
   @inline(__always)
-  private static func mix(_ hash: inout SIMD4<UInt64>, _ words: SIMD4<UInt64>) {
-    let sum = hash &+ words &* 0xC2B2_AE3D_27D4_EB4F
-    hash = (sum &<< 31 | sum &>> 33) &* 0x9E37_79B1_85EB_CA87
-  }
-
-  @inline(__always)
-  private static func mix(_ hash: inout UInt64, _ word: UInt64) {
-    let sum = hash &+ word &* 0xC2B2_AE3D_27D4_EB4F
-    hash = (sum &<< 31 | sum &>> 33) &* 0x9E37_79B1_85EB_CA87
+  private static func mixed(_ hash: UInt64, _ word: UInt64) -> UInt64 {
+    let product = (hash ^ word) &* 0x9E37_79B1_85EB_CA87
+    return product &<< 31 | product &>> 33
   }
 
   /// w `[d, k]` = X⁺ b for b `[n, k]`, the minimum-norm least-squares solution.
