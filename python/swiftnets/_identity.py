@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from swiftnets import _checks
+
 _HASH, _OTHER = "blake2b ", " other data"
 
 
@@ -28,7 +30,7 @@ def digest(arrays: Iterable[npt.NDArray[Any] | None]) -> str:
             found.update(b"none")
         else:
             found.update(f"{array.dtype.str}{array.shape}".encode())
-            found.update(np.ascontiguousarray(array).data.cast("B") if array.size else b"")
+            found.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return _HASH + found.hexdigest()
 
 
@@ -50,8 +52,10 @@ def settings(thing: Any) -> Any:
         return int(thing)
     if isinstance(thing, numbers.Real):
         return float(thing)
-    if isinstance(thing, np.ndarray):
-        return digest([thing])
+    if isinstance(thing, np.ndarray) and thing.dtype.hasobject:
+        return settings(thing.tolist())
+    if hasattr(thing, "__array__") and not isinstance(thing, type):
+        return digest([_checks._raw(thing, "a setting")])
     if isinstance(thing, Mapping):
         return {str(name): settings(value) for name, value in thing.items()}
     if isinstance(thing, (list, tuple)):

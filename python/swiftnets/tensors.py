@@ -202,6 +202,11 @@ def compute(
         state.write()
         os.replace(made, file)
     store = _open(file, writable=state.done < job.count)
+    if store.shape != (entries,) or store.dtype != net.dtype:
+        raise FileExistsError(
+            f"{str(file)!r} holds {math.prod(store.shape):,} numbers of {store.dtype}; expected "
+            f"the {entries:,} of {net.dtype} that {str(_sidecar(file))!r} tells of"
+        )
     bar = _bar(progress, job.count, state.done)
     try:
         for first, stop, slab in job.slabs(state.done):
@@ -238,12 +243,15 @@ class DerivativeTensor:
         self.path = Path(path)
         try:
             facts = json.loads(_sidecar(self.path).read_text())
+            known = facts["format"]
+        except (ValueError, KeyError, TypeError):
+            known = None
         except FileNotFoundError:
             raise FileNotFoundError(
                 f"{str(_sidecar(self.path))!r} does not exist; expected what compute() writes "
                 "beside a tensor"
             ) from None
-        if facts.get("format") not in (_FORMAT, _OLDER):
+        if known not in (_FORMAT, _OLDER):
             raise ValueError(f"{str(_sidecar(self.path))!r} is not of the format {_FORMAT!r}")
         self.order = int(facts["order"])
         self.parameter_count = int(facts["count"])
