@@ -125,9 +125,10 @@ public func swnSlowStep(
       loss: found.loss, residual1: found.first.relative, residual2: found.second.relative,
       iterations: Int32(clamping: found.iterations), refinements: Int32(clamping: found.rounds))
     guard found.isSolved else {
+      let wanted = chosen == .dense ? SaddleFreeNewton.denseTolerance : SolveEvidence.tolerance
       throw EngineError.notConverged(
         "relative residuals \(found.first.relative) (layer 1, after \(found.iterations) products) and "
-          + "\(found.second.relative) (layer 2), wanted \(SolveEvidence.tolerance)")
+          + "\(found.second.relative) (layer 2), wanted \(wanted)")
     }
   }
 }

@@ -666,7 +666,8 @@ class SlowNet:
         FloatingPointError
             If the loss or the step overflows.
         ConvergenceError
-            If a solve does not reach a relative residual of 1e-12, or what rounding allows.
+            If a solve does not reach a relative residual of 1e-13, or what rounding allows; for the
+            dense method, 1.5e-8.
         MemoryError
             If the dense method's matrices would not fit into memory.
 

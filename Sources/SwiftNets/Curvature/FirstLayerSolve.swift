@@ -19,6 +19,7 @@ final class FirstLayerSolve {
 
   private let net: TwoLayerPerceptron
   private let threads: Int
+  private var scale = 1.0  // of dW₁ and all that comes of it, where squares would under- or overflow
   private let single: LayerSystem<Float>
   private var double: LayerSystem<Double>?
   private let residual: Matrix<Double>
@@ -37,7 +38,7 @@ final class FirstLayerSolve {
     single = try LayerSystem(net: net, samples: samples, threads: threads)
   }
 
-  /// - Returns: the evidence, solved or not.
+  /// - Returns: the evidence, solved or not; its norms are of a multiple of dW₁ where that is far from 1.
   func solve(
     _ pass: TwoLayerPass, _ xs: Matrix<Double>, damping: Double, interruption: Interruption
   ) throws(EngineError) -> SolveEvidence {
@@ -45,10 +46,16 @@ final class FirstLayerSolve {
     rounds = 0
     let count = net.insize * solution.stride
     solution.base.update(repeating: 0, count: count)
-    residual.base.update(from: pass.dw1.base, count: count)
-    let gradient = norm(pass.dw1)
+    let size = norm(count, pass.dw1.base)
+    guard size > 0, size.isFinite else { return SolveEvidence(residual: size, gradient: size, image: 0) }
+    let exponent = Int(size.exponent)
+    scale = abs(exponent) < 400 ? 1 : Double(sign: .plus, exponent: -max(-1000, min(1000, exponent)), significand: 1)
+    defer {
+      if scale != 1 { for entry in 0..<count { solution.base[entry] /= scale } }
+    }
+    for entry in 0..<count { residual.base[entry] = scale * pass.dw1.base[entry] }
+    let gradient = norm(count, residual.base)
     var evidence = SolveEvidence(residual: gradient, gradient: gradient, image: 0)
-    guard gradient > 0, gradient.isFinite else { return evidence }
 
     single.load(pass, xs, damping: damping)
     if try refine(single, pass, xs, damping, &evidence, goal: 1e-5, interruption) { return evidence }
@@ -113,15 +120,11 @@ final class FirstLayerSolve {
       member.barrier()
       multiply(xs.transposed, hidden, into: residual, rows: member.share(of: net.insize))
     }
-    let image = norm(residual) + damping * norm(solution)
-    for entry in 0..<net.insize * solution.stride {
-      residual.base[entry] = pass.dw1.base[entry] - (residual.base[entry] + damping * solution.base[entry])
+    let count = net.insize * solution.stride
+    let image = norm(count, residual.base) + damping * norm(count, solution.base)
+    for entry in 0..<count {
+      residual.base[entry] = scale * pass.dw1.base[entry] - (residual.base[entry] + damping * solution.base[entry])
     }
-    return SolveEvidence(residual: norm(residual), gradient: gradient, image: image)
-  }
-
-  private func norm(_ matrix: Matrix<Double>) -> Double {
-    let count = matrix.rows * matrix.stride
-    return Double.dot(count, matrix.base, matrix.base).squareRoot()
+    return SolveEvidence(residual: norm(count, residual.base), gradient: gradient, image: image)
   }
 }

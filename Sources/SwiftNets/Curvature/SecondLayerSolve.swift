@@ -206,11 +206,16 @@ final class SecondLayerSolve {
   }
 
   /// What `check` found, over all parts.
-  func evidence(parts: Int, damping: Double) -> SolveEvidence {
+  func evidence(_ pass: TwoLayerPass, parts: Int, damping: Double) -> SolveEvidence {
     var total = (0.0, 0.0, 0.0, 0.0)
     for part in 0..<parts {
       let found = sums.base + 32 * part
       total = (total.0 + found[0], total.1 + found[1], total.2 + found[2], total.3 + found[3])
+    }
+    guard total.1 > 0x1p-800, total.0 + total.1 + total.2 + total.3 < 0x1p1000 else {
+      // Squares under- or overflowed. H s is the residual, less λ s, plus dW₂: no larger than these together.
+      let (residual, gradient, s) = (excess.norm, pass.dw2.norm, solution.norm)
+      return SolveEvidence(residual: residual, gradient: gradient, image: residual + gradient + 2 * damping * s)
     }
     return SolveEvidence(
       residual: total.0.squareRoot(), gradient: total.1.squareRoot(),

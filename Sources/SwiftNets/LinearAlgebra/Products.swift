@@ -74,6 +74,13 @@ extension Matrix where Element == Double {
   }
 }
 
+/// ‖x‖, also where the squares under- or overflow.
+func norm(_ count: Int, _ x: UnsafePointer<Double>) -> Double {
+  let square = Double.dot(count, x, x)
+  if square > 0x1p-900, square < 0x1p1000 { return square.squareRoot() }
+  return Matrix(reading: x, rows: 1, columns: count).norm
+}
+
 /// √(a² + b²) for finite a, b ≥ 0, without overflow or underflow on the way.
 private func hypotenuse(_ a: Double, _ b: Double) -> Double {
   let large = max(a, b)

@@ -40,6 +40,9 @@ public final class SaddleFreeNewton {
 
   private var memory: Memory?
 
+  /// What the eigenvectors' rounding may leave of the relative residual of the dense method: half of the digits.
+  public static let denseTolerance = 0x1p-26
+
   public init() {}
 
   /// The weights after one step, into `newW1` and `newW2`.
@@ -123,7 +126,7 @@ public final class SaddleFreeNewton {
       member.barrier()
       memory.second.check(memory.pass, damping: damping, member: member)
     }
-    return memory.second.evidence(parts: memory.threads, damping: damping)
+    return memory.second.evidence(memory.pass, parts: memory.threads, damping: damping)
   }
 
   private func memory(for net: TwoLayerPerceptron, samples: Int) throws(EngineError) -> Memory {
@@ -163,6 +166,7 @@ public final class SaddleFreeNewton {
     guard report.loss.isFinite else { throw .notFinite("the loss is \(report.loss)") }
     report.first = try denseStep(pass, xs, 1, w1, pass.dw1, alpha, damping, newW1, interruption)
     report.second = try denseStep(pass, xs, 2, w2, pass.dw2, alpha, damping, newW2, interruption)
+    report.isSolved = max(report.first.relative, report.second.relative) <= Self.denseTolerance
     return report
   }
 
@@ -191,17 +195,12 @@ public final class SaddleFreeNewton {
     for index in 0..<count { g[1, index] *= abs(1 / (values[index] + damping)) }
     scipy_cblas_dgemv(CblasRowMajor, CblasTrans, n, n, 1, vectors.base, n, g.row(1), 1, 0, g.row(2), 1)
     scipy_cblas_dgemv(CblasRowMajor, CblasNoTrans, n, n, 1, block.base, n, g.row(2), 1, 0, g.row(3), 1)
-    let image = Double.dot(count, g.row(3), g.row(3)).squareRoot()
-    let size = Double.dot(count, g.row(2), g.row(2)).squareRoot()
-    var square = 0.0
+    let image = norm(count, g.row(3)) + damping * norm(count, g.row(2))
     for index in 0..<count {
-      let difference = g[3, index] + damping * g[2, index] - g[0, index]
-      square += difference * difference
+      g[3, index] += damping * g[2, index] - g[0, index]
       target[index / w.columns, index % w.columns] =
         w[index / w.columns, index % w.columns] - alpha * g[2, index]
     }
-    return SolveEvidence(
-      residual: square.squareRoot(), gradient: Double.dot(count, g.row(0), g.row(0)).squareRoot(),
-      image: image + damping * size)
+    return SolveEvidence(residual: norm(count, g.row(3)), gradient: norm(count, g.row(0)), image: image)
   }
 }

@@ -79,6 +79,37 @@ import Testing
     #expect(found.report.first.gradient > 1e29)
   }
 
+  @Test(arguments: [-340, -550, -900], [SaddleFreeNewton.Method.structured, .dense])
+  func `gradients whose squares underflow make their step`(exponent: Int, method: SaddleFreeNewton.Method) throws {
+    let tiny = Double(sign: .plus, exponent: exponent, significand: 1)
+    for layer in [1, 2] {
+      let example = try TwoLayerCase(4, 5, 3, samples: 6)
+      // The layer itself is 0, so that its new weights are the step alone; the other makes its gradient tiny, and its
+      // block nothing beside the damping: s = dW / λ.
+      for row in 0..<4 { for column in 0..<5 { example.w1[row, column] *= layer == 1 ? 0 : tiny } }
+      for row in 0..<5 { for column in 0..<3 { example.w2[row, column] *= layer == 1 ? tiny : 0 } }
+      let found = try step(example, method: method)
+      let (dw1, dw2) = (try Matrix<Double>(rows: 4, columns: 5), try Matrix<Double>(rows: 5, columns: 3))
+      _ = try example.net.gradient(example.xs, example.ys, w1: example.w1, w2: example.w2, into: dw1, dw2)
+      let (gradient, new) = layer == 1 ? (dw1, found.w1) : (dw2, found.w2)
+      #expect(gradient.norm > 0)
+      for row in 0..<new.rows {
+        for column in 0..<new.columns {
+          #expect(abs(new[row, column] + gradient[row, column]) <= 1e-12 * gradient.norm)
+        }
+      }
+      let evidence = layer == 1 ? found.report.first : found.report.second
+      #expect(evidence.gradient > 0 && evidence.relative <= 1e-12)
+    }
+  }
+
+  @Test func `the dense method tells where rounding leaves it without digits`() throws {
+    let example = try TwoLayerCase(4, 5, 3, samples: 6, scale: 1e8)
+    let found = try step(example, damping: 1e-10, method: .dense)
+    #expect(max(found.report.first.relative, found.report.second.relative) > 1e-3)
+    #expect(!found.report.isSolved)
+  }
+
   @Test func `a step depends on its arguments alone`() throws {
     let example = try TwoLayerCase(50, 50, 100, samples: 50)
     let other = try TwoLayerCase(50, 50, 100, samples: 50, scale: 0.1, seed: 40)
