@@ -10,7 +10,7 @@ from swiftnets.functional_inverse import FunctionalInverse
 from swiftnets.kronecker import kronecker_factors
 from swiftnets.lanczos import lanczos
 from swiftnets.operators import fisher_operator, gauss_newton_operator, hessian_operator
-from swiftnets.optimizers import SGD, SaddleFreeNewton, TrustRegion
+from swiftnets.optimizers import KFAC, SGD, SaddleFreeNewton, TrustRegion
 from swiftnets.problems import Counted, Minibatches, NetProblem
 
 TIMES = np.array([2, 0, 1, 3, 0, 1, 4])
@@ -159,6 +159,17 @@ def test_layer_states_have_a_row_for_every_sample_whatever_its_weight():
     layers, hessian = layer_states(net, w, x, y, sample_weight=TIMES)
     assert len(hessian) == len(layers[0].inputs) == len(TIMES)
     np.testing.assert_array_equal(hessian, TIMES[:, None] * np.ones(2))
+
+
+@pytest.mark.parametrize("targets", ["rows", "labels"])
+@pytest.mark.parametrize("number", [np.nan, np.inf, 1e200])
+def test_kronecker_factors_that_are_not_finite_are_told_and_end_a_run_as_diverged(number, targets):
+    net, w, x, y = case(targets)
+    x[0] = number
+    quiet = np.errstate(over="ignore", invalid="ignore")
+    with quiet, pytest.raises(FloatingPointError, match="not finite"):
+        kronecker_factors(net, w, x, y)
+    assert KFAC().minimize(NetProblem(net, x, y), w, iterations=3).status == "diverged"
 
 
 # Minibatches --------------------------------------------------------------------------------------

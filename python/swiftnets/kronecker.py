@@ -119,6 +119,8 @@ def kronecker_factors(
     ------
     TypeError, ValueError
         If an argument is not as above; the message names it.
+    FloatingPointError
+        If a factor is not finite.
 
     Notes
     -----
@@ -160,6 +162,8 @@ def kronecker_factors(
         shares /= shares.sum() or 1
         rooted = (np.sqrt(shares)[:, None] * layer.inputs for layer in layers)
         inputs = tuple(rows.T @ rows for rows in rooted)
+    if not all(np.isfinite(factor).all() for factor in (*inputs, *outputs)):
+        raise FloatingPointError("the Kronecker factors have numbers that are not finite")
     return KroneckerFactors(inputs, tuple(outputs))
 
 
@@ -168,6 +172,8 @@ def _square_root(hessian: Array) -> Array:
     if hessian.ndim == 2:
         roots: Array = np.sqrt(np.maximum(hessian, 0))[:, :, None] * np.eye(hessian.shape[1])
         return roots
+    if not np.isfinite(hessian).all():  # LAPACK's answer would be that it does not converge
+        raise FloatingPointError("the loss's Hessian has numbers that are not finite")
     values, vectors = np.linalg.eigh(hessian)
     result: Array = np.sqrt(np.maximum(values, 0))[:, :, None] * vectors.transpose(0, 2, 1)
     return result
