@@ -190,3 +190,35 @@ def test_batches_are_the_scripts(made_data):
             np.testing.assert_array_equal(pair[1], other[1])
     with pytest.raises(ValueError, match="data has 1500 train images; expected a multiple of 1000"):
         slow_net.get_pairs(made_data(1500, 500, 5))
+
+
+def test_the_dense_method_raises_where_rounding_leaves_no_digit_of_its_step():
+    """H is 1e16 along (1, 1), ¼ along (1, −1) and the gradient: its eigenvectors know nothing of
+    that. In 40 digits the step is (−1.43, 1.43); the eigendecomposition makes it (−5, 5)."""
+    xs, ys = np.array([[1e8 + 1, 1e8 - 1], [1e8 + 2, 1e8 - 2]]), np.array([[1.0], [-1.0]])
+    net = SlowNet(2, 2, 1, w1=np.eye(2), w2=np.zeros((2, 1)), alpha=1.0)
+    before = net.w2
+    for method in ("dense", "structured"):
+        with pytest.raises(ArithmeticError):
+            net.step(xs, ys, method)
+        assert net.w2 is before
+
+
+@pytest.mark.parametrize("method", ["structured", "dense"])
+@pytest.mark.parametrize("scale", [1e-100, 1e-170, 1e-300])
+def test_residuals_of_tiny_gradients_are_those_of_the_step(scale, method):
+    """The layer is 0, so that its new weights are −s to the last bit; its block is nothing beside
+    the damping, so that s is the gradient over it."""
+    random = np.random.default_rng(0)
+    xs, ys = random.normal(size=(6, 4)), np.eye(3)[random.integers(0, 3, 6)]
+    w1, w2 = random.normal(size=(4, 5)), random.normal(size=(5, 3))
+    for layer, start in enumerate(((0 * w1, scale * w2), (scale * w1, 0 * w2))):
+        net = SlowNet(4, 5, 3, w1=start[0], w2=start[1], alpha=1.0, damping=0.5)
+        gradient = net.gradient(xs, ys)[layer]
+        told = net.step(xs, ys, method).residuals[layer]
+        step = -(net.w1, net.w2)[layer]
+        assert abs(step).max() > 0
+        np.testing.assert_allclose(step, 2 * gradient, rtol=0, atol=1e-12 * abs(step).max())
+        exact = np.linalg.norm((0.5 * step - gradient) / scale) / np.linalg.norm(gradient / scale)
+        # Known to the rounding of 20 entries.
+        assert told == pytest.approx(exact, rel=1e-3, abs=20 * np.finfo(float).eps)

@@ -103,13 +103,6 @@ import Testing
     }
   }
 
-  @Test func `the dense method tells where rounding leaves it without digits`() throws {
-    let example = try TwoLayerCase(4, 5, 3, samples: 6, scale: 1e8)
-    let found = try step(example, damping: 1e-10, method: .dense)
-    #expect(max(found.report.first.relative, found.report.second.relative) > 1e-3)
-    #expect(!found.report.isSolved)
-  }
-
   @Test func `a step depends on its arguments alone`() throws {
     let example = try TwoLayerCase(50, 50, 100, samples: 50)
     let other = try TwoLayerCase(50, 50, 100, samples: 50, scale: 0.1, seed: 40)
