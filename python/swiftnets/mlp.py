@@ -1390,7 +1390,7 @@ def _dtype(value: Any) -> np.dtype[Any]:
 
 
 def _shown(value: Activation | Loss) -> str:
-    return f"{value.name}({value.parameter:g})" if value.parameter else repr(value.name)
+    return f"{value.name}({value.parameter!r})" if value.parameter else repr(value.name)
 
 
 def _length(part: slice) -> int:

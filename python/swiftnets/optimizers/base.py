@@ -216,8 +216,8 @@ class Optimizer(ABC):
         checkpoint : path, optional
             The run is saved here at the end, on Ctrl-C, and every so many steps. If the file
             exists, the run goes on from it and ends with the same bits as one without a break. It
-            must be of the same settings, samples and w, to the last bit; for own problems see
-            `Problem.settings`.
+            must be of the same settings, samples and w, to the last bit; functions among a method's
+            settings are known by their names, and for own problems see `Problem.settings`.
         checkpoint_every : int
 
         Returns
