@@ -179,7 +179,8 @@ class NetProblem(Problem):
     def _keep(self, net: MLP, batches: list[Batch], single: bool) -> None:
         self.net = net
         self._samples = arguments(batches, single)
-        self._count = sum(len(batch.x) for batch in batches)
+        self._single = single
+        self._batches = [self._samples] if single else self._samples[0]
         self.parameter_count, self.dtype = net.parameter_count, net.dtype
 
     @property
@@ -190,7 +191,7 @@ class NetProblem(Problem):
     @property
     def sample_count(self) -> int:
         """Samples of all batches."""
-        return self._count
+        return sum(len(batch[0]) for batch in self._batches)
 
     def _call(
         self, method: Callable[..., Any], w: npt.ArrayLike, *others: Any, **options: Any
