@@ -101,7 +101,194 @@ def test_singular_systems_with_a_solution():
     # From 0 on, iterates stay in the range: the solution of minimum norm.
     assert np.allclose(found.x, np.linalg.pinv(a, rcond=1e-10) @ b, atol=1e-8)
     none = minres(times(a), np.linalg.eigh(a)[1][:, 0])
-    assert not none.converged.any()
+    assert none.reasons == ("least squares",)
+    assert np.linalg.norm(none.x) < 1e-6  # the least-squares solution is 0
+
+
+@pytest.mark.parametrize("start", [1e-6, 0.1, 100.0])
+@pytest.mark.parametrize("spectrum", ["definite", "indefinite", "few"])
+@pytest.mark.parametrize("preconditioned", [False, True])
+def test_singular_systems_without_a_solution_get_the_least_squares_one(
+    start, spectrum, preconditioned
+):
+    rng = np.random.default_rng(0)
+    values = {
+        "definite": rng.uniform(1, 5, 20),
+        "indefinite": rng.uniform(0.5, 5, 20) * rng.choice([-1, 1], 20),
+        "few": rng.choice([1.0, 2.0, -3.0], 20),
+    }[spectrum]
+    a = matrix(np.concatenate([values, np.zeros(8)]))
+    q = np.linalg.eigh(a)[1][:, np.argsort(abs(np.linalg.eigvalsh(a)))]
+    null, range_ = q[:, :8], q[:, 8:]
+    b = range_ @ rng.standard_normal(20) + start * null @ rng.standard_normal(8)
+    options = {}
+    if preconditioned:
+        options["preconditioner"] = times(np.diag(rng.uniform(0.3, 3, 28)))
+    found = minres(times(a), b, **options)
+    assert found.reasons == ("least squares",)
+    assert not found.converged.any()
+    least = np.linalg.norm(null.T @ b)
+    assert np.linalg.norm(b - a @ found.x) == pytest.approx(least, rel=1e-6)
+    if not preconditioned:
+        # ‖A r‖ ≤ 1e-6 ‖A‖ ‖r‖ is all that is promised; eigenvalues are 0.5 at least.
+        want = np.linalg.pinv(a, rcond=1e-8) @ b
+        assert np.linalg.norm(found.x - want) <= 1e-6 * 5 * np.linalg.norm(b) / 0.5
+
+
+def test_the_smallest_singular_system():
+    a = np.diag([1.0, 0.0])
+    found = minres(times(a), [1.0, -1.0])
+    assert np.allclose(found.x, [1, 0], rtol=0, atol=10 * EPS)
+    assert found.reasons == ("least squares",) and found.residual_norms[0] == 1
+    told = cg(times(a), [1.0, -1.0])
+    assert told.reasons == ("singular",)
+    assert np.linalg.norm(told.x) < 10
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_conjugate_gradients_tell_a_singular_matrix(seed):
+    rng = np.random.default_rng(seed)
+    a, b = matrix(np.concatenate([rng.uniform(1, 5, 20), np.zeros(4)]), seed), sides(1, 24)[0]
+    told = cg(times(a), b)
+    assert told.reasons == ("singular",)
+    # No worse than 0, which it began with.
+    assert np.linalg.norm(b - a @ told.x) <= np.linalg.norm(b)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_edges(method):
+    b = np.array([1.0, -2.0, 3.0])
+    identity = method(lambda rows: rows, b)
+    assert identity.converged.all() and identity.iterations[0] == 1
+    assert np.array_equal(identity.x, b)
+    zero = method(lambda rows: 0 * rows, b)
+    assert zero.reasons == (("singular",) if method is cg else ("least squares",))
+    assert not zero.x.any() and zero.residual_norms[0] == pytest.approx(np.linalg.norm(b))
+    assert method(lambda rows: 4 * rows, [2.0]).x == [0.5]
+    if method is minres:
+        assert minres(lambda rows: -4 * rows, [2.0]).x == [-0.5]
+    many = method(times(np.diag([1.0, 2.0])), np.random.default_rng(0).standard_normal((9, 2)))
+    assert many.converged.all()
+    # In an invariant subspace of one dimension, of two.
+    a = matrix(np.array([1.0, 2.0, 3.0, 4.0, 5.0]))
+    vectors = np.linalg.eigh(a)[1]
+    for count in (1, 2):
+        found = method(times(a), vectors[:, :count].sum(axis=1))
+        assert found.converged.all() and found.iterations[0] <= count + 1
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("preconditioned", [False, True])
+@pytest.mark.parametrize(
+    ("of_b", "of_a"), [(900, 0), (-900, 0), (0, 900), (0, -900), (450, -450), (-500, 400)]
+)
+def test_powers_of_two_scale_solutions_bit_by_bit(method, preconditioned, of_b, of_a):
+    signs = 1 if method is cg else np.tile([1, -1], 8)
+    a, b = matrix(np.linspace(1, 30, 16) * signs), sides(2, 16)
+    m = np.diag(np.linspace(0.5, 2, 16))
+
+    def run(e, f):
+        # M is of the size of A.
+        inverse = {"preconditioner": times(np.ldexp(m, -f))} if preconditioned else {}
+        return method(times(np.ldexp(a, f)), np.ldexp(b, e), **inverse)
+
+    plain, scaled = run(0, 0), run(of_b, of_a)
+    assert plain.converged.all() and scaled.reasons == plain.reasons
+    assert np.array_equal(scaled.iterations, plain.iterations)
+    assert np.array_equal(scaled.x, np.ldexp(plain.x, of_b - of_a))
+    assert np.array_equal(scaled.residual_norms, np.ldexp(plain.residual_norms, of_b))
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("size", [1e-300, 1e-160, 1e-150, 1e150, 1e300])
+def test_any_size_of_matrix_and_right_hand_side(method, size):
+    a, b = matrix(np.linspace(1, 30, 16)), sides(1, 16)[0]
+    want = np.linalg.solve(a, b)
+    few = 1e-10 * np.linalg.norm(b)  # the tolerance, over the smallest eigenvalue
+    for scale_a, scale_b in [(1.0, size), (size, 1.0), (size, size)]:
+        found = method(times(a * scale_a), b * scale_b)
+        assert found.converged.all(), found
+        assert np.linalg.norm(found.x / (scale_b / scale_a) - want) <= 1.01 * few
+    singular = minres(times(np.diag([size, 0.0])), [size, -size])
+    assert singular.reasons == ("least squares",)
+    assert np.allclose(singular.x, [1, 0], rtol=0, atol=10 * EPS)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_solutions_beyond_float64_have_not_converged(method):
+    for scale_a, scale_b in [(1e-300, 1e300), (1e300, 1e-300)]:
+        found = method(lambda rows, scale_a=scale_a: scale_a * rows, [scale_b, scale_b])
+        assert found.reasons == ("out of range",) and not found.converged.any()
+        assert not found.residual_norms[0] < 1e-10 * scale_b
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("preconditioned", [False, True])
+def test_arrays_of_the_caller_stay_as_they_are(method, preconditioned):
+    a, b = matrix(np.linspace(1, 50, 12)), sides(1, 12)[0]
+    seen = []
+
+    def function(matrix):
+        def call(rows):
+            result = rows @ matrix
+            result.flags.writeable = False  # as JAX's are
+            seen.extend([(rows, rows.copy()), (result, result.copy())])
+            return result
+
+        return call
+
+    def destructive(matrix):
+        def call(rows):
+            rows @= matrix
+            return rows
+
+        return call
+
+    def run(made):
+        options = {"preconditioner": made(np.diag(np.linspace(1, 2, 12)))} if preconditioned else {}
+        return method(made(a), b, **options)
+
+    want = run(times)
+    for made in (function, destructive):
+        assert np.array_equal(run(made).x, want.x)
+    assert all(np.array_equal(now, then) for now, then in seen)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_identity_that_returns_its_argument(method):
+    a, b = matrix(np.linspace(1, 50, 12)), sides(1, 12)[0]
+    found = method(times(a), b, preconditioner=lambda rows: rows)
+    assert found.converged.all()
+    assert np.allclose(found.x, np.linalg.solve(a, b), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_preconditioned_minres_does_not_stop_short(seed):
+    # Its own estimate of the residual is in another norm.
+    rng = np.random.default_rng(seed)
+    a = matrix(rng.uniform(0.1, 10, 40) * rng.choice([-1, 1], 40), seed)
+    inverse = np.diag(10 ** rng.uniform(-2, 2, 40))
+    found = minres(times(a), rng.standard_normal(40), preconditioner=times(inverse))
+    assert found.converged.all(), found
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_preconditioner_that_is_not_positive_definite_is_told(method):
+    a, b = matrix(np.linspace(1, 5, 8)), sides(1, 8)[0]
+    for inverse in (-np.eye(8), np.diag([1.0, 1, 1, 1, -1, 1, 1, 1])):
+        told = method(times(a), b, preconditioner=times(inverse))
+        assert told.reasons == ("indefinite preconditioner",)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_callback_ends_it(method):
+    a, b = matrix(np.linspace(1, 50, 30)), sides(2, 30)
+    seen = []
+    found = method(times(a), b, callback=lambda *step: seen.append(step) or len(seen) == 5)
+    assert found.reasons == ("stopped",) * 2
+    assert [steps for steps, _ in seen] == [1, 2, 3, 4, 5]
+    told = (found.residual_norms / np.linalg.norm(b, axis=1)).max()
+    assert seen[-1][1] == pytest.approx(told, rel=1e-8)
 
 
 def test_rounding_ends_it():
@@ -158,5 +345,11 @@ def test_bad_arguments(method):
         method(lambda rows: rows[:, :2], b)
     with pytest.raises(FloatingPointError, match="product"):
         method(lambda rows: rows * np.nan, b)
+    with pytest.raises(FloatingPointError, match="product"):
+        method(lambda rows: rows * np.inf, b)
+    with pytest.raises(TypeError, match="product returned dtype complex128"):
+        method(lambda rows: rows * 1j, b)
+    with pytest.raises(TypeError, match="callback is of type int"):
+        method(times(a), b, callback=3)
     with pytest.raises(ValueError, match="preconditioner returned shape"):
         method(times(a), b, preconditioner=lambda rows: rows[0])

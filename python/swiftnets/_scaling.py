@@ -27,6 +27,12 @@ def exponent(values: npt.NDArray[Any]) -> int:
     return math.frexp(largest)[1] if math.isfinite(largest) else 0
 
 
+def exponents(rows: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    """`exponent` of each row."""
+    largest = np.abs(rows).max(axis=1, initial=0.0)
+    return np.frexp(np.where(np.isfinite(largest), largest, 0.0))[1].astype(np.int64)
+
+
 def norm(v: npt.NDArray[Any]) -> float:
     """‖v‖ of a vector, summed in float64; inf or NaN where v is not finite."""
     square = _sum(v, v)

@@ -2,18 +2,22 @@
 
 Each right-hand side has a recurrence of its own; their products are asked for together, as rows.
 What comes back says how good it is: residuals are computed from the solution, not carried along.
+
+Right-hand sides, operator and preconditioner are scaled by powers of two wherever their size could
+leave the range of float64 on the way: nothing depends on their units.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from swiftnets import _checks
+from swiftnets._scaling import exponents, row_norms
 
 __all__ = ["KrylovResult", "cg", "minres"]
 
@@ -23,7 +27,18 @@ def __dir__() -> list[str]:
 
 
 Array: TypeAlias = npt.NDArray[np.float64]
+Integers: TypeAlias = npt.NDArray[np.int64]
 Product: TypeAlias = Callable[[Array], npt.NDArray[Any]]
+Callback: TypeAlias = Callable[[int, float], object]
+
+_EPS = float(np.finfo(np.float64).eps)
+# Operators of exponents below are left alone: squares and products of theirs are far from the ends.
+_LARGE_EXPONENT = 100
+_MOST_ITERATIONS = 10_000
+_MOST_FLAT_RUNS = 5
+# ‖A r‖ / ‖A‖ ‖r‖ from which on a least-squares solution may be near, and at which it is one: the
+# least norm tells r to rounding, and A r to the square root of that.
+_NEAR, _LEVEL = 1e-5, 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,92 +50,246 @@ class KrylovResult:
     x : (n,) or (k, n) float64 array
         The solutions, in the form of the right-hand sides.
     residual_norms : (k,) float64 array
-        ‖b − A x‖, computed from x.
+        ‖b − A x‖, computed from x. The rounding of the products is in it as it is in them.
     iterations : (k,) int array
         Steps of each right-hand side, each a product.
     converged : (k,) bool array
         Whether ‖b − A x‖ ≤ tolerance ‖b‖.
     reasons : tuple of str
-        ``"converged"``, ``"iterations"`` (the limit), ``"stagnated"`` (rounding lets the residual
-        fall no further), ``"negative curvature"`` (conjugate gradients met an indefinite operator).
+        ``"converged"``; ``"iterations"``: the limit; ``"stagnated"``: rounding lets the residual
+        fall no further; ``"stopped"``: by the callback; ``"out of range"``: x has numbers beyond or
+        below those of float64; ``"indefinite preconditioner"``: it is not positive definite.
+        Of `cg` alone, ``"negative curvature"``: A is not positive semidefinite; ``"singular"``: a
+        direction was met along which A is 0 to rounding. Of `minres` alone, ``"least squares"``: A
+        is singular, b is not in its range, and ‖A r‖ is 0 to rounding for the residual r, which no
+        x makes smaller.
     """
 
     x: Array
     residual_norms: Array
-    iterations: npt.NDArray[np.int64]
+    iterations: Integers
     converged: npt.NDArray[np.bool_]
     reasons: tuple[str, ...]
 
 
+class _Low(NamedTuple):
+    """An iterate of MINRES with a small ‖A r‖ / ‖A‖ ‖r‖, and with what rounding adds to that."""
+
+    slope: float
+    norm: float
+    x: Array
+
+
 class _Problem:
-    """Checked arguments, and counts."""
+    """Checked and scaled arguments, what is known of each right-hand side, and counts."""
 
     def __init__(
-        self, product: Product, b: Any, preconditioner: Product | None, tolerance: Any, limit: Any
+        self,
+        product: Product,
+        b: Any,
+        preconditioner: Product | None,
+        tolerance: Any,
+        limit: Any,
+        callback: Callback | None,
     ) -> None:
-        if not callable(product):
-            raise TypeError(f"product is of type {type(product).__name__}; expected a function")
-        if preconditioner is not None and not callable(preconditioner):
-            raise TypeError(
-                f"preconditioner is of type {type(preconditioner).__name__}; expected a function"
-            )
+        for function, name in [
+            (product, "product"),
+            (preconditioner, "preconditioner"),
+            (callback, "callback"),
+        ]:
+            if not callable(function) and (function is not None or name == "product"):
+                raise TypeError(f"{name} is of type {type(function).__name__}; expected a function")
         self.single = _checks.dimensions(b, "b") == 1
         b = _checks.array(b, "b", ("n",) if self.single else ("k", "n"))
         _checks.finite(b, "b")
-        self.b = b[None] if self.single else b
+        b = b[None] if self.single else b
         self.tolerance = _checks.real(tolerance, "tolerance", positive=True)
-        count, order = self.b.shape
-        self.limit = 10 * order if limit is None else _checks.integer(limit, "iterations")
-        self.targets = self.tolerance * np.linalg.norm(self.b, axis=1)
+        count, order = b.shape
+        self.limit = (
+            min(10 * order, _MOST_ITERATIONS)
+            if limit is None
+            else _checks.integer(limit, "iterations")
+        )
+        # Everything below is in these units, and x in those of b over those of A.
+        self.units = exponents(b)
+        self.b: Array = np.ldexp(b, -self.units[:, None])
+        self.operator_units = np.zeros(count, np.int64)
+        self.preconditioner_units = np.zeros(count, np.int64)
+        self.norms = row_norms(self.b)
+        self.targets = self.tolerance * self.norms
+        self.aims = self.targets.copy()
         self.x = np.zeros_like(self.b)
         self.iterations = np.zeros(count, np.int64)
         self.reasons = ["iterations"] * count
-        self._product, self._preconditioner = product, preconditioner
+        self.ends = [""] * count  # of the last run
+        self.lows: dict[int, _Low] = {}
+        self.slopes = np.zeros(count)  # ‖A r‖ / ‖r‖ where the last run began
+        self.flat_runs = np.zeros(count, np.int64)
+        self.sizes = np.zeros(count)  # of A, as far as it is known
+        self.is_preconditioned = np.full(count, preconditioner is not None)
+        self._met = np.zeros((2, count), bool)
+        self._product, self._preconditioner, self._callback = product, preconditioner, callback
 
-    def product(self, rows: Array) -> Array:
-        return self._rows(self._product, rows, "product")
+    def product(self, rows: Array, active: Integers) -> Array:
+        return self._scaled(self._product, rows, active, "product", self.operator_units, 0)
 
-    def precondition(self, rows: Array) -> Array:
-        if self._preconditioner is None:
+    def precondition(self, rows: Array, active: Integers) -> Array:
+        on = self.is_preconditioned[active]
+        if self._preconditioner is None or not on.any():
             return rows
-        return self._rows(self._preconditioner, rows, "preconditioner")
-
-    def _rows(self, function: Product, rows: Array, name: str) -> Array:
-        result = np.asarray(function(rows), np.float64)
-        if result.shape != rows.shape:
-            raise ValueError(f"{name} returned shape {result.shape}; expected {rows.shape}")
-        if not np.isfinite(result).all():
-            raise FloatingPointError(f"{name} returned numbers that are not finite")
+        name, units = "preconditioner", self.preconditioner_units
+        if on.all():
+            return self._scaled(self._preconditioner, rows, active, name, units, 1)
+        result = rows.copy()
+        result[on] = self._scaled(self._preconditioner, rows[on], active[on], name, units, 1)
         return result
 
-    def refine(self, run: Callable[[_Problem, npt.NDArray[np.int64], Array], None]) -> KrylovResult:
-        """Run on what is left of the residuals until they are small or fall no more."""
-        norms = np.linalg.norm(self.b, axis=1)
+    def _scaled(
+        self, function: Product, rows: Array, active: Integers, name: str, units: Integers, row: int
+    ) -> Array:
+        # A copy goes out: what the function does to it, or keeps of it, is no matter here.
+        result = returned(function(rows.copy()), name, rows.shape)
+        if not self._met[row].all():
+            is_new = ~self._met[row, active]
+            # The rows that come first are of a size near 1. Even exponents, for the sake of roots.
+            found = exponents(result[is_new]) // 2 * 2
+            units[active[is_new]] = np.where(abs(found) < _LARGE_EXPONENT, 0, found)
+            self._met[row, active] = True
+        return np.ldexp(result, -units[active, None]) if units.any() else result
+
+    def end_of_step(self, active: Integers, norms: Array) -> None:
+        """Ends what is small enough or has come to the limit, and tells the callback."""
+        self.end(active, norms <= self.aims[active], "aim")
+        self.end(active, self.iterations[active] >= self.limit, "iterations")
+        if self._callback is not None:
+            worst = float((norms / self.norms[active]).max())
+            if self._callback(int(self.iterations[active].max()), worst):
+                self.end(active, np.ones(len(active), bool), "stopped")
+
+    def end(self, active: Integers, which: npt.NDArray[np.bool_], end: str) -> None:
+        """Ends some of the active runs, unless they have ended for another reason."""
+        if which.any():
+            for index in active[which]:
+                self.ends[index] = self.ends[index] or end
+
+    def open(self, active: Integers) -> npt.NDArray[np.bool_]:
+        """Which go on."""
+        return np.array([not self.ends[index] for index in active], bool)
+
+    def refine(
+        self, run: Callable[[_Problem, Integers, Array], None], *, of_energy: bool
+    ) -> KrylovResult:
+        """Run on what is left of the residuals until they are small or fall no more.
+
+        An iterate that is the least `of_energy` is kept where its residual has grown, unless that
+        came of rounding.
+        """
+        norms = self.norms.copy()
         active = np.flatnonzero(norms > 0)
         for index in np.flatnonzero(norms == 0):
             self.reasons[index] = "converged"
         residuals = self.b[active]
         while len(active):
+            before = self.x[active]
+            for index in active:
+                self.ends[index] = ""
             run(self, active, residuals)
-            residuals = self.b[active] - self.product(self.x[active])
-            now = np.linalg.norm(residuals, axis=1)
+            fresh = self.b[active] - self.product(self.x[active], active)
+            now = row_norms(fresh)
+            self._back_from_null_space(active, fresh, now)
             going = np.zeros(len(active), bool)
             for place, index in enumerate(active):
+                end, reason = self.ends[index], ""
+                # A least norm is told to rounding only; more than that is what rounding has done.
+                is_worse = now[place] > norms[index] * (1 + 1e-6 * (end == "flat"))
+                if is_worse and not (of_energy and end in _ENERGY_ENDS):
+                    self.x[index], fresh[place] = before[place], residuals[place]
+                    now[place] = norms[index]
+                    if end == "aim" and self.slopes[index] <= _LEVEL * self.sizes[index]:
+                        end = "flat"
+                halved = now[place] <= norms[index] / 2
                 if now[place] <= self.targets[index]:
-                    self.reasons[index] = "converged"
-                elif self.reasons[index] == "negative curvature":
-                    pass
-                elif self.iterations[index] >= self.limit:
-                    self.reasons[index] = "iterations"
-                elif now[place] > norms[index] / 2:
-                    self.reasons[index] = "stagnated"
-                else:
-                    going[place] = True
+                    reason = "converged"
+                elif end == "level":
+                    reason = "least squares"
+                    self._shorten(index, fresh[place])
+                elif end == "flat":
+                    # The first product of another run will tell; one without preconditioner, as
+                    # what is least in its norm need not be so in ours.
+                    self.flat_runs[index] += 1
+                    if self.is_preconditioned[index]:
+                        self.is_preconditioned[index], self.sizes[index] = False, 0
+                    elif self.flat_runs[index] > _MOST_FLAT_RUNS:
+                        reason = "stagnated"
+                elif end != "aim":
+                    reason = end
+                elif not halved:
+                    reason = "stagnated"
                 norms[index] = now[place]
-            active, residuals = active[going], residuals[going]
-        x = self.x[0] if self.single else self.x
+                self.aims[index] = min(self.targets[index], now[place] / 4)
+                self.reasons[index] = reason
+                going[place] = not reason
+            active, residuals = active[going], fresh[going]
+        return self._result(norms)
+
+    def _back_from_null_space(self, active: Integers, fresh: Array, now: Array) -> None:
+        """Runs that only grew along A's null space end where they should have."""
+        for place, index in enumerate(active.tolist()):
+            low = self.lows.pop(index, None)
+            if low is None or self.ends[index] != "blown":
+                continue
+            self.ends[index] = "aim"
+            if now[place] > low.norm / 2:
+                self.ends[index], self.x[index] = "flat", low.x
+                one = np.array([index])
+                fresh[place] = self.b[index] - self.product(self.x[one], one)[0]
+                now[place] = row_norms(fresh[[place]])[0]
+
+    def _shorten(self, index: Any, residual: Array) -> None:
+        """The least-squares solution of least norm, from any one in the Krylov space.
+
+        All that its vectors have of A's null space is along the residual (Liu, Milzarek & Roosta
+        2023).
+        """
+        x = self.x[index]
+        self.x[index] = x - float(x @ residual) / float(residual @ residual) * residual
+
+    def _result(self, norms: Array) -> KrylovResult:
+        shift = (self.units - self.operator_units)[:, None]
+        with np.errstate(over="ignore", under="ignore"):
+            x = np.ldexp(self.x, shift)
+        exact = (np.ldexp(x, -shift) == self.x).all(axis=1)
+        for index in np.flatnonzero(~exact):
+            back = np.ldexp(x[index : index + 1], -shift[index])
+            norms[index] = np.inf
+            if np.isfinite(back).all():
+                one = np.array([index])
+                norms[index] = row_norms(self.b[one] - self.product(back, one))[0]
+            if not norms[index] <= self.targets[index] and self.reasons[index] == "converged":
+                self.reasons[index] = "out of range"
         converged = np.array([reason == "converged" for reason in self.reasons])
-        return KrylovResult(x, norms, self.iterations, converged, tuple(self.reasons))
+        with np.errstate(over="ignore", under="ignore"):
+            norms = np.ldexp(norms, self.units)
+        return KrylovResult(
+            x[0] if self.single else x, norms, self.iterations, converged, tuple(self.reasons)
+        )
+
+
+# Ends of runs whose iterate is the least of the quadratic, which the residual need not show.
+_ENERGY_ENDS = ("iterations", "negative curvature", "stopped")
+
+
+def returned(value: Any, name: str, shape: tuple[int, ...]) -> Array:
+    """What a caller's function returned, as finite float64 numbers of the shape expected."""
+    raw = _checks._raw(value, f"what {name} returned")
+    if raw.dtype.kind not in "biuf":
+        raise TypeError(f"{name} returned dtype {raw.dtype}; expected real numbers")
+    result = np.asarray(raw, np.float64)
+    if result.shape != shape:
+        raise ValueError(f"{name} returned shape {result.shape}; expected {shape}")
+    if not np.isfinite(result).all():
+        raise FloatingPointError(f"{name} returned numbers that are not finite")
+    return result
 
 
 def cg(
@@ -130,6 +299,7 @@ def cg(
     preconditioner: Product | None = None,
     tolerance: float = 1e-10,
     iterations: int | None = None,
+    callback: Callback | None = None,
 ) -> KrylovResult:
     """Solve A x = b by conjugate gradients (Hestenes & Stiefel 1952), A positive definite.
 
@@ -144,13 +314,16 @@ def cg(
     tolerance : float
         Ends at ‖b − A x‖ ≤ tolerance ‖b‖.
     iterations : int, optional
-        Most steps of a right-hand side; 10 n by default.
+        Most steps of a right-hand side; by default 10 n, or 10,000 where that is fewer.
+    callback : callable, optional
+        Called after each step with the number of steps and the largest ‖b − A x‖ / ‖b‖ that the
+        recurrences tell of; whatever is true in its place ends all solves with what they have.
 
     Returns
     -------
     KrylovResult
-        A direction of negative curvature ends a solve with what it has: the minimiser of the
-        quadratic over the directions before. b = 0 costs nothing.
+        A direction of negative curvature, or of none, ends a solve with what it has: the minimiser
+        of the quadratic over the directions before. b = 0 costs nothing.
 
     Raises
     ------
@@ -171,7 +344,8 @@ def cg(
     >>> result.x.round(12), result.reasons
     (array([1.  , 0.5 , 0.25]), ('converged',))
     """
-    return _Problem(product, b, preconditioner, tolerance, iterations).refine(_cg_run)
+    problem = _Problem(product, b, preconditioner, tolerance, iterations, callback)
+    return problem.refine(_cg_run, of_energy=True)
 
 
 def _dots(a: Array, b: Array) -> Array:
@@ -179,28 +353,45 @@ def _dots(a: Array, b: Array) -> Array:
     return result
 
 
-def _cg_run(problem: _Problem, active: npt.NDArray[np.int64], residuals: Array) -> None:
-    r = residuals.copy()
-    z = problem.precondition(r)
-    p, rz = z.copy(), _dots(r, z)
-    while len(active):
-        image = problem.product(p)
-        curvature = _dots(p, image)
-        problem.iterations[active] += 1
-        bad = ~(curvature > 0) | ~(rz > 0)
-        for index in active[bad]:
-            problem.reasons[index] = "negative curvature"
-        step = np.where(bad, 0.0, rz / np.where(bad, 1.0, curvature))[:, None]
-        problem.x[active] += step * p
-        r -= step * image
-        done = np.linalg.norm(r, axis=1) <= problem.targets[active]
-        keep = ~(bad | done | (problem.iterations[active] >= problem.limit))
-        active, r, p, rz = active[keep], r[keep], p[keep], rz[keep]
+def _rounding(n: int) -> float:
+    """What is 0 in the product of two vectors of norm 1."""
+    return _EPS * max(10.0, float(np.sqrt(n)))
+
+
+def _cg_run(problem: _Problem, active: Integers, residuals: Array) -> None:
+    few = _rounding(residuals.shape[1])
+    r = residuals
+    z = problem.precondition(r, active)
+    p, rz = z, _dots(r, z)
+    problem.end(active, ~(rz > 0), "indefinite preconditioner")
+    square = rz  # p · M p
+    while True:
+        keep = problem.open(active)
+        if not keep.all():
+            active = active[keep]
+            r, p, rz, square = (part[keep] for part in (r, p, rz, square))
         if not len(active):
             return
-        z = problem.precondition(r)
+        image = problem.product(p, active)
+        curvature = _dots(p, image)
+        problem.iterations[active] += 1
+        quotient = curvature / square
+        sizes = problem.sizes[active] = np.maximum(problem.sizes[active], abs(quotient))
+        is_bad = ~(quotient > few * sizes)
+        if is_bad.any():
+            problem.end(active, is_bad & (quotient >= -few * sizes), "singular")
+            problem.end(active, is_bad, "negative curvature")
+        step = np.where(is_bad, 0.0, rz / np.where(is_bad, 1.0, curvature))[:, None]
+        problem.x[active] += step * p
+        r = r - step * image
+        z = problem.precondition(r, active)
         before, rz = rz, _dots(r, z)
-        p = z + (rz / before)[:, None] * p
+        norms = np.sqrt(rz if z is r else _dots(r, r))
+        problem.end_of_step(active, norms)
+        problem.end(active, ~(rz > 0), "indefinite preconditioner")
+        ratio = rz / before
+        p = z + ratio[:, None] * p
+        square = rz + ratio**2 * square
 
 
 def minres(
@@ -210,20 +401,25 @@ def minres(
     preconditioner: Product | None = None,
     tolerance: float = 1e-10,
     iterations: int | None = None,
+    callback: Callback | None = None,
 ) -> KrylovResult:
     """Solve A x = b by MINRES (Paige & Saunders 1975), A symmetric, definite or not.
 
-    A singular A with b in its range is fine, too. Parameters and what is raised are those of `cg`;
-    a preconditioner must be positive definite here as well.
+    Parameters and what is raised are those of `cg`; a preconditioner must be positive definite here
+    as well.
 
     Returns
     -------
     KrylovResult
+        For a singular A with b in its range a solution. With b not in its range, where A r = 0 to
+        rounding for the residual r, the least-squares solution: ``"least squares"``, which is not
+        convergence. Without a preconditioner these are the ones of least norm.
 
     Notes
     -----
     A step costs a product and 15 n operations; for indefinite A the number of steps goes with the
-    condition number itself.
+    condition number itself. A least-squares solution under a preconditioner is gone on with
+    without it, as it minimises another norm.
 
     Examples
     --------
@@ -231,57 +427,109 @@ def minres(
     >>> result = minres(lambda rows: rows @ matrix, [1.0, 1.0, 1.0])
     >>> result.x.round(12), result.reasons
     (array([ 1.  , -0.5 ,  0.25]), ('converged',))
+    >>> result = minres(lambda rows: rows @ np.diag([1.0, 0.0]), [1.0, -1.0])
+    >>> result.x.round(12), result.reasons
+    (array([1., 0.]), ('least squares',))
     """
-    return _Problem(product, b, preconditioner, tolerance, iterations).refine(_minres_run)
+    problem = _Problem(product, b, preconditioner, tolerance, iterations, callback)
+    return problem.refine(_minres_run, of_energy=False)
 
 
-def _minres_run(problem: _Problem, active: npt.NDArray[np.int64], residuals: Array) -> None:
+def _look(problem: _Problem, active: Integers, slopes: Array, phi: Array) -> None:
+    """Notes the iterates at which ‖A r‖ is least beside ‖A‖ ‖r‖, once that is small.
+
+    Where b is not in the range of A, rounding lets a run come to √ε of the least-squares solution.
+    After that x grows along the null space, without end, while the residual stays: such a run ends
+    where A x is but rounding.
+    """
+    for index, slope, norm in zip(active.tolist(), slopes, phi, strict=True):
+        noise = _EPS * float(problem.sizes[index] * row_norms(problem.x[[index]])[0])
+        low, total = problem.lows.get(index), slope + noise / norm
+        if total <= low.slope if low else slope <= _NEAR:
+            problem.lows[index] = _Low(total, norm, problem.x[index].copy())
+        elif low and 10 * noise > norm:
+            problem.ends[index] = problem.ends[index] or "blown"
+
+
+def _minres_run(problem: _Problem, active: Integers, residuals: Array) -> None:
     # Lanczos vectors v (before preconditioning) and y = M⁻¹ v; the QR factors of T by rotations.
-    v = residuals.copy()
-    y = problem.precondition(v)
-    beta = np.sqrt(np.maximum(_dots(v, y), 0))
-    good = beta > 0
-    for index in active[~good]:  # a preconditioner that is not positive definite
-        problem.iterations[index] = problem.limit
-    active, v, y, beta = active[good], v[good], y[good], beta[good]
+    few = _rounding(residuals.shape[1])
+    v = residuals
+    y = problem.precondition(v, active)
+    square = _dots(v, y)
+    problem.end(active, ~(square > 0), "indefinite preconditioner")
+    beta = np.sqrt(np.maximum(square, 0))
+    # φ is the residual's norm in that of M⁻¹; under a preconditioner the residual is kept, too.
+    is_tracked = bool(problem.is_preconditioned[active].any())
+    rest = v if is_tracked else v[:, :0]
     count = len(active)
     previous = np.zeros_like(v)
     w, w_before = np.zeros_like(v), np.zeros_like(v)
-    # The estimate φ of the residual is in the norm of M⁻¹: it is scaled by how that began.
-    scale = np.linalg.norm(residuals[good], axis=1) / np.where(beta > 0, beta, 1)
-    phi, beta_before = beta.copy(), np.ones(count)
+    phi, beta_before = beta, np.ones(count)
     cosine, sine, epsilon, delta_bar = -np.ones(count), np.zeros(count), np.zeros(count), beta * 0
     first = True
-    while len(active):
+    while True:
+        keep = problem.open(active)
+        if not keep.all():
+            active = active[keep]
+            v, y, previous, w, w_before, rest = (
+                part[keep] for part in (v, y, previous, w, w_before, rest)
+            )
+            beta, beta_before, phi, cosine, sine, epsilon, delta_bar = (
+                part[keep] for part in (beta, beta_before, phi, cosine, sine, epsilon, delta_bar)
+            )
+        if not len(active):
+            return
         q = y / beta[:, None]
-        image = problem.product(q)
+        image = problem.product(q, active)
         problem.iterations[active] += 1
-        if not first:
-            image -= (beta / beta_before)[:, None] * previous
-        alpha = _dots(q, image)
-        image -= (alpha / beta)[:, None] * v
-        previous, v = v, image
-        y = problem.precondition(v)
-        beta_before, beta = beta, np.sqrt(np.maximum(_dots(v, y), 0))
+        # Into an array of our own: the image is the caller's.
+        own = (beta / beta_before)[:, None] * previous
+        np.subtract(image, own, out=own)
+        alpha = _dots(q, own)
+        own -= (alpha / beta)[:, None] * v
+        previous, v = v, own
+        y = problem.precondition(v, active)
+        square = _dots(v, y)
+        # Where v is rounding itself, the sign of what comes of it says nothing.
+        if (square < 0).any():
+            is_indefinite = square < -1e-8 * row_norms(v) * row_norms(y)
+            problem.end(active, is_indefinite, "indefinite preconditioner")
+        column = np.where(first, 0, beta)
+        beta_before, beta = beta, np.sqrt(np.maximum(square, 0))
+        sizes = problem.sizes[active] = np.maximum(
+            problem.sizes[active], np.sqrt(column**2 + alpha**2 + beta**2)
+        )
         old_epsilon = epsilon
         delta = cosine * delta_bar + sine * alpha
         gamma_bar = sine * delta_bar - cosine * alpha
         epsilon, delta_bar = sine * beta, -cosine * beta
+        # ‖A r‖ / ‖r‖ of the residual before this step.
+        root = np.hypot(gamma_bar, delta_bar)
+        if first:
+            problem.slopes[active] = root
+            is_level = (root <= _LEVEL * sizes) & (problem.flat_runs[active] > 0)
+            problem.end(active, is_level & ~problem.is_preconditioned[active], "level")
+        if problem.lows or (root <= _NEAR * sizes).any():
+            problem.end(active, root <= few * sizes, "flat")
+            _look(problem, active, root / np.where(sizes > 0, sizes, 1), phi)
         gamma = np.hypot(gamma_bar, beta)
-        singular = gamma == 0
-        safe = np.where(singular, 1.0, gamma)
-        cosine, sine = np.where(singular, 1.0, gamma_bar / safe), beta / safe
-        step = np.where(singular, 0.0, cosine * phi)
-        phi = sine * phi
-        direction = q - old_epsilon[:, None] * w_before - delta[:, None] * w
-        w_before, w = w, direction / safe[:, None]
+        is_bad = ~problem.open(active)
+        safe = np.where(is_bad, 1.0, gamma)
+        cosine, sine = gamma_bar / safe, beta / safe
+        step, phi = np.where(is_bad, 0.0, cosine * phi), np.where(is_bad, phi, sine * phi)
+        w_before *= old_epsilon[:, None]
+        np.subtract(q, w_before, out=w_before)
+        w_before -= delta[:, None] * w
+        w_before /= safe[:, None]
+        w_before, w = w, w_before
         problem.x[active] += step[:, None] * w
-        done = (phi * scale <= problem.targets[active]) | (beta == 0) | singular
-        keep = ~(done | (problem.iterations[active] >= problem.limit))
-        if not keep.all():
-            active, v, y, previous = active[keep], v[keep], y[keep], previous[keep]
-            w, w_before, scale = w[keep], w_before[keep], scale[keep]
-            beta, beta_before, phi = beta[keep], beta_before[keep], phi[keep]
-            cosine, sine = cosine[keep], sine[keep]
-            epsilon, delta_bar = epsilon[keep], delta_bar[keep]
+        norms = phi
+        if is_tracked:
+            scale = np.where(is_bad | (beta == 0), 0.0, phi * cosine / np.where(beta == 0, 1, beta))
+            kept = np.where(is_bad, 1.0, sine**2)
+            rest = kept[:, None] * rest - scale[:, None] * v
+            norms = row_norms(rest)
+        problem.end_of_step(active, norms)
+        problem.end(active, beta == 0, "flat")
         first = False
