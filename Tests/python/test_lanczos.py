@@ -72,6 +72,63 @@ def test_extreme_starts_do_not_overflow(scale):
     assert result.norm == pytest.approx(scale * 3**0.5, rel=4 * EPS)
 
 
+@pytest.mark.parametrize("of_a", [0, 1000, -1000])
+@pytest.mark.parametrize("of_start", [0, 1000, -1000])
+def test_powers_of_two_scale_runs_bit_by_bit(of_a, of_start):
+    matrix, start = prescribed(np.linspace(1, 30, 12)), np.linspace(1, 2, 12)
+    plain = lanczos(product_of(matrix), start, 8)
+    scaled = lanczos(product_of(np.ldexp(matrix, of_a)), np.ldexp(start, of_start), 8)
+    assert np.array_equal(scaled.basis, plain.basis)
+    assert np.array_equal(scaled.diagonal, np.ldexp(plain.diagonal, of_a))
+    assert np.array_equal(scaled.off_diagonal, np.ldexp(plain.off_diagonal, of_a))
+    assert scaled.residual == np.ldexp(plain.residual, of_a)
+    assert scaled.norm == np.ldexp(plain.norm, of_start)
+
+
+@pytest.mark.parametrize("size", [1e-300, 1e-170, 1e-150, 1e150, 1e170, 1e300])
+def test_any_size_of_matrix(size):
+    spectrum = np.arange(1.0, 9)
+    values, _ = lanczos(product_of(prescribed(spectrum) * size), np.ones(8), 8).eigenvalues()
+    assert abs(values / size - spectrum).max() <= 8 * 8 * 20 * EPS
+
+
+@pytest.mark.parametrize("size", [1e-25, 1e25])
+def test_any_size_of_matrix_in_float32(size):
+    spectrum = np.arange(1.0, 9)
+    matrix = (prescribed(spectrum) * size).astype(np.float32)
+    values, _ = lanczos(product_of(matrix), np.ones(8, np.float32), 8).eigenvalues()
+    assert abs(values / size - spectrum).max() <= 8 * 8 * 20 * np.finfo(np.float32).eps
+
+
+def test_edges():
+    zero = lanczos(lambda v: 0 * v, np.ones(3), 3)
+    assert zero.diagonal == [0] and zero.residual == 0
+    assert lanczos(lambda v: 5 * v, np.ones(1), 9).diagonal == [5]
+    # A norm that float64 does not hold; its direction it does.
+    largest = lanczos(lambda v: v, np.full(4, 1.7e308), 2)
+    assert np.array_equal(largest.basis, [[0.5] * 4]) and largest.norm == np.inf
+
+
+def test_arrays_of_the_caller_stay_as_they_are():
+    matrix, start = prescribed(np.linspace(1, 30, 12)), np.linspace(1, 2, 12)
+    seen = []
+
+    def product(v):
+        result = matrix @ v
+        result.flags.writeable = False
+        seen.extend([(v, v.copy()), (result, result.copy())])
+        return result
+
+    def destructive(v):
+        v[:] = matrix @ v
+        return v
+
+    want = lanczos(product_of(matrix), start, 6)
+    for function in (product, destructive):
+        assert np.array_equal(lanczos(function, start, 6).basis, want.basis)
+    assert all(np.array_equal(now, then) for now, then in seen)
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "words"),
     [
@@ -81,7 +138,8 @@ def test_extreme_starts_do_not_overflow(scale):
         ((lambda v: v, np.ones((3, 1)), 2), ValueError, "start has shape"),
         ((lambda v: v, np.ones(3), 0), ValueError, "steps"),
         ((lambda v: v[:2], np.ones(3), 2), ValueError, "product returned shape"),
-        ((lambda v: v * np.inf, np.ones(3), 2), FloatingPointError, "product 0"),
+        ((lambda v: v * np.inf, np.ones(3), 2), FloatingPointError, "product returned"),
+        ((lambda v: v * 1j, np.ones(3), 2), TypeError, "product returned dtype complex128"),
     ],
 )
 def test_wrong_arguments_are_named(arguments, error, words):
@@ -138,6 +196,23 @@ def test_one_run_is_a_vector():
     for one, other in zip(single, rows, strict=True):
         assert one.shape == other.shape[1:]
         assert np.array_equal(one, other[0])
+
+
+@pytest.mark.parametrize(("dtype", "shift"), [(np.float64, 1000), (np.float32, 110)])
+@pytest.mark.parametrize("batches", [1, 2])
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_powers_of_two_scale_the_engines_runs_bit_by_bit(dtype, shift, batches, sign):
+    net, w, x, y = case(dtype)
+    begin, weights = starts(net, 3), np.full(9, 2.0 ** (sign * shift))
+
+    def runs(weights):
+        parts = [slice(0, 4), slice(4, 9)] if batches == 2 else [slice(0, 9)]
+        data = [(x[i], y[i], weights[i].astype(dtype)) for i in parts]
+        return net.linearize(w, data).lanczos(begin, 12)
+
+    for plain, scaled in zip(runs(np.ones(9)), runs(weights), strict=True):
+        assert np.array_equal(scaled, np.ldexp(plain, sign * shift))
+        assert plain.all()  # no run ended early
 
 
 def test_zeros_follow_an_invariant_space():

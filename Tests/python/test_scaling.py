@@ -61,3 +61,9 @@ def test_dot_is_right_at_every_scale(scales):
 def test_float32_is_summed_in_float64():
     v = np.full(3, 1e30, np.float32)
     assert _scaling.norm(v) == pytest.approx(float(v[0]) * math.sqrt(3), rel=4 * UNIT)
+
+
+def test_exponents_are_those_of_each_row():
+    rows = np.array([[0.0, -0.75], [5e-324, 0.0], [1.7e308, 1.0], [0.0, 0.0], [np.inf, 1.0]])
+    assert _scaling.exponents(rows).tolist() == [_scaling.exponent(row) for row in rows]
+    assert _scaling.exponents(rows).tolist() == [0, -1073, 1024, 0, 0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from swiftnets import _checks
+from swiftnets._scaling import exponent, norm
+from swiftnets.krylov import returned
 
 __all__ = ["Lanczos", "lanczos"]
 
@@ -36,7 +39,7 @@ class Lanczos:
     basis : (k, P) float array
         Q transposed: the vectors are rows.
     norm : float
-        ‖start‖, of which the first vector is the direction.
+        ‖start‖, of which the first vector is the direction; inf where float64 does not hold it.
     """
 
     diagonal: Array
@@ -78,7 +81,8 @@ def lanczos(product: Callable[[Array], Array], start: npt.ArrayLike, steps: int)
     Parameters
     ----------
     product : callable
-        v ↦ A v for (P,) arrays, A symmetric: `MLP.linearize(...).hvp`, for one.
+        v ↦ A v for (P,) arrays, A symmetric, of any size that float64 holds:
+        `MLP.linearize(...).hvp`, for one.
     start : (P,) array_like
         Float32 stays that, all else becomes float64.
     steps : int
@@ -119,31 +123,33 @@ def lanczos(product: Callable[[Array], Array], start: npt.ArrayLike, steps: int)
     first = _checks.array(start, "start", ("P",), dtype)
     _checks.finite(first, "start")
     steps = min(_checks.integer(steps, "steps"), len(first))
-    # Scaled before it is squared: no overflow, and no underflow to 0.
-    largest = float(abs(first).max())
-    if largest == 0:
+    if not first.any():
         raise ValueError("start is 0; expected a vector with a direction")
-    norm = largest * float(np.linalg.norm(first / dtype.type(largest)))
     basis = np.empty((steps, len(first)), dtype)
-    basis[0] = first / dtype.type(norm)
+    scaled = np.ldexp(first, -exponent(first))
+    basis[0] = scaled / dtype.type(norm(scaled))
     diagonal: list[float] = []
     off_diagonal: list[float] = []
     scale = 0.0  # of T, as far as it is known
     for j in range(steps):
-        image = np.array(product(basis[j]), dtype)
-        if image.shape != first.shape:
-            raise ValueError(f"product returned shape {image.shape}; expected {first.shape}")
-        if not np.isfinite(image).all():
-            raise FloatingPointError(f"product {j} is not finite")
+        # Copies: what the function does to its argument, or keeps of its result, is no matter here.
+        with np.errstate(over="ignore"):
+            image = returned(product(basis[j].copy()), "product", first.shape).astype(dtype)
         diagonal.append(float(np.vdot(basis[j], image)))
         known = basis[: j + 1]
         for _ in range(2):
             image -= (known @ image) @ known
-        beta = float(np.linalg.norm(image))
+        beta = norm(image)
         scale = max(scale, abs(diagonal[-1]), beta)
+        if not math.isfinite(scale):
+            raise FloatingPointError(f"product {j} is beyond the range of {dtype}")
         # Below this the direction is the rounding of the product.
         if j + 1 == steps or beta <= len(first) * unit * scale:
-            return Lanczos(np.array(diagonal), np.array(off_diagonal), beta, basis[: j + 1], norm)
+            return Lanczos(
+                np.array(diagonal), np.array(off_diagonal), beta, basis[: j + 1], norm(first)
+            )
         off_diagonal.append(beta)
-        basis[j + 1] = image / dtype.type(beta)
+        # Scaled, as 1 / β and β itself in float32 need not be numbers.
+        e = exponent(image)
+        basis[j + 1] = np.ldexp(image, -e) / dtype.type(math.ldexp(beta, -e))
     raise AssertionError("the last step returns")

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from swiftnets import _buffers, _checks, _core, activations, losses
 from swiftnets._samples import Batch, FloatArray, Reader
+from swiftnets._scaling import exponent, norm
 from swiftnets.activations import Activation, ActivationLike
 from swiftnets.losses import Loss, LossLike
 
@@ -1310,14 +1311,15 @@ class Linearization:
             image = self._product(kind, q) - beta * previous
             diagonal[step] = alpha = np.vdot(q, image)
             image -= alpha * q
-            beta = float(np.linalg.norm(image))
+            beta = norm(image)
             scale = max(scale, abs(alpha), beta)
             if not math.isfinite(scale):
                 raise FloatingPointError("a Lanczos coefficient is not finite")
             if beta <= len(q) * np.finfo(q.dtype).eps * scale:
                 return
             off_diagonal[step] = beta
-            previous, q = q, image / beta
+            e = exponent(image)  # β need not be a number in float32
+            previous, q = q, np.ldexp(image, -e) / q.dtype.type(math.ldexp(beta, -e))
 
     def _product(self, kind: int, v: Any) -> FloatArray:
         net = self._net

@@ -101,7 +101,8 @@ private final class LanczosRun<Element: KernelScalar> {
     if step > 0 { Element.axpy(length, -beta, previous, image) }
     let alpha = Element.dot(length, vector, image)
     Element.axpy(length, -alpha, vector, image)
-    beta = Element.dot(length, image, image).squareRoot()
+    let norm = Self.norm(length, image)
+    beta = norm.value
     scale = max(scale, abs(alpha), beta)
     guard alpha.isFinite, beta.isFinite else {
       isFinite = false
@@ -115,8 +116,30 @@ private final class LanczosRun<Element: KernelScalar> {
     diagonal[step] = alpha
     offDiagonal[step] = beta
     guard beta > 0 else { return }
-    let factor = 1 / beta
+    let factor = 1 / norm.scaled
     for index in 0..<length { image[index] *= factor }
     (previous, vector, image) = (vector, image, previous)
+  }
+
+  /// The norm of `v`: as it is, and as that of what `v` holds afterwards, scaled by a power of two where squares of the
+  /// numbers leave the range or its inverse does. Rounds as if the range had no end.
+  private static func norm(_ length: Int, _ v: UnsafeMutablePointer<Element>) -> (value: Element, scaled: Element) {
+    let square = Element.dot(length, v, v)
+    // A quarter of the exponents at either end: what underflows within is below the rounding of the sum.
+    let limit = Element(sign: .plus, exponent: Element.greatestFiniteMagnitude.exponent * 3 / 4, significand: 1)
+    if square > 1 / limit && square < limit { return (square.squareRoot(), square.squareRoot()) }
+    var largest: Element = 0
+    for index in 0..<length {
+      guard v[index].isFinite else { return (square, square) }
+      largest = max(largest, abs(v[index]))
+    }
+    guard largest > 0 else { return (0, 0) }
+    // In two steps, as 2⁻ᵉ itself may be out of range.
+    let half = largest.exponent / 2
+    let first = Element(sign: .plus, exponent: -half, significand: 1)
+    let second = Element(sign: .plus, exponent: half - largest.exponent, significand: 1)
+    for index in 0..<length { v[index] = v[index] * first * second }
+    let scaled = Element.dot(length, v, v).squareRoot()
+    return (scaled / first / second, scaled)
   }
 }
