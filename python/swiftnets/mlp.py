@@ -1111,8 +1111,11 @@ class MLP:
         method: Method = "auto",
         blocks: Literal["diagonal"] | None = None,
         preconditioner: Preconditioner = None,
-        tolerance: float = 1e-10,
+        tolerance: float | None = None,
         iterations: int | None = None,
+        time_limit: float | None = None,
+        progress: bool = False,
+        inertia: bool = False,
         sample_weight: npt.ArrayLike | None = None,
     ) -> Solution:
         """Solve (H + damping) x = b; see `swiftnets.solvers.solve`.
@@ -1138,6 +1141,9 @@ class MLP:
             preconditioner=preconditioner,
             tolerance=tolerance,
             iterations=iterations,
+            time_limit=time_limit,
+            progress=progress,
+            inertia=inertia,
             sample_weight=sample_weight,
         )
 

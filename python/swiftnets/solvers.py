@@ -14,7 +14,8 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from swiftnets import _checks
+from swiftnets import _checks, _training
+from swiftnets._scaling import exponents, row_norms
 from swiftnets.factorizations import (
     DenseFactorization,
     Factorization,
@@ -27,7 +28,7 @@ from swiftnets.factorizations import (
 )
 from swiftnets.kronecker import kronecker_factors
 from swiftnets.krylov import KrylovResult, cg, minres
-from swiftnets.lanczos import lanczos
+from swiftnets.lanczos import Lanczos, lanczos
 from swiftnets.mlp import MLP, Linearization
 
 __all__ = ["Solution", "solve"]
@@ -44,7 +45,14 @@ Preconditioner: TypeAlias = Literal["diagonal", "kronecker"] | Product | None
 
 METHODS = ("auto", "layered", "dense", "cg", "minres")
 _FLOAT64 = np.dtype(np.float64)
+_DIRECT = ("layered", "primal", "dense")
 _PROBE = 25  # Lanczos steps that "auto" spends to see the spectrum
+# A tolerance is aimed at with room for the rounding of the products, which counts, too.
+_ROOM = 0.8
+_DEFAULT_TOLERANCE = {np.dtype(np.float64): 1e-10, np.dtype(np.float32): 1e-4}
+# What float64 numbers are moved by to see what rounding does, of either sign: 8 units of it.
+_MOVE = 2.0**-50
+_LARGE_EXPONENT = 100  # right-hand sides below are not scaled
 _STEP_OVERHEAD = 1e6  # operations that fit in the time that a Krylov step spends outside the engine
 
 
@@ -57,11 +65,19 @@ class Solution:
     x : (P,) or (K, P) float array
         In the form of b, of the net's dtype.
     residual_norms, relative_residuals : (K,) float64 arrays
-        ‖b − (H + λ) x‖, computed from x with exact products, and that divided by ‖b‖.
+        ‖b − (H + λ) x‖ of this very x, rounded to the net's dtype as it is, and that divided by
+        ‖b‖: computed with float64 products, and what these may be off by added.
+    rounding : (K,) float64 array
+        That part of the residual norms: how far products move when all numbers that go into them
+        are moved by 8 units of rounding. An estimate of the size, not a bound.
     converged : (K,) bool array
         Whether the relative residual is at most the tolerance.
     reasons : tuple of str
-        For each right-hand side: ``"converged"``, or why not.
+        For each right-hand side: ``"converged"``, or why not. ``"rounding"``: no float64 product
+        could tell a smaller residual, or no x of the net's dtype has one. ``"least squares"``:
+        H + λ is singular to rounding, b is not in its range, and no x leaves less.
+        ``"iterations"`` and ``"time"``: the limits. Others are those of
+        `swiftnets.krylov.KrylovResult`.
     iterations : (K,) int array
         Products of a Krylov method; 0 for the others.
     refinements : int
@@ -74,14 +90,17 @@ class Solution:
         Multiplications and additions of all that was tried, about.
     seconds : float
     inertia : Inertia or None
-        Of H + λ, where it was factored; with ``blocks="diagonal"`` of its diagonal blocks.
+        Of H + λ, where factors of it were made that solve; with ``blocks="diagonal"`` of its
+        diagonal blocks. None says that nothing is known: Krylov methods do not factor.
+        ``inertia=True`` asks for it.
     log_determinant : float or None
-        log|det| of the same.
+        log|det| of the same; None, too, where the factors do not tell it well.
     """
 
     x: npt.NDArray[Any]
     residual_norms: Array
     relative_residuals: Array
+    rounding: Array
     converged: npt.NDArray[np.bool_]
     reasons: tuple[str, ...]
     iterations: npt.NDArray[np.int64]
@@ -100,9 +119,17 @@ class Solution:
 
     def __repr__(self) -> str:
         worst = float(self.relative_residuals.max())
+        told = "converged"
+        if not self.success:
+            told = f"not converged: {self.reasons[int(self.relative_residuals.argmax())]}"
+        known = "inertia not known, as nothing was factored"
+        if self.inertia is not None:
+            signs = self.inertia
+            known = f"inertia {signs.positive}, {signs.negative}, {signs.zero}"
+        elif self.method in _DIRECT:
+            known = "inertia not known, as the factors are inaccurate"
         return (
-            f"Solution({self.method}, relative residual {worst:.1e}, "
-            f"{'converged' if self.success else 'not converged'}: {self.why})"
+            f"Solution({self.method}, relative residual {worst:.1e}, {told}; {known}; {self.why})"
         )
 
 
@@ -117,8 +144,11 @@ def solve(
     method: Method = "auto",
     blocks: Literal["diagonal"] | None = None,
     preconditioner: Preconditioner = None,
-    tolerance: float = 1e-10,
+    tolerance: float | None = None,
     iterations: int | None = None,
+    time_limit: float | None = None,
+    progress: bool = False,
+    inertia: bool = False,
     sample_weight: npt.ArrayLike | None = None,
 ) -> Solution:
     """Solve (H + damping) x = b, H the exact Hessian of the net's loss.
@@ -147,10 +177,21 @@ def solve(
         For ``"cg"`` and ``"minres"``. ``"diagonal"``: |diagonal of H + λ|; ``"kronecker"``: the
         Kronecker-factored Gauss–Newton matrix plus |λ|; a callable takes rows (j, P) and returns
         M⁻¹ times each, M symmetric positive definite.
-    tolerance : float
-        Of ‖b − (H + λ) x‖ / ‖b‖.
+    tolerance : float, optional
+        Of ‖b − (H + λ) x‖ / ‖b‖ as the `Solution` tells it, for x in the net's dtype; 1e-10 by
+        default, 1e-4 for float32 nets. Rounding x to float32 alone leaves some 1e-7 times the
+        condition number of H + λ.
     iterations : int, optional
-        Most products for each right-hand side of a Krylov method; 10 P by default.
+        Most products for each right-hand side of a Krylov method; by default 10 P, or 10,000 where
+        that is fewer.
+    time_limit : float, optional
+        Seconds after which no other method is begun, and a Krylov method ends with what it has. A
+        factorisation is not begun where it would take longer, as far as the speed of products
+        tells; one that has begun goes on.
+    progress : bool
+        Show on standard error how far a Krylov method is.
+    inertia : bool
+        Take a method that tells the inertia, whatever it costs: ``"layered"`` or ``"dense"``.
 
     Returns
     -------
@@ -162,13 +203,19 @@ def solve(
     TypeError, ValueError
         If an argument is not as above; the message names it.
     numpy.linalg.LinAlgError
-        If every method that could be tried met a singular matrix.
+        If every method that could be tried met a singular matrix, or the inertia was asked for and
+        is not found.
+    FloatingPointError
+        If products of H are not finite.
     MemoryError
         If what the method needs does not fit in memory.
 
     Notes
     -----
-    Works in float64 whatever the net's dtype. For many solves at one point keep the factors:
+    Works in float64 whatever the net's dtype, at any size of b and H. What "auto" says of the steps
+    of a Krylov method is an estimate: for an indefinite matrix a lower bound, by the pace at the end
+    of its first 25 steps. The rounding of products is seen from one more product with each x, at
+    weights that differ by units of rounding. For many solves at one point keep the factors:
     `MLP.factorize`.
 
     Examples
@@ -194,15 +241,27 @@ def solve(
             _checks.choice(preconditioner, "preconditioner", ("diagonal", "kronecker"))
         if method not in ("cg", "minres"):
             raise ValueError(f'preconditioner is for "cg" and "minres"; method is {method!r}')
-    limit = None if iterations is None else _checks.integer(iterations, "iterations")
+    if inertia and method in ("cg", "minres"):
+        raise ValueError(
+            f'inertia is for "auto", "layered" and "dense"; method is {method!r}, which does not '
+            "factor"
+        )
     system = _System(
         _Problem(net, w, x, y, sample_weight),
         b,
         _checks.real(damping, "damping"),
-        _checks.real(tolerance, "tolerance", positive=True),
-        limit,
+        _DEFAULT_TOLERANCE[net.dtype]
+        if tolerance is None
+        else _checks.real(tolerance, "tolerance", positive=True),
+        None if iterations is None else _checks.integer(iterations, "iterations"),
+        math.inf
+        if time_limit is None
+        else start + _checks.real(time_limit, "time_limit", positive=True),
+        bool(progress),
+        bool(inertia),
         blocks is not None,
         preconditioner,
+        net.dtype,
     )
     if method == "auto":
         system.run(*system.choose())
@@ -210,7 +269,7 @@ def solve(
         system.run(["layered", "primal", "dense", "minres"], "as asked")
     else:
         system.run([method], "as asked")
-    return system.solution(net.dtype, time.perf_counter() - start)
+    return system.solution(start)
 
 
 class _System:
@@ -223,28 +282,42 @@ class _System:
         damping: float,
         tolerance: float,
         limit: int | None,
+        deadline: float,
+        progress: bool,
+        wants_inertia: bool,
         blocks: bool,
         preconditioner: Preconditioner,
+        dtype: np.dtype[Any],
     ) -> None:
         self.problem, self.damping, self.limit = problem, damping, limit
+        self.deadline, self.progress, self.wants_inertia = deadline, progress, wants_inertia
         self.blocks, self.preconditioner, self.tolerance = blocks, preconditioner, tolerance
+        self.dtype = dtype
         count = problem.net.parameter_count
         if b is None:
             raise TypeError("b is None; expected a right-hand side")
         self.single = _checks.dimensions(b, "b") == 1
         rows = _checks.array(b, "b", (count,) if self.single else ("K", count))
         _checks.finite(rows, "b")
-        self.b: Array = rows[None] if self.single else rows
-        self.norms = np.linalg.norm(self.b, axis=1)
+        rows = rows[None] if self.single else rows
+        # All below is in units of these powers of two, x and residuals as well.
+        found = exponents(rows)
+        self.units = np.where(abs(found) < _LARGE_EXPONENT, 0, found)
+        self.b: Array = np.ldexp(rows, -self.units[:, None]) if self.units.any() else rows
+        self.norms = row_norms(self.b)
         self.x = np.zeros_like(self.b)
+        self.rests = self.b.copy()  # b − (H + λ) x, as computed
         self.residuals = self.norms.copy()
+        self.rounding = np.zeros_like(self.norms)
         self.reasons = ["not tried"] * len(self.b)
         self.iterations = np.zeros(len(self.b), np.int64)
         self.refinements, self.operations = 0, 0.0
         self.inertia: Inertia | None = None
         self.log_determinant: float | None = None
+        self.is_singular = False
         self.method, self.why = "", ""
         self._point: Linearization | None = None
+        self._timed, self._seconds = 0.0, 0.0  # operations of products, and what they took
 
     # The operator
 
@@ -259,20 +332,46 @@ class _System:
     @property
     def point(self) -> Linearization:
         if self._point is None:
-            p = self.problem
-            y = p.batch.targets if p.batch.labels is None else p.batch.labels
-            self._point = p.net.linearize(p.w, p.batch.x, y, sample_weight=p.batch.weights)
-            self.operations += self.product_operations / 2
+            self._point = self._linearize(self.problem.w, self.targets)
         return self._point
+
+    @property
+    def targets(self) -> Any:
+        batch = self.problem.batch
+        return batch.targets if batch.labels is None else batch.labels
+
+    def _linearize(self, w: Array, y: Any) -> Linearization:
+        self.operations += self.product_operations / 2
+        batch = self.problem.batch
+        return self.problem.net.linearize(w, batch.x, y, sample_weight=batch.weights)
 
     def product(self, rows: Array) -> Array:
         """(H + λ) times each row, or its diagonal blocks'."""
         if not self.blocks:
-            self.operations += len(rows) * self.product_operations
-            result: Array = self.point.hvp(rows)
-            result += self.damping * rows
-            return result
+            return self._damped(rows)
         return self.joined(self.split_product(self.split(rows)))
+
+    def _damped(self, rows: Array) -> Array:
+        operations = len(rows) * self.product_operations
+        point = self.point
+        start = time.perf_counter()
+        image: Array = point.hvp(rows)
+        self._seconds += time.perf_counter() - start
+        self._timed += operations
+        self.operations += operations
+        image += self.damping * rows
+        return image
+
+    def rest(self, x: Array, sides: npt.NDArray[np.int64]) -> Array:
+        """b − (H + λ) x of some sides, of any size of x."""
+        shift = exponents(x)
+        shift[abs(shift) < _LARGE_EXPONENT] = 0
+        with np.errstate(over="ignore", invalid="ignore"):
+            if not shift.any():
+                return self.b[sides] - self.product(x)
+            image = self.product(np.ldexp(x, -shift[:, None]))
+            result: Array = self.b[sides] - np.ldexp(image, shift[:, None])
+        return result
 
     # A row of P numbers as one row for each layer, 0 in the others': what single layers work on.
 
@@ -289,9 +388,7 @@ class _System:
 
     def split_product(self, rows: Array) -> Array:
         """Each row through the block of the one layer in which it is not 0."""
-        self.operations += len(rows) * self.product_operations
-        image = self.point.hvp(rows)
-        image += self.damping * rows
+        image = self._damped(rows)
         owners = self._owners(rows)
         for layer, part in enumerate(self.problem.net.layer_slices):
             kept = image[owners == layer, part]
@@ -321,24 +418,27 @@ class _System:
         except MemoryError:
             costs.pop("layered", None)
         try:
-            _checks.memory(16 * count**2, "")
+            _checks.memory(16 * count**2, "the Hessian and its factors")
         except MemoryError:
             costs.pop("dense")
-        direct = min(costs, key=lambda name: costs[name], default="minres")
-        text = ", ".join(f"{name} {cost:.1e}" for name, cost in costs.items())
-        rest = ["primal", "dense", "minres"] if "layered" in costs else ["dense", "minres"]
-        rest = [name for name in rest if name != direct and (name != "dense" or name in costs)]
-        if direct in costs and costs[direct] <= _PROBE * sides * product:
-            return [direct, *rest], f"{direct}: fewest operations ({text})"
-        definite, steps, seen = self._probe()
-        krylov = "cg" if definite else "minres"
+            if self.wants_inertia and not costs:
+                raise
+        direct = sorted(costs, key=lambda name: costs[name])
+        rest = ["primal", *direct[1:], "minres"] if "layered" in costs else [*direct[1:], "minres"]
+        if self.wants_inertia or (
+            direct and costs[direct[0]] <= _PROBE * sides * product and self.deadline == math.inf
+        ):
+            return [direct[0], *rest], f"{direct[0]}: fewest operations ({self._told(costs)})"
+        is_definite, steps, seen = self._probe()
+        krylov = "cg" if is_definite else "minres"
         costs[krylov] = steps * sides * product
-        text += f", {krylov} {costs[krylov]:.1e} for about {steps:.0f} steps; {seen}"
-        if direct not in costs or costs[krylov] < costs[direct]:
-            others = [direct] if direct in costs else []
-            tried = [krylov, *([] if krylov == "minres" else ["minres"]), *others]
-            return tried, f"{krylov}: fewest operations ({text})"
-        return [direct, *rest], f"{direct}: fewest operations ({text})"
+        text = f"{self._told(costs)} for {'about' if is_definite else 'at least'} {steps:.0f} steps"
+        best = min(costs, key=lambda name: costs[name])
+        if best == krylov:
+            order = [krylov, *([] if krylov == "minres" else ["minres"]), *direct]
+        else:
+            order = [direct[0], *rest]
+        return order, f"{best}: fewest operations ({text}; {seen})"
 
     def _choose_blocks(self) -> tuple[list[str], str]:
         samples, sides = self.problem.samples, len(self.b)
@@ -347,9 +447,22 @@ class _System:
         product = self.product_operations * len(layers) + _STEP_OVERHEAD / sides
         # Blocks of single layers are well conditioned as such go: Krylov steps as many as seen.
         text = f"dense {dense:.1e}, {_PROBE} products {_PROBE * sides * product:.1e}"
+        if self.wants_inertia:
+            return ["dense", "minres"], "dense: tells the inertia"
         if dense <= _PROBE * sides * product:
             return ["dense", "minres"], f"dense: few operations ({text})"
         return ["cg", "minres", "dense"], f"cg: dense takes more operations ({text})"
+
+    def _expected(self, operations: float) -> float:
+        """Seconds at the pace of the products so far; 0 where there was none."""
+        return operations * self._seconds / self._timed if self._timed else 0.0
+
+    def _told(self, costs: dict[str, float]) -> str:
+        texts = []
+        for name, cost in costs.items():
+            seconds = self._expected(cost)
+            texts.append(f"{name} {cost:.1e}" + (f", {seconds:.2g} s," if seconds > 1 else ""))
+        return ", ".join(texts).replace(",,", ",").removesuffix(",")
 
     def _probe(self) -> tuple[bool, float, str]:
         """Whether H + λ seems definite, Krylov steps to expect, and what was seen."""
@@ -358,23 +471,31 @@ class _System:
             return True, 1.0, "b is 0"
         run = lanczos(lambda v: self.product(v[None])[0], start, _PROBE)
         values, _ = run.eigenvalues()
-        low, high = float(values[0]), float(abs(values).max())
-        definite = low > 0
+        seen = f"Ritz values {values[0]:.2g} to {values[-1]:.2g}"
+        low, high, taken = float(values[0]), float(abs(values).max()), len(values)
+        if high == 0 or taken < _PROBE:
+            return low > 0, float(taken), seen
+        digits = math.log(2 / self.tolerance)
         # Eigenvalues of nets crowd around 0, those of H + λ around λ: none is seen nearer to 0.
         shift = abs(self.damping + self.problem.net.l2)
-        nearest = max(min(low, shift) if definite else shift, high * np.finfo(float).eps)
+        nearest = max(min(low, shift) if low > 0 else shift, high * np.finfo(float).eps)
         condition = high / nearest
-        digits = math.log(2 / self.tolerance)
-        count = self.problem.net.parameter_count
-        steps = math.sqrt(condition) / 2 * digits if definite else condition / 2 * digits
-        seen = f"Ritz values {values[0]:.2g} to {values[-1]:.2g}"
-        return definite, max(1.0, min(steps, 3.0 * count)), seen
+        if low > 0:
+            steps = math.sqrt(condition) / 2 * digits
+        else:
+            # Where eigenvalues lie on both sides of 0 and near it, only the pace tells something:
+            # of the residual over the second half of these steps, of which it slows down.
+            half, all_ = _least_residual(run, taken // 2), _least_residual(run, taken)
+            pace = max(math.log(half / all_), 1e-9) / (taken - taken // 2)
+            left = max(math.log(all_ / self.tolerance), 0.0)
+            steps = max(condition / 2 * digits, taken + left / pace)
+        return low > 0, max(1.0, min(steps, 3.0 * self.problem.net.parameter_count)), seen
 
     def _form(self) -> Form:
         # The dual form divides by λ.
         return "automatic" if self.damping + self.problem.net.l2 != 0 else "primal"
 
-    # The methods
+    # Trying them
 
     def run(self, order: list[str], why: str) -> None:
         notes: list[str] = [why]
@@ -383,14 +504,19 @@ class _System:
         for index in np.flatnonzero(~open_):
             self.reasons[index] = "converged"
         self.method, self.why = order[0], why
-        if not open_.any():
-            return
-        for name in order:
-            if (
-                name == "primal"
-                and "dual"
-                not in plan(self.problem.net, self.problem.samples, form=self._form()).forms
-            ):
+        for number, name in enumerate(order):
+            if not open_.any() and (self.inertia is not None or not self.wants_inertia):
+                break
+            if self._skips(name):
+                continue
+            if number and name not in _DIRECT and self.wants_inertia and self.inertia is None:
+                break
+            late = self._lateness(name)
+            if late:
+                notes.append(f"{_TITLES[name]}: {late}")
+                for index in np.flatnonzero(open_):
+                    if self.reasons[index] == "not tried":
+                        self.reasons[index] = "time"
                 continue
             sides = np.flatnonzero(open_)
             try:
@@ -401,14 +527,45 @@ class _System:
                 errors.append(error)
                 notes.append(f"{_TITLES[name]}: {error}")
                 continue
-            open_ = self.residuals > self.tolerance * self.norms
-            if not open_.any():
-                break
-            worst = float((self.residuals[open_] / self.norms[open_]).max())
-            notes.append(f"{_TITLES[name]}: relative residual {worst:.1e}")
-        if len(errors) == len([name for name in order if name != "primal"]) and open_.any():
+            if len(sides):
+                self._certify(sides)
+                open_[sides] = [self.reasons[index] not in _FINAL for index in sides]
+                bad = [index for index in sides if self.reasons[index] != "converged"]
+                if bad:
+                    worst = max(bad, key=lambda index: self.residuals[index] / self.norms[index])
+                    relative = self.residuals[worst] / self.norms[worst]
+                    reason = self.reasons[worst]
+                    notes.append(f"{_TITLES[name]}: {reason}, relative residual {relative:.1e}")
+        if self.wants_inertia and self.inertia is None:
+            raise np.linalg.LinAlgError(f"the inertia is not found: {'; '.join(notes)}")
+        if errors and "not tried" in self.reasons:
             raise errors[-1]
         self.why = "; ".join(notes)
+
+    def _skips(self, name: str) -> bool:
+        """Whether a method would do what another has done already."""
+        if name in _DIRECT and self.is_singular:
+            return True
+        p = self.problem
+        return name == "primal" and "dual" not in plan(p.net, p.samples, form=self._form()).forms
+
+    def _lateness(self, name: str) -> str:
+        """Why there is no time for a method; empty where there is."""
+        if self.deadline == math.inf:
+            return ""
+        left = self.deadline - time.perf_counter()
+        if left <= 0:
+            return "the time is over"
+        p, count = self.problem, self.problem.net.parameter_count
+        if name in ("cg", "minres"):
+            return ""
+        if not self._timed:
+            self.product(self.b[:1])
+        if name == "dense":
+            seconds = self._expected(2.0 * p.samples * count**2 + count**3 / 3)
+        else:
+            seconds = self._expected(plan(p.net, p.samples, form=self._form()).operations)
+        return f"would take about {seconds:.2g} s, and {left:.2g} s are left" * (seconds > left)
 
     def _attempt(self, name: str, sides: npt.NDArray[np.int64]) -> None:
         if name in ("cg", "minres"):
@@ -420,16 +577,81 @@ class _System:
 
     def _keep(self, name: str, sides: npt.NDArray[np.int64], x: Array, reasons: list[str]) -> Array:
         """Take over solutions that are better than what is known; the residuals of x."""
-        rest = self.b[sides] - self.product(x)
-        sizes = np.linalg.norm(rest, axis=1)
+        rest = self.rest(x, sides)
+        sizes = row_norms(rest)
         sizes[~np.isfinite(sizes)] = np.inf
         for place, index in enumerate(sides):
             if sizes[place] < self.residuals[index] or self.reasons[index] == "not tried":
                 self.x[index], self.residuals[index] = x[place], sizes[place]
+                self.rests[index] = rest[place]
                 self.method = "layered" if name == "primal" else name
-                converged = sizes[place] <= self.tolerance * self.norms[index]
-                self.reasons[index] = "converged" if converged else reasons[place]
+                self.reasons[index] = reasons[place]
         return rest
+
+    # What is known of a solution
+
+    def _certify(self, sides: npt.NDArray[np.int64]) -> None:
+        """Residuals of what will be returned, with the rounding of the products; the reasons."""
+        x = self._returned(sides)
+        is_same = np.array([np.array_equal(a, b) for a, b in zip(x, self.x[sides], strict=True)])
+        if is_same.all():
+            rests = self.rests[sides]
+        else:
+            rests = np.full_like(x, np.inf)
+            good = np.isfinite(x).all(axis=1)
+            if good.any():
+                rests[good] = self.rest(x[good], sides[good])
+        computed = row_norms(rests)
+        noise = self._noise(x, rests, sides)
+        told = computed + noise
+        told[~np.isfinite(told)] = np.inf
+        for place, index in enumerate(sides):
+            target = self.tolerance * self.norms[index]
+            aimed = self.residuals[index]
+            self.residuals[index], self.rounding[index] = told[place], noise[place]
+            if told[place] <= target:
+                self.reasons[index] = "converged"
+            elif not np.isfinite(told[place]):
+                self.reasons[index] = "out of range"
+            elif self.reasons[index] != "least squares" and (
+                aimed <= target or computed[place] <= 4 * noise[place]
+            ):
+                self.reasons[index] = "rounding"
+
+    def _returned(self, sides: npt.NDArray[np.int64]) -> Array:
+        """x as it will be returned, in the units of this class."""
+        units = self.units[sides, None]
+        with np.errstate(over="ignore", under="ignore"):
+            x = np.ldexp(self.x[sides], units).astype(self.dtype).astype(np.float64)
+        result: Array = np.ldexp(x, -units)
+        return result
+
+    def _noise(self, x: Array, rests: Array, sides: npt.NDArray[np.int64]) -> Array:
+        """How far b − (H + λ) x moves where all that goes into H and x moves by some roundings."""
+        good = np.isfinite(x).all(axis=1)
+        if not good.any():
+            return np.full(len(x), np.inf)
+        rng = np.random.default_rng(0)
+
+        def moved(values: Array) -> Array:
+            result: Array = values * (1 + _MOVE * (2.0 * rng.integers(0, 2, values.shape) - 1))
+            return result
+
+        # One point at a time: that of many samples is large.
+        point, self._point = self._point, None
+        del point
+        y = self.targets
+        try:
+            self._point = self._linearize(
+                moved(self.problem.w), y if self.problem.batch.targets is None else moved(y)
+            )
+            result = np.full(len(x), np.inf)
+            result[good] = row_norms(self.rest(moved(x[good]), sides[good]) - rests[good])
+        finally:
+            self._point = None
+        return result + np.finfo(float).eps * self.norms[sides]
+
+    # The methods
 
     def _direct(self, name: str, sides: npt.NDArray[np.int64]) -> None:
         factors: Factorization
@@ -442,35 +664,63 @@ class _System:
             form: Form = "primal" if name == "primal" else self._form()
             factors = LayeredFactorization(self.problem, _FLOAT64, self.damping, form)
         self.operations += factors.operations
-        self.inertia, self.log_determinant = factors.inertia, factors.log_determinant
+        inertia, log_determinant = factors.inertia, factors.log_determinant
+        if inertia is not None and inertia.zero > 0:
+            self.inertia, self.log_determinant, self.is_singular = inertia, log_determinant, True
+            raise np.linalg.LinAlgError(f"the matrix is singular: {inertia}")
 
         def refine(b: Array) -> Array:
             self.operations += len(b) * factors.solve_operations
             return factors.solve(b)
 
-        self._refined(name, sides, refine)
+        if self._refined(name, sides, refine):
+            self.inertia, self.log_determinant = inertia, log_determinant
 
     def _refined(
         self, name: str, sides: npt.NDArray[np.int64], solve: Callable[[Array], Array]
-    ) -> None:
-        """Solve, and for the residual again as long as that halves it."""
-        reasons = ["rounding: the residual falls no further"] * len(sides)
-        x = solve(self.b[sides])
+    ) -> bool:
+        """Solve, and for the residual again as long as that halves it.
+
+        Returns whether the factors themselves solve: they say nothing of H + λ otherwise.
+        """
+        if not len(sides):
+            return True
+        reasons = ["rounding"] * len(sides)
+        x = self._in_range(solve, sides)
         rest = self._keep(name, sides, x, reasons)
-        before = np.linalg.norm(rest, axis=1)
+        before = row_norms(rest)
+        do_solve = bool((before <= 0.1 * self.norms[sides]).all())
         first = True
         while True:
             # One refinement always: it is cheap, and takes the error to that of the residual.
-            going = first | (before > self.tolerance * self.norms[sides])
-            if not np.any(going):
-                return
-            x = x + solve(np.where(np.isfinite(rest), rest, 0))
+            going = first | (before > _ROOM * self.tolerance * self.norms[sides])
+            if not np.any(going) or not np.isfinite(rest).all():
+                break
+            x = x + solve(rest)
             self.refinements += 1
             rest = self._keep(name, sides, x, reasons)
-            now = np.linalg.norm(rest, axis=1)
+            now = row_norms(rest)
             if not (now < before / 2).any():
-                return
-            before, first = np.asarray(now), False
+                break
+            before, first = now, False
+        for index in sides:
+            # Nothing but a wrong factor keeps refinement from the rounding of the products.
+            if self.residuals[index] > _ROOM * self.tolerance * self.norms[index]:
+                self.reasons[index] = "refinement stagnated"
+        return do_solve
+
+    def _in_range(self, solve: Callable[[Array], Array], sides: npt.NDArray[np.int64]) -> Array:
+        """Solutions; in smaller units of b where they are beyond float64 in these."""
+        try:
+            return solve(self.b[sides])
+        except np.linalg.LinAlgError:
+            self._rescale(600)
+            return solve(self.b[sides])
+
+    def _rescale(self, e: int) -> None:
+        self.units = self.units + e
+        for name in ("b", "x", "rests", "norms", "residuals", "rounding"):
+            setattr(self, name, np.ldexp(getattr(self, name), -e))
 
     def _dense_blocks(self, sides: npt.NDArray[np.int64]) -> None:
         p = self.problem
@@ -491,29 +741,47 @@ class _System:
                 x[:, part] = factor.solve(np.ascontiguousarray(b[:, part]))
             return x
 
-        known = [(factor.inertia, factor.log_determinant) for factor in factors]
-        counts = np.sum(
-            [(i.positive, i.negative, i.zero) for i, _ in known if i is not None], axis=0
-        )
-        self.inertia = Inertia(*map(int, counts))
-        self.log_determinant = math.fsum(value for _, value in known if value is not None)
-        self._refined("dense", sides, solve)
+        signs = [factor.inertia for factor in factors if factor.inertia is not None]
+        logs = [f.log_determinant for f in factors if f.log_determinant is not None]
+        inertia = None
+        if len(signs) == len(factors):
+            counts = np.sum([(i.positive, i.negative, i.zero) for i in signs], axis=0)
+            inertia = Inertia(*map(int, counts))
+        log_determinant = math.fsum(logs) if len(logs) == len(factors) else None
+        if inertia is not None and inertia.zero > 0:
+            self.inertia, self.log_determinant, self.is_singular = inertia, -math.inf, True
+            raise np.linalg.LinAlgError(f"the matrix is singular: {inertia}")
+        if self._refined("dense", sides, solve):
+            self.inertia, self.log_determinant = inertia, log_determinant
 
     def _krylov(self, name: str, sides: npt.NDArray[np.int64]) -> None:
         method = cg if name == "cg" else minres
         b, product = self.b[sides], self.product
-        limit = self.limit
         if self.blocks:
             # Each layer to the tolerance: ‖r‖² is the sum over layers, as ‖b‖² is.
             b, product = self.split(b), self.split_product
-        found: KrylovResult = method(
-            product,
-            b,
-            preconditioner=self._preconditioner(),
-            tolerance=self.tolerance,
-            iterations=limit,
-        )
-        x, steps, reasons = found.x, found.iterations, list(found.reasons)
+        total = min(10 * b.shape[1], 10_000) if self.limit is None else self.limit
+        bar = _training.Progress(0, total, "relative residual") if self.progress else None
+
+        def step(_: int, relative: float) -> bool:
+            if bar is not None:
+                bar.step(relative)
+            return time.perf_counter() >= self.deadline
+
+        try:
+            found: KrylovResult = method(
+                product,
+                b,
+                preconditioner=self._preconditioner(),
+                tolerance=_ROOM * self.tolerance,
+                iterations=total,
+                callback=step if bar is not None or self.deadline < math.inf else None,
+            )
+        finally:
+            if bar is not None:
+                bar.close()
+        x, steps = found.x, found.iterations
+        reasons = ["time" if reason == "stopped" else reason for reason in found.reasons]
         self.operations += 12.0 * float(steps.sum()) * x.shape[1]
         if self.blocks:
             x = self.joined(x)
@@ -546,28 +814,44 @@ class _System:
 
     # The end
 
-    def solution(self, dtype: np.dtype[Any], seconds: float) -> Solution:
+    def solution(self, start: float) -> Solution:
         relative = np.divide(
             self.residuals, self.norms, out=np.zeros_like(self.norms), where=self.norms > 0
         )
-        x = (self.x[0] if self.single else self.x).astype(dtype, copy=False)
+        with np.errstate(over="ignore", under="ignore"):
+            x = np.ldexp(self.x, self.units[:, None]).astype(self.dtype)
+            residuals, rounding = (
+                np.ldexp(part, self.units) for part in (self.residuals, self.rounding)
+            )
         return Solution(
-            x,
-            self.residuals,
+            x[0] if self.single else x,
+            residuals,
             relative,
-            relative <= self.tolerance,
+            rounding,
+            np.array([reason == "converged" for reason in self.reasons]),
             tuple(self.reasons),
             self.iterations,
             self.refinements,
             self.method,
             self.why,
             self.operations,
-            seconds,
+            time.perf_counter() - start,
             self.inertia,
             self.log_determinant,
         )
 
 
+def _least_residual(run: Lanczos, steps: int) -> float:
+    """‖b − A x‖ / ‖b‖ after so many steps of MINRES, from a longer run."""
+    matrix = np.zeros((steps + 1, steps))
+    matrix[:steps] = run.matrix[:steps, :steps]
+    matrix[steps, steps - 1] = [*run.off_diagonal, run.residual][steps - 1]
+    q = np.linalg.qr(matrix, mode="complete")[0]
+    return max(abs(float(q[0, -1])), np.finfo(float).eps)
+
+
+# No other method could do better.
+_FINAL = ("converged", "rounding", "least squares", "out of range")
 _TITLES = {
     "layered": "layered",
     "primal": "layered, primal form",
