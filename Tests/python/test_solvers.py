@@ -5,7 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from swiftnets import MLP
+from swiftnets import MLP, krylov, solvers
+from swiftnets.factorizations import Inertia
 from swiftnets.kronecker import kronecker_factors
 from swiftnets.solvers import solve
 
@@ -234,6 +235,284 @@ def test_float32_weights_l2_batches_and_zero():
     assert nothing.success
 
 
+# Residuals that are true --------------------------------------------------------------------------
+
+SLOPES = {
+    "tanh": (np.tanh, lambda a: 1 / np.cosh(a) ** 2, lambda a: -2 * np.tanh(a) / np.cosh(a) ** 2),
+    "sine": (np.sin, np.cos, lambda a: -np.sin(a)),
+    "relu": (lambda a: np.maximum(a, 0), lambda a: (a > 0) * a / a, lambda a: 0 * a),
+    "identity": (lambda a: a, lambda a: a / a, lambda a: 0 * a),
+}
+
+
+def extended_product(net, w, x, y, v):
+    """H v of a net with biases and squared errors, in the extended precision of long doubles."""
+    w, x, y, v = (np.asarray(a, np.longdouble) for a in (w, x, y, v))
+    shapes = [(m + 1, n) for m, n in itertools.pairwise(net.sizes)]
+    weights = [w[p].reshape(s) for p, s in zip(net.layer_slices, shapes, strict=True)]
+    moves = [v[p].reshape(s) for p, s in zip(net.layer_slices, shapes, strict=True)]
+    ones = np.ones((len(x), 1), np.longdouble)
+    z, dz, kept = x, 0 * x, []
+    for layer, (m, dm) in enumerate(zip(weights, moves, strict=True)):
+        f, d, dd = SLOPES[net.activations[layer].name]
+        z, dz = np.hstack([z, ones]), np.hstack([dz, 0 * ones])
+        a, da = z @ m, dz @ m + z @ dm
+        kept.append((z, dz, d(a), dd(a), da))
+        z, dz = f(a), d(a) * da
+    g, dg = z - y, dz
+    parts = []
+    for (z, dz, d, dd, da), m, dm in zip(kept[::-1], weights[::-1], moves[::-1], strict=True):
+        delta, ddelta = d * g, dd * da * g + d * dg
+        parts.append((dz.T @ delta + z.T @ ddelta).ravel())
+        g, dg = (delta @ m.T)[:, :-1], (ddelta @ m.T + delta @ dm.T)[:, :-1]
+    return np.concatenate(parts[::-1])
+
+
+def random_case(seed):
+    rng = np.random.default_rng(seed)
+    sizes = rng.integers(1, 6, rng.integers(2, 6)).tolist()
+    net = MLP(sizes, activation=str(rng.choice(list(SLOPES))))
+    w = net.initial(seed=seed) * rng.choice([0.3, 1.0, 3.0])
+    x = rng.standard_normal((rng.integers(1, 9), sizes[0])) * rng.choice([0.1, 1.0, 10.0])
+    y = rng.standard_normal((len(x), sizes[-1]))
+    return rng, net, w, x, y, rng.standard_normal(net.parameter_count)
+
+
+@pytest.mark.parametrize("method", ["auto", "layered", "dense", "minres"])
+@pytest.mark.parametrize("tolerance", [1e-14, 1e-12, 1e-10])
+def test_successes_hold_in_extended_precision(method, tolerance):
+    successes = 0
+    for seed in range(25):
+        rng, net, w, x, y, b = random_case(seed)
+        damping = float(rng.choice([0, 1e-8, 1e-4, 0.1, -0.37]))
+        try:
+            found = net.solve(w, x, y, b, damping=damping, method=method, tolerance=tolerance)
+        except np.linalg.LinAlgError:
+            continue
+        if found.success:
+            rest = b - extended_product(net, w, x, y, found.x) - np.longdouble(damping) * found.x
+            true = float(np.sqrt((rest**2).sum()))
+            successes += 1
+            assert true <= tolerance * np.linalg.norm(b), (seed, found)
+            assert true <= found.residual_norms[0], (seed, found)
+    assert successes >= 3
+
+
+def test_the_residual_of_float32_solutions_is_that_of_what_is_returned():
+    net, w, x, y = problem("deep tanh", 6, dtype=np.float32)
+    double = problem("deep tanh", 6)[0]
+    w, x, y = w.astype(np.float32), x.astype(np.float32), y.astype(np.float32)
+    b = np.random.default_rng(1).standard_normal(net.parameter_count).astype(np.float32)
+    h = double.hessian(w, x, y)
+    for damping, tolerance in [(0.1, None), (0.1, 1e-10), (1e-4, None), (1e-7, None)]:
+        found = net.solve(w, x, y, b, damping=damping, tolerance=tolerance, method="dense")
+        assert found.x.dtype == np.float32
+        rest = b - h @ found.x.astype(float) - damping * found.x.astype(float)
+        told = found.relative_residuals[0]
+        assert told == pytest.approx(np.linalg.norm(rest) / np.linalg.norm(b), rel=1e-3)
+        assert found.success == (told <= (tolerance or 1e-4))
+        if not found.success:
+            assert found.reasons == ("rounding",)
+    # Beyond float32, but not beyond float64.
+    found = net.solve(w, x, y, np.full(len(b), 3e38, np.float32), damping=1e-3)
+    assert not np.isfinite(found.x).all()
+    assert not found.success and found.reasons == ("out of range",)
+    assert found.residual_norms[0] == np.inf
+
+
+# Any size -----------------------------------------------------------------------------------------
+
+
+def test_a_tiny_right_hand_side_is_not_0():
+    found = MLP((1, 1)).solve([1, 0], [[1.0]], [[0.0]], [1e-170, 2e-170], damping=1.0)
+    assert found.success
+    # (2 1; 1 2) x = (1, 2) 1e-170.
+    assert np.allclose(found.x / 1e-170, [0, 1], rtol=0, atol=8 * EPS)
+
+
+@pytest.mark.parametrize("method", ["auto", "layered", "dense", "minres"])
+@pytest.mark.parametrize("e", [-1000, -500, 500, 1000])
+def test_powers_of_two_scale_solutions_bit_by_bit(method, e):
+    net, w, x, y = problem("deep tanh", 6)
+    b = np.random.default_rng(1).standard_normal((2, net.parameter_count))
+    plain = net.solve(w, x, y, b, damping=0.5, method=method)
+    assert plain.success
+    of_b = net.solve(w, x, y, np.ldexp(b, e), damping=0.5, method=method)
+    weights = np.full(6, 2.0**e)
+    of_a = net.solve(w, x, y, b, damping=0.5 * 2.0**e, method=method, sample_weight=weights)
+    for found, shift in [(of_b, e), (of_a, -e)]:
+        assert found.reasons == plain.reasons
+        assert np.array_equal(found.x, np.ldexp(plain.x, shift))
+        assert np.array_equal(found.relative_residuals, plain.relative_residuals)
+        assert found.inertia == plain.inertia
+
+
+@pytest.mark.parametrize("method", ["layered", "dense", "minres"])
+@pytest.mark.parametrize("size", [1e-300, 1e-150, 1e150, 1e300])
+def test_any_size_of_hessian_and_right_hand_side(method, size):
+    net, w, x, y = problem("deep tanh", 6)
+    b = np.random.default_rng(1).standard_normal(net.parameter_count)
+    want, h = exact(net, w, x, y, b, 0.5)
+    # ‖x − x*‖ ≤ ‖r‖ over the eigenvalue next to 0.
+    allowed = 1.01e-10 * np.linalg.norm(b) / abs(np.linalg.eigvalsh(h)).min()
+    for of_a, of_b in [(size, 1.0), (1.0, size), (size, size)]:
+        weights = np.full(6, of_a)
+        found = net.solve(
+            w, x, y, b * of_b, damping=0.5 * of_a, method=method, sample_weight=weights
+        )
+        assert found.success, found
+        assert np.linalg.norm(found.x / (of_b / of_a) - want) <= allowed
+
+
+# Singular matrices, and what is known of them -----------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["auto", "layered", "minres"])
+def test_a_singular_hessian_gives_least_squares_where_nothing_solves(method):
+    net, w, x, y = problem("leaky", 2)
+    h = net.hessian(w, x, y)
+    b = np.random.default_rng(0).standard_normal(len(h))
+    found = net.solve(w, x, y, b, damping=0.0, method=method)
+    values, vectors = np.linalg.eigh(h)
+    null = vectors[:, abs(values) < 1e-10 * abs(values).max()]
+    assert null.shape[1] > 0
+    assert found.reasons == ("least squares",) and not found.success
+    assert found.residual_norms[0] == pytest.approx(np.linalg.norm(null.T @ b), rel=1e-6)
+    assert "least squares" in repr(found) and "not converged" in repr(found)
+    assert found.inertia is None or found.inertia.zero > 0
+
+
+@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("samples", [1, 2, 5])
+def test_auto_solves_consistent_systems_without_damping(name, samples):
+    net, w, x, y = problem(name, samples)
+    b = net.hvp(w, x, y, np.random.default_rng(0).standard_normal(net.parameter_count))
+    found = net.solve(w, x, y, b, damping=0.0, tolerance=1e-8)
+    assert found.success, found
+    rest = b - net.hvp(w, x, y, found.x)
+    assert np.linalg.norm(rest) <= 1e-8 * np.linalg.norm(b)
+
+
+def test_inertia_is_known_on_request_and_none_is_explained():
+    net, w, x, y = problem("leaky", 9)
+    b = np.random.default_rng(0).standard_normal(net.parameter_count)
+    values = np.linalg.eigvalsh(net.hessian(w, x, y)) + 0.3
+    signs = ((values > 0).sum(), (values < 0).sum())
+    for method in ("auto", "layered", "dense"):
+        for right in (b, 0 * b):
+            found = net.solve(w, x, y, right, damping=0.3, method=method, inertia=True)
+            assert found.success and found.method in ("layered", "dense")
+            assert (found.inertia.positive, found.inertia.negative) == signs
+    blocks = net.solve(w, x, y, b, damping=0.3, blocks="diagonal", inertia=True)
+    assert blocks.inertia is not None
+    for method in ("cg", "minres"):
+        with pytest.raises(ValueError, match="inertia is for"):
+            net.solve(w, x, y, b, damping=0.3, method=method, inertia=True)
+    found = net.solve(w, x, y, b, damping=0.3, method="minres")
+    assert found.inertia is None and found.log_determinant is None
+    assert "inertia not known, as nothing was factored" in repr(found)
+
+
+class WrongFactors:
+    """Of another matrix, which they say nothing about."""
+
+    inertia, log_determinant = Inertia(40, 0, 0), 1.0
+    operations = solve_operations = 1.0
+
+    def __init__(self, *_: object):
+        pass
+
+    def solve(self, b):
+        return -b
+
+
+class SingularFactors(WrongFactors):
+    inertia, log_determinant = Inertia(30, 5, 5), -np.inf
+
+    def solve(self, b):
+        raise np.linalg.LinAlgError("singular")
+
+
+def test_factors_that_do_not_solve_tell_no_inertia(monkeypatch):
+    net, w, x, y = problem("leaky", 9)
+    b = np.random.default_rng(0).standard_normal(net.parameter_count)
+    monkeypatch.setattr(solvers, "LayeredFactorization", WrongFactors)
+    monkeypatch.setattr(solvers.DenseFactorization, "_of", lambda *_: WrongFactors())
+    found = net.solve(w, x, y, b, damping=0.3, method="layered")
+    assert found.success and found.method == "minres"
+    assert found.inertia is None and found.log_determinant is None
+    with pytest.raises(np.linalg.LinAlgError, match="inertia is not found"):
+        net.solve(w, x, y, b, damping=0.3, method="layered", inertia=True)
+
+
+def test_a_zero_that_factors_count_is_told(monkeypatch):
+    net, w, x, y = problem("leaky", 9)
+    b = np.random.default_rng(0).standard_normal(net.parameter_count)
+    monkeypatch.setattr(solvers, "LayeredFactorization", SingularFactors)
+    found = net.solve(w, x, y, b, damping=0.3, method="layered")
+    assert found.method == "minres" and "singular" in found.why and "dense" not in found.why
+    assert found.inertia.zero == 5 and found.log_determinant == -np.inf
+
+
+# Limits -------------------------------------------------------------------------------------------
+
+
+def wide_problem():
+    net = MLP((40, 30, 10), loss="softmax_cross_entropy", reduction="mean")
+    rng = np.random.default_rng(0)
+    x, y = rng.random((50, 40)), rng.integers(0, 10, 50)
+    return net, net.initial(seed=0), x, y, rng.standard_normal(net.parameter_count)
+
+
+@pytest.mark.parametrize("method", ["auto", "minres"])
+def test_the_time_limit_returns_what_there_is(method, monkeypatch):
+    net, w, x, y, b = wide_problem()
+    clock = itertools.count(0.0, 0.01)  # seconds, at each look
+    monkeypatch.setattr(solvers.time, "perf_counter", lambda: next(clock))
+    found = net.solve(w, x, y, b, damping=1e-3, method=method, time_limit=2.0)
+    assert not found.success and found.reasons == ("time",)
+    assert found.relative_residuals[0] < 0.9  # not nothing
+    rest = b - net.hvp(w, x, y, found.x) - 1e-3 * found.x
+    assert found.residual_norms[0] == pytest.approx(np.linalg.norm(rest), rel=1e-9)
+    over = net.solve(w, x, y, b, damping=1e-3, method=method, time_limit=1e-9)
+    assert over.reasons == ("time",) and not over.x.any()
+    assert over.relative_residuals[0] == 1
+
+
+def test_krylov_methods_have_a_limit_of_their_own(monkeypatch):
+    net, w, x, y, b = wide_problem()
+    monkeypatch.setattr(krylov, "_MOST_ITERATIONS", 20)
+    found = net.solve(w, x, y, b, damping=1e-3, method="minres")
+    assert found.reasons == ("iterations",) and found.iterations[0] == 20
+
+
+def test_progress_is_told(capsys):
+    net, w, x, y, b = wide_problem()
+    net.solve(w, x, y, b, damping=1e-3, method="minres", iterations=30, progress=True)
+    assert "relative residual" in capsys.readouterr().err
+    net.solve(w, x, y, b, damping=1e-3, method="minres", iterations=30)
+    assert not capsys.readouterr().err
+
+
+def test_the_steps_foretold_are_a_lower_bound_for_indefinite_matrices():
+    # H + λ crosses 0 amid a crowd of eigenvalues, and λ foretells half as many.
+    net, w, x, y, b = wide_problem()
+    limits = (1e-10, None, np.inf, False, False, False, None, np.dtype(float))
+    system = solvers._System(solvers._Problem(net, w, x, y, None), b, 0.1, *limits)
+    is_definite, steps, _ = system._probe()
+    found = net.solve(w, x, y, b, damping=0.1, method="minres")
+    assert not is_definite and found.success
+    assert 0.4 * found.iterations[0] <= steps <= found.iterations[0]
+
+
+def test_products_that_are_not_finite_are_named():
+    net = MLP((1, 1, 1), activation="identity")
+    w = np.array([1e160, 0.0, 1e160, 0.0])
+    for method in ("auto", "layered", "dense", "minres"):
+        with pytest.raises((FloatingPointError, np.linalg.LinAlgError)):
+            net.solve(w, [[1.0]], [[0.0]], np.ones(4), damping=1.0, method=method)
+
+
 def test_bad_arguments():
     net, w, x, y = problem("leaky", 3)
     b = np.ones(net.parameter_count)
@@ -246,6 +525,7 @@ def test_bad_arguments():
         ({"tolerance": 0.0}, "tolerance"),
         ({"iterations": 0, "method": "cg"}, "iterations"),
         ({"damping": np.nan}, "damping"),
+        ({"time_limit": 0.0}, "time_limit"),
     ]:
         with pytest.raises(ValueError, match=words):
             solve(net, w, x, y, b, **{"damping": 1.0, **options})

@@ -106,9 +106,7 @@ class _Problem:
         self.tolerance = _checks.real(tolerance, "tolerance", positive=True)
         count, order = b.shape
         self.limit = (
-            min(10 * order, _MOST_ITERATIONS)
-            if limit is None
-            else _checks.integer(limit, "iterations")
+            default_iterations(order) if limit is None else _checks.integer(limit, "iterations")
         )
         # Everything below is in these units, and x in those of b over those of A.
         self.units = exponents(b)
@@ -277,6 +275,11 @@ class _Problem:
 
 # Ends of runs whose iterate is the least of the quadratic, which the residual need not show.
 _ENERGY_ENDS = ("iterations", "negative curvature", "stopped")
+
+
+def default_iterations(n: int) -> int:
+    """The limit where none is given."""
+    return min(10 * n, _MOST_ITERATIONS)
 
 
 def returned(value: Any, name: str, shape: tuple[int, ...]) -> Array:

@@ -27,7 +27,7 @@ from swiftnets.factorizations import (
     plan,
 )
 from swiftnets.kronecker import kronecker_factors
-from swiftnets.krylov import KrylovResult, cg, minres
+from swiftnets.krylov import KrylovResult, cg, default_iterations, minres
 from swiftnets.lanczos import Lanczos, lanczos
 from swiftnets.mlp import MLP, Linearization
 
@@ -50,8 +50,8 @@ _PROBE = 25  # Lanczos steps that "auto" spends to see the spectrum
 # A tolerance is aimed at with room for the rounding of the products, which counts, too.
 _ROOM = 0.8
 _DEFAULT_TOLERANCE = {np.dtype(np.float64): 1e-10, np.dtype(np.float32): 1e-4}
-# What float64 numbers are moved by to see what rounding does, of either sign: 8 units of it.
-_MOVE = 2.0**-50
+# What float64 numbers are moved by to see what rounding does, of either sign: 16 units of it.
+_MOVE = 2.0**-49
 _LARGE_EXPONENT = 100  # right-hand sides below are not scaled
 _STEP_OVERHEAD = 1e6  # operations that fit in the time that a Krylov step spends outside the engine
 
@@ -69,7 +69,7 @@ class Solution:
         ‖b‖: computed with float64 products, and what these may be off by added.
     rounding : (K,) float64 array
         That part of the residual norms: how far products move when all numbers that go into them
-        are moved by 8 units of rounding. An estimate of the size, not a bound.
+        are moved by 16 units of rounding. An estimate of the size, not a bound.
     converged : (K,) bool array
         Whether the relative residual is at most the tolerance.
     reasons : tuple of str
@@ -213,9 +213,9 @@ def solve(
     Notes
     -----
     Works in float64 whatever the net's dtype, at any size of b and H. What "auto" says of the steps
-    of a Krylov method is an estimate: for an indefinite matrix a lower bound, by the pace at the end
-    of its first 25 steps. The rounding of products is seen from one more product with each x, at
-    weights that differ by units of rounding. For many solves at one point keep the factors:
+    of a Krylov method is an estimate: for an indefinite matrix a lower bound, by the pace of its
+    first 25 steps. The rounding of products is seen from one more product with each x, at weights
+    that differ by units of rounding. For many solves at one point keep the factors:
     `MLP.factorize`.
 
     Examples
@@ -760,7 +760,7 @@ class _System:
         if self.blocks:
             # Each layer to the tolerance: ‖r‖² is the sum over layers, as ‖b‖² is.
             b, product = self.split(b), self.split_product
-        total = min(10 * b.shape[1], 10_000) if self.limit is None else self.limit
+        total = default_iterations(b.shape[1]) if self.limit is None else self.limit
         bar = _training.Progress(0, total, "relative residual") if self.progress else None
 
         def step(_: int, relative: float) -> bool:

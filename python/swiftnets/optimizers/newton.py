@@ -9,7 +9,7 @@ import numpy as np
 from swiftnets import _checks
 from swiftnets._samples import FloatArray
 from swiftnets._scaling import norm
-from swiftnets.factorizations import DenseFactorization
+from swiftnets.factorizations import DenseFactorization, _double
 from swiftnets.optimizers.base import (
     Optimizer,
     State,
@@ -45,7 +45,9 @@ def hessian_solve(
         result: FloatArray = factors.solve(b).astype(w.dtype, copy=False)
         return result
     x, y, weights = net.samples
-    solution = net.net.solve(w, x, y, b, damping=damping, method=method, sample_weight=weights)
+    # In float64, rounded at the end: the residual of a float32 step says how that rounds.
+    double = net.net if net.net.dtype == np.float64 else _double(net.net)
+    solution = double.solve(w, x, y, b, damping=damping, method=method, sample_weight=weights)
     count_cost(problem, solution.operations / gradient_operations(net))
     worst = float(solution.relative_residuals.max())
     if not worst <= 1e-6:
@@ -53,7 +55,7 @@ def hessian_solve(
             f"(H + {damping}) x = b is not solved: {solution.reasons[0]}, relative residual "
             f"{worst:.1e}; {solution.why}"
         )
-    found: FloatArray = solution.x
+    found: FloatArray = solution.x.astype(w.dtype, copy=False)
     return found
 
 
