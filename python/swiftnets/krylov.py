@@ -61,8 +61,8 @@ class KrylovResult:
         below those of float64; ``"indefinite preconditioner"``: it is not positive definite.
         Of `cg` alone, ``"negative curvature"``: A is not positive semidefinite; ``"singular"``: a
         direction was met along which A is 0 to rounding. Of `minres` alone, ``"least squares"``: A
-        is singular, b is not in its range, and ‖A r‖ is 0 to rounding for the residual r, which no
-        x makes smaller.
+        is singular to rounding and b not in its range; ‖A r‖ ≤ 1e-6 ‖A‖ ‖r‖ for the residual r,
+        and no x was found that makes it smaller.
     """
 
     x: Array
@@ -414,9 +414,10 @@ def minres(
     Returns
     -------
     KrylovResult
-        For a singular A with b in its range a solution. With b not in its range, where A r = 0 to
-        rounding for the residual r, the least-squares solution: ``"least squares"``, which is not
-        convergence. Without a preconditioner these are the ones of least norm.
+        For a singular A with b in its range a solution; with b not in its range the least-squares
+        solution, ``"least squares"``, which is not convergence. Without a preconditioner these are
+        the ones of least norm. The norm of the residual of the latter is right to rounding, x to
+        the square root of that times the condition number.
 
     Notes
     -----
@@ -431,7 +432,7 @@ def minres(
     >>> result.x.round(12), result.reasons
     (array([ 1.  , -0.5 ,  0.25]), ('converged',))
     >>> result = minres(lambda rows: rows @ np.diag([1.0, 0.0]), [1.0, -1.0])
-    >>> result.x.round(12), result.reasons
+    >>> result.x.round(12) + 0.0, result.reasons
     (array([1., 0.]), ('least squares',))
     """
     problem = _Problem(product, b, preconditioner, tolerance, iterations, callback)

@@ -1,5 +1,12 @@
 """Curvature matrices as `scipy.sparse.linalg.LinearOperator`, and a net as SciPy minimises it.
 
+**SciPy's `eigsh` finds eigenvalues; it does not count them.** Its convergence says that each value
+it returns is one, not that none in between is missing: a Krylov space from one start sees one
+vector of each multiple eigenvalue, and of close ones the others late. On Hessians of nets with
+duplicated units it dropped members of clusters in 114 of 360 runs. Where multiplicities or counts
+matter take ``numpy.linalg.eigvalsh(net.hessian(...))``, or the inertia of two shifts from
+`MLP.factorize`, whose difference is the number of eigenvalues between them.
+
 Usually reached through a net: `MLP.hessian_operator`, `MLP.gauss_newton_operator`,
 `MLP.fisher_operator` and `MLP.as_scipy`. Needs SciPy: ``pip install swiftnets[scipy]``.
 """
@@ -81,6 +88,11 @@ def hessian_operator(
     net: MLP, w: npt.ArrayLike, x: Any, y: Any = None, *, sample_weight: Any = None
 ) -> CurvatureOperator:
     """The Hessian of the net's loss at w; parameters are those of `MLP.loss`.
+
+    Notes
+    -----
+    `eigsh` may leave out members of clusters of eigenvalues though it says that it has converged;
+    see `swiftnets.operators`.
 
     Examples
     --------
