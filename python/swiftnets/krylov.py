@@ -120,6 +120,7 @@ class _Problem:
         self.iterations = np.zeros(count, np.int64)
         self.reasons = ["iterations"] * count
         self.ends = [""] * count  # of the last run
+        self._is_open = np.ones(count, bool)
         self.lows: dict[int, _Low] = {}
         self.slopes = np.zeros(count)  # ‖A r‖ / ‖r‖ where the last run began
         self.flat_runs = np.zeros(count, np.int64)
@@ -157,8 +158,10 @@ class _Problem:
 
     def end_of_step(self, active: Integers, norms: Array) -> None:
         """Ends what is small enough or has come to the limit, and tells the callback."""
-        self.end(active, norms <= self.aims[active], "aim")
-        self.end(active, self.iterations[active] >= self.limit, "iterations")
+        is_small, is_last = norms <= self.aims[active], self.iterations[active] >= self.limit
+        if (is_small | is_last).any():
+            self.end(active, is_small, "aim")
+            self.end(active, is_last, "iterations")
         if self._callback is not None:
             worst = float((norms / self.norms[active]).max())
             if self._callback(int(self.iterations[active].max()), worst):
@@ -166,13 +169,13 @@ class _Problem:
 
     def end(self, active: Integers, which: npt.NDArray[np.bool_], end: str) -> None:
         """Ends some of the active runs, unless they have ended for another reason."""
-        if which.any():
-            for index in active[which]:
-                self.ends[index] = self.ends[index] or end
+        for index in active[which]:
+            self.ends[index] = self.ends[index] or end
+            self._is_open[index] = False
 
     def open(self, active: Integers) -> npt.NDArray[np.bool_]:
         """Which go on."""
-        return np.array([not self.ends[index] for index in active], bool)
+        return self._is_open[active]
 
     def refine(
         self, run: Callable[[_Problem, Integers, Array], None], *, of_energy: bool
@@ -190,7 +193,7 @@ class _Problem:
         while len(active):
             before = self.x[active]
             for index in active:
-                self.ends[index] = ""
+                self.ends[index], self._is_open[index] = "", True
             run(self, active, residuals)
             fresh = self.b[active] - self.product(self.x[active], active)
             now = row_norms(fresh)
@@ -452,7 +455,7 @@ def _look(problem: _Problem, active: Integers, slopes: Array, phi: Array) -> Non
         if total <= low.slope if low else slope <= _NEAR:
             problem.lows[index] = _Low(total, norm, problem.x[index].copy())
         elif low and 10 * noise > norm:
-            problem.ends[index] = problem.ends[index] or "blown"
+            problem.end(np.array([index]), np.ones(1, bool), "blown")
 
 
 def _minres_run(problem: _Problem, active: Integers, residuals: Array) -> None:
@@ -499,7 +502,7 @@ def _minres_run(problem: _Problem, active: Integers, residuals: Array) -> None:
         if (square < 0).any():
             is_indefinite = square < -1e-8 * row_norms(v) * row_norms(y)
             problem.end(active, is_indefinite, "indefinite preconditioner")
-        column = np.where(first, 0, beta)
+        column = 0 if first else beta
         beta_before, beta = beta, np.sqrt(np.maximum(square, 0))
         sizes = problem.sizes[active] = np.maximum(
             problem.sizes[active], np.sqrt(column**2 + alpha**2 + beta**2)
@@ -518,22 +521,24 @@ def _minres_run(problem: _Problem, active: Integers, residuals: Array) -> None:
             problem.end(active, root <= few * sizes, "flat")
             _look(problem, active, root / np.where(sizes > 0, sizes, 1), phi)
         gamma = np.hypot(gamma_bar, beta)
-        is_bad = ~problem.open(active)
-        safe = np.where(is_bad, 1.0, gamma)
-        cosine, sine = gamma_bar / safe, beta / safe
-        step, phi = np.where(is_bad, 0.0, cosine * phi), np.where(is_bad, phi, sine * phi)
+        keep = problem.open(active)
+        if not keep.all():  # these stay as they are
+            gamma = np.where(keep, gamma, np.inf)
+        cosine, sine = gamma_bar / gamma, beta / gamma
+        step = cosine * phi
+        phi = sine * phi if keep.all() else np.where(keep, sine * phi, phi)
         w_before *= old_epsilon[:, None]
         np.subtract(q, w_before, out=w_before)
         w_before -= delta[:, None] * w
-        w_before /= safe[:, None]
+        w_before /= gamma[:, None]
         w_before, w = w, w_before
         problem.x[active] += step[:, None] * w
         norms = phi
         if is_tracked:
-            scale = np.where(is_bad | (beta == 0), 0.0, phi * cosine / np.where(beta == 0, 1, beta))
-            kept = np.where(is_bad, 1.0, sine**2)
-            rest = kept[:, None] * rest - scale[:, None] * v
+            scale = phi * cosine / np.where(beta > 0, beta, 1)
+            rest = np.where(keep, sine, 1)[:, None] ** 2 * rest - scale[:, None] * v
             norms = row_norms(rest)
         problem.end_of_step(active, norms)
-        problem.end(active, beta == 0, "flat")
+        if not beta.all():
+            problem.end(active, beta == 0, "flat")
         first = False
