@@ -104,6 +104,9 @@ def test_edges():
     zero = lanczos(lambda v: 0 * v, np.ones(3), 3)
     assert zero.diagonal == [0] and zero.residual == 0
     assert lanczos(lambda v: 5 * v, np.ones(1), 9).diagonal == [5]
+    for start, size in [(np.ones(4), 1.7e308), (np.ones(3, np.float32), 1e39)]:
+        with pytest.raises(FloatingPointError, match="product 0 is beyond the range of float"):
+            lanczos(lambda v, size=size: np.full(len(v), size), start, 3)
     # A norm that float64 does not hold; its direction it does.
     largest = lanczos(lambda v: v, np.full(4, 1.7e308), 2)
     assert np.array_equal(largest.basis, [[0.5] * 4]) and largest.norm == np.inf

@@ -364,6 +364,19 @@ def test_any_size_of_hessian_and_right_hand_side(method, size):
         assert np.linalg.norm(found.x / (of_b / of_a) - want) <= allowed
 
 
+@pytest.mark.parametrize("method", ["auto", "layered", "minres"])
+def test_solutions_within_range_though_b_over_the_hessian_is_not(method):
+    net = MLP((1, 1), bias=False)  # H = x²
+    for x, b in [(1e-155, 1e-295), (1e-150, 1e-320), (1e150, 1e300), (1e-150, 1e8)]:
+        found = net.solve([0.0], [[x]], [[0.0]], [b], damping=0.0, method=method)
+        assert found.success, found
+        assert found.x[0] == pytest.approx(b / x / x, rel=1e-9)
+    # Beyond float64, or with but a few digits.
+    for x, b in [(1e-150, 1e20), (1e154, 1e-10)]:
+        found = net.solve([0.0], [[x]], [[0.0]], [b], damping=0.0, method=method)
+        assert not found.success and found.reasons == ("out of range",)
+
+
 # Singular matrices, and what is known of them -----------------------------------------------------
 
 
@@ -529,6 +542,10 @@ def test_bad_arguments():
     ]:
         with pytest.raises(ValueError, match=words):
             solve(net, w, x, y, b, **{"damping": 1.0, **options})
+    for method in METHODS:
+        for name, arguments in [("w", (w * np.nan, x, y)), ("x", (w, x * np.inf, y))]:
+            with pytest.raises(ValueError, match=f"^{name} has"):
+                net.solve(*arguments, b, damping=1.0, method=method)
     with pytest.raises(TypeError, match="b is None"):
         net.solve(w, x, y, damping=1.0)
     with pytest.raises(ValueError, match="b has shape"):

@@ -133,12 +133,13 @@ def lanczos(product: Callable[[Array], Array], start: npt.ArrayLike, steps: int)
     scale = 0.0  # of T, as far as it is known
     for j in range(steps):
         # Copies: what the function does to its argument, or keeps of its result, is no matter here.
-        with np.errstate(over="ignore"):
-            image = returned(product(basis[j].copy()), "product", first.shape).astype(dtype)
-        diagonal.append(float(np.vdot(basis[j], image)))
-        known = basis[: j + 1]
-        for _ in range(2):
-            image -= (known @ image) @ known
+        image = returned(product(basis[j].copy()), "product", first.shape)
+        with np.errstate(over="ignore", invalid="ignore"):
+            image = image.astype(dtype)
+            diagonal.append(float(np.vdot(basis[j], image)))
+            known = basis[: j + 1]
+            for _ in range(2):
+                image -= (known @ image) @ known
         beta = norm(image)
         scale = max(scale, abs(diagonal[-1]), beta)
         if not math.isfinite(scale):

@@ -272,6 +272,10 @@ def solve(
     return system.solution(start)
 
 
+class _Late(Exception):
+    """The time is over."""
+
+
 class _System:
     """One call: the right-hand sides, the best that is known for each, and what it took."""
 
@@ -316,6 +320,7 @@ class _System:
         self.log_determinant: float | None = None
         self.is_singular = False
         self.method, self.why = "", ""
+        self._is_rescaled = False
         self._point: Linearization | None = None
         self._timed, self._seconds = 0.0, 0.0  # operations of products, and what they took
 
@@ -333,6 +338,13 @@ class _System:
     def point(self) -> Linearization:
         if self._point is None:
             self._point = self._linearize(self.problem.w, self.targets)
+            if not math.isfinite(self._point.loss):
+                # A loss may overflow where the Hessian does not; an argument must not.
+                batch = self.problem.batch
+                _checks.finite(self.problem.w, "w")
+                _checks.finite(batch.x, "x")
+                if batch.targets is not None:
+                    _checks.finite(batch.targets, "y")
         return self._point
 
     @property
@@ -429,7 +441,10 @@ class _System:
             direct and costs[direct[0]] <= _PROBE * sides * product and self.deadline == math.inf
         ):
             return [direct[0], *rest], f"{direct[0]}: fewest operations ({self._told(costs)})"
-        is_definite, steps, seen = self._probe()
+        try:
+            is_definite, steps, seen = self._probe()
+        except _Late:
+            return ["minres"], "minres: it needs no preparation"
         krylov = "cg" if is_definite else "minres"
         costs[krylov] = steps * sides * product
         text = f"{self._told(costs)} for {'about' if is_definite else 'at least'} {steps:.0f} steps"
@@ -469,7 +484,14 @@ class _System:
         start = self.b[int(self.norms.argmax())]
         if not start.any():
             return True, 1.0, "b is 0"
-        run = lanczos(lambda v: self.product(v[None])[0], start, _PROBE)
+
+        def product(v: Array) -> Array:
+            if time.perf_counter() >= self.deadline:
+                raise _Late
+            result: Array = self.product(v[None])[0]
+            return result
+
+        run = lanczos(product, start, _PROBE)
         values, _ = run.eigenvalues()
         seen = f"Ritz values {values[0]:.2g} to {values[-1]:.2g}"
         low, high, taken = float(values[0]), float(abs(values).max()), len(values)
@@ -714,13 +736,19 @@ class _System:
         try:
             return solve(self.b[sides])
         except np.linalg.LinAlgError:
-            self._rescale(600)
+            if not self._rescale(600):
+                raise
             return solve(self.b[sides])
 
-    def _rescale(self, e: int) -> None:
+    def _rescale(self, e: int) -> bool:
+        """Once, smaller units of b, and of x with it; whether that was to be done."""
+        if self._is_rescaled:
+            return False
+        self._is_rescaled = True
         self.units = self.units + e
         for name in ("b", "x", "rests", "norms", "residuals", "rounding"):
             setattr(self, name, np.ldexp(getattr(self, name), -e))
+        return True
 
     def _dense_blocks(self, sides: npt.NDArray[np.int64]) -> None:
         p = self.problem
@@ -780,6 +808,9 @@ class _System:
         finally:
             if bar is not None:
                 bar.close()
+        if not np.isfinite(found.x).all() and self._rescale(600):
+            self._krylov(name, sides)
+            return
         x, steps = found.x, found.iterations
         reasons = ["time" if reason == "stopped" else reason for reason in found.reasons]
         self.operations += 12.0 * float(steps.sum()) * x.shape[1]
