@@ -521,7 +521,7 @@ class _System:
 
     def run(self, order: list[str], why: str) -> None:
         notes: list[str] = [why]
-        errors: list[np.linalg.LinAlgError | MemoryError] = []
+        errors: list[Exception] = []
         open_ = self.norms > 0
         for index in np.flatnonzero(~open_):
             self.reasons[index] = "converged"
@@ -543,8 +543,9 @@ class _System:
             sides = np.flatnonzero(open_)
             try:
                 self._attempt(name, sides)
-            except (np.linalg.LinAlgError, MemoryError) as error:
-                if len(order) == 1:
+            except (np.linalg.LinAlgError, FloatingPointError, MemoryError) as error:
+                # What is not finite in a factorisation need not be so in a product.
+                if len(order) == 1 or name == order[-1] and isinstance(error, FloatingPointError):
                     raise
                 errors.append(error)
                 notes.append(f"{_TITLES[name]}: {error}")
