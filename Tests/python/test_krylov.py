@@ -135,6 +135,23 @@ def test_singular_systems_without_a_solution_get_the_least_squares_one(
         assert np.linalg.norm(found.x - want) <= 1e-6 * 5 * np.linalg.norm(b) / 0.5
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_residuals_of_least_squares_are_told_as_they_are(seed):
+    # Eigenvalues far below the largest: the part of x along the null space is not well known.
+    rng = np.random.default_rng(seed)
+    a = matrix(np.concatenate([10 ** rng.uniform(-7, 0, 8), np.zeros(4)]), seed)
+    b = rng.standard_normal((3, 12))
+    found = minres(times(a), b)
+    true = np.linalg.norm(b - found.x @ a, axis=1)
+    noise = 12 * EPS * np.linalg.norm(a) * np.linalg.norm(found.x, axis=1)
+    assert (abs(true - found.residual_norms) <= noise).all()
+    least = np.linalg.norm(b - b @ np.linalg.pinv(a, rcond=1e-12) @ a, axis=1)
+    for k in range(3):
+        assert true[k] <= np.linalg.norm(b[k])
+        if found.reasons[k] == "least squares":
+            assert true[k] <= least[k] * (1 + 1e-3)
+
+
 def test_the_smallest_singular_system():
     a = np.diag([1.0, 0.0])
     found = minres(times(a), [1.0, -1.0])
