@@ -50,8 +50,8 @@ _PROBE = 25  # Lanczos steps that "auto" spends to see the spectrum
 # A tolerance is aimed at with room for the rounding of the products, which counts, too.
 _ROOM = 0.8
 _DEFAULT_TOLERANCE = {np.dtype(np.float64): 1e-10, np.dtype(np.float32): 1e-4}
-# What float64 numbers are moved by to see what rounding does, of either sign: 16 units of it.
-_MOVE = 2.0**-49
+# What float64 numbers are moved by at most to see what rounding does: 32 units of it.
+_MOVE = 2.0**-48
 _LARGE_EXPONENT = 100  # right-hand sides below are not scaled
 _STEP_OVERHEAD = 1e6  # operations that fit in the time that a Krylov step spends outside the engine
 
@@ -68,8 +68,8 @@ class Solution:
         ‖b − (H + λ) x‖ of this very x, rounded to the net's dtype as it is, and that divided by
         ‖b‖: computed with float64 products, and what these may be off by added.
     rounding : (K,) float64 array
-        That part of the residual norms: how far products move when all numbers that go into them
-        are moved by 16 units of rounding. An estimate of the size, not a bound.
+        That part of the residual norms: how far products move when weights, targets and x are moved
+        at random by up to 32 units of rounding, the larger of two draws. An estimate, not a bound.
     converged : (K,) bool array
         Whether the relative residual is at most the tolerance.
     reasons : tuple of str
@@ -214,7 +214,7 @@ def solve(
     -----
     Works in float64 whatever the net's dtype, at any size of b and H. What "auto" says of the steps
     of a Krylov method is an estimate: for an indefinite matrix a lower bound, by the pace of its
-    first 25 steps. The rounding of products is seen from one more product with each x, at weights
+    first 25 steps. The rounding of products is seen from two more products with each x, at weights
     that differ by units of rounding. For many solves at one point keep the factors:
     `MLP.factorize`.
 
@@ -657,7 +657,7 @@ class _System:
         rng = np.random.default_rng(0)
 
         def moved(values: Array) -> Array:
-            result: Array = values * (1 + _MOVE * (2.0 * rng.integers(0, 2, values.shape) - 1))
+            result: Array = values * (1 + _MOVE * rng.uniform(-1, 1, values.shape))
             return result
 
         # One point at a time: that of many samples is large.
@@ -668,8 +668,11 @@ class _System:
             self._point = self._linearize(
                 moved(self.problem.w), y if self.problem.batch.targets is None else moved(y)
             )
+            # Twice: where few numbers of x matter, what one draw does to them may cancel.
+            twice = np.tile(sides[good], 2)
+            moves = self.rest(moved(np.tile(x[good], (2, 1))), twice) - np.tile(rests[good], (2, 1))
             result = np.full(len(x), np.inf)
-            result[good] = row_norms(self.rest(moved(x[good]), sides[good]) - rests[good])
+            result[good] = row_norms(moves).reshape(2, -1).max(axis=0)
         finally:
             self._point = None
         return result + np.finfo(float).eps * self.norms[sides]
