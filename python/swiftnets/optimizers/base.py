@@ -49,6 +49,9 @@ class StepResult:
         What the method has to tell (damping, step length, products, …): columns of the history.
     failure : str, optional
         Why no step can be made from here. Ends a run.
+    least_curvature : float, optional
+        The least eigenvalue, or Ritz value, of the Hessian at `w` before the step that the method
+        has seen; 0 where it is within rounding of that, None where it saw none.
     """
 
     w: FloatArray
@@ -58,6 +61,7 @@ class StepResult:
     accepted: bool = True
     info: Mapping[str, float] = field(default_factory=dict)
     failure: str | None = None
+    least_curvature: float | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from swiftnets import _checks
 from swiftnets._samples import FloatArray
-from swiftnets._scaling import norm
+from swiftnets._scaling import dot, norm
 from swiftnets.lanczos import lanczos
 from swiftnets.optimizers.base import Optimizer, State, StepResult, check_settings
-from swiftnets.optimizers.secular import secular_step
-from swiftnets.optimizers.trust_region import gain_ratio
+from swiftnets.optimizers.negative_curvature import in_plane, is_due, least_curvature, unlooked
+from swiftnets.optimizers.secular import resolved, secular_step
+from swiftnets.optimizers.trust_region import NOWHERE, agreement, finite_point, moved
 from swiftnets.problems import Problem
 
 __all__ = ["CubicRegularization"]
@@ -37,6 +39,10 @@ class CubicRegularization(Optimizer):
     steps : int
         Lanczos steps, each a product: with P of them the model is minimised exactly.
 
+    Notes
+    -----
+    As `TrustRegion`, it looks for negative curvature beside the gradient now and then.
+
     Examples
     --------
     >>> from swiftnets.problems import Rosenbrock
@@ -54,36 +60,56 @@ class CubicRegularization(Optimizer):
         _checks.integer(self.steps, "steps")
 
     def initial_state(self, problem: Problem, w: FloatArray) -> State:
-        return {"regularization": np.array(float(self.regularization))}
+        return {"regularization": np.array(float(self.regularization))} | unlooked()
 
     def step(self, problem: Problem, w: FloatArray, state: State) -> StepResult:
-        point = problem.linearize(w)
+        point = finite_point(problem, w)
         sigma = float(state["regularization"])
         length = norm(point.gradient)
-        if length == 0:
-            return StepResult(w, point.loss, 0.0, state, False, failure="the gradient is 0")
-        run = lanczos(point.hvp, point.gradient, self.steps)
-        values, vectors = np.linalg.eigh(run.matrix)
-        inner = run.norm * vectors[0]
-        step, _ = secular_step(values, inner, lambda shift: shift / sigma, False)
-        size = float(np.linalg.norm(step))
-        foretold = -float(inner @ step + values @ step**2 / 2 + sigma / 3 * size**3)
-        new = w + ((vectors @ step).astype(w.dtype) @ run.basis).astype(w.dtype, copy=False)
-        ratio = gain_ratio(point.loss, problem.loss(new), foretold, w)
+        due, looked = is_due(state, length)
+
+        def radius(shift: float) -> float:
+            return shift / sigma
+
+        step, decrease, seen, products = np.zeros_like(w), 0.0, math.inf, 0
+        if length > 0:
+            run = lanczos(point.hvp, point.gradient, self.steps)
+            values, vectors = np.linalg.eigh(run.matrix)
+            values, seen = resolved(values, len(w), w.dtype)
+            inner, products = run.norm * vectors[0], len(values)
+            found, _ = secular_step(values, inner, radius, False)
+            decrease = -dot(inner, found) - dot(found, values * found) / 2
+            step = (vectors @ found).astype(w.dtype) @ run.basis
+        if due and not seen < 0:
+            lowest, vector = least_curvature(point)
+            seen = min(seen, lowest)
+            if lowest < 0:
+                step, image = in_plane(point, step, point.hvp(step), vector, radius, False)
+                decrease = -dot(point.gradient, step) - dot(step, image) / 2
+        kept = {"regularization": np.array(sigma)} | looked
+        size = norm(step)
+        if size == 0:
+            return StepResult(
+                w, point.loss, length, kept, False, failure=NOWHERE, least_curvature=seen
+            )
+        new = moved(w, step)
+        foretold = decrease - sigma * size / 3 * size * size
+        ratio = agreement(problem, point, w, new, foretold)
         accepted = ratio > 1e-4
         if ratio > 0.9:
-            sigma = max(sigma / 3, 1e-16)
+            sigma = max(sigma / 3, 1e-16 * self.regularization)
         elif not ratio >= 0.1:
             sigma *= 2
         failure = None
-        if not accepted and not (w + (new - w) / 4 != w).any():
+        if not accepted and not (moved(w, step / 4) != w).any():
             failure = "steps are below the rounding of w"
         return StepResult(
             new if accepted else w,
             point.loss,
             length,
-            {"regularization": np.array(sigma)},
+            kept | {"regularization": np.array(sigma)},
             accepted,
-            {"regularization": sigma, "ratio": ratio, "products": float(len(values))},
+            {"regularization": sigma, "ratio": ratio, "products": float(products)},
             failure,
+            seen,
         )

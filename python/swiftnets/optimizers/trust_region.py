@@ -10,9 +10,10 @@ import numpy as np
 
 from swiftnets import _checks
 from swiftnets._samples import FloatArray
-from swiftnets._scaling import norm
+from swiftnets._scaling import dot, exponent, norm
 from swiftnets.optimizers.base import Optimizer, State, StepResult, check_settings
-from swiftnets.optimizers.secular import secular_step
+from swiftnets.optimizers.negative_curvature import in_plane, is_due, least_curvature, unlooked
+from swiftnets.optimizers.secular import resolved, secular_step
 from swiftnets.problems import PointLike, Problem
 
 __all__ = ["TrustRegion", "steihaug"]
@@ -40,7 +41,10 @@ class TrustRegion(Optimizer):
 
     Notes
     -----
-    ``"steihaug"`` costs a few products a step, ``"exact"`` about 9 P³ operations.
+    ``"steihaug"`` costs a few products a step, ``"exact"`` about 9 P³ operations. Conjugate
+    gradients see only what the gradient has a part in: so that no saddle passes for a minimum, 30
+    Lanczos steps from another vector look for negative curvature as well, at the first step and
+    whenever the gradient has fallen to a tenth.
 
     Examples
     --------
@@ -60,16 +64,44 @@ class TrustRegion(Optimizer):
         check_settings(self, "radius", "largest_radius")
 
     def initial_state(self, problem: Problem, w: FloatArray) -> State:
-        return {"radius": np.array(float(self.radius))}
+        state = {"radius": np.array(float(self.radius))}
+        return state if self.method == "exact" else state | unlooked()
 
     def step(self, problem: Problem, w: FloatArray, state: State) -> StepResult:
-        point = problem.linearize(w)
+        point = finite_point(problem, w)
         radius = float(state["radius"])
-        if self.method == "steihaug":
-            step, image = steihaug(point, radius)
-        else:
-            step, image = _exact(problem.hessian(w), point.gradient, radius)
-        return judged(problem, w, point, step, image, radius, self.largest_radius)
+        if self.method == "exact":
+            step, image, least = _exact(problem.hessian(w), point.gradient, radius)
+            return judged(problem, w, point, step, image, radius, self.largest_radius, {}, least)
+        due, looked = is_due(state, norm(point.gradient))
+        step, image, seen = _conjugate_gradients(point, radius)
+        if due and not (seen is not None and seen < 0):
+            found, vector = least_curvature(point)
+            seen = found if seen is None else min(seen, found)
+            if found < 0:
+                step, image = in_plane(point, step, image, vector, lambda _: radius, True)
+        return judged(problem, w, point, step, image, radius, self.largest_radius, looked, seen)
+
+
+def finite_point(problem: Problem, w: FloatArray) -> PointLike:
+    """The problem linearised at w; a FloatingPointError where it is not finite there."""
+    point = problem.linearize(w)
+    if not (math.isfinite(point.loss) and np.isfinite(point.gradient).all()):
+        raise FloatingPointError(
+            f"the loss is {point.loss}, the gradient's norm {norm(point.gradient)}"
+        )
+    return point
+
+
+def trial_loss(problem: Problem, w: FloatArray) -> float:
+    """The loss at a point that may be far off: inf where there is none."""
+    if not np.isfinite(w).all():
+        return math.inf
+    try:
+        loss = problem.loss(w)
+    except FloatingPointError:
+        return math.inf
+    return loss if math.isfinite(loss) else math.inf
 
 
 def judged(
@@ -80,36 +112,84 @@ def judged(
     image: FloatArray,
     radius: float,
     largest: float,
+    state: State,
+    least: float | None,
 ) -> StepResult:
     """Take the step if the loss falls as g·s + ½ s·(H s) foretells, and find the next radius."""
-    foretold = -float(np.vdot(point.gradient, step)) - float(np.vdot(step, image)) / 2
-    size = norm(step)
-    new = w + step.astype(w.dtype, copy=False)
-    ratio = gain_ratio(point.loss, problem.loss(new), foretold, w)
+    length, size = norm(point.gradient), norm(step)
+    if size == 0:
+        return StepResult(
+            w,
+            point.loss,
+            length,
+            {"radius": np.array(radius)} | state,
+            False,
+            failure=NOWHERE,
+            least_curvature=least,
+        )
+    foretold = -dot(point.gradient, step) - dot(step, image) / 2
+    new = moved(w, step)
+    ratio = agreement(problem, point, w, new, foretold)
     if not ratio >= 0.25:
         radius = size / 4 if math.isfinite(size) else radius / 4
     elif ratio > 0.75 and size > 0.8 * radius:
         radius = min(2 * radius, largest)
     accepted = ratio > 1e-4
     failure = None
-    if not accepted and not (w + step / 4 != w).any():
+    if not accepted and not (moved(w, step / 4) != w).any():
         failure = "steps are below the rounding of w"
     return StepResult(
         new if accepted else w,
         point.loss,
-        norm(point.gradient),
-        {"radius": np.array(radius)},
+        length,
+        {"radius": np.array(radius)} | state,
         accepted,
         {"radius": radius, "ratio": ratio},
         failure,
+        least,
     )
+
+
+NOWHERE = "the gradient is 0, and no negative curvature is seen"
+
+
+def moved(w: FloatArray, step: FloatArray) -> FloatArray:
+    """w + step, in w's dtype, whatever overflows."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        new: FloatArray = w + step.astype(w.dtype, copy=False)
+        return new
+
+
+def agreement(
+    problem: Problem, point: PointLike, w: FloatArray, new: FloatArray, foretold: float
+) -> float:
+    """The ratio of the loss's decrease from w to `new` to what was foretold.
+
+    Where both are below the loss's rounding, the decrease is told by the slopes at both ends, which
+    are good to roundings of the gradient (Hager & Zhang 2005).
+    """
+    loss, new_loss = point.loss, trial_loss(problem, new)
+    if new_loss == math.inf or not foretold > 0:
+        return -math.inf
+    if max(abs(loss - new_loss), foretold) > _noise(loss, w):
+        return gain_ratio(loss, new_loss, foretold, w)
+    try:
+        gradient = problem.gradient(new)
+    except FloatingPointError:
+        return -math.inf
+    step = new - w
+    return -(dot(point.gradient, step) + dot(gradient, step)) / 2 / foretold
+
+
+def _noise(loss: float, w: FloatArray) -> float:
+    return 10 * float(np.finfo(w.dtype).eps) * abs(loss)
 
 
 def gain_ratio(loss: float, new_loss: float, foretold: float, w: FloatArray) -> float:
     """Of decrease to what was foretold; 1 where both are below the loss's rounding."""
     if not math.isfinite(new_loss):
         return -math.inf
-    noise = 10 * float(np.finfo(w.dtype).eps) * abs(loss)
+    noise = _noise(loss, w)
     return (loss - new_loss + noise) / (foretold + noise) if foretold + noise > 0 else -math.inf
 
 
@@ -129,28 +209,63 @@ def steihaug(
     Returns
     -------
     tuple of two (P,) float arrays
+
+    Raises
+    ------
+    FloatingPointError
+        If a product is not finite.
     """
+    return _conjugate_gradients(point, radius, tolerance)[:2]
+
+
+def _conjugate_gradients(
+    point: PointLike, radius: float, tolerance: float | None = None
+) -> tuple[FloatArray, FloatArray, float | None]:
+    """A step, its image, and the least curvature along a direction that was taken."""
     g = point.gradient
     length = norm(g)
-    target = length * (min(0.5, math.sqrt(length)) if tolerance is None else tolerance)
-    s, image = np.zeros_like(g), np.zeros_like(g)
-    r, p = g.copy(), -g
+    if length == 0:
+        return np.zeros_like(g), np.zeros_like(g), None
+    # In units of 2ᵉ for g and, from the first product on, 2ʰ for H.
+    e, h = exponent(g), 0
+    r = np.ldexp(g, -e)
+    target = math.ldexp(length, -e) * (
+        min(0.5, math.sqrt(length)) if tolerance is None else tolerance
+    )
+    s, image, p = np.zeros_like(g), np.zeros_like(g), -r
     rr = float(np.vdot(r, r))
-    for _ in range(2 * len(g)):
+    curvatures: list[float] = []
+    # Squares of 2 to the power of this, and products of two, are in range.
+    far = int(0.4 * np.finfo(g.dtype).maxexp)
+    mantissa, power = math.frexp(radius)
+    at_edge, reach = False, radius
+    for number in range(2 * len(g)):
         if math.sqrt(rr) <= target:
             break
         product = point.hvp(p)
+        if not np.isfinite(product).all():
+            raise FloatingPointError(f"product {number} of the Hessian is not finite")
+        if number == 0:
+            h = exponent(product)
+            reach = math.ldexp(mantissa, min(max(power + h - e, -far), far))
+        product = np.ldexp(product, -h)
         curvature = float(np.vdot(p, product))
-        edge = _to_edge(s, p, radius)
-        step = rr / curvature if curvature > rr / edge else edge
-        if step == edge:
-            s, image = s + g.dtype.type(step) * p, image + g.dtype.type(step) * product
+        curvatures.append(math.ldexp(curvature / float(np.vdot(p, p)), h))
+        edge = _to_edge(s, p, reach)
+        at_edge = edge <= 0 or not curvature > rr / edge
+        step = g.dtype.type(edge if at_edge else rr / curvature)
+        s, image = s + step * p, image + step * product
+        if at_edge:
             break
-        alpha = g.dtype.type(step)
-        s, image, r = s + alpha * p, image + alpha * product, r + alpha * product
+        r = r + step * product
         before, rr = rr, float(np.vdot(r, r))
         p = -r + g.dtype.type(rr / before) * p
-    return s, image
+    least = resolved(np.sort(curvatures), len(g), g.dtype)[1] if curvatures else None
+    if at_edge and not -far < power + h - e < far:
+        unit = 1 / norm(s)
+        return radius * (unit * s), radius * np.ldexp(unit * image, h), least
+    with np.errstate(over="ignore"):
+        return np.ldexp(s, e - h), np.ldexp(image, e), least
 
 
 def _to_edge(s: FloatArray, p: FloatArray, radius: float) -> float:
@@ -164,8 +279,12 @@ def _to_edge(s: FloatArray, p: FloatArray, radius: float) -> float:
 
 def _exact(
     hessian: FloatArray, gradient: FloatArray, radius: float
-) -> tuple[FloatArray, FloatArray]:
+) -> tuple[FloatArray, FloatArray, float]:
+    if not np.isfinite(hessian).all():
+        raise FloatingPointError("the Hessian has numbers that are not finite")
     values, vectors = np.linalg.eigh(hessian.astype(np.float64, copy=False))
+    values, least = resolved(values, len(values), hessian.dtype)
     inner = vectors.T @ gradient.astype(np.float64, copy=False)
     step, _ = secular_step(values, inner, lambda _: radius, True)
-    return vectors @ step, vectors @ (values * step)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return vectors @ step, vectors @ (values * step), least

@@ -1,0 +1,100 @@
+"""Negative curvature that a gradient does not show: at saddles, and so near to them as rounding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from swiftnets._samples import FloatArray
+from swiftnets._scaling import dot, norm
+from swiftnets.lanczos import lanczos
+from swiftnets.optimizers.base import State
+from swiftnets.optimizers.secular import resolved, secular_step
+from swiftnets.problems import PointLike
+
+__all__ = ["in_plane", "is_due", "least_curvature", "unlooked"]
+
+_PRODUCTS = 30
+
+
+def unlooked() -> State:
+    """What `is_due` knows before the first step."""
+    return {"looked": np.array(np.inf)}
+
+
+def is_due(state: State, length: float) -> tuple[bool, State]:
+    """Whether to look for negative curvature beside the gradient, and what to keep of that.
+
+    At the first step, and whenever the gradient is a tenth of what it was when that was done: a few
+    times in a run.
+    """
+    looked = float(state["looked"]) if "looked" in state else np.inf
+    due = length <= 0.1 * looked
+    return due, {"looked": np.array(length if due else max(looked, length))}
+
+
+def least_curvature(point: PointLike) -> tuple[float, FloatArray]:
+    """The least Ritz value of 30 Lanczos steps from a random vector, and its unit vector.
+
+    Not above 0 unless all are; 0 where it is within rounding of that. Every eigenvector has a part
+    in the start, and those at the ends of the spectrum come out first.
+
+    Raises
+    ------
+    FloatingPointError
+        If a product is not finite.
+    """
+    g = point.gradient
+    start = np.random.default_rng(0).standard_normal(len(g)).astype(g.dtype)
+    run = lanczos(point.hvp, start, _PRODUCTS)
+    values, vectors = np.linalg.eigh(run.matrix)
+    vector = vectors[:, 0].astype(g.dtype) @ run.basis
+    return resolved(values, len(g), g.dtype)[1], vector / g.dtype.type(norm(vector))
+
+
+def in_plane(
+    point: PointLike,
+    step: FloatArray,
+    image: FloatArray,
+    vector: FloatArray,
+    radius: Callable[[float], float],
+    interior: bool,
+) -> tuple[FloatArray, FloatArray]:
+    """The model's minimiser over the span of a step and a vector (Byrd, Schnabel & Shultz 1988).
+
+    Parameters
+    ----------
+    point : Point or Linearization
+    step, image : (P,) float array
+        s, which may be 0, and H s.
+    vector : (P,) float array
+        Of length 1.
+    radius, interior
+        As of `secular_step`.
+
+    Returns
+    -------
+    tuple of the new s and H s
+    """
+    basis, images = [], []
+    size = norm(step)
+    if size > 0:
+        basis.append(step.astype(np.float64) / size)
+        images.append(image.astype(np.float64) / size)
+        vector = vector.astype(np.float64)
+        for _ in range(2):
+            vector = vector - dot(basis[0], vector) * basis[0]
+    rest = norm(vector)
+    if rest > 1e-4:
+        vector = (vector / rest).astype(point.gradient.dtype)
+        basis.append(vector.astype(np.float64))
+        images.append(point.hvp(vector).astype(np.float64))
+    matrix = np.array([[dot(q, image) for image in images] for q in basis])
+    values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
+    inner = vectors.T @ [dot(q, point.gradient) for q in basis]
+    found, _ = secular_step(values, inner, radius, interior)
+    weights = vectors @ found
+    new = np.sum([t * q for t, q in zip(weights, basis, strict=True)], axis=0)
+    moved = np.sum([t * q for t, q in zip(weights, images, strict=True)], axis=0)
+    return new, moved
