@@ -7,6 +7,7 @@ fast_net uses it. What its terms are is in ``docs/inverse.md``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,8 @@ import numpy.typing as npt
 
 from swiftnets import _checks
 from swiftnets._samples import FloatArray
-from swiftnets.factorizations import DenseFactorization, factorize, plan
+from swiftnets._scaling import norm, row_norms
+from swiftnets.factorizations import DenseFactorization, Factorization, _double, factorize, plan
 from swiftnets.problems import Counted, NetProblem, Problem
 
 __all__ = ["FunctionalInverse", "InverseResult", "InverseSeries", "PerceptronInverse"]
@@ -55,13 +57,15 @@ class InverseSeries:
         """
         if self.order < 2:
             return float("inf")
-        last, before = np.linalg.norm(self.coefficients[[-1, -2]].astype(np.float64), axis=1)
-        return float(before / last) if last > 0 else float("inf")
+        last, before = map(float, row_norms(self.coefficients[[-1, -2]]))
+        with np.errstate(over="ignore"):
+            return float(np.float64(before) / last) if last > 0 else float("inf")
 
     def __call__(self, t: float) -> FloatArray:
         """w(t)."""
         powers = (float(t) ** np.arange(self.order + 1)).astype(self.coefficients.dtype)
-        result: FloatArray = powers @ self.coefficients
+        with np.errstate(over="ignore", invalid="ignore"):
+            result: FloatArray = powers @ self.coefficients
         return result
 
 
@@ -79,8 +83,9 @@ class InverseResult:
     converged : bool
         Whether it is at most the tolerance.
     reason : str
-        ``"converged"``, ``"iterations"``, ``"singular"`` (the Hessian became so on the way) or
-        ``"stagnated"`` (no part of a step lowers the residual: rounding, or a fold).
+        ``"converged"``, ``"iterations"``, ``"singular"`` (the Hessian became so on the way, to
+        rounding), ``"stagnated"`` (no part of a step lowers the residual: rounding, or a fold) or
+        ``"overflow"`` (a derivative on the way is not finite).
     """
 
     w: FloatArray
@@ -104,12 +109,16 @@ class FunctionalInverse:
     ------
     TypeError, ValueError
         If an argument is not as above.
+    FloatingPointError
+        If the loss, its gradient or its Hessian is not finite at w.
     numpy.linalg.LinAlgError
         If the Hessian is singular at w.
 
     Notes
     -----
-    Costs a factorisation: of nets layer by layer where that is cheaper than dense. A series of
+    Costs a factorisation: of nets layer by layer where that is cheaper than dense, and dense where
+    that does not solve. Each solve is refined with exact products, in float64, until its residual
+    is small; if it does not become 1e-8 of the right-hand side, that is a LinAlgError. A series of
     order 3 costs three solves, a Taylor series and a mixed third derivative more.
 
     Examples
@@ -134,20 +143,42 @@ class FunctionalInverse:
         _checks.finite(self.w, "w")
         point = problem.linearize(self.w)
         self.gradient: FloatArray = point.gradient
-        solve = _inverse_hessian(problem, self.w)
-
-        def refined(b: FloatArray) -> FloatArray:
-            """Solved, and once more for the residual of an exact product."""
-            x = solve(b)
-            x = x + solve(b - point.hvp(x))
-            result: FloatArray = x.astype(problem.dtype, copy=False)
-            return result
-
-        self._solve: Callable[[FloatArray], FloatArray] = refined
+        if not (math.isfinite(point.loss) and np.isfinite(self.gradient).all()):
+            raise FloatingPointError(
+                f"the loss at w is {point.loss}, the gradient's norm {norm(self.gradient)}"
+            )
+        exact = in_double(problem)
+        self._counted = None if exact is None else Counted(exact)
+        if self._counted is not None:
+            point = self._counted.linearize(self.w.astype(np.float64))
+        self._solver = _Solver(self._counted or problem, self.w, point.hvp)
+        self._charge()
 
     def derivative(self, v: npt.ArrayLike) -> FloatArray:
-        """That of the inverse function along v (P,): H⁻¹ v, by the inverse function theorem."""
-        return self._solve(self._problem._vector(v, "v"))
+        """That of the inverse function along v (P,): H⁻¹ v, by the inverse function theorem.
+
+        Raises
+        ------
+        numpy.linalg.LinAlgError
+            If H is singular to rounding.
+        """
+        vector = self._problem._vector(v, "v")
+        _checks.finite(vector, "v")
+        return self._solve(vector)
+
+    def _solve(self, b: FloatArray) -> FloatArray:
+        with np.errstate(over="ignore"):
+            x: FloatArray = self._solver(b).astype(self._problem.dtype, copy=False)
+        self._charge()
+        if not np.isfinite(x).all():
+            raise FloatingPointError("a solution with the Hessian is not finite")
+        return x
+
+    def _charge(self) -> None:
+        """What was asked of the problem in float64 counts as asked of the problem."""
+        if self._counted is not None and isinstance(self._problem, Counted):
+            self._problem.cost += self._counted.cost
+            self._counted.cost = 0.0
 
     def series(self, g: npt.ArrayLike | None = None, order: int = 3) -> InverseSeries:
         """The path from w to the parameters with gradient g, as a power series.
@@ -162,6 +193,13 @@ class FunctionalInverse:
         Returns
         -------
         InverseSeries
+
+        Raises
+        ------
+        FloatingPointError
+            If a derivative is not finite.
+        numpy.linalg.LinAlgError
+            If the Hessian is singular to rounding.
 
         Examples
         --------
@@ -215,27 +253,27 @@ class FunctionalInverse:
         order = _checks.integer(order, "order", 1, 3)
         tolerance = _checks.real(tolerance, "tolerance", positive=True)
         iterations = _checks.integer(iterations, "iterations")
-        here, norms = self, [_norm(self.gradient - target)]
+        here: FunctionalInverse = self
+        w, norms = self.w, [norm(self.gradient - target)]
         goal = tolerance * norms[0]
         reason = "iterations"
-        for number in range(iterations + 1):
-            if norms[-1] <= goal:
-                reason = "converged"
-                break
-            if number == iterations:
-                break
-            found = advance(here._problem, here.series(target, order), target, norms[-1])
-            if found is None:
-                reason = "stagnated"
-                break
-            norms.append(found[1])
-            try:
-                here = FunctionalInverse(self._problem, found[0])
-            except np.linalg.LinAlgError:
-                done = found[1] <= goal
-                reason = "converged" if done else "singular"
-                return InverseResult(found[0], found[1], np.array(norms), done, reason)
-        return InverseResult(here.w, norms[-1], np.array(norms), reason == "converged", reason)
+        try:
+            while norms[-1] > goal and len(norms) <= iterations:
+                found = advance(here._problem, here.series(target, order), target, norms[-1])
+                if found is None:
+                    reason = "stagnated"
+                    break
+                w = found[0]
+                norms.append(found[1])
+                if norms[-1] > goal:
+                    here = FunctionalInverse(self._problem, w)
+        except np.linalg.LinAlgError:
+            reason = "singular"
+        except FloatingPointError:
+            reason = "overflow"
+        converged = norms[-1] <= goal
+        reason = "converged" if converged else reason
+        return InverseResult(w, norms[-1], np.array(norms), converged, reason)
 
     def _target(self, g: npt.ArrayLike | None) -> FloatArray:
         if g is None:
@@ -255,35 +293,152 @@ def advance(
     t = 1.0
     for _ in range(40):
         new = series(t)
-        norm = _norm(problem.gradient(new) - target)
+        size = _distance(problem, new, target)
         # The path foretells 1 − t of the residual.
-        if norm <= (1 - t / 2) * before:
-            return new, norm, t
+        if size <= (1 - t / 2) * before:
+            return new, size, t
         t /= 2
     return None
 
 
-def _norm(v: FloatArray) -> float:
-    return float(np.linalg.norm(v.astype(np.float64, copy=False)))
+def _distance(problem: Problem, w: FloatArray, target: FloatArray) -> float:
+    """‖∇L(w) − target‖: inf or NaN where the gradient is not finite."""
+    if not np.isfinite(w).all():
+        return math.inf
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):
+            return norm(problem.gradient(w) - target)
+    except FloatingPointError:
+        return math.inf
 
 
-def _inverse_hessian(problem: Problem, w: FloatArray) -> Callable[[FloatArray], FloatArray]:
-    inner = problem
-    while isinstance(inner, Counted):
-        inner = inner.problem
-    if isinstance(inner, NetProblem):
+# Solving with the Hessian -------------------------------------------------------------------------
+
+_SOLVED = 1e-8  # of the right-hand side
+
+
+def in_double(problem: Problem) -> NetProblem | None:
+    """A float32 net's problem in float64, with which products are exact beside the solutions."""
+    while isinstance(problem, Counted):
+        problem = problem.problem
+    if not isinstance(problem, NetProblem) or problem.dtype == np.float64:
+        return None
+    x, y, weight = problem.samples
+    batches = x if isinstance(x, list) else [(x, y, weight)]
+    wide = [
+        tuple(a.astype(np.float64) if a.dtype.kind == "f" else a for a in batch if a is not None)
+        for batch in batches
+    ]
+    return NetProblem(_double(problem.net), wide)
+
+
+def refined(
+    solve: Callable[[Any], Any], product: Callable[[Any], Any], b: npt.NDArray[Any]
+) -> tuple[npt.NDArray[Any], float]:
+    """x with A x = b, and ‖b − A x‖ / ‖b‖, computed from x.
+
+    Once for the residual of an exact product, as long as that is halved, and no further than
+    rounding.
+
+    Parameters
+    ----------
+    solve, product : callable
+        Of a vector: about A⁻¹ of it, and A of it.
+    b : (P,) float64 or complex128 array
+        Not 0.
+    """
+
+    def size(v: npt.NDArray[Any]) -> float:
+        return math.hypot(norm(v.real), norm(v.imag)) if np.iscomplexobj(v) else norm(v)
+
+    x = solve(b)
+    rest = b - product(x)
+    smallest = size(b)
+    error = size(rest) / smallest
+    goal = 0.0  # the first time in any case
+    while error > goal:
+        new = x + solve(rest)
+        rest = b - product(new)
+        before, after = error, size(rest) / smallest
+        if after < before:
+            x, error = new, after
+        if not after < before / 2:
+            break
+        goal = 1e-12
+    return x, error
+
+
+class _Solver:
+    """H⁻¹ b at one place, certified: layer by layer where that is cheap and does, else dense."""
+
+    def __init__(
+        self, problem: Problem, w: FloatArray, product: Callable[[Any], FloatArray]
+    ) -> None:
+        self._problem, self._w, self._product = problem, w, product
+        layered = self._layered()
+        self._is_dense = layered is None
+        self._factors = layered or self._dense()
+
+    def _layered(self) -> Factorization | None:
+        inner = self._problem
+        while isinstance(inner, Counted):
+            inner = inner.problem
+        if not isinstance(inner, NetProblem):
+            return None
         net, count, samples = inner.net, inner.parameter_count, inner.sample_count
         dense = 2.0 * samples * count**2 + count**3 / 3
         # The dual form divides by the shift, which here is the net's l2 alone.
-        layered = plan(net, samples, form="automatic" if net.l2 else "primal")
-        if layered.operations < dense:
-            x, y, weights = inner.samples
-            form: Any = "automatic" if net.l2 else "primal"
+        form: Any = "automatic" if net.l2 else "primal"
+        if plan(net, samples, form=form).operations >= dense:
+            return None
+        x, y, weights = inner.samples
+        try:
+            factors = factorize(net, self._w, x, y, form=form, sample_weight=weights)
+        except np.linalg.LinAlgError:  # a block of H is singular, or the layers are not trusted
+            return None
+        return None if _has_zeros(factors) else factors
+
+    def _dense(self) -> Factorization:
+        hessian = self._problem.hessian(self._w)
+        if not np.isfinite(hessian).all():
+            raise FloatingPointError("the Hessian at w has numbers that are not finite")
+        factors = DenseFactorization(hessian)
+        if _has_zeros(factors):
+            raise np.linalg.LinAlgError("the Hessian at w is singular to rounding")
+        return factors
+
+    def __call__(self, b: FloatArray) -> Array:
+        b = b.astype(np.float64, copy=False)
+        if not np.isfinite(b).all():
+            raise FloatingPointError("a derivative at w has numbers that are not finite")
+        if not b.any():
+            return np.zeros_like(b)
+        if not self._is_dense:
             try:
-                return factorize(net, w, x, y, form=form, sample_weight=weights).solve
-            except np.linalg.LinAlgError:
-                pass  # a block that it pivots on is singular: H itself need not be
-    return DenseFactorization(problem.hessian(w)).solve
+                return self._solved(b)
+            except np.linalg.LinAlgError as error:
+                try:
+                    self._factors, self._is_dense = self._dense(), True
+                except MemoryError:
+                    raise error from None
+        return self._solved(b)
+
+    def _solved(self, b: Array) -> Array:
+        def product(v: Array) -> Array:
+            image: Array = self._product(v.astype(self._problem.dtype, copy=False))
+            return image.astype(np.float64, copy=False)
+
+        x, residual = refined(self._factors.solve, product, b)
+        if not residual <= _SOLVED:
+            raise np.linalg.LinAlgError(
+                "the Hessian at w is singular to rounding: a solve leaves a relative residual of "
+                f"{residual:.1e}"
+            )
+        return x
+
+
+def _has_zeros(factors: Factorization) -> bool:
+    return factors.inertia is not None and factors.inertia.zero > 0
 
 
 # The perceptron -----------------------------------------------------------------------------------
@@ -295,7 +450,7 @@ class PerceptronInverse:
     The net is h = s(x W), s leaky with this slope for negative numbers, its loss ½ ‖h − y‖². Its
     gradient is xᵀ (S ∘ (h − y)), with S the slopes s′. Backwards: from the gradient to h with the
     pseudoinverse of xᵀ, to x W through 1 / S, and to W with that of x: all linear as long as no
-    sum changes its sign.
+    sum changes its sign. At a kink the slope is the one on its left, as everywhere here.
 
     Parameters
     ----------
@@ -340,7 +495,7 @@ class PerceptronInverse:
         self._inverse: Array = (right[kept].T / values[kept]) @ left[:, kept].T
 
     def _slopes_at(self, w: Array) -> Array:
-        return np.where(self._x @ w >= 0, 1.0, self._slope)
+        return np.where(self._x @ w > 0, 1.0, self._slope)
 
     def _gradient_at(self, w: Array) -> Array:
         slopes = self._slopes_at(w)
@@ -349,8 +504,15 @@ class PerceptronInverse:
 
     @property
     def gradient(self) -> Array:
-        """At w, (inputs, outputs)."""
-        return self._gradient_at(self.w)
+        """At w, (inputs, outputs).
+
+        Raises
+        ------
+        FloatingPointError
+            If it overflows.
+        """
+        with np.errstate(over="ignore", invalid="ignore"):
+            return _finite(self._gradient_at(self.w), "the gradient")
 
     def solve(self, g: npt.ArrayLike) -> InverseResult:
         """The W of minimum norm with this gradient, (inputs, outputs).
@@ -359,10 +521,13 @@ class PerceptronInverse:
         """
         g = self._like_w(g, "g")
         w = self._weights(g)
-        residual = _norm(self._gradient_at(w) - g)
+        with np.errstate(over="ignore", invalid="ignore"):
+            residual = norm((self._gradient_at(w) - g).ravel())
         # What the products themselves round.
-        size = _norm(self._x) ** 2 * _norm(w) + _norm(self._x) * _norm(self._y) + _norm(g)
-        converged = bool(residual <= len(self.w) * np.finfo(float).eps * size)
+        x = norm(self._x.ravel())
+        size = x * (x * norm(w.ravel()) + norm(self._y.ravel())) + norm(g.ravel())
+        small = len(w) * float(np.finfo(float).eps) * size
+        converged = math.isfinite(residual) and residual <= small
         reason = "converged" if converged else "stagnated"
         return InverseResult(w, residual, np.array([residual]), converged, reason)
 
@@ -379,18 +544,27 @@ class PerceptronInverse:
         """
         v = self._like_w(v, "v")
         if r is None:
-            result: Array = self._inverse @ ((self._inverse.T @ v) / self._slopes**2)
-            return result
+            with np.errstate(over="ignore", invalid="ignore"):
+                targets = (self._inverse.T @ v) / self._slopes / self._slopes
+                return _finite(self._inverse @ targets, "the derivative")
         r = _checks.real(r, "r", positive=True)
         g = self.gradient
-        return (self._weights(g + r / 2 * v) - self._weights(g - r / 2 * v)) / r
+        with np.errstate(over="ignore", invalid="ignore"):
+            quotient = (self._weights(g + r / 2 * v) - self._weights(g - r / 2 * v)) / r
+        return _finite(quotient, "the difference quotient")
 
     def _weights(self, g: Array) -> Array:
-        outputs = (self._inverse.T @ g) / self._slopes + self._y
-        result: Array = self._inverse @ (outputs / self._slopes)
-        return result
+        with np.errstate(over="ignore", invalid="ignore"):
+            outputs = (self._inverse.T @ g) / self._slopes + self._y
+            return _finite(self._inverse @ (outputs / self._slopes), "the solution")
 
     def _like_w(self, value: npt.ArrayLike, name: str) -> Array:
         array = _checks.array(value, name, self.w.shape)
         _checks.finite(array, name)
         return array
+
+
+def _finite(array: Array, what: str) -> Array:
+    if not np.isfinite(array).all():
+        raise FloatingPointError(f"{what} has numbers that are not finite")
+    return array

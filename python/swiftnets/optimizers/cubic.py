@@ -66,21 +66,22 @@ class CubicRegularization(Optimizer):
         point = finite_point(problem, w)
         sigma = float(state["regularization"])
         length = norm(point.gradient)
-        due, looked = is_due(state, length)
 
         def radius(shift: float) -> float:
             return shift / sigma
 
-        step, decrease, seen, products = np.zeros_like(w), 0.0, math.inf, 0
+        step, decrease, seen, products, at_rest = np.zeros_like(w), 0.0, math.inf, 0, True
         if length > 0:
             run = lanczos(point.hvp, point.gradient, self.steps)
             values, vectors = np.linalg.eigh(run.matrix)
             values, seen = resolved(values, len(w), w.dtype)
             inner, products = run.norm * vectors[0], len(values)
-            found, _ = secular_step(values, inner, radius, False)
+            found, shift = secular_step(values, inner, radius, False)
+            at_rest = shift <= 0.01 * values[-1]
             decrease = -dot(inner, found) - dot(found, values * found) / 2
             step = (vectors @ found).astype(w.dtype) @ run.basis
-        if due and not seen < 0:
+        due, looked = is_due(state, length, at_rest)
+        if due:
             lowest, vector = least_curvature(point)
             seen = min(seen, lowest)
             if lowest < 0:

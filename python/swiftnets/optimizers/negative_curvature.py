@@ -23,14 +23,14 @@ def unlooked() -> State:
     return {"looked": np.array(np.inf)}
 
 
-def is_due(state: State, length: float) -> tuple[bool, State]:
+def is_due(state: State, length: float, at_rest: bool) -> tuple[bool, State]:
     """Whether to look for negative curvature beside the gradient, and what to keep of that.
 
-    At the first step, and whenever the gradient is a tenth of what it was when that was done: a few
-    times in a run.
+    Where steps are small and the gradient is a hundredth of that at the last look: a few times
+    in a run.
     """
     looked = float(state["looked"]) if "looked" in state else np.inf
-    due = length <= 0.1 * looked
+    due = at_rest and length <= 0.01 * looked
     return due, {"looked": np.array(length if due else max(looked, length))}
 
 

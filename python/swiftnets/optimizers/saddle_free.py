@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -14,6 +14,7 @@ from swiftnets import _checks
 from swiftnets._samples import FloatArray
 from swiftnets._scaling import norm
 from swiftnets.factorizations import LayeredFactorization, factorize
+from swiftnets.functional_inverse import in_double, refined
 from swiftnets.lanczos import Lanczos, lanczos
 from swiftnets.optimizers.base import (
     Optimizer,
@@ -23,7 +24,10 @@ from swiftnets.optimizers.base import (
     count_cost,
     net_problem,
 )
+from swiftnets.optimizers.negative_curvature import is_due, least_curvature, unlooked
 from swiftnets.optimizers.newton import finish, gradient_operations
+from swiftnets.optimizers.secular import resolved
+from swiftnets.optimizers.trust_region import finite_point
 from swiftnets.problems import PointLike, Problem
 
 __all__ = ["SaddleFreeNewton", "inverse_root_nodes"]
@@ -42,6 +46,7 @@ _FUNCTIONS: dict[str, Callable[[Array, float], Array]] = {
     "original": lambda values, damping: abs(1 / (values + damping)),
 }
 _PROBE = 20  # Lanczos steps to bound the spectrum
+_SOLVED = 1e-8  # residual of a shifted system, in units of the gradient
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,17 +60,17 @@ class SaddleFreeNewton(Optimizer):
     function : {"smooth", "absolute", "original"}
         Of an eigenvalue h: 1 / √(h² + δ²), 1 / (|h| + δ), or the original script's |1 / (h + δ)|,
         which has a pole at −δ. The first two are within a factor √2.
-    method : {"exact", "krylov", "rational"}
-        ``"exact"``: all eigenvalues of the dense Hessian. ``"krylov"``: f(H) g on a space of
-        Lanczos vectors, fully orthogonalised. ``"rational"``: for nets and ``"smooth"``,
-        quadrature over layered solves with imaginary shifts.
+    method : {"krylov", "exact", "rational"}
+        ``"krylov"``: f(H) g on a space of Lanczos vectors, fully orthogonalised. ``"exact"``: all
+        eigenvalues of the dense Hessian. ``"rational"``: for nets and ``"smooth"``, quadrature over
+        layered solves with imaginary shifts.
     blocks : {None, "diagonal"}
         ``"diagonal"``: the blocks of single layers, as slow_net; for nets, ``"exact"`` only.
     learning_rate : float
         η.
     line_search : bool
-        Halve the step until the loss falls (Armijo 1966): −f(H) g always descends at first. For
-        full batches.
+        Halve the step until the loss falls (Armijo 1966): −f(H) g always descends at first. Whole
+        steps diverge on most nets unless δ is large.
     steps : int
         Lanczos steps of ``"krylov"``, each a product.
     nodes : int
@@ -76,7 +81,8 @@ class SaddleFreeNewton(Optimizer):
     ``"exact"`` costs some 9 P³ operations. ``"krylov"`` converges with the best polynomial of
     degree `steps` for f on the spectrum: faster for large δ. The error of ``"rational"`` falls
     geometrically in `nodes`, at a rate that depends on log(‖H‖ / δ) alone (Hale, Higham &
-    Trefethen 2008); for small batches of narrow nets, see ``docs/inverse.md``.
+    Trefethen 2008); each step tells it, as ``"quadrature_error"``. It is for small batches of
+    narrow nets, see ``docs/inverse.md``.
 
     Examples
     --------
@@ -89,36 +95,49 @@ class SaddleFreeNewton(Optimizer):
 
     damping: float = 0.1
     function: Function = "smooth"
-    method: Literal["exact", "krylov", "rational"] = "exact"
+    method: Literal["krylov", "exact", "rational"] = "krylov"
     blocks: Literal["diagonal"] | None = None
     learning_rate: float = 1.0
-    line_search: bool = False
-    steps: int = 100
+    line_search: bool = True
+    steps: int = 40
     nodes: int = 12
 
     def __post_init__(self) -> None:
         check_settings(self, "damping", "learning_rate")
         _checks.choice(self.function, "function", tuple(_FUNCTIONS))
-        _checks.choice(self.method, "method", ("exact", "krylov", "rational"))
+        _checks.choice(self.method, "method", ("krylov", "exact", "rational"))
         if self.blocks is not None:
             _checks.choice(self.blocks, "blocks", ("diagonal",))
             if self.method != "exact":
                 raise ValueError(
-                    f'blocks is "diagonal" with method={self.method!r}; expected "exact"'
+                    f'blocks is "diagonal" with method={self.method!r}; expected method="exact"'
                 )
         _checks.integer(self.steps, "steps")
         _checks.integer(self.nodes, "nodes", 1, 1000)
         if self.method == "rational" and self.function != "smooth":
             raise ValueError(f'function is {self.function!r}; expected "smooth" with "rational"')
 
+    def initial_state(self, problem: Problem, w: FloatArray) -> State:
+        return {} if self.method == "exact" else unlooked()
+
     def step(self, problem: Problem, w: FloatArray, state: State) -> StepResult:
-        point = problem.linearize(w)
+        point = finite_point(problem, w)
         length = norm(point.gradient)
+        due, looked = is_due(state, length, self.method != "exact")
+        kept = {} if self.method == "exact" else looked
+        found, least, info = self._found(problem, w, point)
+        if due:
+            least = min(least, least_curvature(point)[0])
         if length == 0:
-            return StepResult(w, point.loss, 0.0, state, False, failure="the gradient is 0")
-        direction = self.direction(problem, w, point).astype(w.dtype, copy=False)
-        step = -w.dtype.type(self.learning_rate) * direction
-        return finish(self.line_search, problem, w, step, point.loss, point.gradient, state)
+            return StepResult(
+                w, point.loss, 0.0, kept, False, failure="the gradient is 0", least_curvature=least
+            )
+        with np.errstate(over="ignore", invalid="ignore"):
+            step = -w.dtype.type(self.learning_rate) * found.astype(w.dtype, copy=False)
+        if not np.isfinite(step).all():
+            raise FloatingPointError("the step has numbers that are not finite")
+        result = finish(self.line_search, problem, w, step, point.loss, point.gradient, kept)
+        return replace(result, info={**result.info, **info}, least_curvature=least)
 
     def direction(
         self, problem: Problem, w: FloatArray, point: PointLike | None = None
@@ -131,43 +150,66 @@ class SaddleFreeNewton(Optimizer):
         w : (P,) float array
         point : Point or Linearization, optional
             The problem linearised at w, where that is at hand.
+
+        Raises
+        ------
+        FloatingPointError
+            If the gradient or the Hessian is not finite.
+        numpy.linalg.LinAlgError
+            If a node of ``"rational"`` is not solved.
         """
-        point = problem.linearize(w) if point is None else point
-        if self.method == "krylov":
-            run = lanczos(point.hvp, point.gradient, self.steps)
-            result: Array = run.apply(self._function).astype(np.float64, copy=False)
-            return result
+        return self._found(problem, w, finite_point(problem, w) if point is None else point)[0]
+
+    def _found(
+        self, problem: Problem, w: FloatArray, point: PointLike
+    ) -> tuple[Array, float, dict[str, float]]:
+        """f(H) g, the least curvature seen, and what else there is to tell."""
+        if self.method == "exact":
+            return *self._exact(problem, w, point), {}
         if self.method == "rational":
-            return self._rational(problem, w, point)
-        return self._exact(problem, w, point)
+            net_problem(problem, 'method="rational"')
+        if not point.gradient.any():
+            return np.zeros(len(w)), math.inf, {}
+        run = lanczos(point.hvp, point.gradient, self.steps if self.method == "krylov" else _PROBE)
+        least = resolved(run.eigenvalues()[0], len(w), w.dtype)[1]
+        if self.method == "krylov":
+            return run.apply(self._function).astype(np.float64, copy=False), least, {}
+        largest = largest_eigenvalue(run)
+        error = inverse_root_error(self.damping, largest, self.nodes)
+        return self._rational(problem, w, point, largest), least, {"quadrature_error": error}
 
     def _function(self, values: Array) -> Array:
-        return _FUNCTIONS[self.function](values, self.damping)
+        with np.errstate(divide="ignore"):
+            return _FUNCTIONS[self.function](values, self.damping)
 
-    def _exact(self, problem: Problem, w: FloatArray, point: PointLike) -> Array:
+    def _exact(self, problem: Problem, w: FloatArray, point: PointLike) -> tuple[Array, float]:
         gradient = point.gradient.astype(np.float64, copy=False)
         if self.blocks is None:
             return self._applied(problem.hessian(w), gradient)
         net = net_problem(problem, 'blocks="diagonal"')
         x, y, weights = net.samples
-        result = np.empty_like(gradient)
+        result, least = np.empty_like(gradient), math.inf
         for layer, part in enumerate(net.net.layer_slices):
             block = net.net.hessian(w, x, y, block=(layer, layer), sample_weight=weights)
             count_cost(problem, 2 * len(block))
-            result[part] = self._applied(block, gradient[part])
-        return result
+            result[part], lowest = self._applied(block, gradient[part])
+            least = min(least, lowest)
+        return result, least
 
-    def _applied(self, hessian: FloatArray, gradient: Array) -> Array:
+    def _applied(self, hessian: FloatArray, gradient: Array) -> tuple[Array, float]:
+        if not np.isfinite(hessian).all():
+            raise FloatingPointError("the Hessian has numbers that are not finite")
         values, vectors = np.linalg.eigh(hessian.astype(np.float64, copy=False))
         result: Array = vectors @ (self._function(values) * (vectors.T @ gradient))
-        return result
+        return result, resolved(values, len(values), hessian.dtype)[1]
 
-    def _rational(self, problem: Problem, w: FloatArray, point: PointLike) -> Array:
+    def _rational(self, problem: Problem, w: FloatArray, point: PointLike, largest: float) -> Array:
         net = net_problem(problem, 'method="rational"')
         gradient = point.gradient.astype(np.float64, copy=False)
-        shifts, weights = inverse_root_nodes(
-            self.damping, largest_eigenvalue(lanczos(point.hvp, point.gradient, _PROBE)), self.nodes
-        )
+        shifts, weights = inverse_root_nodes(self.damping, largest, self.nodes)
+        wide = in_double(net)
+        exact = point if wide is None else wide.linearize(w.astype(np.float64))
+        net = wide or net
         x, y, sample_weight = net.samples
         factors: LayeredFactorization | None = None
         result = np.zeros_like(gradient)
@@ -180,11 +222,20 @@ class SaddleFreeNewton(Optimizer):
                 factors = made
             else:
                 factors.update(shift=complex(0.0, -shift))
-            solution = factors.solve(gradient).astype(np.complex128)
-            # One refinement with exact products: H − i τ on real and imaginary part.
-            images = point.hvp(np.stack([solution.real, solution.imag]).astype(w.dtype))
-            image = images[0] + 1j * images[1] - 1j * shift * solution
-            solution += factors.solve(gradient - image)
+
+            def product(v: npt.NDArray[np.complex128], shift: float = shift) -> Array:
+                """(H − i τ) v, exactly: H on real and imaginary part."""
+                if wide is not None:
+                    count_cost(problem, 4)
+                images = exact.hvp(np.stack([v.real, v.imag]))
+                image: Array = images[0] + 1j * images[1] - 1j * shift * v
+                return image
+
+            solution, residual = refined(factors.solve, product, gradient.astype(np.complex128))
+            if not residual <= _SOLVED:
+                raise np.linalg.LinAlgError(
+                    f"(H − {shift:.3g} i) x = g is not solved: relative residual {residual:.1e}"
+                )
             # Im (H − i τ)⁻¹ g = τ (H² + τ²)⁻¹ g.
             result += weight / shift * solution.imag
             spent = factors.operations + 2 * factors.solve_operations
@@ -208,13 +259,18 @@ def inverse_root_nodes(damping: float, largest: float, count: int) -> tuple[Arra
     Parameters
     ----------
     damping : float
-        δ.
+        δ, above 0.
     largest : float
+        Not negative.
     count : int
 
     Returns
     -------
     tuple of two (count,) float64 arrays
+
+    See Also
+    --------
+    inverse_root_error : How good the approximation is.
 
     Examples
     --------
@@ -223,26 +279,65 @@ def inverse_root_nodes(damping: float, largest: float, count: int) -> tuple[Arra
     >>> bool(abs(np.sum(weights / (h**2 + shifts**2)) * np.hypot(h, 0.1) - 1) < 1e-7)
     True
     """
-    small = damping / math.hypot(largest, damping)  # the complementary modulus
-    means = _arithmetic_geometric(small)
-    quarter = math.pi / (2 * means[-1][0])  # the quarter period K
-    u = (np.arange(count) + 0.5) * (quarter / count)
-    # Amplitude by descending Landen transformations (Abramowitz & Stegun 16.4).
-    angle = 2.0 ** (len(means) - 1) * means[-1][0] * u
-    for a, c in reversed(means[1:]):
-        angle = (angle + np.arcsin(c / a * np.sin(angle))) / 2
-    sine, cosine = np.sin(angle), np.cos(angle)
-    dn = np.hypot(cosine, small * sine)
-    shifts = damping * np.hypot(1, sine / cosine)
-    weights = 2 * quarter * damping / (math.pi * count) * dn / cosine**2
-    return shifts, weights
+    small, large = _moduli(damping, largest)
+    quarter = math.pi / (2 * _arithmetic_geometric(1.0, small))  # the quarter period K
+    half: Array = np.arange((count + 1) // 2, dtype=np.float64)
+    below = _tangent((half + 0.5) * (quarter / count), small, large)
+    if count % 2:
+        below[-1] = 1 / math.sqrt(small)  # at K / 2
+    # What is beyond the middle is its mirror image: sc(K − u) = 1 / (k′ sc u).
+    tangents = np.concatenate([below, 1 / (small * below[: count // 2][::-1])])
+    shifts = damping * np.hypot(1, tangents)
+    # dn / cn², with both in terms of sn / cn.
+    weights = np.hypot(1, small * tangents) * np.hypot(1, tangents)
+    return shifts, 2 * quarter / (math.pi * count) * damping * weights
 
 
-def _arithmetic_geometric(small: float) -> list[tuple[float, float]]:
-    """Means a and half differences c of the arithmetic-geometric mean of 1 and `small`."""
-    a, b = 1.0, small
-    result = [(a, math.sqrt(1 - small**2))]
+def inverse_root_error(damping: float, largest: float, count: int) -> float:
+    """The largest relative error of `inverse_root_nodes`, at 50 places h a node.
+
+    Examples
+    --------
+    >>> bool(inverse_root_error(0.1, 10.0, 12) < 1e-7)
+    True
+    >>> bool(inverse_root_error(1e-8, 1.0, 12) > 1e-4)
+    True
+    """
+    shifts, weights = inverse_root_nodes(damping, largest, count)
+    small = _moduli(damping, largest)[0]
+    # In units of δ: at 0, and from there on even in log h.
+    h = np.concatenate([[0.0], np.geomspace(0.1, max(1.0, 1 / small), 50 * count)])
+    ratio = np.zeros_like(h)
+    for shift, weight in zip(shifts / damping, weights / damping, strict=True):
+        size = np.hypot(h, shift)
+        ratio += weight / size * (np.hypot(h, 1) / size)
+    return float(abs(ratio - 1).max())
+
+
+def _moduli(damping: float, largest: float) -> tuple[float, float]:
+    """k′ and k, in the range where 1 / k′ and √k are."""
+    tiny = float(np.finfo(float).tiny)
+    e = max(math.frexp(damping)[1], math.frexp(largest)[1])
+    a, b = math.ldexp(damping, -e), math.ldexp(largest, -e)
+    size = math.hypot(a, b)
+    return max(a / size, tiny), max(b / size, tiny)
+
+
+def _arithmetic_geometric(a: float, b: float) -> float:
     while abs(a - b) > 4 * np.finfo(float).eps * a:
-        a, b, c = (a + b) / 2, math.sqrt(a * b), (a - b) / 2
-        result.append((a, c))
-    return result
+        a, b = (a + b) / 2, math.sqrt(a) * math.sqrt(b)
+    return a
+
+
+def _tangent(u: Array, small: float, large: float) -> Array:
+    """sn / cn for u ≤ K / 2, by Landen transformations of the complementary modulus.
+
+    sc(u, k) = −i sn(i u, k′), and as k′ → 0 that is sinh u: a few transformations get there (NIST
+    DLMF 22.7). Nothing cancels, as k′ sc² ≤ 1.
+    """
+    if small < 1e-20:
+        return np.sinh(u)
+    # (1 − k) / (1 + k) without cancellation.
+    lower = (small / (1 + large)) ** 2
+    inner = _tangent(u / (1 + lower), lower, 2 * math.sqrt(large) / (1 + large))
+    return (1 + lower) * inner / (1 - lower * inner**2)

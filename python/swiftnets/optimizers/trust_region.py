@@ -43,8 +43,8 @@ class TrustRegion(Optimizer):
     -----
     ``"steihaug"`` costs a few products a step, ``"exact"`` about 9 P³ operations. Conjugate
     gradients see only what the gradient has a part in: so that no saddle passes for a minimum, 30
-    Lanczos steps from another vector look for negative curvature as well, at the first step and
-    whenever the gradient has fallen to a tenth.
+    Lanczos steps from another vector look for negative curvature as well, now and then, where steps
+    become small.
 
     Examples
     --------
@@ -73,9 +73,10 @@ class TrustRegion(Optimizer):
         if self.method == "exact":
             step, image, least = _exact(problem.hessian(w), point.gradient, radius)
             return judged(problem, w, point, step, image, radius, self.largest_radius, {}, least)
-        due, looked = is_due(state, norm(point.gradient))
         step, image, seen = _conjugate_gradients(point, radius)
-        if due and not (seen is not None and seen < 0):
+        at_rest = norm(step) <= 0.1 * radius
+        due, looked = is_due(state, norm(point.gradient), at_rest)
+        if due:
             found, vector = least_curvature(point)
             seen = found if seen is None else min(seen, found)
             if found < 0:
