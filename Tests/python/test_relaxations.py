@@ -173,6 +173,30 @@ def test_alternating_sweeps_with_l2():
     assert np.linalg.norm(result.x - exact) <= slack
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("method", [neumann, damped, anderson, gauss_seidel, alternating])
+@pytest.mark.parametrize("exponent", [-1000, -500, 500, 1000])
+def test_iterations_are_invariant_under_powers_of_two_of_the_right_hand_side(method, exponent):
+    net, w, x, y, b, _, values = problem()
+    damping = 1.2 * abs(values).max()
+    plain = method(net, w, x, y, b, damping=damping)
+    scaled = method(net, w, x, y, np.ldexp(b, exponent), damping=damping)
+    assert scaled.status == plain.status == "converged"
+    # Powers of two round nothing, least squares (anderson) may choose other ways to sum.
+    slack = 1e-6 if method is anderson else 1e-12
+    assert len(scaled.residuals) == len(plain.residuals)
+    np.testing.assert_allclose(scaled.residuals, plain.residuals, rtol=slack, atol=1e-15)
+    np.testing.assert_allclose(np.ldexp(scaled.x, -exponent), plain.x, rtol=slack, atol=1e-13)
+
+
+@pytest.mark.filterwarnings("error")
+def test_an_iterate_beyond_the_range_of_float64_diverges():
+    net, w, x, y, b, _, _ = problem()
+    for method in (neumann, alternating):
+        result = method(net, w, x, y, 1e300 * b, damping=1e-300)
+        assert (result.status, result.residuals[-1]) == ("diverged", np.inf)
+
+
 def test_bad_arguments():
     net, w, x, y, b, _, _ = problem()
     for call, word in [

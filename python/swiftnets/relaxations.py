@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from swiftnets import _checks
+from swiftnets._scaling import norm
 from swiftnets.factorizations import DenseFactorization, LayerState, layer_states
 from swiftnets.lanczos import lanczos
 from swiftnets.mlp import MLP
@@ -86,21 +87,32 @@ class _System:
         self.tolerance = _checks.real(tolerance, "tolerance", positive=True)
         self.point = net.linearize(w, x, y)
 
+    def product(self, v: Array) -> Array:
+        result: Array = self.point.hvp(v) + self.damping * v
+        return result
+
     def residual(self, v: Array) -> Array:
         result: Array = self.b - self.point.hvp(v) - self.damping * v
         return result
 
     def run(self, step: Callable[[Array, Array], Array]) -> Relaxation:
         """Iterate x ← step(x, residual of x) from 0."""
-        size = float(np.linalg.norm(self.b))
+        size = norm(self.b)
         v = np.zeros_like(self.b)
         residual, residuals = self.b, [1.0]
         status: Literal["converged", "diverged", "iterations"] = "iterations"
         with np.errstate(over="ignore", invalid="ignore"):
             for _ in range(self.iterations):
                 v = step(v, residual)
-                residual = self.residual(v)
-                residuals.append(float(np.linalg.norm(residual)) / size)
+                try:
+                    if not np.isfinite(v).all():
+                        raise FloatingPointError("the iterate is not finite")
+                    residual = self.residual(v)
+                except FloatingPointError:
+                    residuals.append(np.inf)
+                    status = "diverged"
+                    break
+                residuals.append(norm(residual) / size)
                 if not residuals[-1] < _DIVERGED:
                     status = "diverged"
                     break
@@ -195,7 +207,7 @@ def damped(
 
 
 def _step(system: _System) -> float:
-    values, errors = lanczos(lambda v: system.b - system.residual(v), system.b, 30).eigenvalues()
+    values, errors = lanczos(system.product, system.b, 30).eigenvalues()
     return 1 / max(float((abs(values) + errors).max()), float(np.finfo(float).tiny))
 
 
