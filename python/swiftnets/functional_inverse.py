@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from swiftnets import _checks
+from swiftnets._computed import hessian, linearized, trial_gradient
 from swiftnets._samples import FloatArray
 from swiftnets._scaling import norm, row_norms
 from swiftnets.factorizations import DenseFactorization, Factorization, _double, factorize, plan
@@ -141,12 +142,8 @@ class FunctionalInverse:
             _checks.array(w, "w", (problem.parameter_count,), problem.dtype)
         )
         _checks.finite(self.w, "w")
-        point = problem.linearize(self.w)
+        point = linearized(problem, self.w)
         self.gradient: FloatArray = point.gradient
-        if not (math.isfinite(point.loss) and np.isfinite(self.gradient).all()):
-            raise FloatingPointError(
-                f"the loss at w is {point.loss}, the gradient's norm {norm(self.gradient)}"
-            )
         exact = in_double(problem)
         self._counted = None if exact is None else Counted(exact)
         if self._counted is not None:
@@ -302,14 +299,9 @@ def advance(
 
 
 def _distance(problem: Problem, w: FloatArray, target: FloatArray) -> float:
-    """‖∇L(w) − target‖: inf or NaN where the gradient is not finite."""
-    if not np.isfinite(w).all():
-        return math.inf
-    try:
-        with np.errstate(over="ignore", invalid="ignore"):
-            return norm(problem.gradient(w) - target)
-    except FloatingPointError:
-        return math.inf
+    """‖∇L(w) − target‖; NaN where there is no gradient."""
+    with np.errstate(over="ignore"):
+        return norm(trial_gradient(problem, w) - target)
 
 
 # Solving with the Hessian -------------------------------------------------------------------------
@@ -399,10 +391,7 @@ class _Solver:
         return None if _has_zeros(factors) else factors
 
     def _dense(self) -> Factorization:
-        hessian = self._problem.hessian(self._w)
-        if not np.isfinite(hessian).all():
-            raise FloatingPointError("the Hessian at w has numbers that are not finite")
-        factors = DenseFactorization(hessian)
+        factors = DenseFactorization(hessian(self._problem, self._w))
         if _has_zeros(factors):
             raise np.linalg.LinAlgError("the Hessian at w is singular to rounding")
         return factors

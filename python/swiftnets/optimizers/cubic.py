@@ -8,13 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from swiftnets import _checks
+from swiftnets._computed import linearized
 from swiftnets._samples import FloatArray
 from swiftnets._scaling import dot, norm
 from swiftnets.lanczos import lanczos
 from swiftnets.optimizers.base import Optimizer, State, StepResult, check_settings
 from swiftnets.optimizers.negative_curvature import in_plane, is_due, least_curvature, unlooked
 from swiftnets.optimizers.secular import resolved, secular_step
-from swiftnets.optimizers.trust_region import NOWHERE, agreement, finite_point, moved
+from swiftnets.optimizers.trust_region import NOWHERE, agreement, moved
 from swiftnets.problems import Problem
 
 __all__ = ["CubicRegularization"]
@@ -63,7 +64,7 @@ class CubicRegularization(Optimizer):
         return {"regularization": np.array(float(self.regularization))} | unlooked()
 
     def step(self, problem: Problem, w: FloatArray, state: State) -> StepResult:
-        point = finite_point(problem, w)
+        point = linearized(problem, w)
         sigma = float(state["regularization"])
         length = norm(point.gradient)
 

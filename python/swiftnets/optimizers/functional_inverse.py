@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from swiftnets import _checks
+from swiftnets._computed import require_finite
 from swiftnets._samples import FloatArray
 from swiftnets._scaling import norm
 from swiftnets.functional_inverse import FunctionalInverse, advance
@@ -50,9 +50,8 @@ class FunctionalInverseNewton(Optimizer):
 
     def step(self, problem: Problem, w: FloatArray, state: State) -> StepResult:
         loss, gradient = problem.loss_and_gradient(w)
+        require_finite(loss, gradient)
         length = norm(gradient)
-        if not (math.isfinite(loss) and math.isfinite(length)):
-            raise FloatingPointError(f"the loss is {loss}, the gradient's norm {length}")
         if length == 0:
             return StepResult(w, loss, 0.0, state, False, failure="the gradient is 0")
         series = FunctionalInverse(problem, w).series(order=self.order)

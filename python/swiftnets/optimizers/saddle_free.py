@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from swiftnets import _checks
+from swiftnets._computed import hessian, linearized
 from swiftnets._samples import FloatArray
 from swiftnets._scaling import norm
 from swiftnets.factorizations import LayeredFactorization, factorize
@@ -27,7 +28,6 @@ from swiftnets.optimizers.base import (
 from swiftnets.optimizers.negative_curvature import is_due, least_curvature, unlooked
 from swiftnets.optimizers.newton import finish, gradient_operations
 from swiftnets.optimizers.secular import resolved
-from swiftnets.optimizers.trust_region import finite_point
 from swiftnets.problems import PointLike, Problem
 
 __all__ = ["SaddleFreeNewton", "inverse_root_nodes"]
@@ -121,7 +121,7 @@ class SaddleFreeNewton(Optimizer):
         return {} if self.method == "exact" else unlooked()
 
     def step(self, problem: Problem, w: FloatArray, state: State) -> StepResult:
-        point = finite_point(problem, w)
+        point = linearized(problem, w)
         length = norm(point.gradient)
         due, looked = is_due(state, length, self.method != "exact")
         kept = {} if self.method == "exact" else looked
@@ -158,7 +158,7 @@ class SaddleFreeNewton(Optimizer):
         numpy.linalg.LinAlgError
             If a node of ``"rational"`` is not solved.
         """
-        return self._found(problem, w, finite_point(problem, w) if point is None else point)[0]
+        return self._found(problem, w, linearized(problem, w) if point is None else point)[0]
 
     def _found(
         self, problem: Problem, w: FloatArray, point: PointLike
@@ -185,23 +185,23 @@ class SaddleFreeNewton(Optimizer):
     def _exact(self, problem: Problem, w: FloatArray, point: PointLike) -> tuple[Array, float]:
         gradient = point.gradient.astype(np.float64, copy=False)
         if self.blocks is None:
-            return self._applied(problem.hessian(w), gradient)
+            return self._applied(hessian(problem, w), gradient)
         net = net_problem(problem, 'blocks="diagonal"')
         x, y, weights = net.samples
         result, least = np.empty_like(gradient), math.inf
         for layer, part in enumerate(net.net.layer_slices):
             block = net.net.hessian(w, x, y, block=(layer, layer), sample_weight=weights)
             count_cost(problem, 2 * len(block))
+            if not np.isfinite(block).all():
+                raise FloatingPointError("the Hessian has numbers that are not finite")
             result[part], lowest = self._applied(block, gradient[part])
             least = min(least, lowest)
         return result, least
 
-    def _applied(self, hessian: FloatArray, gradient: Array) -> tuple[Array, float]:
-        if not np.isfinite(hessian).all():
-            raise FloatingPointError("the Hessian has numbers that are not finite")
-        values, vectors = np.linalg.eigh(hessian.astype(np.float64, copy=False))
+    def _applied(self, matrix: FloatArray, gradient: Array) -> tuple[Array, float]:
+        values, vectors = np.linalg.eigh(matrix.astype(np.float64, copy=False))
         result: Array = vectors @ (self._function(values) * (vectors.T @ gradient))
-        return result, resolved(values, len(values), hessian.dtype)[1]
+        return result, resolved(values, len(values), matrix.dtype)[1]
 
     def _rational(self, problem: Problem, w: FloatArray, point: PointLike, largest: float) -> Array:
         net = net_problem(problem, 'method="rational"')

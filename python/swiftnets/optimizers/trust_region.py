@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 
 from swiftnets import _checks
+from swiftnets._computed import hessian, linearized, trial_gradient, trial_loss
 from swiftnets._samples import FloatArray
 from swiftnets._scaling import dot, exponent, norm
 from swiftnets.optimizers.base import Optimizer, State, StepResult, check_settings
@@ -68,10 +69,10 @@ class TrustRegion(Optimizer):
         return state if self.method == "exact" else state | unlooked()
 
     def step(self, problem: Problem, w: FloatArray, state: State) -> StepResult:
-        point = finite_point(problem, w)
+        point = linearized(problem, w)
         radius = float(state["radius"])
         if self.method == "exact":
-            step, image, least = _exact(problem.hessian(w), point.gradient, radius)
+            step, image, least = _exact(hessian(problem, w), point.gradient, radius)
             return judged(problem, w, point, step, image, radius, self.largest_radius, {}, least)
         step, image, seen = _conjugate_gradients(point, radius)
         at_rest = norm(step) <= 0.1 * radius
@@ -82,27 +83,6 @@ class TrustRegion(Optimizer):
             if found < 0:
                 step, image = in_plane(point, step, image, vector, lambda _: radius, True)
         return judged(problem, w, point, step, image, radius, self.largest_radius, looked, seen)
-
-
-def finite_point(problem: Problem, w: FloatArray) -> PointLike:
-    """The problem linearised at w; a FloatingPointError where it is not finite there."""
-    point = problem.linearize(w)
-    if not (math.isfinite(point.loss) and np.isfinite(point.gradient).all()):
-        raise FloatingPointError(
-            f"the loss is {point.loss}, the gradient's norm {norm(point.gradient)}"
-        )
-    return point
-
-
-def trial_loss(problem: Problem, w: FloatArray) -> float:
-    """The loss at a point that may be far off: inf where there is none."""
-    if not np.isfinite(w).all():
-        return math.inf
-    try:
-        loss = problem.loss(w)
-    except FloatingPointError:
-        return math.inf
-    return loss if math.isfinite(loss) else math.inf
 
 
 def judged(
@@ -174,12 +154,9 @@ def agreement(
         return -math.inf
     if max(abs(loss - new_loss), foretold) > _noise(loss, w):
         return gain_ratio(loss, new_loss, foretold, w)
-    try:
-        gradient = problem.gradient(new)
-    except FloatingPointError:
-        return -math.inf
     step = new - w
-    return -(dot(point.gradient, step) + dot(gradient, step)) / 2 / foretold
+    slopes = dot(point.gradient, step) + dot(trial_gradient(problem, new), step)
+    return -slopes / 2 / foretold
 
 
 def _noise(loss: float, w: FloatArray) -> float:
@@ -279,12 +256,10 @@ def _to_edge(s: FloatArray, p: FloatArray, radius: float) -> float:
 
 
 def _exact(
-    hessian: FloatArray, gradient: FloatArray, radius: float
+    matrix: FloatArray, gradient: FloatArray, radius: float
 ) -> tuple[FloatArray, FloatArray, float]:
-    if not np.isfinite(hessian).all():
-        raise FloatingPointError("the Hessian has numbers that are not finite")
-    values, vectors = np.linalg.eigh(hessian.astype(np.float64, copy=False))
-    values, least = resolved(values, len(values), hessian.dtype)
+    values, vectors = np.linalg.eigh(matrix.astype(np.float64, copy=False))
+    values, least = resolved(values, len(values), matrix.dtype)
     inner = vectors.T @ gradient.astype(np.float64, copy=False)
     step, _ = secular_step(values, inner, lambda _: radius, True)
     with np.errstate(over="ignore", invalid="ignore"):
