@@ -122,9 +122,8 @@ class _Model:
         s = self.step(above)
         limit, rest = self._limit(above), norm(s[1:])
         if above < _LEAST and (self._least > 0 or above > 0) and rest < limit:
-            s[0] = math.copysign(
-                math.sqrt(limit - rest) * math.sqrt(limit + rest), -self._g[0] or 1.0
-            )
+            room = (limit - rest) / limit * (1 + rest / limit)
+            s[0] = math.copysign(limit * math.sqrt(room), -self._g[0] or 1.0)
         return s, _power(self._least + above, self._a)
 
 
