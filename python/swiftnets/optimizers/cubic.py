@@ -13,7 +13,7 @@ from swiftnets._samples import FloatArray
 from swiftnets._scaling import dot, norm
 from swiftnets.lanczos import lanczos
 from swiftnets.optimizers.base import Optimizer, State, StepResult, check_settings
-from swiftnets.optimizers.negative_curvature import in_plane, is_due, least_curvature, unlooked
+from swiftnets.optimizers.negative_curvature import in_plane, look, seen, unlooked
 from swiftnets.optimizers.secular import resolved, secular_step
 from swiftnets.optimizers.trust_region import NOWHERE, agreement, moved
 from swiftnets.problems import Problem
@@ -71,28 +71,26 @@ class CubicRegularization(Optimizer):
         def radius(shift: float) -> float:
             return shift / sigma
 
-        step, decrease, seen, products, at_rest = np.zeros_like(w), 0.0, math.inf, 0, True
+        step, decrease, least, products, at_rest = np.zeros_like(w), 0.0, math.inf, 0, True
         if length > 0:
             run = lanczos(point.hvp, point.gradient, self.steps)
             values, vectors = np.linalg.eigh(run.matrix)
-            values, seen = resolved(values, len(w), w.dtype)
+            values, least = resolved(values, len(w), w.dtype)
             inner, products = run.norm * vectors[0], len(values)
             found, shift = secular_step(values, inner, radius, False)
             at_rest = shift <= 0.01 * values[-1]
             decrease = -dot(inner, found) - dot(found, values * found) / 2
             step = (vectors @ found).astype(w.dtype) @ run.basis
-        due, looked = is_due(state, length, at_rest)
-        if due:
-            lowest, vector = least_curvature(point)
-            seen = min(seen, lowest)
-            if lowest < 0:
-                step, image = in_plane(point, step, point.hvp(step), vector, radius, False)
-                decrease = -dot(point.gradient, step) - dot(step, image) / 2
+        beside, vector, looked = look(point, state, at_rest and not least < 0)
+        least = min(least, beside)
+        if vector is not None:
+            step, image = in_plane(point, step, point.hvp(step), vector, radius, False)
+            decrease = -dot(point.gradient, step) - dot(step, image) / 2
         kept = {"regularization": np.array(sigma)} | looked
         size = norm(step)
         if size == 0:
             return StepResult(
-                w, point.loss, length, kept, False, failure=NOWHERE, least_curvature=seen
+                w, point.loss, length, kept, False, failure=NOWHERE, least_curvature=seen(least)
             )
         new = moved(w, step)
         foretold = decrease - sigma * size / 3 * size * size
@@ -113,5 +111,5 @@ class CubicRegularization(Optimizer):
             accepted,
             {"regularization": sigma, "ratio": ratio, "products": float(products)},
             failure,
-            seen,
+            seen(least),
         )

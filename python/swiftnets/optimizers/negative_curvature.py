@@ -13,32 +13,40 @@ from swiftnets.optimizers.base import State
 from swiftnets.optimizers.secular import resolved, secular_step
 from swiftnets.problems import PointLike
 
-__all__ = ["in_plane", "is_due", "least_curvature", "unlooked"]
+__all__ = ["in_plane", "look", "seen", "unlooked"]
 
 _PRODUCTS = 30
 
 
 def unlooked() -> State:
-    """What `is_due` knows before the first step."""
+    """What `look` knows before the first step."""
     return {"looked": np.array(np.inf)}
 
 
-def is_due(state: State, length: float, at_rest: bool) -> tuple[bool, State]:
-    """Whether to look for negative curvature beside the gradient, and what to keep of that.
+def look(point: PointLike, state: State, at_rest: bool) -> tuple[float, FloatArray | None, State]:
+    """Now and then, look for negative curvature that the gradient has no part in.
 
-    Where steps are small and the gradient is a hundredth of that at the last look: a few times
-    in a run.
-    """
-    looked = float(state["looked"]) if "looked" in state else np.inf
-    due = at_rest and length <= 0.01 * looked
-    return due, {"looked": np.array(length if due else max(looked, length))}
+    Where steps are small and the gradient is a hundredth of what it was at the last look, and again
+    at the next step where something was found: a few times in a run.
 
+    Parameters
+    ----------
+    point : Point or Linearization
+    state : dict of arrays
+        Begun by `unlooked`.
+    at_rest : bool
+        Whether the step is small.
 
-def least_curvature(point: PointLike) -> tuple[float, FloatArray]:
-    """The least Ritz value of 30 Lanczos steps from a random vector, and its unit vector.
-
-    Not above 0 unless all are; 0 where it is within rounding of that. Every eigenvector has a part
-    in the start, and those at the ends of the spectrum come out first.
+    Returns
+    -------
+    least : float
+        The least Ritz value of 30 Lanczos steps from a random vector, 0 where it is within rounding
+        of that; inf where there was no look. Every eigenvector has a part in the start, and those
+        at the ends of the spectrum come out first.
+    vector : (P,) float array, optional
+        Its vector, of length 1, where it is negative.
+    state : dict of arrays
+        For the next step.
 
     Raises
     ------
@@ -46,11 +54,22 @@ def least_curvature(point: PointLike) -> tuple[float, FloatArray]:
         If a product is not finite.
     """
     g = point.gradient
+    length, looked = norm(g), float(state["looked"]) if "looked" in state else np.inf
+    if not (at_rest and length <= 0.01 * looked):
+        return np.inf, None, {"looked": np.array(max(looked, length))}
     start = np.random.default_rng(0).standard_normal(len(g)).astype(g.dtype)
     run = lanczos(point.hvp, start, _PRODUCTS)
     values, vectors = np.linalg.eigh(run.matrix)
+    least = resolved(values, len(g), g.dtype)[1]
+    if not least < 0:
+        return least, None, {"looked": np.array(length)}
     vector = vectors[:, 0].astype(g.dtype) @ run.basis
-    return resolved(values, len(g), g.dtype)[1], vector / g.dtype.type(norm(vector))
+    return least, vector / g.dtype.type(norm(vector)), unlooked()
+
+
+def seen(least: float) -> float | None:
+    """The least curvature as `StepResult` tells it."""
+    return least if least < np.inf else None
 
 
 def in_plane(

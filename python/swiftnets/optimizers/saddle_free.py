@@ -25,7 +25,7 @@ from swiftnets.optimizers.base import (
     count_cost,
     net_problem,
 )
-from swiftnets.optimizers.negative_curvature import is_due, least_curvature, unlooked
+from swiftnets.optimizers.negative_curvature import look, seen, unlooked
 from swiftnets.optimizers.newton import finish, gradient_operations
 from swiftnets.optimizers.secular import resolved
 from swiftnets.problems import PointLike, Problem
@@ -123,21 +123,27 @@ class SaddleFreeNewton(Optimizer):
     def step(self, problem: Problem, w: FloatArray, state: State) -> StepResult:
         point = linearized(problem, w)
         length = norm(point.gradient)
-        due, looked = is_due(state, length, self.method != "exact")
-        kept = {} if self.method == "exact" else looked
         found, least, info = self._found(problem, w, point)
-        if due:
-            least = min(least, least_curvature(point)[0])
+        kept: State = {}
+        if self.method != "exact":
+            beside, _, kept = look(point, state, True)
+            least = min(least, beside)
         if length == 0:
             return StepResult(
-                w, point.loss, 0.0, kept, False, failure="the gradient is 0", least_curvature=least
+                w,
+                point.loss,
+                0.0,
+                kept,
+                False,
+                failure="the gradient is 0",
+                least_curvature=seen(least),
             )
         with np.errstate(over="ignore", invalid="ignore"):
             step = -w.dtype.type(self.learning_rate) * found.astype(w.dtype, copy=False)
         if not np.isfinite(step).all():
             raise FloatingPointError("the step has numbers that are not finite")
         result = finish(self.line_search, problem, w, step, point.loss, point.gradient, kept)
-        return replace(result, info={**result.info, **info}, least_curvature=least)
+        return replace(result, info={**result.info, **info}, least_curvature=seen(least))
 
     def direction(
         self, problem: Problem, w: FloatArray, point: PointLike | None = None

@@ -13,7 +13,7 @@ from swiftnets._computed import hessian, linearized, trial_gradient, trial_loss
 from swiftnets._samples import FloatArray
 from swiftnets._scaling import dot, exponent, norm
 from swiftnets.optimizers.base import Optimizer, State, StepResult, check_settings
-from swiftnets.optimizers.negative_curvature import in_plane, is_due, least_curvature, unlooked
+from swiftnets.optimizers.negative_curvature import in_plane, look, seen, unlooked
 from swiftnets.optimizers.secular import resolved, secular_step
 from swiftnets.problems import PointLike, Problem
 
@@ -74,15 +74,13 @@ class TrustRegion(Optimizer):
         if self.method == "exact":
             step, image, least = _exact(hessian(problem, w), point.gradient, radius)
             return judged(problem, w, point, step, image, radius, self.largest_radius, {}, least)
-        step, image, seen = _conjugate_gradients(point, radius)
-        at_rest = norm(step) <= 0.1 * radius
-        due, looked = is_due(state, norm(point.gradient), at_rest)
-        if due:
-            found, vector = least_curvature(point)
-            seen = found if seen is None else min(seen, found)
-            if found < 0:
-                step, image = in_plane(point, step, image, vector, lambda _: radius, True)
-        return judged(problem, w, point, step, image, radius, self.largest_radius, looked, seen)
+        step, image, along = _conjugate_gradients(point, radius)
+        at_rest = norm(step) <= 0.1 * radius and not along < 0
+        least, vector, looked = look(point, state, at_rest)
+        if vector is not None:
+            step, image = in_plane(point, step, image, vector, lambda _: radius, True)
+        least = min(least, along)
+        return judged(problem, w, point, step, image, radius, self.largest_radius, looked, least)
 
 
 def judged(
@@ -94,7 +92,7 @@ def judged(
     radius: float,
     largest: float,
     state: State,
-    least: float | None,
+    least: float,
 ) -> StepResult:
     """Take the step if the loss falls as g·s + ½ s·(H s) foretells, and find the next radius."""
     length, size = norm(point.gradient), norm(step)
@@ -106,7 +104,7 @@ def judged(
             {"radius": np.array(radius)} | state,
             False,
             failure=NOWHERE,
-            least_curvature=least,
+            least_curvature=seen(least),
         )
     foretold = -dot(point.gradient, step) - dot(step, image) / 2
     new = moved(w, step)
@@ -127,7 +125,7 @@ def judged(
         accepted,
         {"radius": radius, "ratio": ratio},
         failure,
-        least,
+        seen(least),
     )
 
 
@@ -198,12 +196,12 @@ def steihaug(
 
 def _conjugate_gradients(
     point: PointLike, radius: float, tolerance: float | None = None
-) -> tuple[FloatArray, FloatArray, float | None]:
-    """A step, its image, and the least curvature along a direction that was taken."""
+) -> tuple[FloatArray, FloatArray, float]:
+    """A step, its image, and the least curvature along a direction that was taken, or inf."""
     g = point.gradient
     length = norm(g)
     if length == 0:
-        return np.zeros_like(g), np.zeros_like(g), None
+        return np.zeros_like(g), np.zeros_like(g), math.inf
     # In units of 2ᵉ for g and, from the first product on, 2ʰ for H.
     e, h = exponent(g), 0
     r = np.ldexp(g, -e)
@@ -238,7 +236,7 @@ def _conjugate_gradients(
         r = r + step * product
         before, rr = rr, float(np.vdot(r, r))
         p = -r + g.dtype.type(rr / before) * p
-    least = resolved(np.sort(curvatures), len(g), g.dtype)[1] if curvatures else None
+    least = resolved(np.sort(curvatures), len(g), g.dtype)[1] if curvatures else math.inf
     if at_edge and not -far < power + h - e < far:
         unit = 1 / norm(s)
         return radius * (unit * s), radius * np.ldexp(unit * image, h), least
