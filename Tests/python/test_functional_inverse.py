@@ -4,9 +4,9 @@ import mpmath
 import numpy as np
 import pytest
 
-from swiftnets import MLP, FastNet
+from swiftnets import MLP, FastNet, reference
 from swiftnets.activations import LeakyReLU
-from swiftnets.functional_inverse import FunctionalInverse, PerceptronInverse
+from swiftnets.functional_inverse import FunctionalInverse, InverseSeries, PerceptronInverse
 from swiftnets.mlp import TaylorSeries
 from swiftnets.optimizers import FunctionalInverseNewton
 from swiftnets.problems import LinearRegression, NetProblem, Problem, Quadratic, Rosenbrock
@@ -165,6 +165,141 @@ def test_the_optimiser_finds_the_stationary_point():
         FunctionalInverseNewton(order=4)
 
 
+# Certificates -------------------------------------------------------------------------------------
+
+
+def small_net(seed, dtype=np.float64):
+    """A net of 2 to 6 narrow layers on a few samples: many are singular, or nearly so by layers."""
+    r = np.random.default_rng(seed)
+    sizes = tuple(int(s) for s in r.integers(1, 4, r.integers(2, 7) + 1))
+    samples, kind = int(r.integers(1, 7)), ("identity", "tanh", "relu")[seed % 3]
+    net = MLP(sizes, activation=kind, bias=bool(r.integers(2)), dtype=dtype)
+    x, y = r.standard_normal((samples, sizes[0])), r.standard_normal((samples, sizes[-1]))
+    problem = NetProblem(net, x.astype(dtype), y.astype(dtype))
+    return problem, net.initial(seed), r.standard_normal(net.parameter_count)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_solve_with_the_hessian_is_right_or_refused():
+    refused = 0
+    for seed in [*range(120), 130, 238, 298, 361, 397, 399, 448, 466, 475, 550]:
+        problem, w, v = small_net(seed)
+        hessian = problem.hessian(w)
+        condition = np.linalg.cond(hessian)
+        try:
+            x = FunctionalInverse(problem, w).derivative(v)
+        except np.linalg.LinAlgError:
+            # A solution of size κ ‖v‖ leaves a residual of EPS κ ‖v‖, and 1e-6 of it is borne.
+            assert condition > 1e-7 / EPS
+            refused += 1
+            continue
+        # Products by another way round differently, by some EPS ‖H‖ ‖x‖.
+        slack = 20 * EPS * np.linalg.norm(hessian, 2) * np.linalg.norm(x)
+        assert np.linalg.norm(hessian @ x - v) <= 1e-6 * np.linalg.norm(v) + slack
+    assert refused > 10  # relu, identity: flat directions
+
+
+def test_float32_nets_are_solved_in_float64_and_rounded_once():
+    unit = np.finfo(np.float32).eps
+    compared = 0
+    for seed in range(1, 200, 3):  # smooth ones: no kink is crossed by rounding
+        problem, w, v = small_net(seed, np.float32)
+        net = problem.net
+        double = MLP(net.sizes, activation="tanh", bias=net.bias)
+        x, y, _ = problem.samples
+        hessian = double.hessian(w.astype(float), x.astype(float), y.astype(float))
+        if np.linalg.cond(hessian) > 1e6:
+            continue
+        want = np.linalg.solve(hessian, v.astype(np.float32).astype(float))
+        got = FunctionalInverse(problem, w).derivative(v.astype(np.float32))
+        assert got.dtype == np.float32
+        # Half a unit in each number, and what conditions of 1e6 make of EPS.
+        assert np.linalg.norm(got - want) <= (unit / 2 + 1e-9) * np.linalg.norm(want)
+        compared += 1
+    assert compared >= 5
+
+
+class Inconsistent(Problem):
+    """½ ‖w‖² whose products with the Hessian forget the second parameter."""
+
+    parameter_count = 2
+
+    def loss_and_gradient(self, w):
+        return float(w @ w) / 2, np.array(w, float)
+
+    def hvp(self, w, v):
+        return np.asarray(v) * np.array([1.0, 0.0])
+
+    def hessian(self, w):
+        return np.eye(2)
+
+
+def test_what_its_products_do_not_confirm_is_not_returned():
+    inverse = FunctionalInverse(Inconsistent(), [1.0, 2.0])
+    with pytest.raises(np.linalg.LinAlgError, match="residual"):
+        inverse.derivative([0.0, 1.0])
+    result = inverse.solve(order=1)
+    assert (result.reason, result.converged) == ("singular", False)
+    assert result.residual_norm == np.sqrt(5)
+    run = FunctionalInverseNewton(order=1).minimize(Inconsistent(), [1.0, 2.0])
+    assert run.status == "failed" and "residual" in run.message
+    # The other one is right.
+    np.testing.assert_array_equal(inverse.derivative([3.0, 0.0]), [3.0, 0.0])
+
+
+def test_the_certificate_is_that_of_the_parameters_returned():
+    problem, w = net_problem()
+    reasons = set()
+    for g in (0.97 * problem.gradient(w), -30 * problem.gradient(w)):
+        for options in ({}, {"iterations": 1}, {"tolerance": 1e-300}):
+            result = FunctionalInverse(problem, w).solve(g, **options)
+            reasons.add(result.reason)
+            assert result.residual_norm == np.linalg.norm(problem.gradient(result.w) - g)
+            assert result.residual_norm == result.residual_norms[-1]
+            goal = options.get("tolerance", 1e-10) * result.residual_norms[0]
+            assert result.converged == (result.residual_norm <= goal)
+    assert {"converged", "iterations", "stagnated"} <= reasons
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("scale", [1e-300, 1e-150, 1e150, 1e300])
+def test_gradients_of_any_size_are_inverted(scale):
+    problem = Quadratic(np.array([[2.0, 1.0], [1.0, 3.0]]), np.array([1.0, -1.0]) * scale)
+    result = FunctionalInverse(problem, np.array([0.5, 2.0]) * scale).solve()
+    assert result.converged
+    np.testing.assert_allclose(result.w / scale, [0.8, -0.6], rtol=1e-14)
+    matrix = Quadratic(np.diag([2.0, 3.0]) * scale, np.array([2.0, 3.0]) * scale)
+    np.testing.assert_allclose(FunctionalInverse(matrix, [5.0, 7.0]).solve().w, 1, rtol=1e-14)
+    radius = FunctionalInverse(Logarithmic(), [1.3]).series([0.4]).radius
+    far = InverseSeries(FunctionalInverse(Logarithmic(), [1.3]).series([0.4]).coefficients * scale)
+    assert far.radius == pytest.approx(radius, rel=1e-12)
+
+
+@pytest.mark.filterwarnings("error")
+def test_what_overflows_on_the_way_is_told():
+    class Steep(Problem):
+        parameter_count = 1
+
+        def loss_and_gradient(self, w):
+            return float(np.exp(w[0])), np.exp(np.array(w))
+
+        def hvp(self, w, v):
+            return np.exp(w[0]) * np.asarray(v)
+
+        def taylor(self, w, v, order=3):
+            rows = np.full((order + 1, 1), np.inf)
+            return TaylorSeries(np.full(order + 2, np.inf), rows)
+
+    result = FunctionalInverse(Steep(), [1.0]).solve([2.0])
+    assert (result.reason, result.converged) == ("overflow", False)
+    with pytest.raises(FloatingPointError, match="not finite"):
+        FunctionalInverse(Steep(), [1.0]).series([2.0])
+    with pytest.raises(FloatingPointError, match="norm is inf"), np.errstate(over="ignore"):
+        FunctionalInverse(Steep(), [1000.0])
+    with np.errstate(over="ignore"):
+        assert FunctionalInverseNewton().minimize(Steep(), [1.0]).status == "diverged"
+
+
 # The perceptron -----------------------------------------------------------------------------------
 
 
@@ -203,6 +338,59 @@ def test_the_perceptron_is_fast_net():
     net.step(x, y)
     moved = w - PerceptronInverse(x, y, w, 0.5).derivative(PerceptronInverse(x, y, w).gradient)
     assert np.allclose(net.w, moved, atol=1e-11)
+
+
+def test_at_a_kink_the_slope_is_that_of_the_library_everywhere():
+    # Of two samples sums are exactly 0: there the slope of the left holds.
+    x = np.array([[1.0, 0.0, 2.0, 0.0], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 1.0]])
+    w = np.array([[2.0, 1.0], [0.0, -1.0], [-1.0, 1.0], [1.0, 1.0]])
+    y = np.random.default_rng(0).standard_normal((3, 2))
+    sums = x @ w
+    assert (sums == 0).sum() == 3
+    inverse = PerceptronInverse(x, y, w, 0.5)
+    net = MLP((4, 2), output_activation=LeakyReLU(0.5), bias=False)
+    want = net.gradient(w.ravel(), x, y)
+    np.testing.assert_allclose(inverse.gradient.ravel(), want, rtol=1e-14)
+    slopes = reference.dact(sums)
+    np.testing.assert_array_equal(slopes, np.where(sums > 0, 1.0, 0.5))
+    by_hand = x.T @ (slopes * (slopes * sums - y))
+    np.testing.assert_allclose(inverse.gradient, by_hand, rtol=1e-14)
+    # Backwards, too: to Newton's step, to fast_net's, and to the weights themselves.
+    step = inverse.derivative(inverse.gradient)
+    hessian = net.hessian(w.ravel(), x, y)
+    pseudo = np.linalg.pinv(hessian, rcond=1e-10) @ want
+    np.testing.assert_allclose(step.ravel(), pseudo, rtol=1e-10, atol=1e-13)
+    fast = FastNet(4, 2, seed=0)
+    fast.w, fast.alpha = w, 1.0
+    fast.step(x, y)
+    np.testing.assert_allclose(fast.w, w - step, rtol=1e-12, atol=1e-14)
+    found = inverse.solve(inverse.gradient)
+    np.testing.assert_allclose(found.w, np.linalg.pinv(x) @ sums, atol=1e-14)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("scale", [1e-150, 1e150])
+def test_the_perceptron_at_any_scale(scale):
+    x, y, w = perceptron(6)
+    inverse = PerceptronInverse(x, y * scale, w * scale)
+    result = inverse.solve(inverse.gradient)
+    assert result.converged
+    np.testing.assert_allclose(result.w / scale, np.linalg.pinv(x) @ x @ w, atol=1e-12)
+    large = PerceptronInverse(x * scale, y, w / scale)
+    back = large.solve(large.gradient)
+    assert back.converged
+    np.testing.assert_allclose(back.w * scale, np.linalg.pinv(x) @ x @ w, atol=1e-12)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_perceptron_that_overflows_is_not_converged():
+    x, y, w = perceptron(6)
+    with pytest.raises(FloatingPointError, match="not finite"):
+        _ = PerceptronInverse(1e200 * x, y, w).gradient
+    with pytest.raises(FloatingPointError, match="not finite"):
+        PerceptronInverse(x, y, w, 1e-200).derivative(w)
+    with pytest.raises(FloatingPointError, match="not finite"):
+        PerceptronInverse(1e-300 * x, y, w).solve(1e200 * w)
 
 
 def test_the_certificate_tells_changed_signs():

@@ -140,13 +140,13 @@ def test_a_saddle_whose_gradient_hides_the_way_out_is_left(method, start, side):
 @pytest.mark.parametrize("method", LEAVING, ids=repr)
 def test_a_single_negative_direction_among_many_is_found(method):
     class Hidden(Problem):
-        """As `Wells` with one x, turned among 200 parameters whose curvatures are 1 to 100."""
+        """As `Wells` with one x, turned among 90 parameters whose curvatures are 1 to 100."""
 
-        parameter_count = 200
+        parameter_count = 90
 
         def __init__(self):
-            q = np.linalg.qr(np.random.default_rng(0).standard_normal((200, 200)))[0]
-            self.q, self.d = q, np.linspace(1, 100, 199)
+            q = np.linalg.qr(np.random.default_rng(0).standard_normal((90, 90)))[0]
+            self.q, self.d = q, np.linspace(1, 100, 89)
 
         def loss_and_gradient(self, w):
             x, *rest = self.q.T @ w

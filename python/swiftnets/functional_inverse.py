@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from swiftnets import _checks
-from swiftnets._computed import hessian, linearized, trial_gradient
+from swiftnets._computed import hessian, require_finite, trial_gradient
 from swiftnets._samples import FloatArray
 from swiftnets._scaling import norm, row_norms
 from swiftnets.factorizations import DenseFactorization, Factorization, _double, factorize, plan
@@ -111,7 +111,7 @@ class FunctionalInverse:
     TypeError, ValueError
         If an argument is not as above.
     FloatingPointError
-        If the loss, its gradient or its Hessian is not finite at w.
+        If the gradient or the Hessian is not finite at w.
     numpy.linalg.LinAlgError
         If the Hessian is singular at w.
 
@@ -119,7 +119,7 @@ class FunctionalInverse:
     -----
     Costs a factorisation: of nets layer by layer where that is cheaper than dense, and dense where
     that does not solve. Each solve is refined with exact products, in float64, until its residual
-    is small; if it does not become 1e-8 of the right-hand side, that is a LinAlgError. A series of
+    is small; if it does not become 1e-6 of the right-hand side, that is a LinAlgError. A series of
     order 3 costs three solves, a Taylor series and a mixed third derivative more.
 
     Examples
@@ -142,8 +142,10 @@ class FunctionalInverse:
             _checks.array(w, "w", (problem.parameter_count,), problem.dtype)
         )
         _checks.finite(self.w, "w")
-        point = linearized(problem, self.w)
+        with np.errstate(over="ignore", invalid="ignore"):
+            point = problem.linearize(self.w)
         self.gradient: FloatArray = point.gradient
+        require_finite(0.0, self.gradient)  # the loss itself is not asked for
         exact = in_double(problem)
         self._counted = None if exact is None else Counted(exact)
         if self._counted is not None:
@@ -208,12 +210,14 @@ class FunctionalInverse:
         target = self._target(g)
         first = self._solve(target - self.gradient)
         terms = [self.w, first]
-        if order > 1:
-            jet = self._problem.taylor(self.w, first, order).gradient
-            second = -self._solve(jet[2])
-            terms.append(second)
+        with np.errstate(over="ignore", invalid="ignore"):
+            if order > 1:
+                jet = self._problem.taylor(self.w, first, order).gradient
+                second = -self._solve(jet[2])
+                terms.append(second)
             if order > 2:
-                terms.append(-self._solve(self._problem.third(self.w, first, second) + jet[3]))
+                mixed = self._problem.third(self.w, first, second)
+                terms.append(-self._solve(mixed + jet[3]))
         return InverseSeries(np.stack(terms))
 
     def solve(
@@ -306,7 +310,7 @@ def _distance(problem: Problem, w: FloatArray, target: FloatArray) -> float:
 
 # Solving with the Hessian -------------------------------------------------------------------------
 
-_SOLVED = 1e-8  # of the right-hand side
+_SOLVED = 1e-6  # of the right-hand side
 
 
 def in_double(problem: Problem) -> NetProblem | None:
