@@ -4,10 +4,11 @@ import mpmath
 import numpy as np
 import pytest
 
-from swiftnets import MLP
+from swiftnets import MLP, datasets
 from swiftnets.activations import LeakyReLU
-from swiftnets.optimizers import SGD, Newton, SaddleFreeNewton
-from swiftnets.optimizers.saddle_free import inverse_root_nodes
+from swiftnets.functional_inverse import refined
+from swiftnets.optimizers import SGD, Newton, SaddleFreeNewton, saddle_free
+from swiftnets.optimizers.saddle_free import inverse_root_error, inverse_root_nodes
 from swiftnets.problems import Counted, NetProblem, Problem, Quadratic, Rosenbrock
 
 EPS = np.finfo(float).eps
@@ -93,21 +94,65 @@ def test_rational_error_falls_geometrically():
         assert errors[3] < 1e-5
 
 
-def test_nodes_against_elliptic_functions_of_mpmath():
-    damping, largest, count = 0.01, 50.0, 9
-    shifts, weights = inverse_root_nodes(damping, largest, count)
-    with mpmath.workdps(30):
-        m = 1 - mpmath.mpf(damping) ** 2 / (mpmath.mpf(largest) ** 2 + mpmath.mpf(damping) ** 2)
-        quarter = mpmath.ellipk(m)
-        for j in range(count):
-            u = (j + mpmath.mpf("0.5")) * quarter / count
-            sn, cn, dn = (mpmath.ellipfun(name, u, m=m) for name in ("sn", "cn", "dn"))
-            shift = damping * mpmath.sqrt(1 + (sn / cn) ** 2)
-            weight = 2 * quarter * damping / (mpmath.pi * count) * dn / cn**2
-            # cn near K is small: its relative error is that of u over cn.
-            slack = 100 * EPS / float(cn)
-            assert abs(shifts[j] / float(shift) - 1) < slack
-            assert abs(weights[j] / float(weight) - 1) < 2 * slack
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("ratio", [1e-16, 1e-12, 1e-8, 2e-4, 0.3, 1.0, 1e4, 1e9])
+@pytest.mark.parametrize("largest", [50.0, 1e-150, 1e150])
+def test_nodes_against_elliptic_functions_of_mpmath(ratio, largest):
+    damping = ratio * largest
+    for count in (1, 2, 9, 12):
+        shifts, weights = inverse_root_nodes(damping, largest, count)
+        with mpmath.workdps(60):
+            delta = mpmath.mpf(damping)
+            m = 1 - delta**2 / (mpmath.mpf(largest) ** 2 + delta**2)
+            quarter = mpmath.ellipk(m)
+            for j in range(count):
+                u = (j + mpmath.mpf("0.5")) * quarter / count
+                sn, cn, dn = (mpmath.ellipfun(name, u, m=m) for name in ("sn", "cn", "dn"))
+                shift = delta * mpmath.sqrt(1 + (sn / cn) ** 2)
+                weight = 2 * quarter * delta / (mpmath.pi * count) * dn / cn**2
+                # sinh u doubles relative errors of u where u is 1, and so for u up to K / 2 ≤ 20.
+                assert abs(shifts[j] / shift - 1) < 40 * EPS
+                assert abs(weights[j] / weight - 1) < 80 * EPS
+
+
+def test_nodes_do_not_depend_on_the_unit():
+    for exponent in (-900, -30, 30, 900):
+        shifts, weights = inverse_root_nodes(1e-8, 3.0, 11)
+        scaled = inverse_root_nodes(np.ldexp(1e-8, exponent), np.ldexp(3.0, exponent), 11)
+        np.testing.assert_array_equal(scaled[0], np.ldexp(shifts, exponent))
+        np.testing.assert_array_equal(scaled[1], np.ldexp(weights, exponent))
+        error = inverse_root_error(1e-8, 3.0, 11)
+        there = inverse_root_error(np.ldexp(1e-8, exponent), np.ldexp(3.0, exponent), 11)
+        assert there == pytest.approx(error, rel=1e-9)
+
+
+@pytest.mark.parametrize("ratio", [1e-12, 1e-8, 1e-3, 1.0])
+def test_the_error_of_the_quadrature_is_told(ratio):
+    h = np.concatenate([[0.0], np.geomspace(1e-3 * ratio, 1, 20000)])
+    for count in (1, 5, 12, 30):
+        shifts, weights = inverse_root_nodes(ratio, 1.0, count)
+        exact = 1 / np.hypot(h, ratio)
+        error = abs((weights / (h[:, None] ** 2 + shifts**2)).sum(axis=1) / exact - 1).max()
+        told = inverse_root_error(ratio, 1.0, count)
+        assert 0.9 * error - 10 * EPS <= told <= 1.1 * error + 10 * EPS
+        # The rate of Hale, Higham & Trefethen: exp(−π² / K) a node, with K ≈ log(4 ‖H‖ / δ).
+        rate = np.exp(-(np.pi**2) / float(mpmath.ellipk(1 - ratio**2 / (1 + ratio**2))))
+        assert error <= 6 * rate**count * np.log(4 / ratio) + 10 * EPS
+    problem, w = net_problem()
+    step = SaddleFreeNewton(method="rational", damping=1e-4).step(problem, w, {})
+    assert 1e-5 < step.info["quadrature_error"] < 1e-2
+
+
+def test_a_shifted_system_that_is_not_solved_is_refused(monkeypatch):
+    problem, w = net_problem()
+
+    def astray(solve, product, b):
+        return refined(lambda v: 0.5 * solve(v) + 0.5 * abs(b), product, b)
+
+    monkeypatch.setattr(saddle_free, "refined", astray)
+    result = SaddleFreeNewton(method="rational").minimize(problem, w)
+    assert result.status == "failed"
+    assert "is not solved: relative residual" in result.message
 
 
 def test_single_layers_are_as_slow_net_steps():
@@ -175,10 +220,35 @@ def test_single_precision(method):
     assert relative(w - step.w, want) < 1e3 * np.finfo(np.float32).eps
 
 
+def test_the_default_finishes_on_a_net_too_large_for_eigenvalues():
+    # 6,160 parameters: eigenvalues would take minutes, three steps of products take 250 gradients.
+    net = MLP((140, 40, 12), loss="softmax_cross_entropy", reduction="mean")
+    rng = np.random.default_rng(0)
+    problem = NetProblem(net, rng.standard_normal((20, 140)), rng.integers(0, 12, 20))
+    counted = Counted(problem)
+    result = SaddleFreeNewton().minimize(counted, net.initial(seed=0), iterations=3)
+    assert result.loss < 0.1 * result.history.loss[0]
+    assert result.history.cost[-1] < 500
+
+
+def test_the_default_goes_down_where_whole_steps_lead_away():
+    # Images are far from centred: one large curvature, here as of 9 times as many pixels.
+    data = datasets.load(None)
+    grey = data.train_images[:60].reshape(-1, 3, 8, 4, 8, 4).mean(axis=(1, 3, 5))
+    net = MLP((64, 12, 10), loss="softmax_cross_entropy", reduction="mean")
+    problem = NetProblem(net, grey.reshape(-1, 64) / 85, data.train_labels[:60])
+    start = net.initial(seed=0)
+    result = SaddleFreeNewton().minimize(problem, start, iterations=15)
+    assert result.status == "iterations"
+    assert (np.diff(result.history.loss) < 0).all()
+    assert result.loss < 0.2 * result.history.loss[0]
+    whole = SaddleFreeNewton(line_search=False).minimize(problem, start, iterations=15)
+    assert whole.loss > result.history.loss[0]
+
+
 def test_costs_are_counted():
     problem, w = net_problem()
-    # The Krylov method looks 30 products far for negative curvature in its first step.
-    for method, most in [("exact", 1 + 2 * len(w)), ("krylov", 1 + 2 * 20 + 2 * 30)]:
+    for method, most in [("exact", 1 + 2 * len(w)), ("krylov", 1 + 2 * 20)]:
         counted = Counted(problem)
         SaddleFreeNewton(method=method, steps=20, line_search=False).step(counted, w, {})
         assert counted.cost == most

@@ -97,7 +97,7 @@ def check(values, gradient, sigma=None, radius=None):
             value, least = model(theta, g, step, cubic), model(theta, g, best, cubic)
         # Each term of the model is off by some roundings of s.
         length = mpmath.sqrt(sum(x**2 for x in best))
-        slack = 50 * unit * length * (length * scale + mpmath.sqrt(sum(x**2 for x in g)))
+        slack = 50 * (unit * length + tiny) * (length * scale + mpmath.sqrt(sum(x**2 for x in g)))
         assert value <= least + slack
 
 

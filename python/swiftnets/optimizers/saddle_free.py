@@ -123,10 +123,10 @@ class SaddleFreeNewton(Optimizer):
     def step(self, problem: Problem, w: FloatArray, state: State) -> StepResult:
         point = linearized(problem, w)
         length = norm(point.gradient)
-        found, least, info = self._found(problem, w, point)
+        found, least, info, is_all = self._found(problem, w, point)
         kept: State = {}
         if self.method != "exact":
-            beside, _, kept = look(point, state, True)
+            beside, _, kept = look(point, state, is_all)
             least = min(least, beside)
         if length == 0:
             return StepResult(
@@ -168,21 +168,25 @@ class SaddleFreeNewton(Optimizer):
 
     def _found(
         self, problem: Problem, w: FloatArray, point: PointLike
-    ) -> tuple[Array, float, dict[str, float]]:
-        """f(H) g, the least curvature seen, and what else there is to tell."""
+    ) -> tuple[Array, float, dict[str, float], bool]:
+        """f(H) g, the least curvature seen, what else there is to tell, and whether products show
+        no more than what the gradient has a part in."""
         if self.method == "exact":
-            return *self._exact(problem, w, point), {}
+            return *self._exact(problem, w, point), {}, False
         if self.method == "rational":
             net_problem(problem, 'method="rational"')
         if not point.gradient.any():
-            return np.zeros(len(w)), math.inf, {}
-        run = lanczos(point.hvp, point.gradient, self.steps if self.method == "krylov" else _PROBE)
+            return np.zeros(len(w)), math.inf, {}, True
+        steps = self.steps if self.method == "krylov" else _PROBE
+        run = lanczos(point.hvp, point.gradient, steps)
+        is_all = len(run.diagonal) < min(steps, len(w))
         least = resolved(run.eigenvalues()[0], len(w), w.dtype)[1]
         if self.method == "krylov":
-            return run.apply(self._function).astype(np.float64, copy=False), least, {}
+            return run.apply(self._function).astype(np.float64, copy=False), least, {}, is_all
         largest = largest_eigenvalue(run)
         error = inverse_root_error(self.damping, largest, self.nodes)
-        return self._rational(problem, w, point, largest), least, {"quadrature_error": error}
+        found = self._rational(problem, w, point, largest)
+        return found, least, {"quadrature_error": error}, is_all
 
     def _function(self, values: Array) -> Array:
         with np.errstate(divide="ignore"):
@@ -310,9 +314,10 @@ def inverse_root_error(damping: float, largest: float, count: int) -> float:
     True
     """
     shifts, weights = inverse_root_nodes(damping, largest, count)
-    small = _moduli(damping, largest)[0]
-    # In units of δ: at 0, and from there on even in log h.
-    h = np.concatenate([[0.0], np.geomspace(0.1, max(1.0, 1 / small), 50 * count)])
+    small, large = _moduli(damping, largest)
+    # In units of δ: at 0, and up to `largest` even in log h.
+    last = large / small
+    h = np.concatenate([[0.0], np.geomspace(0.1 * min(1.0, last), last, 50 * count)])
     ratio = np.zeros_like(h)
     for shift, weight in zip(shifts / damping, weights / damping, strict=True):
         size = np.hypot(h, shift)
