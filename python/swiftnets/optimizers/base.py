@@ -50,8 +50,12 @@ class StepResult:
     failure : str, optional
         Why no step can be made from here. Ends a run.
     least_curvature : float, optional
-        The least eigenvalue, or Ritz value, of the Hessian at `w` before the step that the method
-        has seen; 0 where it is within rounding of that, None where it saw none.
+        What the least eigenvalue of the Hessian at w, before the step, is not above, as far as the
+        method has seen: an eigenvalue, a Ritz value, a curvature along a direction. None if it sees
+        none, as methods of first order.
+    rounding : bool
+        Whether the failure is the rounding of the loss or of w: what decrease is left does not
+        show.
     """
 
     w: FloatArray
@@ -62,6 +66,7 @@ class StepResult:
     info: Mapping[str, float] = field(default_factory=dict)
     failure: str | None = None
     least_curvature: float | None = None
+    rounding: bool = False
 
 
 @dataclass(frozen=True, eq=False)

@@ -112,4 +112,5 @@ class CubicRegularization(Optimizer):
             {"regularization": sigma, "ratio": ratio, "products": float(products)},
             failure,
             seen(least),
+            failure is not None,
         )

@@ -126,6 +126,7 @@ def judged(
         {"radius": radius, "ratio": ratio},
         failure,
         seen(least),
+        failure is not None,
     )
 
 
