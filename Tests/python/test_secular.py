@@ -189,6 +189,13 @@ def test_a_model_beyond_the_range_of_float64_still_has_its_step():
     assert shift == pytest.approx(math.sqrt(5e-10) * 1e100)
 
 
+def test_a_radius_that_has_underflowed_leaves_no_room():
+    s, shift = secular_step([-1.0, 1.0], [1.0, 1.0], lambda _: 0.0, True)
+    assert (s == 0).all() and shift == np.inf
+    s, _ = secular_step([-1.0, 1.0], [1.0, 1.0], lambda _: 5e-324, True)
+    assert abs(s).max() == 5e-324
+
+
 def test_numbers_that_are_not_finite_are_told():
     for values, gradient in [([np.nan], [1.0]), ([1.0], [np.inf]), ([-np.inf, 1.0], [1.0, 0.0])]:
         with pytest.raises(FloatingPointError, match="not finite"):

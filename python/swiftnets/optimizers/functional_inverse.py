@@ -58,6 +58,12 @@ class FunctionalInverseNewton(Optimizer):
         found = advance(problem, series, np.zeros_like(w), length)
         if found is None:
             return StepResult(
-                w, loss, length, state, False, failure="no part of the series lowers the gradient"
+                w,
+                loss,
+                length,
+                state,
+                False,
+                failure="no part of the series lowers the gradient",
+                rounding=not bool((series(0.25) != w).any()),
             )
         return StepResult(found[0], loss, length, state, info={"step_length": found[2]})

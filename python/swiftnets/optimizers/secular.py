@@ -69,6 +69,8 @@ def secular_step(
     values, g = np.asarray(eigenvalues, np.float64), np.asarray(gradient, np.float64)
     if not (np.isfinite(values).all() and np.isfinite(g).all()):
         raise FloatingPointError("the quadratic model has numbers that are not finite")
+    if not radius(math.inf) > 0:
+        return np.zeros_like(g), math.inf
     units = exponent(values) if values.any() else exponent(g)
     model = _Model(values, g, radius, units)
     while model.is_too_long(_MOST):  # Θ is next to nothing beside ‖g‖ / radius

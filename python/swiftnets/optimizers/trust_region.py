@@ -110,7 +110,7 @@ def judged(
     new = moved(w, step)
     ratio = agreement(problem, point, w, new, foretold)
     if not ratio >= 0.25:
-        radius = size / 4 if math.isfinite(size) else radius / 4
+        radius = max((size if math.isfinite(size) else radius) / 4, _LEAST)
     elif ratio > 0.75 and size > 0.8 * radius:
         radius = min(2 * radius, largest)
     accepted = ratio > 1e-4
@@ -131,6 +131,7 @@ def judged(
 
 
 NOWHERE = "the gradient is 0, and no negative curvature is seen"
+_LEAST = float(np.finfo(np.float64).tiny)  # of radii
 
 
 def moved(w: FloatArray, step: FloatArray) -> FloatArray:
