@@ -179,6 +179,19 @@ def test_steps_are_invariant_under_powers_of_two(pairs, a, b):
     assert math.ldexp(shift, a) == other
 
 
+@settings(max_examples=30, deadline=None)
+@given(spectra)
+def test_eigenvalues_come_in_any_order(pairs):
+    values, gradient = np.array(sorted(pairs)).T
+    s, shift = secular_step(values, gradient, lambda _: 2.0, True)
+    reverse, same = secular_step(values[::-1], gradient[::-1], lambda _: 2.0, True)
+    assert shift == pytest.approx(same, rel=1e-15)
+    # Equal eigenvalues may share a step in other ways.
+    assert np.linalg.norm(s) == pytest.approx(np.linalg.norm(reverse), rel=1e-15)
+    if len(set(values)) == len(values):
+        np.testing.assert_allclose(s, reverse[::-1], rtol=1e-12)
+
+
 def test_a_model_beyond_the_range_of_float64_still_has_its_step():
     s, shift = secular_step([1e-300, 2e-300], [3e300, 4e300], lambda _: 1e-10, True)
     np.testing.assert_allclose(s, [-6e-11, -8e-11], rtol=4 * EPS)

@@ -64,8 +64,8 @@ class InverseSeries:
 
     def __call__(self, t: float) -> FloatArray:
         """w(t)."""
-        powers = (float(t) ** np.arange(self.order + 1)).astype(self.coefficients.dtype)
         with np.errstate(over="ignore", invalid="ignore"):
+            powers = (float(t) ** np.arange(self.order + 1)).astype(self.coefficients.dtype)
             result: FloatArray = powers @ self.coefficients
         return result
 

@@ -36,7 +36,7 @@ def secular_step(
     Parameters
     ----------
     eigenvalues : (n,) array_like
-        Θ, ascending.
+        Θ.
     gradient : (n,) array_like
         g in the eigenbasis.
     radius : callable
@@ -57,7 +57,7 @@ def secular_step(
     -----
     What is looked for is how far λ is above −θ₁: to all digits, by bisection over the floats, so
     that a part of g along the lowest eigenvectors counts however small it is. In the hard case,
-    where there is none and −θ₁ is too much for the rest, the step gets a part along the first
+    where there is none and −θ₁ is too much for the rest, the step gets a part along a lowest
     eigenvector that fills the radius. Costs some 60 norms of n numbers.
 
     Examples
@@ -76,7 +76,7 @@ def secular_step(
     while model.is_too_long(_MOST):  # Θ is next to nothing beside ‖g‖ / radius
         units += 1000
         model = _Model(values, g, radius, units)
-    if interior and values[0] >= 0 and not model.is_too_long(0.0):
+    if interior and values.min() >= 0 and not model.is_too_long(0.0):
         return model.step(0.0), 0.0
     return model.solution()
 
@@ -89,7 +89,8 @@ class _Model:
     ) -> None:
         self._radius, self._a, self._b = radius, units, exponent(g)
         values, self._g = np.ldexp(values, -self._a), np.ldexp(g, -self._b)
-        self._least = max(0.0, -float(values[0]))
+        self._lowest = int(values.argmin())
+        self._least = max(0.0, -float(values[self._lowest]))
         self._gaps = values + self._least
 
     def _scaled(self, above: float) -> Array:
@@ -122,10 +123,11 @@ class _Model:
     def solution(self) -> tuple[Array, float]:
         above = _least_float(lambda t: not self.is_too_long(t))
         s = self.step(above)
-        limit, rest = self._limit(above), norm(s[1:])
+        limit, rest = self._limit(above), norm(np.delete(s, self._lowest))
         if above < _LEAST and (self._least > 0 or above > 0) and rest < limit:
             room = (limit - rest) / limit * (1 + rest / limit)
-            s[0] = math.copysign(limit * math.sqrt(room), -self._g[0] or 1.0)
+            sign = -self._g[self._lowest] or 1.0
+            s[self._lowest] = math.copysign(limit * math.sqrt(room), sign)
         return s, _power(self._least + above, self._a)
 
 
