@@ -5,6 +5,7 @@
 #define JOIN(a, b) JOIN2(a, b)
 #define INLINE static inline __attribute__((always_inline))
 #pragma clang fp contract(fast)
+#define LIFT 96
 
 #define T float
 #define INTEGER int32_t
@@ -13,11 +14,13 @@
 #define MANTISSA 23
 #define BIAS 127
 #define UNDERFLOW (-87.0f)  // of exp, before the subnormal numbers
+#define VANISHING (-149.0f)  // of exp times any polynomial that is used
 #define LN2_HIGH 0x1.62e4p-1f
 #define LN2_LOW 0x1.7f7d1cp-20f
 #define EXP_TERMS 7
 #define LOG_TERMS 8
-#define FAR 100  // where sigmoids are 0 or 1
+#define FAR 150  // where sigmoids are 0 or 1
+#define MILLS_TERMS 5
 #define ERFC erfcf
 #define EXP expf
 #define SIN sinf
@@ -30,11 +33,13 @@
 #undef MANTISSA
 #undef BIAS
 #undef UNDERFLOW
+#undef VANISHING
 #undef LN2_HIGH
 #undef LN2_LOW
 #undef EXP_TERMS
 #undef LOG_TERMS
 #undef FAR
+#undef MILLS_TERMS
 #undef ERFC
 #undef EXP
 #undef SIN
@@ -47,11 +52,13 @@
 #define MANTISSA 52
 #define BIAS 1023
 #define UNDERFLOW (-708.0)
+#define VANISHING (-770.0)
 #define LN2_HIGH 0x1.62e42fefa3800p-1
 #define LN2_LOW 0x1.ef35793c76730p-45
 #define EXP_TERMS 13
 #define LOG_TERMS 17
 #define FAR 800
+#define MILLS_TERMS 8
 #define ERFC erfc
 #define EXP exp
 #define SIN sin
@@ -64,11 +71,13 @@
 #undef MANTISSA
 #undef BIAS
 #undef UNDERFLOW
+#undef VANISHING
 #undef LN2_HIGH
 #undef LN2_LOW
 #undef EXP_TERMS
 #undef LOG_TERMS
 #undef FAR
+#undef MILLS_TERMS
 #undef ERFC
 #undef EXP
 #undef SIN
@@ -77,3 +86,4 @@
 #undef JOIN2
 #undef JOIN
 #undef INLINE
+#undef LIFT

@@ -6,12 +6,14 @@ typedef INTEGER TYPED(mask) __attribute__((vector_size(32), aligned(sizeof(T))))
 #define M TYPED(mask)
 #define SELECT(mask, a, b) ((V)(((M)(a) & (mask)) | ((M)(b) & ~(mask))))
 #define ALL(value) ((V){} + (T)(value))
+#define ANY(mask) (__builtin_reduce_or(mask) != 0)
 
-// exp(x) and exp(x) - 1 for x <= 0, the latter to full relative accuracy; below the normal numbers 0 and -1.
-INLINE V TYPED(exponential)(V x, V *minus_one) {
+// exp(x) and exp(x) - 1 for x <= 0, to full relative accuracy. The former is the result times `unit`, which is 1, or
+// 2^-LIFT where exp(x) is no normal number: products with it keep their digits if that factor comes last.
+INLINE V TYPED(exponential)(V x, V *minus_one, V *unit) {
   const T shift = (T)3 * ((INTEGER)1 << (MANTISSA - 1));  // adding it rounds to integers
   M tiny = x < UNDERFLOW;
-  x = SELECT(tiny, ALL(UNDERFLOW), x);
+  x = SELECT(x < VANISHING, ALL(VANISHING), x);
   V shifted = x * (T)0x1.71547652b82fep0 + shift;
   V k = shifted - shift;
   V r = x - k * LN2_HIGH - k * LN2_LOW;
@@ -23,10 +25,11 @@ INLINE V TYPED(exponential)(V x, V *minus_one) {
 #pragma clang loop unroll(full)
   for (int i = EXP_TERMS - 3; i >= 0; i--) sum = sum * r + inverse_factorials[i];
   V small = r + r * r * sum;  // exp(r) - 1
-  V scale = (V)(((M)shifted + BIAS) << MANTISSA);
+  V scale = (V)(((M)shifted + BIAS + (tiny & LIFT)) << MANTISSA);
   V less = scale * small + (scale - 1);
   *minus_one = SELECT(tiny, ALL(-1), less);
-  return SELECT(tiny, ALL(0), scale + scale * small);
+  *unit = SELECT(tiny, ALL(1 / ((T)(1ll << (LIFT / 2)) * (T)(1ll << (LIFT / 2)))), ALL(1));
+  return scale + scale * small;
 }
 
 // log(1 + e) for e from 0 to 1: 2 artanh(e / (2 + e)).
@@ -47,9 +50,8 @@ INLINE V TYPED(within)(V x, T limit) {
   return SELECT(x < -limit, ALL(-limit), x);
 }
 
-// The logistic function's derivatives 0 to 4, and 1 - it.
-INLINE V TYPED(logistic)(V a, V d[5]) {
-  V less, e = TYPED(exponential)(-TYPED(absolute)(a), &less);
+// The logistic function's derivatives 0 to 4, and 1 - it, for e = exp(-|a|) and less = e - 1.
+INLINE V TYPED(logistic)(V a, V e, V less, V d[5]) {
   V p = 1 / (1 + e), ep = e * p;
   M right = a >= 0;
   V middle = less * p;  // -tanh(|a| / 2)
@@ -62,19 +64,29 @@ INLINE V TYPED(logistic)(V a, V d[5]) {
   return SELECT(right, ep, p);
 }
 
+// The last product with `unit` for the derivatives of a·h, h and h′ given: h itself, where it goes to 1, has no unit.
+INLINE void TYPED(lower)(V a, V near, V h, V slope, V unit, V d[5]) {
+  if (__builtin_expect(!ANY(unit < 1), 1)) return;
+  M right = a >= 0;
+  d[0] = SELECT(right, d[0], d[0] * unit);
+  d[1] = SELECT(right, h + near * (slope * unit), d[1] * unit);
+  for (int k = 2; k <= 4; k++) d[k] *= unit;
+}
+
 // d[k] of a·h from those of h.
-INLINE void TYPED(times_a)(V a, V near, const V h[5], V d[5]) {
+INLINE void TYPED(times_a)(V a, V near, const V h[5], V unit, V d[5]) {
   d[0] = SELECT(a > 0, a, near) * h[0];
   for (int k = 1; k <= 4; k++) d[k] = (T)k * h[k - 1] + near * h[k];
+  TYPED(lower)(a, near, h[0], h[1], unit, d);
 }
 
 INLINE void TYPED(tanh)(V a, T p, V d[5]) {
   (void)p;
-  V t, e = TYPED(exponential)(-2 * TYPED(absolute)(a), &t);
+  V t, unit, e = TYPED(exponential)(-2 * TYPED(absolute)(a), &t, &unit);
   V inverse = 1 / (2 + t);
   V y = TYPED(with_sign)(-t * inverse, a), square = y * y;
   d[0] = y;
-  d[1] = 4 * e * inverse * inverse;
+  d[1] = 4 * e * inverse * inverse * unit;
   d[2] = -2 * y * d[1];
   d[3] = d[1] * (6 * square - 2);
   d[4] = y * d[1] * (16 - 24 * square);
@@ -82,23 +94,24 @@ INLINE void TYPED(tanh)(V a, T p, V d[5]) {
 
 INLINE void TYPED(sigmoid)(V a, T p, V d[5]) {
   (void)p;
-  TYPED(logistic)(a, d);
+  V less, unit, e = TYPED(exponential)(-TYPED(absolute)(a), &less, &unit);
+  TYPED(logistic)(a, e * unit, less, d);
 }
 
 INLINE void TYPED(softplus)(V a, T p, V d[5]) {
   (void)p;
-  V s[5], less;
-  TYPED(logistic)(a, s);
-  V e = TYPED(exponential)(-TYPED(absolute)(a), &less);
+  V s[5], less, unit, e = TYPED(exponential)(-TYPED(absolute)(a), &less, &unit);
+  e *= unit;
+  TYPED(logistic)(a, e, less, s);
   d[0] = SELECT(a > 0, a, ALL(0)) + TYPED(log1p)(e);
   for (int k = 1; k <= 4; k++) d[k] = s[k - 1];
 }
 
 INLINE void TYPED(silu)(V a, T p, V d[5]) {
   (void)p;
-  V s[5];
-  TYPED(logistic)(a, s);
-  TYPED(times_a)(a, TYPED(within)(a, FAR), s, d);
+  V s[5], less, unit, e = TYPED(exponential)(-TYPED(absolute)(a), &less, &unit);
+  TYPED(logistic)(a, e, less, s);
+  TYPED(times_a)(a, TYPED(within)(a, FAR), s, unit, d);
 }
 
 INLINE void TYPED(gelu_tanh)(V a, T p, V d[5]) {
@@ -108,15 +121,23 @@ INLINE void TYPED(gelu_tanh)(V a, T p, V d[5]) {
   V near = TYPED(within)(a, 50), square = near * near;
   V q1 = 2 * c * (1 + 3 * cubic * square), q2 = 12 * c * cubic * near;
   const T q3 = 12 * c * cubic;
-  V s[5], h[5];
-  TYPED(logistic)(2 * c * near * (1 + cubic * square), s);
+  V q = 2 * c * near * (1 + cubic * square);
+  V s[5], h[5], less, unit, e = TYPED(exponential)(-TYPED(absolute)(q), &less, &unit);
+  TYPED(logistic)(q, e, less, s);
   V q1q1 = q1 * q1;
   h[0] = s[0];
   h[1] = s[1] * q1;
   h[2] = s[2] * q1q1 + s[1] * q2;
   h[3] = s[3] * q1q1 * q1 + 3 * s[2] * q1 * q2 + s[1] * q3;
   h[4] = s[4] * q1q1 * q1q1 + 6 * s[3] * q1q1 * q2 + s[2] * (3 * q2 * q2 + 4 * q1 * q3);
-  TYPED(times_a)(a, near, h, d);
+  TYPED(times_a)(a, near, h, unit, d);
+}
+
+// ½ erfc(x / √2) over the normal density at x > 0, where x is large: Mills' ratio by its asymptotic series.
+INLINE T TYPED(mills)(T x) {
+  T t = 1 / (x * x), sum = 1;
+  for (int k = 2 * MILLS_TERMS - 1; k > 0; k -= 2) sum = 1 - (T)k * t * sum;
+  return sum / x;
 }
 
 INLINE void TYPED(gelu)(V a, T p, V d[5]) {
@@ -126,11 +147,23 @@ INLINE void TYPED(gelu)(V a, T p, V d[5]) {
     tail[lane] = (T)0.5 * ERFC(-near[lane] * (T)0.70710678118654752440);
     normal[lane] = (T)0.39894228040143267794 * EXP((T)-0.5 * square[lane]);
   }
+  // Where the density is no normal number it is e^64 times as large until the last product.
+  M tiny = square > -2 * UNDERFLOW;
+  V unit = ALL(1);
+  if (__builtin_expect(ANY(tiny), 0)) {
+    unit = SELECT(tiny, ALL(1.6038108905486378530e-28), unit);
+    for (int lane = 0; lane < LANES; lane++) {
+      if (!tiny[lane]) continue;
+      normal[lane] = (T)0.39894228040143267794 * EXP(64 - (T)0.5 * square[lane]);
+      if (near[lane] < 0) tail[lane] = normal[lane] * TYPED(mills)(-near[lane]);
+    }
+  }
   d[0] = SELECT(a > 0, a, near) * tail;
   d[1] = tail + near * normal;
   d[2] = normal * (2 - square);
   d[3] = normal * near * (square - 4);
   d[4] = normal * (square * (7 - square) - 4);
+  TYPED(lower)(a, near, tail, normal, unit, d);
 }
 
 INLINE void TYPED(sine)(V a, T p, V d[5]) {
@@ -145,7 +178,7 @@ INLINE void TYPED(sine)(V a, T p, V d[5]) {
 }
 
 INLINE void TYPED(leaky_relu)(V a, T slope, V d[5]) {
-  d[1] = SELECT(a > 0, ALL(1), ALL(slope));
+  d[1] = SELECT(a > 0, ALL(1), SELECT(a <= 0, ALL(slope), a));  // NaN stays
   // A product, so that NaN stays; an infinity times a slope of 0 is 0.
   d[0] = SELECT(a > 0, a, slope == 0 ? SELECT(a <= 0, ALL(0), a) : slope * a);
   d[2] = d[3] = d[4] = (V){};
@@ -161,7 +194,7 @@ INLINE void TYPED(identity)(V a, T p, V d[5]) {
 INLINE void TYPED(squared_error)(V z, V y, T p, V d[5]) {
   (void)p;
   V r = z - y;
-  d[0] = r * r / 2;
+  d[0] = r / 2 * r;  // in range where r² is not
   d[1] = r;
   d[2] = ALL(1);
   d[3] = d[4] = (V){};
@@ -169,8 +202,9 @@ INLINE void TYPED(squared_error)(V z, V y, T p, V d[5]) {
 
 INLINE void TYPED(binary_cross_entropy)(V z, V y, T p, V d[5]) {
   (void)p;
-  V s[5], less, rest = TYPED(logistic)(z, s);
-  V e = TYPED(exponential)(-TYPED(absolute)(z), &less);
+  V s[5], less, unit, e = TYPED(exponential)(-TYPED(absolute)(z), &less, &unit);
+  e *= unit;
+  V rest = TYPED(logistic)(z, e, less, s);
   d[0] = SELECT(z > 0, z * (1 - y), -y * z) + TYPED(log1p)(e);
   // s - y, without loss of digits where y is 0 or 1.
   d[1] = (1 - y) * s[0] - y * rest;
@@ -182,9 +216,9 @@ INLINE void TYPED(binary_cross_entropy)(V z, V y, T p, V d[5]) {
 INLINE void TYPED(huber)(V z, V y, T delta, V d[5]) {
   V r = z - y, size = TYPED(absolute)(r);
   M inside = size < delta, outside = size >= delta;
-  d[0] = SELECT(outside, delta * (size - delta / 2), r * r / 2);
+  d[0] = SELECT(outside, delta * (size - delta / 2), r / 2 * r);
   d[1] = SELECT(outside, TYPED(with_sign)(ALL(delta), r), r);
-  d[2] = SELECT(inside, ALL(1), ALL(0));
+  d[2] = SELECT(inside, ALL(1), SELECT(outside, ALL(0), r));  // NaN stays
   d[3] = d[4] = (V){};
 }
 
@@ -255,3 +289,4 @@ static void TYPED(loss)(int kind, T parameter, int order, size_t n, const T *z, 
 #undef M
 #undef SELECT
 #undef ALL
+#undef ANY

@@ -98,10 +98,10 @@ static void TYPED(slab)(size_t m, size_t n, size_t k, const T *a, size_t a_row, 
 }
 
 // A tall B goes in slabs, of which a panel stays in the first-level cache for all rows of A. Wide rows of B, which would
-// compete for the same few lines of it, are packed first.
+// compete for the same few lines of it, are packed first. Slabs also keep float's sums of many products short.
 static void TYPED(gemm)(size_t m, size_t n, size_t k, const T *a, size_t a_row, size_t a_column, const T *b,
                         size_t ldb, const T *scale, size_t lds, enum swk_update update, int exact, T *c, size_t ldc) {
-  size_t slabs = m < 8 || k <= SLAB * 3 / 2 ? 1 : (k + SLAB - 1) / SLAB;
+  size_t slabs = (m < 8 && sizeof(T) > 4) || k <= SLAB * 3 / 2 ? 1 : (k + SLAB - 1) / SLAB;
   int pack = m >= 16 && ldb * sizeof(T) >= 1024 && k <= SLAB * slabs;
   for (size_t slab = 0; slab < slabs; slab++) {
     size_t first = k * slab / slabs, count = k * (slab + 1) / slabs - first;

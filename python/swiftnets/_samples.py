@@ -8,10 +8,14 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from swiftnets import _checks
+from swiftnets import _checks, _scaling
 from swiftnets.losses import Loss
 
 FloatArray: TypeAlias = npt.NDArray[Any]
+
+# Sums of weights below 2 to this in size are used as they are, by bytes of a number.
+_USUAL = {8: 500, 4: 60}
+_LEAST = -4000
 
 
 class Batch(NamedTuple):
@@ -34,6 +38,39 @@ class Batch(NamedTuple):
     @property
     def total_weight(self) -> float:
         return float(len(self.x) if self.weights is None else self.weights.sum(dtype=np.float64))
+
+    @property
+    def exponent(self) -> int:
+        """Of a power of two to divide weights by whose sum may leave the floating-point range.
+
+        0 for usual weights, `_LEAST` where all are 0.
+        """
+        if self.weights is None:
+            return 0
+        if not self.weights.any():
+            return _LEAST
+        e = _scaling.exponent(self.weights)
+        return e if abs(e) > _USUAL[self.weights.itemsize] else 0
+
+    def divided(self, exponent: int) -> Batch:
+        """The same samples, their weights divided by two to `exponent`; exact but for underflow."""
+        if exponent == 0:
+            return self
+        weights = np.ones(len(self.x), self.x.dtype) if self.weights is None else self.weights
+        # In two steps, as a factor may be out of range where the quotient is not.
+        half = exponent // 2
+        return self._replace(weights=np.ldexp(np.ldexp(weights, -half), half - exponent))
+
+    def averaged(self) -> tuple[Batch, float]:
+        """Samples and a factor: the sum with these weights times that is the mean with the given.
+
+        Raises
+        ------
+        ValueError
+            If the weights sum to 0.
+        """
+        batch = self.divided(self.exponent)
+        return batch, 1 / positive_total(batch.total_weight)
 
 
 class Reader:
@@ -138,6 +175,13 @@ def _counted(batch: Batch) -> Batch:
     assert batch.weights is not None
     rows = np.flatnonzero(batch.weights)
     return batch.each(lambda a: a[rows] if len(rows) else np.zeros_like(a[:1]))
+
+
+def positive_total(weight: float) -> float:
+    """A sum of weights that a mean can divide by."""
+    if not weight > 0:
+        raise ValueError(f"sample_weight sums to {weight}; a mean needs a positive sum")
+    return weight
 
 
 def _iterable(value: Any) -> bool:

@@ -7,16 +7,15 @@ The parameters are one flat vector: layer by layer, weights ``[in, out]`` row by
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from swiftnets import _buffers, _checks, _core, activations, losses
-from swiftnets._samples import Batch, FloatArray, Reader
-from swiftnets._scaling import exponent, norm
+from swiftnets import _buffers, _checks, _core, _scaling, activations, losses
+from swiftnets._samples import Batch, FloatArray, Reader, positive_total
 from swiftnets.activations import Activation, ActivationLike
 from swiftnets.losses import Loss, LossLike
 
@@ -36,7 +35,7 @@ Block: TypeAlias = tuple[int, int] | Literal["diagonal"] | None
 FisherKind: TypeAlias = Literal["exact", "empirical"]
 Scheme: TypeAlias = Literal["glorot", "he", "orthogonal", "original"]
 
-_Fill: TypeAlias = Callable[[Batch, float, FloatArray], object]
+_Fill: TypeAlias = Callable[[Batch, float, FloatArray], Any]
 
 _HESSIAN, _GAUSS_NEWTON, _EMPIRICAL_FISHER = range(3)
 _LARGEST_SIZE = 2**31 - 1
@@ -49,7 +48,8 @@ class TaylorSeries:
     Attributes
     ----------
     loss : (order + 2,) float64 array
-        ``loss[k]`` is the coefficient of tᵏ of the loss.
+        ``loss[k]`` is the coefficient of tᵏ of the loss, for k > 0 summed in float64 from that of
+        the gradient.
     gradient : (order + 1, P) float array
         ``gradient[k]`` is that of the gradient: g, H v, T[v, v] / 2, Q[v, v, v] / 6.
     """
@@ -373,37 +373,36 @@ class MLP:
 
     # Sums over samples ----------------------------------------------------------------------------
 
-    def _batches(
-        self, x: Any, y: Any, sample_weight: Any
-    ) -> tuple[Iterator[tuple[Batch, float]], _Total]:
-        """Batches with the scale of their sums, and what is left to divide by after all of them."""
-        total = _Total()
+    def _reduce(
+        self, fill: _Fill, out: FloatArray | None, x: Any, y: Any, sample_weight: Any
+    ) -> _Reduced:
+        """`out` filled for each batch, added up and reduced, and what `fill` returned for each."""
         mean = self._reduction == "mean"
-
-        def scaled() -> Iterator[tuple[Batch, float]]:
-            for batch in self._reader.batches(x, y, sample_weight):
-                if y is not None and mean:
-                    yield batch, 1 / _positive(batch.total_weight)
-                else:
-                    total.weight += batch.total_weight if mean else 0
-                    yield batch, 1.0
-            total.divisor = _positive(total.weight) if mean and y is None else 1.0
-
-        return scaled(), total
+        adder = _Adder(np.empty(0) if out is None else out)
+        parts: list[Any] = []
+        exponents: list[int] = []
+        total = 0.0
+        for batch in self._reader.batches(x, y, sample_weight):
+            scale, shrink = 1.0, 1.0
+            if mean and y is not None:
+                batch, scale = batch.averaged()
+            elif mean:
+                # All weights so far over the same power of two.
+                last = exponents[-1] if exponents else batch.exponent
+                exponents.append(max(last, batch.exponent))
+                shrink = math.ldexp(1.0, last - exponents[-1])
+                batch = batch.divided(exponents[-1])
+                total = total * shrink + batch.total_weight
+            parts.append(fill(batch, scale, adder.place()))
+            adder.add(shrink)
+        divisor = positive_total(total) if mean and y is None else 1.0
+        adder.finish(divisor)
+        factors = [math.ldexp(1.0, e - exponents[-1]) for e in exponents] or [1.0] * len(parts)
+        return _Reduced(parts, factors, divisor)
 
     def _sum(self, out: FloatArray, x: Any, y: Any, sample_weight: Any, fill: _Fill) -> FloatArray:
         """`out` filled for each batch, added up and reduced."""
-        batches, total = self._batches(x, y, sample_weight)
-        spare = None
-        for number, (batch, scale) in enumerate(batches):
-            if number == 0:
-                fill(batch, scale, out)
-                continue
-            spare = np.empty_like(out) if spare is None else spare
-            fill(batch, scale, spare)
-            out += spare
-        if total.divisor != 1:
-            out /= total.divisor
+        self._reduce(fill, out, x, y, sample_weight)
         return out
 
     # Values and gradients -------------------------------------------------------------------------
@@ -458,9 +457,11 @@ class MLP:
         0.5
         """
         w = self._vector(w, "w")
-        batches, total = self._batches(x, y, sample_weight)
-        sums = [_core.mlp_loss(self._net, w, *batch, scale) for batch, scale in batches]
-        return math.fsum(sums) / total.divisor + self._penalty(w)
+
+        def fill(batch: Batch, scale: float, _: FloatArray) -> float:
+            return _core.mlp_loss(self._net, w, *batch, scale)
+
+        return self._reduce(fill, None, x, y, sample_weight).loss + self._penalty(w)
 
     def gradient(
         self, w: npt.ArrayLike, x: Any, y: Any = None, *, sample_weight: npt.ArrayLike | None = None
@@ -485,28 +486,21 @@ class MLP:
     ) -> tuple[float, FloatArray]:
         """`loss` and `gradient` in one pass."""
         w = self._vector(w, "w")
-        sums: list[float] = []
 
-        def fill(batch: Batch, scale: float, out: FloatArray) -> None:
-            sums.append(_core.mlp_gradient(self._net, w, *batch, scale, out))
+        def fill(batch: Batch, scale: float, out: FloatArray) -> float:
+            return _core.mlp_gradient(self._net, w, *batch, scale, out)
 
-        if y is not None:
-            out = self._sum(_buffers.take(self._count, self._dtype), x, y, sample_weight, fill)
-            loss = sums[0]
-        else:
-            batches, total = self._batches(x, y, sample_weight)
-            out, spare = np.zeros((2, self._count), self._dtype)
-            for batch, scale in batches:
-                fill(batch, scale, spare)
-                out += spare
-            out /= total.divisor
-            loss = math.fsum(sums) / total.divisor
+        out = _buffers.take(self._count, self._dtype)
+        loss = self._reduce(fill, out, x, y, sample_weight).loss
         if self._l2:
             out += self._dtype.type(self._l2) * w
         return loss + self._penalty(w), out
 
     def _penalty(self, w: FloatArray) -> float:
-        return 0.5 * self._l2 * float(np.vdot(w, w)) if self._l2 else 0.0
+        if not self._l2:
+            return 0.0
+        norm = _scaling.norm(w)
+        return 0.5 * (self._l2 * norm) * norm
 
     def per_sample_gradients(
         self, w: npt.ArrayLike, x: npt.ArrayLike, y: npt.ArrayLike
@@ -960,29 +954,20 @@ class MLP:
         """
         order = _checks.integer(order, "order", 0, 3)
         w, v = self._vector(w, "w"), self._vector(cast(Any, v), "v")
-        sums: list[float] = []
 
-        def fill(batch: Batch, scale: float, out: FloatArray) -> None:
-            sums.append(_core.mlp_taylor(self._net, w, *batch, scale, order, v, out))
+        def fill(batch: Batch, scale: float, out: FloatArray) -> float:
+            return _core.mlp_taylor(self._net, w, *batch, scale, order, v, out)
 
-        batches, total = self._batches(x, y, sample_weight)
-        gradient = np.zeros((order + 1, self._count), self._dtype)
-        spare = gradient
-        for number, (batch, scale) in enumerate(batches):
-            spare = gradient if number == 0 else np.empty_like(gradient)
-            fill(batch, scale, spare)
-            if number > 0:
-                gradient += spare
-        if total.divisor != 1:
-            gradient /= total.divisor
+        gradient = np.empty((order + 1, self._count), self._dtype)
+        reduced = self._reduce(fill, gradient, x, y, sample_weight)
         if self._l2:
             gradient[0] += self._dtype.type(self._l2) * w
             if order > 0:
                 gradient[1] += self._dtype.type(self._l2) * v
         loss = np.empty(order + 2)
-        loss[0] = math.fsum(sums) / total.divisor + self._penalty(w)
+        loss[0] = reduced.loss + self._penalty(w)
         # ∂ₜ L(w + t v) = ⟨∇L(w + t v), v⟩, coefficient by coefficient.
-        loss[1:] = (gradient @ v).astype(np.float64) / np.arange(1, order + 2)
+        loss[1:] = [_scaling.dot(part, v) / (k + 1) for k, part in enumerate(gradient)]
         return TaylorSeries(loss, gradient)
 
     def third(
@@ -1207,26 +1192,18 @@ class Linearization:
         self._net = net
         w = net._vector(w, "w")
         self._kept: list[_core.Linearization] = []
-        sums: list[float] = []
 
-        def fill(batch: Batch, scale: float, out: FloatArray) -> None:
+        def fill(batch: Batch, scale: float, out: FloatArray) -> float:
             kept, loss = _core.linearize(net._net, w, *batch, scale, out)
             self._kept.append(kept)
-            sums.append(loss)
+            return loss
 
-        batches, total = net._batches(x, y, sample_weight)
-        self.gradient = np.zeros(net.parameter_count, net.dtype)
-        for number, (batch, scale) in enumerate(batches):
-            part = self.gradient if number == 0 else np.empty_like(self.gradient)
-            fill(batch, scale, part)
-            if number > 0:
-                self.gradient += part
-        self._divisor = total.divisor
-        if self._divisor != 1:
-            self.gradient /= self._divisor
+        self.gradient = np.empty(net.parameter_count, net.dtype)
+        reduced = net._reduce(fill, self.gradient, x, y, sample_weight)
+        self._factors, self._divisor = reduced.factors, reduced.divisor
         if net.l2:
             self.gradient += net.dtype.type(net.l2) * w
-        self.loss = math.fsum(sums) / self._divisor + net._penalty(w)
+        self.loss = reduced.loss + net._penalty(w)
 
     def hvp(self, v: npt.ArrayLike) -> FloatArray:
         """Hessian-vector products at this point, as `MLP.hvp`."""
@@ -1317,43 +1294,82 @@ class Linearization:
             image = self._product(kind, q) - beta * previous
             diagonal[step] = alpha = np.vdot(q, image)
             image -= alpha * q
-            beta = norm(image)
+            beta = _scaling.norm(image)
             scale = max(scale, abs(alpha), beta)
             if not math.isfinite(scale):
                 raise FloatingPointError("a Lanczos coefficient is not finite")
             if beta <= len(q) * np.finfo(q.dtype).eps * scale:
                 return
             off_diagonal[step] = beta
-            e = exponent(image)  # β need not be a number in float32
+            e = _scaling.exponent(image)  # β need not be a number in float32
             previous, q = q, np.ldexp(image, -e) / q.dtype.type(math.ldexp(beta, -e))
 
     def _product(self, kind: int, v: Any) -> FloatArray:
         net = self._net
         v, single = net._rows(v, "v")
         out = np.empty_like(v)
-        for number, kept in enumerate(self._kept):
-            part = out if number == 0 else np.empty_like(v)
-            _core.linearization_product(kept, kind, v, part)
-            if number > 0:
-                out += part
-        if self._divisor != 1:
-            out /= self._divisor
+        adder = _Adder(out)
+        for kept, last, factor in zip(
+            self._kept, [1.0, *self._factors], self._factors, strict=False
+        ):
+            _core.linearization_product(kept, kind, v, adder.place())
+            adder.add(last / factor if factor else 1.0)
+        adder.finish(self._divisor)
         if net.l2:
             out += net.dtype.type(net.l2) * v
         return cast(FloatArray, out[0] if single else out)
 
 
-class _Total:
-    """What a sum over batches of a mean is divided by, known after the last of them."""
+class _Adder:
+    """The sum of arrays that come one after the other; float32's are added up in float64."""
 
-    weight = 0.0
-    divisor = 1.0
+    def __init__(self, out: FloatArray) -> None:
+        self._out = self._sum = out
+        self._spare: FloatArray | None = None
+        self._count = 0
+
+    def place(self) -> FloatArray:
+        """Where to put the next array."""
+        if self._count == 0:
+            return self._out
+        if self._spare is None:
+            self._spare = np.empty_like(self._out)
+        return self._spare
+
+    def add(self, shrink: float = 1.0) -> None:
+        """Adds it to `shrink` times the sum so far."""
+        self._count += 1
+        if self._spare is None:
+            return
+        if self._count == 2:
+            self._sum = self._out.astype(np.float64, copy=False)
+        if shrink != 1:
+            self._sum *= shrink
+        self._sum += self._spare
+
+    def finish(self, divisor: float) -> None:
+        if divisor != 1:
+            self._sum /= divisor
+        if self._sum is not self._out:
+            with np.errstate(over="ignore"):
+                self._out[...] = self._sum
 
 
-def _positive(weight: float) -> float:
-    if not weight > 0:
-        raise ValueError(f"sample_weight sums to {weight}; a mean needs a positive sum")
-    return weight
+class _Reduced(NamedTuple):
+    """What came for each batch; the sum of all, each times its factor, is to be divided."""
+
+    parts: list[Any]
+    factors: list[float]
+    divisor: float
+
+    @property
+    def loss(self) -> float:
+        """Where the parts are losses."""
+        terms = [part * factor for part, factor in zip(self.parts, self.factors, strict=True)]
+        try:
+            return math.fsum(terms) / self.divisor
+        except (OverflowError, ValueError):  # a sum, or inf - inf
+            return float(np.sum(terms)) / self.divisor
 
 
 def _sizes(value: Any) -> tuple[int, ...]:

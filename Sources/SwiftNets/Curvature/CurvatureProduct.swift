@@ -131,12 +131,9 @@ final class CurvatureProduct<Element: KernelScalar> {
       return
     }
     for (offset, row) in part.enumerated() {
-      let p = pass.outputHessian.row(row)
-      let u = tangents[last].row(first + offset)
-      let out = target.row(first + offset)
-      let scale = pass.sampleScales.base[row]
-      let mean = Element.dot(net.outputs, p, u)
-      for column in 0..<net.outputs { out[column] = scale * p[column] * (u[column] - mean) }
+      Softmax.multiply(
+        pass.outputHessian.row(row), pass.topClass(row), pass.sampleScales.base[row],
+        tangents[last].row(first + offset), net.outputs, into: target.row(first + offset))
     }
   }
 

@@ -77,6 +77,17 @@ final class DenseCurvature<Element: KernelScalar> {
     }
   }
 
+  /// The same, of which only the diagonals are kept, at the front of each matrix.
+  func prepareDiagonals(_ pass: NetworkPass<Element>, _ part: Range<Int>, _ scratch: Scratch) {
+    for sample in part {
+      for index in net.layers.indices.reversed() { prepare(index, pass, sample, scratch) }
+      for (index, layer) in net.layers.enumerated() where !hasDiagonal(index) {
+        let row = own[index].row(sample)
+        for column in 0..<layer.width { row[column] = row[column * (Self.padded(layer.width) + 1)] }
+      }
+    }
+  }
+
   private func prepare(_ index: Int, _ pass: NetworkPass<Element>, _ sample: Int, _ scratch: Scratch) {
     let layer = net.layers[index]
     let width = layer.width
@@ -253,25 +264,19 @@ final class DenseCurvature<Element: KernelScalar> {
     }
   }
 
-  /// The diagonals of the layers' own blocks, as `own` has them: `range` of layer `index`'s rows, set or added.
+  /// The diagonals of the layers' own blocks after `prepareDiagonals`: `range` of layer `index`'s rows, set or added.
   func diagonal(
     _ index: Int, _ range: Range<Int>, _ pass: NetworkPass<Element>, _ update: Update,
     into flat: UnsafeMutablePointer<Element>
   ) {
     let layer = net.layers[index]
-    for row in range {
-      let out = flat + layer.offset + row * layer.width
-      if update == .set { out.update(repeating: 0, count: layer.width) }
-      for sample in 0..<pass.rows {
-        let z = pass.inputs[index][sample, row]
-        let factor = z * z
-        if factor == 0 { continue }
-        if hasDiagonal(index) {
-          Element.axpy(layer.width, factor, own[index].row(sample), out)
-        } else {
-          let m = matrix(own[index], sample, layer.width, layer.width)
-          for column in 0..<layer.width { out[column] += factor * m[column, column] }
-        }
+    pass.inBlocks(range, width: layer.width, update, into: flat + layer.offset) { row, sample, sum in
+      let z = pass.inputs[index][sample, row]
+      let m = own[index].row(sample)
+      if (z * z).isNormal {
+        Element.axpy(layer.width, z * z, m, sum)
+      } else {  // in range where z² is not; and 0 times NaN is NaN, as in the matrix
+        for column in 0..<layer.width { sum[column] += z * m[column] * z }
       }
     }
   }

@@ -8,6 +8,7 @@ final class Linearization<Element: KernelScalar>: @unchecked Sendable {
   let net: MultilayerPerceptron
   let pass: NetworkPass<Element>
   private var products: [CurvatureProduct<Element>] = []
+  private var sums: [ChunkSum<Element>] = []  // one for each of these
   private let capacity: Int
   /// Most rows that one thread takes along one direction at a time: their tangents stay in its cache.
   let piece: Int
@@ -30,6 +31,7 @@ final class Linearization<Element: KernelScalar>: @unchecked Sendable {
       if thread < products.count && products[thread].capacity >= rows { continue }
       let made = try CurvatureProduct<Element>(net, capacity: rows, thread: thread)
       if thread < products.count { products[thread] = made } else { products.append(made) }
+      if sums.count == thread { sums.append(try ChunkSum(length: net.parameterCount, samples: capacity)) }
     }
   }
 
@@ -51,7 +53,7 @@ final class Linearization<Element: KernelScalar>: @unchecked Sendable {
         load(w, samples, first, count, keeping: depth, isCopying, hasTargets, member, sums)
         guard let gradient else { return }
         member.barrier()
-        collectGradient(member, update, into: gradient)
+        collectGradient(member, update, 0..<count, into: gradient)
       }
     }
     return sums.reduce(0, +)
@@ -76,19 +78,25 @@ final class Linearization<Element: KernelScalar>: @unchecked Sendable {
   }
 
   private func collectGradient(
-    _ member: ThreadTeam.Member, _ update: Update, into gradient: UnsafeMutablePointer<Element>
+    _ member: ThreadTeam.Member, _ update: Update, _ samples: Range<Int>, into gradient: UnsafeMutablePointer<Element>
   ) {
     // Part by part, so that the kernels meet the same blocks whoever does them: the same bits.
     for part in member.parts {
       for (index, layer) in net.layers.enumerated() {
-        pass.gradient(index, member.share(of: layer.rows, part: part), update, into: gradient)
+        pass.gradient(index, member.share(of: layer.rows, part: part), samples, update, into: gradient)
       }
     }
   }
 
-  /// The gradient at the point loaded.
-  func gradient(_ update: Update, into gradient: UnsafeMutablePointer<Element>) {
-    ThreadTeam.run(parts: parts(pass.rows)) { collectGradient($0, update, into: gradient) }
+  /// The gradient at the point loaded, a chunk at a time.
+  func gradient(into gradient: UnsafeMutablePointer<Element>) throws(EngineError) {
+    let sum = try ChunkSum(length: net.parameterCount, samples: pass.rows, into: gradient)
+    for first in Swift.stride(from: 0, to: pass.rows, by: ChunkSum<Element>.chunk) {
+      let rows = first..<min(first + ChunkSum<Element>.chunk, pass.rows)
+      let (target, update) = sum.next(rows.count)
+      ThreadTeam.run(parts: parts(rows.count)) { collectGradient($0, update, rows, into: target) }
+    }
+    sum.finish()
   }
 
   // MARK: Products
@@ -125,15 +133,17 @@ final class Linearization<Element: KernelScalar>: @unchecked Sendable {
     _ member: ThreadTeam.Member
   ) {
     let own = products[member.index]
+    let sum = sums[member.index]
     own.load(v)
-    var update = update
+    sum.begin(update, into: out)
     for rows in pieces(pass.rows) {
+      let (target, now) = sum.next(rows.count)
       along(kind, own, rows, origin: rows.lowerBound)
       for (index, layer) in net.layers.enumerated() {
-        own.collect(index, 0..<layer.rows, kind, pass, rows, origin: rows.lowerBound, update, into: out)
+        own.collect(index, 0..<layer.rows, kind, pass, rows, origin: rows.lowerBound, now, into: target)
       }
-      update = .add
     }
+    sum.finish()
   }
 
   /// One product by all threads: each takes some samples, then some rows of every layer's result.
@@ -144,14 +154,15 @@ final class Linearization<Element: KernelScalar>: @unchecked Sendable {
     let step = piece * parts
     // A member may have to do all parts.
     try prepare(parts, rows: min(step, pass.rows))
-    var update = update
+    let sum = sums[0]
+    sum.begin(update, into: out)
     for first in Swift.stride(from: 0, to: pass.rows, by: step) {
       try interruption.check()
       let rows = first..<min(first + step, pass.rows)
-      let now = update
-      ThreadTeam.run(parts: parts) { multiply(kind, v, rows, now, into: out, $0) }
-      update = .add
+      let (target, now) = sum.next(rows.count)
+      ThreadTeam.run(parts: parts) { multiply(kind, v, rows, now, into: target, $0) }
     }
+    sum.finish()
   }
 
   /// One member's part of a product over `rows` of the pass.

@@ -26,10 +26,10 @@ final class NetworkDerivatives<Element: KernelScalar>: @unchecked Sendable {
   /// Rows that one thread takes along a direction at a time.
   private var piece: Int { chunkRows(NetworkPass<Element>.bytesPerSample(net), 1 << 20, bytes: 2 << 20) }
 
-  /// Runs `body` on each chunk, with a workspace for it: (workspace, first sample, samples, how to store sums).
+  /// Runs `body` on each chunk, with a workspace for it: (workspace, first sample, samples).
   private func inChunks(
     _ samples: Int, interruption: Interruption,
-    _ body: (Linearization<Element>, Int, Int, Update) throws(EngineError) -> Void
+    _ body: (Linearization<Element>, Int, Int) throws(EngineError) -> Void
   ) throws(EngineError) {
     let rows = chunkRows(NetworkPass<Element>.bytesPerSample(net), samples)
     var found = spare.withLock { $0.popLast() }?.workspace
@@ -40,11 +40,9 @@ final class NetworkDerivatives<Element: KernelScalar>: @unchecked Sendable {
       let kept = Spare(workspace: workspace)
       spare.withLock { if $0.count < 2 { $0.append(kept) } }
     }
-    var update = Update.set
     for first in Swift.stride(from: 0, to: samples, by: rows) {
       try interruption.check()
-      try body(workspace, first, min(rows, samples - first), update)
-      update = .add
+      try body(workspace, first, min(rows, samples - first))
     }
   }
 
@@ -54,7 +52,7 @@ final class NetworkDerivatives<Element: KernelScalar>: @unchecked Sendable {
     _ w: UnsafePointer<Element>, _ samples: Samples<Element>, interruption: Interruption
   ) throws(EngineError) -> Double {
     var sum = 0.0
-    try inChunks(samples.count, interruption: interruption) { (workspace, first, count, _) throws(EngineError) in
+    try inChunks(samples.count, interruption: interruption) { (workspace, first, count) throws(EngineError) in
       sum += try workspace.load(w, samples, first, count, keeping: .outputs)
     }
     return sum
@@ -64,7 +62,7 @@ final class NetworkDerivatives<Element: KernelScalar>: @unchecked Sendable {
     _ w: UnsafePointer<Element>, _ samples: Samples<Element>, into out: UnsafeMutablePointer<Element>,
     interruption: Interruption
   ) throws(EngineError) {
-    try inChunks(samples.count, interruption: interruption) { (workspace, first, count, _) throws(EngineError) in
+    try inChunks(samples.count, interruption: interruption) { (workspace, first, count) throws(EngineError) in
       try workspace.load(w, samples, first, count, keeping: .outputs, hasTargets: false)
       let outputs = workspace.pass.inputs[net.depth]
       for row in 0..<count { (out + (first + row) * net.outputs).update(from: outputs.row(row), count: net.outputs) }
@@ -76,11 +74,14 @@ final class NetworkDerivatives<Element: KernelScalar>: @unchecked Sendable {
     _ w: UnsafePointer<Element>, _ samples: Samples<Element>, into out: UnsafeMutablePointer<Element>,
     interruption: Interruption
   ) throws(EngineError) -> Double {
-    var sum = 0.0
-    try inChunks(samples.count, interruption: interruption) { (workspace, first, count, update) throws(EngineError) in
-      sum += try workspace.load(w, samples, first, count, keeping: .gradient, gradient: out, update)
+    var loss = 0.0
+    let sum = try ChunkSum(length: net.parameterCount, samples: samples.count, into: out)
+    try inChunks(samples.count, interruption: interruption) { (workspace, first, count) throws(EngineError) in
+      let (target, update) = sum.next(count)
+      loss += try workspace.load(w, samples, first, count, keeping: .gradient, gradient: target, update)
     }
-    return sum
+    sum.finish()
+    return loss
   }
 
   /// The gradient of every sample's own loss, rows of `out`.
@@ -88,7 +89,7 @@ final class NetworkDerivatives<Element: KernelScalar>: @unchecked Sendable {
     _ w: UnsafePointer<Element>, _ samples: Samples<Element>, into out: UnsafeMutablePointer<Element>,
     interruption: Interruption
   ) throws(EngineError) {
-    try inChunks(samples.count, interruption: interruption) { (workspace, first, count, _) throws(EngineError) in
+    try inChunks(samples.count, interruption: interruption) { (workspace, first, count) throws(EngineError) in
       try workspace.load(w, samples, first, count, keeping: .gradient)
       ThreadTeam.run(parts: workspace.parts(count)) { member in
         for row in member.share(of: count) {
@@ -104,13 +105,16 @@ final class NetworkDerivatives<Element: KernelScalar>: @unchecked Sendable {
     _ kind: CurvatureKind, _ w: UnsafePointer<Element>, _ samples: Samples<Element>, _ v: UnsafePointer<Element>,
     _ count: Int, into out: UnsafeMutablePointer<Element>, interruption: Interruption
   ) throws(EngineError) {
-    try inChunks(samples.count, interruption: interruption) { (workspace, first, rows, update) throws(EngineError) in
+    let sum = try ChunkSum(length: saturating(count, net.parameterCount), samples: samples.count, into: out)
+    try inChunks(samples.count, interruption: interruption) { (workspace, first, rows) throws(EngineError) in
+      let (target, update) = sum.next(rows)
       if count == 1 {
-        return try workspace.loadAndMultiply(kind, w, samples, first, rows, v, update, into: out)
+        return try workspace.loadAndMultiply(kind, w, samples, first, rows, v, update, into: target)
       }
       try workspace.load(w, samples, first, rows, keeping: .curvature)
-      try workspace.products(kind, v, count, update, into: out, interruption: interruption)
+      try workspace.products(kind, v, count, update, into: target, interruption: interruption)
     }
+    sum.finish()
   }
 
   /// A linearisation that keeps the passes of all samples, with the gradient and the loss there.
@@ -118,8 +122,10 @@ final class NetworkDerivatives<Element: KernelScalar>: @unchecked Sendable {
     _ w: UnsafePointer<Element>, _ samples: Samples<Element>, gradient: UnsafeMutablePointer<Element>
   ) throws(EngineError) -> (Linearization<Element>, Double) {
     let kept = try Linearization<Element>(net, capacity: max(samples.count, 1), piece: piece)
+    let isBlocked = ChunkSum<Element>.isBlocked(samples.count)
     let loss = try kept.load(
-      w, samples, 0, samples.count, keeping: .curvature, isCopying: true, gradient: gradient)
+      w, samples, 0, samples.count, keeping: .curvature, isCopying: true, gradient: isBlocked ? nil : gradient)
+    if isBlocked { try kept.gradient(into: gradient) }
     return (kept, loss)
   }
 
@@ -131,7 +137,7 @@ final class NetworkDerivatives<Element: KernelScalar>: @unchecked Sendable {
     into out: UnsafeMutablePointer<Element>, interruption: Interruption
   ) throws(EngineError) {
     nonisolated(unsafe) let out = out
-    try inChunks(samples.count, interruption: interruption) { (workspace, first, rows, _) throws(EngineError) in
+    try inChunks(samples.count, interruption: interruption) { (workspace, first, rows) throws(EngineError) in
       try workspace.load(w, samples, first, rows, keeping: .gradient, hasTargets: false)
       try workspace.tangents(v, count, interruption: interruption) { k, row in
         out + (k * samples.count + first + row) * net.outputs
@@ -145,12 +151,15 @@ final class NetworkDerivatives<Element: KernelScalar>: @unchecked Sendable {
     into out: UnsafeMutablePointer<Element>, interruption: Interruption
   ) throws(EngineError) {
     nonisolated(unsafe) let u = u
-    try inChunks(samples.count, interruption: interruption) { (workspace, first, rows, update) throws(EngineError) in
+    let sum = try ChunkSum(length: saturating(count, net.parameterCount), samples: samples.count, into: out)
+    try inChunks(samples.count, interruption: interruption) { (workspace, first, rows) throws(EngineError) in
+      let (target, update) = sum.next(rows)
       try workspace.load(w, samples, first, rows, keeping: .gradient, hasTargets: false)
-      try workspace.cotangents(count, update, into: out, interruption: interruption) { k, row in
+      try workspace.cotangents(count, update, into: target, interruption: interruption) { k, row in
         u + (k * samples.count + first + row) * net.outputs
       }
     }
+    sum.finish()
   }
 
   /// ∂outputs/∂w: [samples, outputs, parameters].
@@ -159,7 +168,7 @@ final class NetworkDerivatives<Element: KernelScalar>: @unchecked Sendable {
     interruption: Interruption
   ) throws(EngineError) {
     nonisolated(unsafe) let out = out
-    try inChunks(samples.count, interruption: interruption) { (workspace, first, rows, _) throws(EngineError) in
+    try inChunks(samples.count, interruption: interruption) { (workspace, first, rows) throws(EngineError) in
       try workspace.load(w, samples, first, rows, keeping: .gradient, hasTargets: false)
       try workspace.jacobians(interruption: interruption) { row in
         out + (first + row) * net.outputs * net.parameterCount
@@ -184,16 +193,20 @@ final class NetworkDerivatives<Element: KernelScalar>: @unchecked Sendable {
     let parts = Threads.forWork(of: saturating(net.parameterCount, samples.count, 16))
     var scratches: [DenseCurvature<Element>.Scratch] = []
     for _ in 0..<parts { scratches.append(try .init(net, capacity: rows)) }
-    let work = DenseWork(
+    var work = DenseWork(
       net: net, pass: workspace.pass, dense: dense, scratches: scratches, out: out, isWhole: block == nil,
       interruption: interruption)
-    var update = Update.set
+    let sum = try ChunkSum(length: saturating(out.rows, out.columns), samples: samples.count, into: out.base)
     for first in Swift.stride(from: 0, to: samples.count, by: rows) {
       try interruption.check()
-      try workspace.load(w, samples, first, min(rows, samples.count - first), keeping: .curvature)
+      let count = min(rows, samples.count - first)
+      let (target, update) = sum.next(count)
+      try workspace.load(w, samples, first, count, keeping: .curvature)
+      work.out = Matrix(borrowing: target, rows: out.rows, columns: out.columns)
       try work.add(block, update)
-      update = .add
     }
+    sum.finish()
+    work.out = out
     try work.finish(block)
   }
 
@@ -209,26 +222,27 @@ final class NetworkDerivatives<Element: KernelScalar>: @unchecked Sendable {
     let parts = Threads.forWork(of: saturating(net.parameterCount, samples.count, 16))
     var scratches: [DenseCurvature<Element>.Scratch] = []
     for _ in 0..<parts { scratches.append(try .init(net, capacity: rows)) }
-    var update = Update.set
+    let sum = try ChunkSum(length: net.parameterCount, samples: samples.count, into: out)
     for first in Swift.stride(from: 0, to: samples.count, by: rows) {
       try interruption.check()
       let count = min(rows, samples.count - first)
+      let (target, update) = sum.next(count)
       try workspace.load(w, samples, first, count, keeping: .curvature)
       let pass = workspace.pass
       ThreadTeam.run(parts: parts) { member in
-        if kind != .empiricalFisher { dense.prepare(pass, member.share(of: count), scratches[member.index]) }
+        if kind != .empiricalFisher { dense.prepareDiagonals(pass, member.share(of: count), scratches[member.index]) }
         member.barrier()
         for (index, layer) in net.layers.enumerated() {
           let share = member.share(of: layer.rows)
           if kind == .empiricalFisher {
-            pass.squaredGradients(index, share, update, into: out)
+            pass.squaredGradients(index, share, update, into: target)
           } else {
-            dense.diagonal(index, share, pass, update, into: out)
+            dense.diagonal(index, share, pass, update, into: target)
           }
         }
       }
-      update = .add
     }
+    sum.finish()
   }
 
   /// Σ g gᵀ from the samples' gradients, a chunk of them at a time.
@@ -243,10 +257,12 @@ final class NetworkDerivatives<Element: KernelScalar>: @unchecked Sendable {
     let upper = block.map { net.layers[$0.upper].parameters } ?? 0..<length
     let lower = block.map { net.layers[$0.lower].parameters } ?? 0..<length
     let isSymmetric = upper == lower
-    var update = Update.set
+    let sum = try ChunkSum(length: saturating(out.rows, out.columns), samples: samples.count, into: out.base)
     for first in Swift.stride(from: 0, to: samples.count, by: rows) {
       let count = min(rows, samples.count - first)
-      try inChunks(count, interruption: interruption) { (workspace, start, number, _) throws(EngineError) in
+      let (base, update) = sum.next(count)
+      let target = Matrix(borrowing: base, rows: out.rows, columns: out.columns)
+      try inChunks(count, interruption: interruption) { (workspace, start, number) throws(EngineError) in
         try workspace.load(w, samples, first + start, number, keeping: .gradient)
         ThreadTeam.run(parts: workspace.parts(number)) { member in
           for row in member.share(of: number) {
@@ -265,7 +281,6 @@ final class NetworkDerivatives<Element: KernelScalar>: @unchecked Sendable {
       let columns = gradients.rows(0..<count)
       let left = Matrix(
         borrowing: columns.base + upper.lowerBound, rows: count, columns: upper.count, stride: columns.stride)
-      let now = update
       try inSlices(
         of: bands, least: Threads.count, weight: saturating(2 * band, lower.count, count), interruption: interruption
       ) { slice in
@@ -279,13 +294,13 @@ final class NetworkDerivatives<Element: KernelScalar>: @unchecked Sendable {
               borrowing: columns.base + lower.lowerBound + skip, rows: count, columns: lower.count - skip,
               stride: columns.stride)
             let c = Matrix(
-              borrowing: out.base + skip, rows: upper.count, columns: lower.count - skip, stride: out.stride)
-            multiply(left.transposed, b, now, isExact: true, into: c, rows: range)
+              borrowing: target.base + skip, rows: upper.count, columns: lower.count - skip, stride: target.stride)
+            multiply(left.transposed, b, update, isExact: true, into: c, rows: range)
           }
         }
       }
-      update = .add
     }
+    sum.finish()
     guard isSymmetric else { return }
     try mirrorUpper(out, interruption: interruption)
   }
@@ -307,14 +322,14 @@ final class NetworkDerivatives<Element: KernelScalar>: @unchecked Sendable {
     let pass = work.pass
     pass.load(0, w)
     for (index, direction) in directions.enumerated() { pass.load(index + 1, direction) }
-    var sum = 0.0
-    var update = Update.set
+    var loss = 0.0
+    let sum = try ChunkSum(length: saturating(kept.count, length), samples: samples.count, into: out)
     for first in Swift.stride(from: 0, to: samples.count, by: rows) {
       try interruption.check()
       let count = min(rows, samples.count - first)
+      let (target, update) = sum.next(count)
       pass.begin(rows: count)
       var sums = Array(repeating: 0.0, count: parts)
-      let now = update
       sums.withUnsafeMutableBufferPointer { sums in
         nonisolated(unsafe) let sums = sums
         ThreadTeam.run(parts: parts) { member in
@@ -325,14 +340,14 @@ final class NetworkDerivatives<Element: KernelScalar>: @unchecked Sendable {
           member.barrier()
           for (index, layer) in net.layers.enumerated() {
             let share = member.share(of: layer.rows)
-            for (q, k) in kept.enumerated() { pass.gradient(index, share, k, now, into: out + q * length) }
+            for (q, k) in kept.enumerated() { pass.gradient(index, share, k, update, into: target + q * length) }
           }
         }
       }
-      sum += sums.reduce(0, +)
-      update = .add
+      loss += sums.reduce(0, +)
     }
-    return sum
+    sum.finish()
+    return loss
   }
 
   /// The multilinear form of the loss's derivatives in `directions` and each of `count` rows of `v`, as rows of `out`:
@@ -357,27 +372,32 @@ final class NetworkDerivatives<Element: KernelScalar>: @unchecked Sendable {
     var works: [TaylorWork<Element>] = []
     for _ in 0..<parts { works.append(try takeTaylor(algebra, rows: rows, parts: 1)) }
     defer { for work in works { giveTaylor(work) } }
+    var sums: [ChunkSum<Element>] = []
     for work in works {
+      sums.append(try ChunkSum(length: length, samples: samples.count))
       work.pass.load(0, w)
       for (index, direction) in directions.enumerated() { work.pass.load(index + 1, direction) }
     }
     let weight = saturating(6 * length, samples.count, algebra.count)
+    let spare = sums
     try inSlices(of: count, least: parts, weight: weight, interruption: interruption) { slice in
       ThreadTeam.run(parts: parts) { member in
         let work = works[member.index]
         for offset in member.share(of: slice.count) {
           let k = slice.lowerBound + offset
           work.pass.load(directions.count + 1, v + k * length)
-          var update = Update.set
+          let sum = spare[member.index]
+          sum.begin(into: out + k * length)
           for first in Swift.stride(from: 0, to: samples.count, by: rows) {
             let number = min(rows, samples.count - first)
+            let (target, update) = sum.next(number)
             work.pass.begin(rows: number)
             _ = work.pass.run(samples, from: first, 0..<number, work.scratches[0])
             for (index, layer) in net.layers.enumerated() {
-              work.pass.gradient(index, 0..<layer.rows, algebra.count - 1, update, into: out + k * length)
+              work.pass.gradient(index, 0..<layer.rows, algebra.count - 1, update, into: target)
             }
-            update = .add
           }
+          sum.finish()
         }
       }
     }
@@ -416,7 +436,7 @@ private struct DenseWork<Element: KernelScalar> {
   let pass: NetworkPass<Element>
   let dense: DenseCurvature<Element>
   let scratches: [DenseCurvature<Element>.Scratch]
-  let out: Matrix<Element>
+  var out: Matrix<Element>
   let isWhole: Bool
   let interruption: Interruption
 

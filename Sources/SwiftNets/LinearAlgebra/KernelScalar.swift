@@ -31,7 +31,6 @@ protocol KernelScalar: Scalar {
     _ kind: Int32, _ parameter: Double, order: Int, _ n: Int, _ z: UnsafePointer<Self>, _ y: UnsafePointer<Self>,
     _ d: [UnsafeMutablePointer<Self>?])
   static func exponential(_ x: Self) -> Self
-  static func logarithm(_ x: Self) -> Self
 }
 
 /// What a product does with what is in its target before.
@@ -85,7 +84,6 @@ extension Float: KernelScalar {
     swk_loss_f32(kind, Float(parameter), Int32(order), n, z, y, d.at(0), d.at(1), d.at(2), d.at(3), d.at(4))
   }
   static func exponential(_ x: Float) -> Float { expf(x) }
-  static func logarithm(_ x: Float) -> Float { logf(x) }
 }
 
 extension Double: KernelScalar {

@@ -25,6 +25,7 @@ final class NetworkPass<Element: KernelScalar> {
   let sampleWeights: Matrix<Element>
   /// What multiplies diag(p) − p pᵀ of each sample for softmax: its weight, times the sum of its targets.
   let sampleScales: Matrix<Element>
+  private let topClasses: Storage<Double>
   private let scratch: [Matrix<Element>]  // as deltas
   private let targets: Matrix<Element>
   private let losses: Matrix<Element>
@@ -51,10 +52,14 @@ final class NetworkPass<Element: KernelScalar> {
     losses = try .padded(capacity, net.outputs)
     sampleWeights = try Matrix(rows: capacity, columns: 1)
     sampleScales = try Matrix(rows: capacity, columns: 1)
+    topClasses = try Storage(count: capacity)
     for (index, layer) in net.layers.enumerated() where layer.hasBias {
       for row in 0..<capacity { inputs[index][row, layer.fanIn] = 1 }
     }
   }
+
+  /// The most probable class of a sample for softmax.
+  func topClass(_ row: Int) -> Int { Int(topClasses.base[row]) }
 
   /// Columns of the arrays of layer `index`: its width, and the ones that the next layer wants.
   static func columns(_ net: MultilayerPerceptron, _ index: Int) -> Int {
@@ -134,9 +139,9 @@ final class NetworkPass<Element: KernelScalar> {
       for row in part {
         let weight = samples.weight(first + row)
         sampleWeights.base[row] = weight
-        var loss: Element = 0
-        for column in 0..<width { loss += losses[row, column] }
-        sum += Double(weight) * Double(loss)
+        var loss = 0.0
+        for column in 0..<width { loss += Double(losses[row, column]) }
+        sum += Double(weight) * loss
         guard weight != 1 else { continue }
         for column in 0..<(order > 0 ? width : 0) {
           cotangents[row, column] *= weight
@@ -157,40 +162,12 @@ final class NetworkPass<Element: KernelScalar> {
   private func softmaxRow(_ samples: Samples<Element>, _ first: Int, _ row: Int, _ weight: Element) -> Double {
     let z = inputs[net.depth].row(row)
     let p = outputHessian.row(row)
-    let cotangent = scratch[net.depth - 1].row(row)
-    let width = net.outputs
-    var largest = z[0]
-    for column in 1..<max(width, 1) where !(z[column] <= largest) { largest = z[column] }
-    var sum: Element = 0
-    for column in 0..<width {
-      p[column] = Element.exponential(z[column] - largest)
-      sum += p[column]
-    }
-    for column in 0..<width { p[column] /= sum }
-    let logarithm = Element.logarithm(sum)
-    var loss: Element = 0
-    var total: Element = 1
-    switch samples.targets {
-    case .labels(let labels):
-      let label = Int(labels[first + row])
-      loss = logarithm - (z[label] - largest)
-      for column in 0..<width { cotangent[column] = weight * p[column] }
-      // 1 − p as the sum of the others: no digits are lost where p is near 1.
-      var others: Element = 0
-      for column in 0..<width where column != label { others += p[column] }
-      cotangent[label] = -weight * others
-    case .rows(let rows):
-      let target = rows.row(first + row)
-      total = 0
-      for column in 0..<width {
-        total += target[column]
-        if target[column] != 0 { loss += target[column] * (logarithm - (z[column] - largest)) }
-      }
-      for column in 0..<width { cotangent[column] = weight * (total * p[column] - target[column]) }
-    case .none: break
-    }
+    let softmax = Softmax(z, net.outputs, into: p)
+    let (loss, total) = softmax.evaluate(
+      z, p, net.outputs, samples.targets, first + row, scale: weight, into: scratch[net.depth - 1].row(row))
+    topClasses.base[row] = Double(softmax.top)
     sampleScales.base[row] = weight * total
-    return Double(loss)
+    return loss
   }
 
   /// The sum of the weighted losses of `part`, after `forward`.
@@ -239,11 +216,14 @@ final class NetworkPass<Element: KernelScalar> {
     }
   }
 
-  /// Rows `range` of layer `index`'s gradient Zᵀ D over all rows of the chunk, set or added in the flat vector.
-  func gradient(_ index: Int, _ range: Range<Int>, _ update: Update, into flat: UnsafeMutablePointer<Element>) {
+  /// Rows `range` of layer `index`'s gradient Zᵀ D over `samples` of the chunk's rows, set or added in the flat vector.
+  func gradient(
+    _ index: Int, _ range: Range<Int>, _ samples: Range<Int>, _ update: Update,
+    into flat: UnsafeMutablePointer<Element>
+  ) {
     let layer = net.layers[index]
     multiply(
-      inputs[index].prefix(layer.rows).rows(0..<rows).transposed, deltas[index].prefix(layer.width).rows(0..<rows),
+      inputs[index].prefix(layer.rows).rows(samples).transposed, deltas[index].prefix(layer.width).rows(samples),
       update, isExact: true, into: Matrix(borrowing: flat + layer.offset, rows: layer.rows, columns: layer.width),
       rows: range)
   }
@@ -262,14 +242,34 @@ final class NetworkPass<Element: KernelScalar> {
     _ index: Int, _ range: Range<Int>, _ update: Update, into flat: UnsafeMutablePointer<Element>
   ) {
     let layer = net.layers[index]
-    for row in range {
-      let out = flat + layer.offset + row * layer.width
-      if update == .set { out.update(repeating: 0, count: layer.width) }
-      for sample in 0..<rows where sampleWeights.base[sample] > 0 {
-        let z = inputs[index][sample, row]
-        let factor = z * z / sampleWeights.base[sample]
-        let delta = deltas[index].row(sample)
-        for column in 0..<layer.width { out[column] += factor * delta[column] * delta[column] }
+    inBlocks(range, width: layer.width, update, into: flat + layer.offset) { row, sample, sum in
+      let weight = sampleWeights.base[sample]
+      // Squared last: the weighted gradient over the root of the weight is in range where its square is.
+      let factor = weight > 0 ? inputs[index][sample, row] / weight.squareRoot() : 0
+      let delta = deltas[index].row(sample)
+      for column in 0..<layer.width { sum[column] += (factor * delta[column]) * (factor * delta[column]) }
+    }
+  }
+}
+
+extension NetworkPass {
+  /// Sets or adds rows `range` of `out`, `width` numbers each: sums over the samples, which `add` gives one by one as
+  /// (row, sample, where to add). 64 of them are added up at a time, as float32 forgets small terms of long sums.
+  @inline(__always)
+  func inBlocks(
+    _ range: Range<Int>, width: Int, _ update: Update, into out: UnsafeMutablePointer<Element>,
+    _ add: (Int, Int, UnsafeMutablePointer<Element>) -> Void
+  ) {
+    withUnsafeTemporaryAllocation(of: Element.self, capacity: width) { buffer in
+      guard let sum = buffer.baseAddress else { return }
+      for row in range {
+        let target = out + row * width
+        if update == .set { target.update(repeating: 0, count: width) }
+        for first in Swift.stride(from: 0, to: rows, by: 64) {
+          sum.initialize(repeating: 0, count: width)
+          for sample in first..<min(first + 64, rows) { add(row, sample, sum) }
+          Element.axpy(width, 1, sum, target)
+        }
       }
     }
   }

@@ -23,7 +23,7 @@ final class TaylorPass<Element: KernelScalar> {
     fileprivate let derivatives: [Matrix<Element>]
     fileprivate let squares: [Matrix<Element>]
     fileprivate let cubes: [Matrix<Element>]
-    /// Of one row of softmax: Σ e and its reciprocal.
+    /// Of one row of softmax: σ, and the series of 1 / (1 + σ).
     fileprivate let sums: Matrix<Element>
     fileprivate let inverses: Matrix<Element>
 
@@ -203,9 +203,9 @@ final class TaylorPass<Element: KernelScalar> {
       net.loss.kind.rawValue, net.loss.parameter, order: 0, part.count * outputs[0].stride, outputs[0].base + start,
       targets.base + start, [target[0].base + start])
     for row in part {
-      var loss: Element = 0
-      for column in 0..<net.outputs { loss += target[0][row, column] }
-      sum += Double(samples.weight(first + row)) * Double(loss)
+      var loss = 0.0
+      for column in 0..<net.outputs { loss += Double(target[0][row, column]) }
+      sum += Double(samples.weight(first + row)) * loss
     }
     let loss = net.loss
     compose(part, outputs, [target], scratch, isLinear: loss.kind == .squaredError || loss.kind == .huber) {
@@ -222,23 +222,20 @@ final class TaylorPass<Element: KernelScalar> {
     return sum
   }
 
-  /// The series of softmax(z) − y for one row: p = e / Σ e with e = p₀ exp(δ).
+  /// The series of softmax(z) − y for one row, centred as in `Softmax`: with ε the small part of z − z_c,
+  /// p = p₀ exp(ε) / (1 + σ), where σ = Σ p₀ (exp(ε) − 1) is a sum over the other classes.
   private func softmaxRow(_ samples: Samples<Element>, _ first: Int, _ row: Int, _ scratch: Scratch) -> Double {
     let (width, count) = (net.outputs, algebra.count)
     let z = inputs[net.depth].map { $0.row(row) }
     let e = cotangents[net.depth - 1].map { $0.row(row) }
     let weight = samples.weight(first + row)
     let (sums, inverses) = (scratch.sums.base, scratch.inverses.base)
-    for k in 0..<count { sums[k] = 0 }
-    var largest = z[0][0]
-    for column in 1..<max(width, 1) where !(z[0][column] <= largest) { largest = z[0][column] }
-    var total: Element = 0
-    for column in 0..<width {
-      e[0][column] = Element.exponential(z[0][column] - largest)
-      total += e[0][column]
+    let softmax = Softmax(z[0], width, into: e[0])
+    for k in 1..<count {
+      let centre = z[k][softmax.top]
+      for column in 0..<width { z[k][column] -= centre }
     }
-    for column in 0..<width { e[0][column] /= total }
-    // exp(δ) − 1 = δ + ½ δ² + δ³ / 6; the squares are kept where the deltas will be.
+    // exp(ε) − 1 = ε + ½ ε² + ε³ / 6; the squares are kept where the deltas will be.
     let squares = deltas[net.depth - 1].map { $0.row(row) }
     for k in 1..<count {
       squares[k].update(repeating: 0, count: width)
@@ -246,46 +243,28 @@ final class TaylorPass<Element: KernelScalar> {
       scale(squares[k], width, 0.5)
       e[k].update(repeating: 0, count: width)
       for (i, j) in algebra.products[k] where i > 0 && j > 0 { Element.multiplyAdd(width, z[i], squares[j], e[k]) }
+      sums[k] = 0
       for column in 0..<width {
         e[k][column] = e[0][column] * (z[k][column] + squares[k][column] + e[k][column] / 3)
         sums[k] += e[k][column]
       }
     }
-    // 1 / (1 + σ) = 1 − σ + σ² − σ³, and p = e / (1 + σ) from the last coefficient down, in place.
+    // 1 / (1 + σ) = 1 − σ + σ² − σ³, and p = p₀ exp(ε) / (1 + σ) from the last coefficient down, in place.
     inverses[0] = 1
     for k in 1..<count {
       var power: Element = 0
       for (i, j) in algebra.products[k] where i > 0 { power += sums[i] * inverses[j] }
       inverses[k] = -power
     }
-    for k in (0..<count).reversed() {
-      for column in 0..<width { e[k][column] *= inverses[0] }
+    for k in (1..<count).reversed() {
       for (i, j) in algebra.products[k] where j > 0 { Element.axpy(width, inverses[j], e[i], e[k]) }
     }
-    let logarithm = Element.logarithm(total)
-    var loss: Element = 0
-    var mass: Element = 1
-    if case .rows(let rows) = samples.targets {
-      mass = 0
-      for column in 0..<width { mass += rows.row(first + row)[column] }
-    }
-    for k in 0..<count { scale(e[k], width, weight * mass) }
-    switch samples.targets {
-    case .labels(let labels):
-      let label = Int(labels[first + row])
-      loss = logarithm - (z[0][label] - largest)
-      var others: Element = 0
-      for column in 0..<width where column != label { others += e[0][column] }
-      e[0][label] = -others
-    case .rows(let rows):
-      let y = rows.row(first + row)
-      for column in 0..<width {
-        if y[column] != 0 { loss += y[column] * (logarithm - (z[0][column] - largest)) }
-        e[0][column] -= weight * y[column]
-      }
-    case .none: break
-    }
-    return Double(weight) * Double(loss)
+    // Where the deltas will be is room for the probabilities that become the first cotangent.
+    squares[0].update(from: e[0], count: width)
+    let (loss, total) = softmax.evaluate(
+      z[0], squares[0], width, samples.targets, first + row, scale: weight, into: e[0])
+    for k in 1..<count { scale(e[k], width, weight * total) }
+    return Double(weight) * loss
   }
 
   private func backward(_ index: Int, _ part: Range<Int>) {
