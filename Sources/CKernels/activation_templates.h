@@ -6,6 +6,7 @@
 #define INLINE static inline __attribute__((always_inline))
 #pragma clang fp contract(fast)
 #define LIFT 96
+#define UNIT ((T)0x1p-96)
 
 #define T float
 #define INTEGER int32_t
@@ -87,3 +88,4 @@
 #undef JOIN
 #undef INLINE
 #undef LIFT
+#undef UNIT

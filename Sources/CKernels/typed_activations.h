@@ -8,11 +8,10 @@ typedef INTEGER TYPED(mask) __attribute__((vector_size(32), aligned(sizeof(T))))
 #define ALL(value) ((V){} + (T)(value))
 #define ANY(mask) (__builtin_reduce_or(mask) != 0)
 
-// exp(x) and exp(x) - 1 for x <= 0, to full relative accuracy. The former is the result times `unit`, which is 1, or
-// 2^-LIFT where exp(x) is no normal number: products with it keep their digits if that factor comes last.
-INLINE V TYPED(exponential)(V x, V *minus_one, V *unit) {
+// exp(x) and exp(x) - 1 for x <= 0, to full relative accuracy, and exp(x) 2^LIFT: where exp(x) is no normal number,
+// products with that keep their digits if 2^-LIFT comes last.
+INLINE V TYPED(exponential)(V x, V *minus_one, V *lifted) {
   const T shift = (T)3 * ((INTEGER)1 << (MANTISSA - 1));  // adding it rounds to integers
-  M tiny = x < UNDERFLOW;
   x = SELECT(x < VANISHING, ALL(VANISHING), x);
   V shifted = x * (T)0x1.71547652b82fep0 + shift;
   V k = shifted - shift;
@@ -25,10 +24,9 @@ INLINE V TYPED(exponential)(V x, V *minus_one, V *unit) {
 #pragma clang loop unroll(full)
   for (int i = EXP_TERMS - 3; i >= 0; i--) sum = sum * r + inverse_factorials[i];
   V small = r + r * r * sum;  // exp(r) - 1
-  V scale = (V)(((M)shifted + BIAS + (tiny & LIFT)) << MANTISSA);
-  V less = scale * small + (scale - 1);
-  *minus_one = SELECT(tiny, ALL(-1), less);
-  *unit = SELECT(tiny, ALL(1 / ((T)(1ll << (LIFT / 2)) * (T)(1ll << (LIFT / 2)))), ALL(1));
+  V high = (V)(((M)shifted + BIAS + LIFT) << MANTISSA), scale = high * UNIT;
+  *minus_one = scale * small + (scale - 1);
+  *lifted = high + high * small;
   return scale + scale * small;
 }
 
@@ -80,13 +78,21 @@ INLINE void TYPED(times_a)(V a, V near, const V h[5], V unit, V d[5]) {
   TYPED(lower)(a, near, h[0], h[1], unit, d);
 }
 
+// Takes the lifted e in place of exp(-x) where that is no normal number, and tells what to multiply by in the end.
+INLINE V TYPED(lift)(V x, V lifted, V *e) {
+  M tiny = x > -(UNDERFLOW);
+  if (__builtin_expect(!ANY(tiny), 1)) return ALL(1);
+  *e = SELECT(tiny, lifted, *e);
+  return SELECT(tiny, ALL(UNIT), ALL(1));
+}
+
 INLINE void TYPED(tanh)(V a, T p, V d[5]) {
   (void)p;
-  V t, unit, e = TYPED(exponential)(-2 * TYPED(absolute)(a), &t, &unit);
+  V t, lifted, e = TYPED(exponential)(-2 * TYPED(absolute)(a), &t, &lifted);
   V inverse = 1 / (2 + t);
   V y = TYPED(with_sign)(-t * inverse, a), square = y * y;
   d[0] = y;
-  d[1] = 4 * e * inverse * inverse * unit;
+  d[1] = 4 * e * inverse * inverse;
   d[2] = -2 * y * d[1];
   d[3] = d[1] * (6 * square - 2);
   d[4] = y * d[1] * (16 - 24 * square);
@@ -94,14 +100,13 @@ INLINE void TYPED(tanh)(V a, T p, V d[5]) {
 
 INLINE void TYPED(sigmoid)(V a, T p, V d[5]) {
   (void)p;
-  V less, unit, e = TYPED(exponential)(-TYPED(absolute)(a), &less, &unit);
-  TYPED(logistic)(a, e * unit, less, d);
+  V less, lifted, e = TYPED(exponential)(-TYPED(absolute)(a), &less, &lifted);
+  TYPED(logistic)(a, e, less, d);
 }
 
 INLINE void TYPED(softplus)(V a, T p, V d[5]) {
   (void)p;
-  V s[5], less, unit, e = TYPED(exponential)(-TYPED(absolute)(a), &less, &unit);
-  e *= unit;
+  V s[5], less, lifted, e = TYPED(exponential)(-TYPED(absolute)(a), &less, &lifted);
   TYPED(logistic)(a, e, less, s);
   d[0] = SELECT(a > 0, a, ALL(0)) + TYPED(log1p)(e);
   for (int k = 1; k <= 4; k++) d[k] = s[k - 1];
@@ -109,7 +114,8 @@ INLINE void TYPED(softplus)(V a, T p, V d[5]) {
 
 INLINE void TYPED(silu)(V a, T p, V d[5]) {
   (void)p;
-  V s[5], less, unit, e = TYPED(exponential)(-TYPED(absolute)(a), &less, &unit);
+  V size = TYPED(absolute)(a), s[5], less, lifted, e = TYPED(exponential)(-size, &less, &lifted);
+  V unit = TYPED(lift)(size, lifted, &e);
   TYPED(logistic)(a, e, less, s);
   TYPED(times_a)(a, TYPED(within)(a, FAR), s, unit, d);
 }
@@ -122,7 +128,8 @@ INLINE void TYPED(gelu_tanh)(V a, T p, V d[5]) {
   V q1 = 2 * c * (1 + 3 * cubic * square), q2 = 12 * c * cubic * near;
   const T q3 = 12 * c * cubic;
   V q = 2 * c * near * (1 + cubic * square);
-  V s[5], h[5], less, unit, e = TYPED(exponential)(-TYPED(absolute)(q), &less, &unit);
+  V size = TYPED(absolute)(q), s[5], h[5], less, lifted, e = TYPED(exponential)(-size, &less, &lifted);
+  V unit = TYPED(lift)(size, lifted, &e);
   TYPED(logistic)(q, e, less, s);
   V q1q1 = q1 * q1;
   h[0] = s[0];
@@ -202,8 +209,7 @@ INLINE void TYPED(squared_error)(V z, V y, T p, V d[5]) {
 
 INLINE void TYPED(binary_cross_entropy)(V z, V y, T p, V d[5]) {
   (void)p;
-  V s[5], less, unit, e = TYPED(exponential)(-TYPED(absolute)(z), &less, &unit);
-  e *= unit;
+  V s[5], less, lifted, e = TYPED(exponential)(-TYPED(absolute)(z), &less, &lifted);
   V rest = TYPED(logistic)(z, e, less, s);
   d[0] = SELECT(z > 0, z * (1 - y), -y * z) + TYPED(log1p)(e);
   // s - y, without loss of digits where y is 0 or 1.

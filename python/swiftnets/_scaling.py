@@ -57,6 +57,18 @@ def dot(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> float:
     return _ldexp(scaled, ea + eb)
 
 
+def dots(rows: npt.NDArray[Any], v: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """row · v for each row, as `dot`."""
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        result: npt.NDArray[np.float64] = rows.astype(np.float64, copy=False) @ v.astype(
+            np.float64, copy=False
+        )
+    size = abs(result)
+    for index in np.flatnonzero(~((size > _LEAST) & (size < _MOST))):
+        result[index] = dot(rows[index], v)
+    return result
+
+
 def row_norms(rows: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     """‖row‖ of each row, summed in float64."""
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):

@@ -967,7 +967,7 @@ class MLP:
         loss = np.empty(order + 2)
         loss[0] = reduced.loss + self._penalty(w)
         # ∂ₜ L(w + t v) = ⟨∇L(w + t v), v⟩, coefficient by coefficient.
-        loss[1:] = [_scaling.dot(part, v) / (k + 1) for k, part in enumerate(gradient)]
+        loss[1:] = _scaling.dots(gradient, v) / np.arange(1, order + 2)
         return TaylorSeries(loss, gradient)
 
     def third(

@@ -15,15 +15,17 @@ struct Softmax<Element: KernelScalar> {
     var top = 0
     for column in 1..<max(width, 1) where !(z[column] <= z[top]) && !z[top].isNaN { top = column }
     let largest = z[top]
-    var sum = Double(largest - largest)  // 0, or NaN where z is not finite
     for column in 0..<width {
       let (difference, rest) = Self.subtract(z[column], largest)
       let e = Element.exponential(difference)
       p[column] = rest.isFinite ? e + e * rest : e
-      if column != top { sum += Double(p[column]) }
     }
-    let factor = 1 + sum
-    for column in 0..<width { p[column] = Element(Double(p[column]) / factor) }
+    p[top] = largest - largest  // 0, or NaN where z is not finite
+    var sum = 0.0
+    for column in 0..<width { sum += Double(p[column]) }
+    p[top] += 1
+    let factor = Element(1 / (1 + sum))
+    for column in 0..<width { p[column] *= factor }
     self.top = top
     others = sum
   }
