@@ -90,12 +90,12 @@ INLINE void TYPED(tanh)(V a, T p, V d[5]) {
   (void)p;
   V t, lifted, e = TYPED(exponential)(-2 * TYPED(absolute)(a), &t, &lifted);
   V inverse = 1 / (2 + t);
-  V y = TYPED(with_sign)(-t * inverse, a), square = y * y;
+  V y = TYPED(with_sign)(-t * inverse, a);
   d[0] = y;
   d[1] = 4 * e * inverse * inverse;
   d[2] = -2 * y * d[1];
-  d[3] = d[1] * (6 * square - 2);
-  d[4] = y * d[1] * (16 - 24 * square);
+  d[3] = d[1] * (4 - 6 * d[1]);
+  d[4] = y * d[1] * (24 * d[1] - 8);
 }
 
 INLINE void TYPED(sigmoid)(V a, T p, V d[5]) {

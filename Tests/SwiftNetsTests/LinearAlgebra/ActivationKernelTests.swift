@@ -92,11 +92,36 @@ import Testing
       #expect(derivatives(kind, [.nan], order: 4).allSatisfy { $0[0].isNaN || kind == .identity || kind == .leakyReLU })
       #expect(derivatives(kind, [.nan], order: 0)[0][0].isNaN)
     }
+    #expect(derivatives(.leakyReLU, [.nan], order: 1)[1][0].isNaN)
     #expect(derivatives(.tanh, [.infinity, -.infinity], order: 1)[0] == [1, -1])
     #expect(derivatives(.tanh, [.infinity, -.infinity], order: 1)[1] == [0, 0])
     #expect(derivatives(.sigmoid, [.infinity, -.infinity], order: 1)[0] == [1, 0])
     #expect(derivatives(.softplus, [.infinity, -.infinity], order: 1)[0] == [.infinity, 0])
     #expect(derivatives(.leakyReLU, [0, -0.0], order: 1)[1] == [0.5, 0.5])
+  }
+
+  @Test(arguments: [Activation.Kind.tanh, .sigmoid, .softplus, .silu])
+  func `tails are right as long as they are normal numbers`(kind: Activation.Kind) {
+    // Beyond ±40 the functions are their limits and one exponential: e⁻⁴⁰ is below the rounding of the rest.
+    let rate: Double = kind == .tanh ? 2 : 1
+    let sizes = [40, 100, 600, 707.9, 708.3, 710, 714].map { $0 / rate }
+    let points = sizes.filter { rate * $0 < (kind == .silu ? 714.5 : 708.35) }.flatMap { [$0, -$0] }
+    let derivatives = derivatives(kind, points, order: 4)
+    for (index, point) in points.enumerated() {
+      let (a, e) = (Float80(point), expl(-Float80(rate * abs(point))))
+      let side: Float80 = point > 0 ? -1 : 1
+      for order in 1...4 {
+        let sign: Float80 = order % 2 == 1 ? 1 : side  // side^(order + 1)
+        let exact: Float80 =
+          switch kind {
+          case .tanh: sign * Float80(2 << order) * e
+          case .sigmoid: sign * e
+          case .softplus: order == 1 && point > 0 ? 1 : sign * side * e
+          default: order == 1 && point > 0 ? 1 : sign * (a + side * Float80(order)) * e
+          }
+        #expect(abs(Float80(derivatives[order][index]) - exact) <= 8 * 0x1p-53 * abs(exact), "at \(point)")
+      }
+    }
   }
 
   @Test func `losses and their derivatives are the closed forms`() {

@@ -1,0 +1,202 @@
+"""Sums over many samples in float32, and means with weights of any size."""
+
+import mlp_reference as reference
+import numpy as np
+import pytest
+
+from swiftnets import MLP
+from swiftnets._samples import Reader
+
+SAMPLES = 10**6
+
+
+@pytest.fixture(scope="module")
+def many():
+    """A million samples of which all terms of a sum have one sign, so that nothing cancels."""
+    random = np.random.default_rng(0)
+    x = random.choice([0.7, 0.9, 1.3], (SAMPLES, 2)).astype(np.float32)
+    return (
+        x,
+        np.full((SAMPLES, 1), -2.0, np.float32),
+        random.choice([0.3, 1.0], SAMPLES).astype(np.float32),
+    )
+
+
+def nets(**settings):
+    """A net in both types at the same parameters, all positive."""
+    sizes, kinds = (2, 3, 1), (np.float32, np.float64)
+    single, double = (MLP(sizes, dtype=dtype, **settings) for dtype in kinds)
+    w = np.linspace(0.1, 0.9, single.parameter_count).astype(np.float32)
+    return (single, w), (double, w.astype(np.float64))
+
+
+def quantities(net, w, x, y, s):
+    v = np.linspace(0.5, 1, len(w))
+    yield "loss", net.loss(w, x, y, sample_weight=s)
+    yield "gradient", net.gradient(w, x, y, sample_weight=s)
+    yield "hvp", net.hvp(w, x, y, [v, 2 * v], sample_weight=s)
+    yield "one hvp", net.hvp(w, x, y, v, sample_weight=s)
+    yield "gauss_newton_product", net.gauss_newton_product(w, x, y, v, sample_weight=s)
+    yield "fisher_product", net.fisher_product(w, x, y, v, kind="empirical", sample_weight=s)
+    yield "hessian_diagonal", net.hessian_diagonal(w, x, y, sample_weight=s)
+    yield "gauss_newton_diagonal", net.gauss_newton_diagonal(w, x, y, sample_weight=s)
+    yield "fisher_diagonal", net.fisher_diagonal(w, x, y, kind="empirical", sample_weight=s)
+    yield "hessian", net.hessian(w, x, y, sample_weight=s)
+    yield "fisher", net.fisher(w, x, y, kind="empirical", sample_weight=s)
+    yield "third", net.third(w, x, y, v, v, sample_weight=s)
+    yield "fourth", net.fourth(w, x, y, v, v, [v, v], sample_weight=s)
+    series = net.taylor(w, x, y, v, sample_weight=s)
+    yield "taylor", series.gradient
+    yield "taylor loss", series.loss
+    point = net.linearize(w, x, y, sample_weight=s)
+    yield "linearize", point.gradient
+    yield "kept hvp", point.hvp(v)
+    yield "kept hvps", point.hvp([v, v, v, v])
+    yield "vjp", net.vjp(w, x, np.ones((len(x), net.sizes[-1])))
+
+
+# A chain of 64 terms in a register, of 16 such in a chunk, of √(N / 1024) chunks in a block, and
+# of the blocks; each sum rounds by half a unit of what it has so far. Then a sample's own numbers.
+CHAIN = 64 + 16 + 2 * (SAMPLES / 1024) ** 0.5 + 64
+BOUND = CHAIN * 2.0**-24
+
+
+def test_a_million_samples_in_float32_are_those_of_float64(many):
+    x, y, s = many
+    (single, w), (double, wide) = nets()
+    theirs = dict(quantities(double, wide, x, y, s))
+    for name, ours in quantities(single, w, x, y, s):
+        size = abs(np.atleast_1d(theirs[name])).max(axis=-1, keepdims=True)
+        assert (abs(ours - theirs[name]) <= BOUND * size).all(), name
+
+
+def test_a_million_samples_in_small_batches_are_those_of_float64(many):
+    x, y, s = many
+    (single, w), (double, wide) = nets(reduction="mean")
+    size = 500
+    batches = [(x[i : i + size], y[i : i + size], s[i : i + size]) for i in range(0, SAMPLES, size)]
+    for method in ("loss", "gradient", "hessian_diagonal", "fisher_diagonal"):
+        ours = getattr(single, method)(w, batches)
+        theirs = getattr(double, method)(wide, x, y, sample_weight=s)
+        assert np.all(abs(ours - theirs) <= BOUND * np.abs(theirs).max()), method
+    point = single.linearize(w, batches)
+    theirs = double.hvp(wide, x, y, wide, sample_weight=s)
+    assert (abs(point.hvp(w) - theirs) <= BOUND * abs(theirs).max()).all()
+    theirs = double.taylor(wide, x, y, wide, order=1, sample_weight=s).loss
+    np.testing.assert_allclose(single.taylor(w, batches, None, w, order=1).loss, theirs, BOUND)
+
+
+# Means ----------------------------------------------------------------------------------------
+
+
+SCALES = {
+    np.float64: (1e-310, 1e-300, 1e-150, 1, 1e150, 1e307),
+    np.float32: (1e-40, 1e-30, 1, 1e38),
+}
+
+
+def powers(dtype):
+    """Powers of two near these, by which scaling is exact."""
+    return [dtype(2.0 ** np.floor(np.log2(scale))) for scale in SCALES[dtype]]
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_a_mean_does_not_depend_on_the_size_of_the_weights(dtype):
+    random = np.random.default_rng(1)
+    for loss in ("squared_error", "softmax_cross_entropy"):
+        net = MLP((2, 3, 2), loss=loss, reduction="mean", dtype=dtype)
+        w, x, y = net.initial(0), random.normal(size=(5, 2)), random.integers(2, size=(5, 2))
+        # Multiples of an eighth: their products with powers of two are exact, subnormal ones too.
+        s = np.array([1, 0, 0.5, 0.125, 0.875], dtype)
+        usual = dict(quantities(net, w, x, y, s))
+        for scale in powers(dtype):
+            # The last bits of subnormal weights are 2^-1074; 1e-310 still has 44 of them.
+            for name, value in quantities(net, w, x, y, s * scale):
+                few = 64 * float(np.finfo(dtype).eps)
+                size = np.abs(usual[name]).max()
+                assert np.all(abs(value - usual[name]) <= few * size), (name, scale)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_batches_may_have_weights_of_any_two_sizes(dtype):
+    """The lighter batch counts as much as its weight says: nothing, where that underflows."""
+    random = np.random.default_rng(2)
+    net = MLP((2, 3, 1), reduction="mean", dtype=dtype)
+    w, v = net.initial(0), np.linspace(-1, 1, net.parameter_count)
+    x, y, s = random.normal(size=(2, 4, 2)), random.normal(size=(2, 4, 1)), np.full((2, 4), 0.5)
+    few = 64 * float(np.finfo(dtype).eps)
+    for first in (0.0, *powers(dtype)):
+        for second in (0.0, *powers(dtype)):
+            if first == second == 0:
+                continue
+            batches = [(x[0], y[0], dtype(first) * s[0]), (x[1], y[1], dtype(second) * s[1])]
+            largest = max(first, second)
+            weights = np.concatenate([s[0] * (first / largest), s[1] * (second / largest)])
+            whole = np.concatenate(x), np.concatenate(y)
+            point = net.linearize(w, batches)
+            expected = MLP((2, 3, 1), reduction="mean", dtype=np.float64)
+            wide = w.astype(np.float64)
+            for ours, theirs in (
+                (net.loss(w, batches), expected.loss(wide, *whole, sample_weight=weights)),
+                (net.gradient(w, batches), expected.gradient(wide, *whole, sample_weight=weights)),
+                (
+                    net.hvp(w, batches, None, v),
+                    expected.hvp(wide, *whole, v, sample_weight=weights),
+                ),
+                (point.hvp(v), expected.hvp(wide, *whole, v, sample_weight=weights)),
+                (point.loss, expected.loss(wide, *whole, sample_weight=weights)),
+                (
+                    net.taylor(w, batches, None, v).loss,
+                    expected.taylor(wide, *whole, v, sample_weight=weights).loss,
+                ),
+            ):
+                assert np.all(abs(ours - theirs) <= few * abs(np.asarray(theirs)).max())
+
+
+def test_averaged_batches_are_exact_powers_of_two_away():
+    net = MLP((1, 1))
+    reader = Reader(1, 1, net.loss_function, net.dtype)
+    weights = np.array([3e307, 1e308, 1e308])
+    batch, factor = reader.batch(np.ones((3, 1)), np.ones((3, 1)), weights).averaged()
+    ratio = batch.weights / weights
+    assert (ratio == ratio[0]).all() and np.frexp(ratio[0])[0] == 0.5
+    assert factor == 1 / batch.weights.sum()
+    with pytest.raises(ValueError, match="sums to 0"):
+        reader.batch(np.ones((3, 1)), np.ones((3, 1)), np.zeros(3)).averaged()
+
+
+def test_empirical_fisher_diagonals_square_what_is_in_range():
+    """z² and δ² alone would leave float32; (z δ)² does not."""
+    net = MLP((1, 1), bias=False, dtype=np.float32)
+    ours = net.fisher_diagonal([0.0], [[1e25]], [[1e-15]], kind="empirical")
+    np.testing.assert_allclose(ours, (1e25 * 1e-15) ** 2, 1e-6)
+
+
+# Taylor series --------------------------------------------------------------------------------
+
+
+def test_coefficients_of_the_loss_are_summed_in_float64():
+    """Of 10⁵ parameters; float32 would lose what is small beside 2²⁴."""
+    net = MLP((10**5, 1), bias=False, dtype=np.float32)
+    x = np.ones((1, 10**5), np.float32)
+    v = np.full(10**5, 3.0, np.float32)
+    v[0] = 2.0**26
+    ours = net.taylor(np.zeros(10**5), x, [[-1.0]], v, order=0)
+    # z = 0, so that the gradient is x and exact.
+    assert ours.loss[1] == 2.0**26 + 3 * (10**5 - 1)
+
+
+def test_the_l2_term_is_in_range_where_the_square_of_the_norm_is_not():
+    for dtype, size, l2 in ((np.float64, 1e-170, 1e200), (np.float32, 1e-30, 1e30)):
+        net = MLP((1, 1), bias=False, l2=l2, dtype=dtype)
+        w = np.array([size], dtype)
+        theirs = 0.5 * (l2 * float(w[0])) * float(w[0])
+        np.testing.assert_allclose(net.loss(w, [[0.0]], [[0.0]]), theirs, 1e-15)
+
+
+def test_the_references_sums_are_ours():
+    """The means above are those of the literal formulas."""
+    it = reference.case("tanh", "squared_error", True, 2, reduction="mean")
+    ours = it.net.engine().loss(it.w, it.x, it.y, sample_weight=it.weights * 2.0**900)
+    theirs = reference.loss(it.net, it.w, it.x, it.y, it.weights)
+    np.testing.assert_allclose(ours, theirs, 1e-13)
