@@ -13,8 +13,8 @@ from swiftnets.losses import Loss
 
 FloatArray: TypeAlias = npt.NDArray[Any]
 
-# Sums of weights below 2 to this in size are used as they are, by bytes of a number.
-_USUAL = {8: 500, 4: 60}
+# Weights whose sum is between this and its inverse are used as they are, by bytes of a number.
+_USUAL = {8: 1e150, 4: 1e18}
 _LEAST = -4000
 
 
@@ -37,7 +37,10 @@ class Batch(NamedTuple):
 
     @property
     def total_weight(self) -> float:
-        return float(len(self.x) if self.weights is None else self.weights.sum(dtype=np.float64))
+        if self.weights is None:
+            return float(len(self.x))
+        with np.errstate(over="ignore"):
+            return float(self.weights.sum(dtype=np.float64))
 
     @property
     def exponent(self) -> int:
@@ -45,12 +48,13 @@ class Batch(NamedTuple):
 
         0 for usual weights, `_LEAST` where all are 0.
         """
-        if self.weights is None:
+        if self.weights is None or self._is_usual(self.total_weight):
             return 0
-        if not self.weights.any():
-            return _LEAST
-        e = _scaling.exponent(self.weights)
-        return e if abs(e) > _USUAL[self.weights.itemsize] else 0
+        return _scaling.exponent(self.weights) if self.weights.any() else _LEAST
+
+    def _is_usual(self, total: float) -> bool:
+        usual = _USUAL[self.x.itemsize]
+        return 1 / usual < total < usual
 
     def divided(self, exponent: int) -> Batch:
         """The same samples, their weights divided by two to `exponent`; exact but for underflow."""
@@ -69,6 +73,9 @@ class Batch(NamedTuple):
         ValueError
             If the weights sum to 0.
         """
+        total = self.total_weight
+        if self._is_usual(total):
+            return self, 1 / total
         batch = self.divided(self.exponent)
         return batch, 1 / positive_total(batch.total_weight)
 

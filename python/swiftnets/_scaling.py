@@ -63,9 +63,9 @@ def dots(rows: npt.NDArray[Any], v: npt.NDArray[Any]) -> npt.NDArray[np.float64]
         result: npt.NDArray[np.float64] = rows.astype(np.float64, copy=False) @ v.astype(
             np.float64, copy=False
         )
-    size = abs(result)
-    for index in np.flatnonzero(~((size > _LEAST) & (size < _MOST))):
-        result[index] = dot(rows[index], v)
+    for index, value in enumerate(result.tolist()):
+        if not _LEAST < abs(value) < _MOST:
+            result[index] = dot(rows[index], v)
     return result
 
 

@@ -35,7 +35,7 @@ Block: TypeAlias = tuple[int, int] | Literal["diagonal"] | None
 FisherKind: TypeAlias = Literal["exact", "empirical"]
 Scheme: TypeAlias = Literal["glorot", "he", "orthogonal", "original"]
 
-_Fill: TypeAlias = Callable[[Batch, float, FloatArray], Any]
+_Fill: TypeAlias = Callable[[Batch, float, Any], Any]
 
 _HESSIAN, _GAUSS_NEWTON, _EMPIRICAL_FISHER = range(3)
 _LARGEST_SIZE = 2**31 - 1
@@ -378,25 +378,30 @@ class MLP:
     ) -> _Reduced:
         """`out` filled for each batch, added up and reduced, and what `fill` returned for each."""
         mean = self._reduction == "mean"
-        adder = _Adder(np.empty(0) if out is None else out)
+        if y is not None:
+            batch, scale = self._reader.batch(x, y, sample_weight), 1.0
+            if mean:
+                batch, scale = batch.averaged()
+            return _Reduced([fill(batch, scale, out)], [1.0], 1.0)
+        adder = None if out is None else _Adder(out)
         parts: list[Any] = []
         exponents: list[int] = []
-        total = 0.0
+        total, shrink = 0.0, 1.0
         for batch in self._reader.batches(x, y, sample_weight):
-            scale, shrink = 1.0, 1.0
-            if mean and y is not None:
-                batch, scale = batch.averaged()
-            elif mean:
+            if mean:
                 # All weights so far over the same power of two.
-                last = exponents[-1] if exponents else batch.exponent
-                exponents.append(max(last, batch.exponent))
+                exponent = batch.exponent
+                last = exponents[-1] if exponents else exponent
+                exponents.append(max(last, exponent))
                 shrink = math.ldexp(1.0, last - exponents[-1])
                 batch = batch.divided(exponents[-1])
                 total = total * shrink + batch.total_weight
-            parts.append(fill(batch, scale, adder.place()))
-            adder.add(shrink)
-        divisor = positive_total(total) if mean and y is None else 1.0
-        adder.finish(divisor)
+            parts.append(fill(batch, 1.0, None if adder is None else adder.place()))
+            if adder is not None:
+                adder.add(shrink)
+        divisor = positive_total(total) if mean else 1.0
+        if adder is not None:
+            adder.finish(divisor)
         factors = [math.ldexp(1.0, e - exponents[-1]) for e in exponents] or [1.0] * len(parts)
         return _Reduced(parts, factors, divisor)
 
@@ -458,7 +463,7 @@ class MLP:
         """
         w = self._vector(w, "w")
 
-        def fill(batch: Batch, scale: float, _: FloatArray) -> float:
+        def fill(batch: Batch, scale: float, _: Any) -> float:
             return _core.mlp_loss(self._net, w, *batch, scale)
 
         return self._reduce(fill, None, x, y, sample_weight).loss + self._penalty(w)
@@ -499,7 +504,11 @@ class MLP:
     def _penalty(self, w: FloatArray) -> float:
         if not self._l2:
             return 0.0
-        norm = _scaling.norm(w)
+        wide = w.astype(np.float64, copy=False)
+        square = float(np.vdot(wide, wide))
+        if 1e-250 < square < 1e300:
+            return 0.5 * self._l2 * square
+        norm = _scaling.norm(wide)
         return 0.5 * (self._l2 * norm) * norm
 
     def per_sample_gradients(
