@@ -1,7 +1,8 @@
 // Elementwise activations and losses with derivatives to fourth order, at the processor's vector width.
 //
 // Values and first derivatives are within a few units in the last place; higher ones within a few rounding errors of the
-// terms of their formulas. NaN gives NaN, infinities the limits, except for the sine.
+// terms of their formulas, as long as they are normal numbers themselves. NaN gives NaN, except for derivatives that are
+// constants; infinities give the limits, except for the sine.
 #ifndef SWIFTNETS_ACTIVATIONS_H
 #define SWIFTNETS_ACTIVATIONS_H
 
