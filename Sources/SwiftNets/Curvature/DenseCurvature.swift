@@ -10,6 +10,8 @@ final class DenseCurvature<Element: KernelScalar> {
   private let kind: CurvatureKind
   /// ∂²L/∂A∂A of each layer, [sample][width, padded width]; of the last layer only the diagonal where it is one.
   private let own: [Matrix<Element>]
+  /// Of each sample and layer, after `prepareDiagonals`: 1 where 0 times the diagonal is 0.
+  private let isFinite: Matrix<Element>
   /// For the pair of layers in hand: ∂A′/∂A, ∂Z′/∂A and ∂²L/∂A′∂A, [sample][width′ or fanIn′, padded width].
   private let images: Matrix<Element>
   private let jacobian: Matrix<Element>
@@ -37,6 +39,7 @@ final class DenseCurvature<Element: KernelScalar> {
       own.append(try Matrix(rows: capacity, columns: Self.padded(layer.width) * (isDiagonal ? 1 : layer.width)))
     }
     self.own = own
+    isFinite = try Matrix(rows: capacity, columns: net.depth)
     let largest = Self.largestPair(net)
     images = try Matrix(rows: capacity, columns: largest)
     jacobian = try Matrix(rows: capacity, columns: largest)
@@ -81,9 +84,15 @@ final class DenseCurvature<Element: KernelScalar> {
   func prepareDiagonals(_ pass: NetworkPass<Element>, _ part: Range<Int>, _ scratch: Scratch) {
     for sample in part {
       for index in net.layers.indices.reversed() { prepare(index, pass, sample, scratch) }
-      for (index, layer) in net.layers.enumerated() where !hasDiagonal(index) {
+      for (index, layer) in net.layers.enumerated() {
         let row = own[index].row(sample)
-        for column in 0..<layer.width { row[column] = row[column * (Self.padded(layer.width) + 1)] }
+        let step = hasDiagonal(index) ? 1 : Self.padded(layer.width) + 1
+        var zero: Element = 0
+        for column in 0..<layer.width {
+          row[column] = row[column * step]
+          zero += 0 * row[column]
+        }
+        isFinite[sample, index] = zero == 0 ? 1 : 0
       }
     }
   }
@@ -272,6 +281,7 @@ final class DenseCurvature<Element: KernelScalar> {
     let layer = net.layers[index]
     pass.inBlocks(range, width: layer.width, update, into: flat + layer.offset) { row, sample, sum in
       let z = pass.inputs[index][sample, row]
+      if z == 0 && isFinite[sample, index] == 1 { return }
       let m = own[index].row(sample)
       if (z * z).isNormal {
         Element.axpy(layer.width, z * z, m, sum)

@@ -75,8 +75,8 @@ import Testing
       var z: [Double] = [1, 2, 0]
       z[place] = .nan
       let found = evaluate(z, nil, label: 2)
-      #expect(found.p.allSatisfy(\.isNaN) && found.loss.isNaN && found.slope.allSatisfy(\.isNaN))
-      #expect(found.product.allSatisfy(\.isNaN))
+      #expect(found.p.allSatisfy { $0.isNaN } && found.loss.isNaN && found.slope.allSatisfy { $0.isNaN })
+      #expect(found.product.allSatisfy { $0.isNaN })
     }
     #expect(evaluate([Double.nan], nil).loss.isNaN)
   }
