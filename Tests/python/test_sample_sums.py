@@ -153,6 +153,14 @@ def test_batches_may_have_weights_of_any_two_sizes(dtype):
                 assert np.all(abs(ours - theirs) <= few * abs(np.asarray(theirs)).max())
 
 
+def test_a_loss_over_batches_that_leaves_the_range_is_inf():
+    net = MLP((1, 1), bias=False)
+    batches = [([[1.0]], [[0.0]])] * 9
+    assert net.loss([1e154], batches[:1]) == 5e307
+    assert net.loss([1e154], batches) == np.inf
+    assert np.isnan(net.loss([np.nan], batches))
+
+
 def test_averaged_batches_are_exact_powers_of_two_away():
     net = MLP((1, 1))
     reader = Reader(1, 1, net.loss_function, net.dtype)

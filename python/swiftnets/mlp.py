@@ -1378,7 +1378,8 @@ class _Reduced(NamedTuple):
         try:
             return math.fsum(terms) / self.divisor
         except (OverflowError, ValueError):  # a sum, or inf - inf
-            return float(np.sum(terms)) / self.divisor
+            with np.errstate(over="ignore", invalid="ignore"):
+                return float(np.sum(terms)) / self.divisor
 
 
 def _sizes(value: Any) -> tuple[int, ...]:
