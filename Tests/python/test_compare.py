@@ -157,7 +157,7 @@ def test_runs_that_diverge_or_fail_are_told_and_counted():
 def test_an_end_that_overflows_is_infinite_in_the_table():
     result = compare(Quadratic([[1e120]]), {"far": SGD(learning_rate=1.0)}, [[1.0]], iterations=1)
     (run,) = result.runs
-    assert (run.loss, run.status) == (np.inf, "iterations")
+    assert (run.loss, run.status) == (np.inf, "diverged")
     assert cells(result.table())[1][1] == "inf"
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -17,14 +18,17 @@ from swiftnets import _checks, _training
 from swiftnets._samples import FloatArray
 from swiftnets._scaling import norm
 from swiftnets._training import CheckpointError, File
-from swiftnets.problems import Counted, Minibatches, NetProblem, Problem
+from swiftnets.lanczos import lanczos
+from swiftnets.problems import Counted, Minibatches, NetProblem, PointLike, Problem
 
 __all__ = ["Event", "History", "Optimizer", "Result", "State", "StepResult"]
 
 State: TypeAlias = dict[str, npt.NDArray[Any]]
 """What a method carries from step to step: arrays alone, so that runs resume bit for bit."""
 
-Status: TypeAlias = Literal["converged", "iterations", "time", "callback", "diverged", "failed"]
+Status: TypeAlias = Literal[
+    "converged", "saddle", "rounding", "iterations", "time", "callback", "diverged", "failed"
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +48,12 @@ class StepResult:
         What the method has to tell (damping, step length, products, …): columns of the history.
     failure : str, optional
         Why no step can be made from here. Ends a run.
+    rounding : bool
+        Whether that is the rounding of the loss or of w: what decrease is left does not show.
+    least_curvature : float, optional
+        What the least eigenvalue of the Hessian at w is not above, as far as the method has seen:
+        an eigenvalue, a Ritz value, a curvature along a direction. None if it sees none, as methods
+        of first order.
     """
 
     w: FloatArray
@@ -53,6 +63,8 @@ class StepResult:
     accepted: bool = True
     info: Mapping[str, float] = field(default_factory=dict)
     failure: str | None = None
+    rounding: bool = False
+    least_curvature: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,13 +130,18 @@ class Result:
     ----------
     w : (P,) float array
         The last one that is finite.
-    loss : float
+    loss, gradient_norm : float
         There: of all samples, where steps took minibatches.
     history : History
     status : str
-        ``"converged"`` (the gradient is small enough), ``"iterations"`` or ``"time"`` (a limit),
-        ``"callback"`` (it returned something true), ``"diverged"`` (a loss or a weight is not
-        finite), ``"failed"`` (the method knows no further step).
+        ``"converged"``: the gradient of all samples is small enough, also where a limit is reached
+        with the same step. Methods of first order cannot tell a minimum from a saddle; those of
+        second order say ``"saddle"`` where they see negative curvature and know no way down it.
+        ``"rounding"``: the gradient is larger than asked for, and the decrease that is left is
+        below the rounding of the loss, or the steps below that of w: SciPy's "precision loss".
+        ``"iterations"`` or ``"time"``: a limit. ``"callback"``: it returned something true.
+        ``"diverged"``: a loss, a derivative or a weight is not finite. ``"failed"``: the method
+        knows no further step.
     message : str
         The status in words.
     state : dict of arrays
@@ -133,6 +150,7 @@ class Result:
 
     w: FloatArray
     loss: float
+    gradient_norm: float
     history: History
     status: Status
     message: str
@@ -201,7 +219,10 @@ class Optimizer(ABC):
         iterations : int
             Steps at most, those before a resumption included.
         gradient_tolerance : float
-            Ends where the gradient's norm is not larger.
+            Ends where the gradient's norm is not larger, and the method sees no negative curvature
+            that it could go down. With `Minibatches` it is the gradient of all samples that
+            counts: at the end, and where that of a batch is not larger, once an epoch at most. It
+            costs as many gradients as an epoch has batches.
         time_limit : float, optional
             Seconds of optimising, looked at after each step.
         callback : callable, optional
@@ -216,7 +237,8 @@ class Optimizer(ABC):
         Returns
         -------
         Result
-            Divergence and break-down end a run and are told in its status, not raised.
+            Divergence and break-down end a run and are told in its status, not raised: numbers
+            in the data that are not finite as well.
 
         Raises
         ------
@@ -245,6 +267,8 @@ def _limit(value: object, name: str) -> float:
 
 # The loop -----------------------------------------------------------------------------------------
 
+_LOOK = 60  # Lanczos steps for the curvatures where a run would end
+
 _COLUMNS = ("loss", "gradient_norm", "seconds", "cost", "accepted")
 
 
@@ -268,6 +292,26 @@ class _Progress:
 
     def last(self, name: str) -> float:
         return self.columns[name][self.count - 1] if self.count else 0.0
+
+
+class _Watched(Counted):
+    """A problem that stops a step whose start is not finite before anything is made of that."""
+
+    def __init__(self, problem: Problem, w: FloatArray) -> None:
+        super().__init__(problem)
+        self._w = w
+
+    def loss_and_gradient(self, w: npt.ArrayLike) -> tuple[float, FloatArray]:
+        loss, gradient = super().loss_and_gradient(w)
+        if w is self._w:  # the gradient's norm is the methods' to look at: they all form it
+            require_finite(loss, 0.0)
+        return loss, gradient
+
+    def linearize(self, w: npt.ArrayLike) -> PointLike:
+        point = super().linearize(w)
+        if w is self._w:
+            require_finite(point.loss, norm(point.gradient))
+        return point
 
 
 class _Run:
@@ -324,39 +368,65 @@ class _Run:
             if path is not None and now is not saved:
                 self._write(path, now)
         status, message = ended or ("iterations", f"{iterations} iterations are done")
-        full = self._problem.full if isinstance(self._problem, Minibatches) else self._problem
+        loss, length = self._measured(now.w)
+        if status not in ("converged", "saddle", "diverged"):
+            if not (math.isfinite(loss) and math.isfinite(length)):
+                if status != "callback":
+                    told = f"the loss is {loss}, the gradient's norm {length}"
+                    status = "diverged"
+                    message = self._lost(f"after {now.count} iterations {told}")
+            elif length <= tolerance:
+                # What a step from here would have said: it is not made.
+                verdict = self._step(now, tolerance)[0]
+                if verdict is not None and verdict[0] in ("converged", "saddle"):
+                    status, message = verdict
+        return Result(now.w, loss, length, now.history(), status, message, now.state)
+
+    @property
+    def _full(self) -> Problem:
+        return self._problem.full if isinstance(self._problem, Minibatches) else self._problem
+
+    def _measured(self, w: FloatArray) -> tuple[float, float]:
+        """Loss and gradient's norm of all samples; infinite where they overflow."""
         try:
-            with np.errstate(over="ignore", invalid="ignore"):
-                loss = full.loss(now.w)
+            with np.errstate(all="ignore"):
+                loss, gradient = Counted(self._full).loss_and_gradient(w)
+                return loss, norm(gradient)
         except FloatingPointError:
-            loss = np.inf
-        return Result(now.w, loss, now.history(), status, message, now.state)
+            return math.inf, math.inf
+
+    def _lost(self, message: str) -> str:
+        """What to say of numbers that are not finite: whether they came with the samples."""
+        inner = take_net_problem(self._full)
+        found = None if inner is None else inner.not_finite()
+        return message if found is None else f"{message}; {found}"
 
     def _step(
         self, now: _Progress, tolerance: float
     ) -> tuple[tuple[Status, str] | None, _Progress]:
         place = f"iteration {now.count}"
         begin = time.perf_counter()
-        problem = Counted(self._at(now.count))
+        problem = _Watched(self._at(now.count), now.w)
+        ended: tuple[Status, str] | None = None
         try:
-            with np.errstate(over="ignore", invalid="ignore"):
+            with np.errstate(all="ignore"):
                 result = self._optimizer.step(problem, now.w, now.state)
+                require_finite(result.loss, result.gradient_norm)
+                if self._is_small(now, problem, result.gradient_norm, tolerance):
+                    ended = self._at_rest(problem, now.w, result, tolerance)
         except np.linalg.LinAlgError as error:
-            return ("failed", f"{place}: {error}"), now
+            return self._broken(now, tolerance, f"{place}: {error}"), now
         except FloatingPointError as error:
-            return ("diverged", f"{place}: {error}"), now
-        if not (np.isfinite(result.loss) and np.isfinite(result.gradient_norm)):
-            return (
-                "diverged",
-                f"{place}: the loss is {result.loss}, the gradient's norm {result.gradient_norm}",
-            ), now
-        if result.gradient_norm <= tolerance:
-            return (
-                "converged",
-                f"the gradient's norm is {result.gradient_norm:.3g} ≤ {tolerance:g}",
-            ), now
+            return ("diverged", self._lost(f"{place}: {error}")), now
+        if ended is not None:
+            return ended, now
         if result.failure is not None:
-            return ("failed", f"{place}: {result.failure}"), now
+            if not (isinstance(self._problem, Minibatches) and result.gradient_norm == 0):
+                kind: Status = "rounding" if result.rounding else "failed"
+                rest = f"; the gradient's norm is {result.gradient_norm:.3g}"
+                return (kind, f"{place}: {result.failure}{rest}"), now
+            # A batch that asks for nothing: the next one may.
+            result = replace(result, w=now.w, state=now.state, accepted=False, failure=None)
         if not np.isfinite(result.w).all():
             return ("diverged", f"{place}: the step leads to numbers that are not finite"), now
         values = {
@@ -373,6 +443,46 @@ class _Run:
             column += [np.nan] * (now.count - len(column))
             column.append(float(value))
         return None, _Progress(result.w, result.state, now.columns, now.count + 1)
+
+    def _is_small(self, now: _Progress, problem: Counted, length: float, tolerance: float) -> bool:
+        """Whether the gradient of all samples is not larger than the tolerance."""
+        if length > tolerance or not isinstance(self._problem, Minibatches):
+            return length <= tolerance
+        epoch = now.count - now.count % self._problem.per_epoch
+        if any(before <= tolerance for before in now.columns["gradient_norm"][epoch : now.count]):
+            return False  # once an epoch is enough
+        problem.cost += self._problem.per_epoch
+        return self._measured(now.w)[1] <= tolerance
+
+    def _at_rest(
+        self, problem: Counted, w: FloatArray, result: StepResult, tolerance: float
+    ) -> tuple[Status, str] | None:
+        """How a run ends where the gradient is small; None if it goes on, away from a saddle."""
+        length = result.gradient_norm
+        if isinstance(self._problem, Minibatches):
+            length = self._measured(w)[1]
+        said = f"the gradient's norm is {length:.3g} ≤ {tolerance:g}"
+        if result.least_curvature is None:
+            return "converged", f"{said}; this method does not see whether that is a minimum"
+        least, largest = extreme_curvatures(self._full, w)
+        least = min(least, result.least_curvature)
+        # Below these it is rounding, or what lies between w and the minimum (Nesterov & Polyak
+        # 2006: √(ρ ‖g‖), the Hessian changing by itself over the length of w, or over 1).
+        unit = max(1.0, float(abs(w).max()))
+        rounding = len(w) * float(np.finfo(w.dtype).eps) * largest
+        if not least < -max(rounding, math.sqrt(largest / unit) * math.sqrt(length)):
+            return "converged", f"{said}; the least curvature that was seen is {least:.3g}"
+        if result.failure is None:
+            noise = 4 * float(np.finfo(w.dtype).eps) * abs(result.loss)
+            if not result.accepted or trial_loss(problem, result.w) < result.loss - noise:
+                return None
+        return "saddle", f"{said}, but it is no minimum: there is a curvature of {least:.3g}"
+
+    def _broken(self, now: _Progress, tolerance: float, message: str) -> tuple[Status, str]:
+        length = self._measured(now.w)[1]
+        if length <= tolerance:
+            return "converged", f"the gradient's norm is {length:.3g} ≤ {tolerance:g}; {message}"
+        return "failed", message
 
     def _stop(
         self,
@@ -407,8 +517,7 @@ class _Run:
 
     @cached_property
     def _fingerprint(self) -> npt.NDArray[np.float64]:
-        problem = self._problem.full if isinstance(self._problem, Minibatches) else self._problem
-        return fingerprint(problem, self._start)
+        return fingerprint(self._full, self._start)
 
     def _write(self, path: Path, now: _Progress) -> None:
         history = now.history()
@@ -483,6 +592,36 @@ def same_fingerprint(there: npt.NDArray[Any], here: npt.NDArray[np.float64]) -> 
 
 
 # For the methods ----------------------------------------------------------------------------------
+
+
+def require_finite(loss: float, gradient_norm: float) -> None:
+    """A FloatingPointError if a step's start is not finite: that is divergence, not an argument."""
+    if not math.isfinite(loss):
+        raise FloatingPointError(f"the loss is {loss}")
+    if not math.isfinite(gradient_norm):
+        raise FloatingPointError(f"the gradient's norm is {gradient_norm}")
+
+
+def trial_loss(problem: Problem, w: FloatArray) -> float:
+    """The loss where a step might lead: infinite where it is NaN or raises FloatingPointError."""
+    try:
+        loss = problem.loss(w)
+    except FloatingPointError:
+        return math.inf
+    return math.inf if math.isnan(loss) else loss
+
+
+def extreme_curvatures(problem: Problem, w: FloatArray) -> tuple[float, float]:
+    """The Hessian's least eigenvalue at w and its largest modulus, as Lanczos's method sees them.
+
+    From a random start, the same each time; exact for up to 60 parameters, Ritz values for more.
+    """
+    start = np.random.default_rng(0).standard_normal(len(w)).astype(w.dtype)
+    try:
+        values, _ = lanczos(problem.linearize(w).hvp, start, _LOOK).eigenvalues()
+    except NotImplementedError:  # a problem with a dense Hessian alone
+        values = np.linalg.eigvalsh(problem.hessian(w))
+    return float(values[0]), float(abs(values).max())
 
 
 def check_settings(optimizer: Any, *positive: str, least_zero: tuple[str, ...] = ()) -> None:

@@ -16,6 +16,7 @@ from swiftnets.optimizers.base import (
     check_settings,
     count_cost,
     net_problem,
+    require_finite,
 )
 from swiftnets.problems import Problem
 
@@ -73,6 +74,8 @@ class KFAC(Optimizer):
         inner = net_problem(problem, "K-FAC")
         net = inner.net
         loss, gradient = problem.loss_and_gradient(w)
+        length = norm(gradient)
+        require_finite(loss, length)
         x, y, weights = inner.samples
         new = kronecker_factors(net, w, x, y, sample_weight=weights)
         count_cost(problem, 1 + net.sizes[-1])
@@ -82,6 +85,8 @@ class KFAC(Optimizer):
             for name, factor in (("inputs", new.inputs), ("outputs", new.outputs)):
                 key = f"{name}{layer}"
                 after[key] = self.decay * state[key] + (1 - self.decay) * factor[layer]
+                if not np.isfinite(after[key]).all():
+                    raise FloatingPointError("a Kronecker factor has numbers that are not finite")
         # The means began at 0: divided by the weights so far, as Adam's.
         weight = 1 - self.decay**steps
         means = KroneckerFactors(
@@ -90,4 +95,4 @@ class KFAC(Optimizer):
         )
         natural = means.inverse(self.damping + net.l2)(gradient.astype(np.float64))
         step = w.dtype.type(self.learning_rate) * natural.astype(w.dtype)
-        return StepResult(w - step, loss, norm(gradient), after)
+        return StepResult(w - step, loss, length, after)
