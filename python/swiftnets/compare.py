@@ -37,6 +37,7 @@ from swiftnets.optimizers.base import (
     described,
     fingerprint,
     same_fingerprint,
+    trial_loss,
 )
 from swiftnets.problems import Minibatches, Problem
 
@@ -501,12 +502,12 @@ class _One:
             callback=callback,
         )
         status, message = str(result.status), result.message
-        if spent:
+        if spent and result.status == "callback":
             status, message = "cost", f"the cost is over the limit of {limit:g} gradients"
         count = len(result.history)
         if wanted and rows[-1][0] != count:
             rows.append((count, self._numbers(result.w)))
-        loss, length = (float(v) for v in fingerprint(self._full, result.w)[:2])
+        loss, length = result.loss, result.gradient_norm
         return Run(
             self.name,
             self.seed,
@@ -532,10 +533,8 @@ class _One:
                 raise TypeError(f"evaluate returned {told!r}; expected numbers by name")
             numbers = {str(name): float(value) for name, value in told.items()}
         if isinstance(self.problem, Minibatches) and "loss" not in numbers:
-            try:
-                numbers["loss"] = self.problem.full.loss(w)
-            except FloatingPointError:
-                numbers["loss"] = np.inf
+            with np.errstate(all="ignore"):
+                numbers["loss"] = trial_loss(self.problem.full, w)
         return numbers
 
     # Files

@@ -377,7 +377,7 @@ class _Run:
                     message = self._lost(f"after {now.count} iterations {told}")
             elif length <= tolerance:
                 # What a step from here would have said: it is not made.
-                verdict = self._step(now, tolerance)[0]
+                verdict = self._step(now, tolerance, length)[0]
                 if verdict is not None and verdict[0] in ("converged", "saddle"):
                     status, message = verdict
         return Result(now.w, loss, length, now.history(), status, message, now.state)
@@ -402,8 +402,9 @@ class _Run:
         return message if found is None else f"{message}; {found}"
 
     def _step(
-        self, now: _Progress, tolerance: float
+        self, now: _Progress, tolerance: float, known: float | None = None
     ) -> tuple[tuple[Status, str] | None, _Progress]:
+        """How the run ends, or what the step leads to; `known` is the norm of the full gradient."""
         place = f"iteration {now.count}"
         begin = time.perf_counter()
         problem = _Watched(self._at(now.count), now.w)
@@ -412,8 +413,10 @@ class _Run:
             with np.errstate(all="ignore"):
                 result = self._optimizer.step(problem, now.w, now.state)
                 require_finite(result.loss, result.gradient_norm)
-                if self._is_small(now, problem, result.gradient_norm, tolerance):
-                    ended = self._at_rest(problem, now.w, result, tolerance)
+                if known is None:
+                    known = self._length(now, problem, result.gradient_norm, tolerance)
+                if known <= tolerance:
+                    ended = self._at_rest(problem, now.w, result, known, tolerance)
         except np.linalg.LinAlgError as error:
             return self._broken(now, tolerance, f"{place}: {error}"), now
         except FloatingPointError as error:
@@ -444,33 +447,31 @@ class _Run:
             column.append(float(value))
         return None, _Progress(result.w, result.state, now.columns, now.count + 1)
 
-    def _is_small(self, now: _Progress, problem: Counted, length: float, tolerance: float) -> bool:
-        """Whether the gradient of all samples is not larger than the tolerance."""
-        if length > tolerance or not isinstance(self._problem, Minibatches):
-            return length <= tolerance
+    def _length(self, now: _Progress, problem: Counted, batch: float, tolerance: float) -> float:
+        """The norm of the gradient of all samples, given that of a batch; infinite if not seen."""
+        if not isinstance(self._problem, Minibatches):
+            return batch
         epoch = now.count - now.count % self._problem.per_epoch
-        if any(before <= tolerance for before in now.columns["gradient_norm"][epoch : now.count]):
-            return False  # once an epoch is enough
+        before = now.columns["gradient_norm"][epoch : now.count]
+        if batch > tolerance or min(before, default=math.inf) <= tolerance:
+            return math.inf  # once an epoch is enough
         problem.cost += self._problem.per_epoch
-        return self._measured(now.w)[1] <= tolerance
+        return self._measured(now.w)[1]
 
     def _at_rest(
-        self, problem: Counted, w: FloatArray, result: StepResult, tolerance: float
+        self,
+        problem: Counted,
+        w: FloatArray,
+        result: StepResult,
+        length: float,
+        tolerance: float,
     ) -> tuple[Status, str] | None:
         """How a run ends where the gradient is small; None if it goes on, away from a saddle."""
-        length = result.gradient_norm
-        if isinstance(self._problem, Minibatches):
-            length = self._measured(w)[1]
         said = f"the gradient's norm is {length:.3g} ≤ {tolerance:g}"
         if result.least_curvature is None:
             return "converged", f"{said}; this method does not see whether that is a minimum"
-        least, largest = extreme_curvatures(self._full, w)
-        least = min(least, result.least_curvature)
-        # Below these it is rounding, or what lies between w and the minimum (Nesterov & Polyak
-        # 2006: √(ρ ‖g‖), the Hessian changing by itself over the length of w, or over 1).
-        unit = max(1.0, float(abs(w).max()))
-        rounding = len(w) * float(np.finfo(w.dtype).eps) * largest
-        if not least < -max(rounding, math.sqrt(largest / unit) * math.sqrt(length)):
+        least, falls = self._curvature(w, length, result.least_curvature)
+        if not falls:
             return "converged", f"{said}; the least curvature that was seen is {least:.3g}"
         if result.failure is None:
             noise = 4 * float(np.finfo(w.dtype).eps) * abs(result.loss)
@@ -478,11 +479,29 @@ class _Run:
                 return None
         return "saddle", f"{said}, but it is no minimum: there is a curvature of {least:.3g}"
 
+    def _curvature(self, w: FloatArray, length: float, seen: float) -> tuple[float, bool]:
+        """The least curvature at w, and whether it is negative beyond doubt."""
+        least, largest = extreme_curvatures(self._full, w)
+        least = min(least, seen)
+        # Above these it is rounding, or what lies between w and the minimum (Nesterov & Polyak
+        # 2006: √(ρ ‖g‖), the Hessian changing by itself over the length of w, or over 1).
+        unit = max(1.0, float(abs(w).max()))
+        rounding = len(w) * float(np.finfo(w.dtype).eps) * largest
+        return least, least < -max(rounding, math.sqrt(largest / unit) * math.sqrt(length))
+
     def _broken(self, now: _Progress, tolerance: float, message: str) -> tuple[Status, str]:
         length = self._measured(now.w)[1]
-        if length <= tolerance:
-            return "converged", f"the gradient's norm is {length:.3g} ≤ {tolerance:g}; {message}"
-        return "failed", message
+        if not length <= tolerance:
+            return "failed", message
+        said = f"the gradient's norm is {length:.3g} ≤ {tolerance:g}"
+        try:
+            with np.errstate(all="ignore"):
+                least, falls = self._curvature(now.w, length, math.inf)
+        except (NotImplementedError, FloatingPointError, np.linalg.LinAlgError):
+            return "converged", f"{said}; {message}"
+        if falls:
+            return "saddle", f"{said}, but it is no minimum: there is a curvature of {least:.3g}"
+        return "converged", f"{said}; the least curvature that was seen is {least:.3g}; {message}"
 
     def _stop(
         self,

@@ -76,7 +76,7 @@ def seen_curvature(
         return math.nextafter(-damping, -math.inf)
     size = norm(direction)
     # dᵀ H d / dᵀ d of the direction d.
-    return -dot(gradient, direction / size) / size - damping if 0 < size < math.inf else 0.0
+    return -dot(gradient, direction / size) / size - damping if 0 < size < math.inf else math.inf
 
 
 def gradient_operations(problem: NetProblem) -> float:
@@ -137,7 +137,9 @@ class Newton(Optimizer):
 
 def at_stationary_point(w: FloatArray, loss: float, state: State) -> StepResult:
     """Where there is no step, for methods that see curvature: the loop looks at all of it."""
-    return StepResult(w, loss, 0.0, state, False, failure="the gradient is 0", least_curvature=0.0)
+    return StepResult(
+        w, loss, 0.0, state, False, failure="the gradient is 0", least_curvature=math.inf
+    )
 
 
 def finish(
