@@ -28,6 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from swiftnets import _checks, _training
+from swiftnets._computed import trial_loss
 from swiftnets._samples import FloatArray
 from swiftnets._training import CheckpointError, File
 from swiftnets.optimizers.base import (
@@ -37,7 +38,6 @@ from swiftnets.optimizers.base import (
     described,
     fingerprint,
     same_fingerprint,
-    trial_loss,
 )
 from swiftnets.problems import Minibatches, Problem
 
@@ -533,8 +533,7 @@ class _One:
                 raise TypeError(f"evaluate returned {told!r}; expected numbers by name")
             numbers = {str(name): float(value) for name, value in told.items()}
         if isinstance(self.problem, Minibatches) and "loss" not in numbers:
-            with np.errstate(all="ignore"):
-                numbers["loss"] = trial_loss(self.problem.full, w)
+            numbers["loss"] = trial_loss(self.problem.full, w)
         return numbers
 
     # Files

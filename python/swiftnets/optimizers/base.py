@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from swiftnets import _checks, _training
+from swiftnets._computed import require_finite, trial_loss
 from swiftnets._samples import FloatArray
 from swiftnets._scaling import norm
 from swiftnets._training import CheckpointError, File
@@ -48,12 +49,13 @@ class StepResult:
         What the method has to tell (damping, step length, products, …): columns of the history.
     failure : str, optional
         Why no step can be made from here. Ends a run.
-    rounding : bool
-        Whether that is the rounding of the loss or of w: what decrease is left does not show.
     least_curvature : float, optional
-        What the least eigenvalue of the Hessian at w is not above, as far as the method has seen:
-        an eigenvalue, a Ritz value, a curvature along a direction. None if it sees none, as methods
-        of first order.
+        What the least eigenvalue of the Hessian at w, before the step, is not above, as far as the
+        method has seen: an eigenvalue, a Ritz value, a curvature along a direction. None if it sees
+        none, as methods of first order.
+    rounding : bool
+        Whether the failure is the rounding of the loss or of w: what decrease is left does not
+        show.
     """
 
     w: FloatArray
@@ -63,8 +65,8 @@ class StepResult:
     accepted: bool = True
     info: Mapping[str, float] = field(default_factory=dict)
     failure: str | None = None
-    rounding: bool = False
     least_curvature: float | None = None
+    rounding: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -303,14 +305,15 @@ class _Watched(Counted):
 
     def loss_and_gradient(self, w: npt.ArrayLike) -> tuple[float, FloatArray]:
         loss, gradient = super().loss_and_gradient(w)
-        if w is self._w:  # the gradient's norm is the methods' to look at: they all form it
-            require_finite(loss, 0.0)
+        # The gradient's norm is the methods' to look at: they all form it.
+        if w is self._w and not math.isfinite(loss):
+            raise FloatingPointError(f"the loss is {loss}")
         return loss, gradient
 
     def linearize(self, w: npt.ArrayLike) -> PointLike:
         point = super().linearize(w)
         if w is self._w:
-            require_finite(point.loss, norm(point.gradient))
+            require_finite(point.loss, point.gradient)
         return point
 
 
@@ -412,7 +415,10 @@ class _Run:
         try:
             with np.errstate(all="ignore"):
                 result = self._optimizer.step(problem, now.w, now.state)
-                require_finite(result.loss, result.gradient_norm)
+                if not (math.isfinite(result.loss) and math.isfinite(result.gradient_norm)):
+                    raise FloatingPointError(
+                        f"the loss is {result.loss}, the gradient's norm {result.gradient_norm}"
+                    )
                 if known is None:
                     known = self._length(now, problem, result.gradient_norm, tolerance)
                 if known <= tolerance:
@@ -611,23 +617,6 @@ def same_fingerprint(there: npt.NDArray[Any], here: npt.NDArray[np.float64]) -> 
 
 
 # For the methods ----------------------------------------------------------------------------------
-
-
-def require_finite(loss: float, gradient_norm: float) -> None:
-    """A FloatingPointError if a step's start is not finite: that is divergence, not an argument."""
-    if not math.isfinite(loss):
-        raise FloatingPointError(f"the loss is {loss}")
-    if not math.isfinite(gradient_norm):
-        raise FloatingPointError(f"the gradient's norm is {gradient_norm}")
-
-
-def trial_loss(problem: Problem, w: FloatArray) -> float:
-    """The loss where a step might lead: infinite where it is NaN or raises FloatingPointError."""
-    try:
-        loss = problem.loss(w)
-    except FloatingPointError:
-        return math.inf
-    return math.inf if math.isnan(loss) else loss
 
 
 def extreme_curvatures(problem: Problem, w: FloatArray) -> tuple[float, float]:

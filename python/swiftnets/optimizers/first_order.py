@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from swiftnets import _buffers, _checks
+from swiftnets._computed import require_finite
 from swiftnets._samples import FloatArray
 from swiftnets._scaling import dot, exponent, norm
 from swiftnets.optimizers.base import (
@@ -16,9 +17,8 @@ from swiftnets.optimizers.base import (
     State,
     StepResult,
     check_settings,
-    require_finite,
 )
-from swiftnets.optimizers.line_search import no_decrease
+from swiftnets.optimizers.line_search import ARMIJO, no_decrease
 from swiftnets.problems import Problem
 
 __all__ = ["LBFGS", "SGD", "Adam", "Momentum"]
@@ -218,8 +218,8 @@ class LBFGS(Optimizer):
             loss, gradient = float(state["loss"]), state["gradient"]
         else:
             loss, gradient = problem.loss_and_gradient(w)
+        require_finite(loss, gradient)
         length = norm(gradient)
-        require_finite(loss, length)
         if length == 0:
             return StepResult(w, loss, length, state, False, failure="the gradient is 0")
         direction = self._direction(state["steps"], state["differences"], gradient, length)
@@ -228,6 +228,8 @@ class LBFGS(Optimizer):
         if found is None:
             if len(state["gradient"]):  # the memory may be at fault, or of other samples
                 return self.step(problem, w, self.initial_state(problem, w))
+            found = line.lowest()
+        if found is None:
             return no_decrease(problem, w, loss, length, state, line.foretold())
         step = w.dtype.type(found) * line.direction
         new = w + step
@@ -338,19 +340,42 @@ class _Line:
         if found is None:
             return None
         # At its limit the search returns what it has not looked at.
-        loss = self.at(self._w + self._w.dtype.type(found) * self.direction)[0]
+        loss = self.at(self._to(found))[0]
         noise = 4 * float(np.finfo(self._w.dtype).eps) * abs(self._loss)
         return float(found) if loss <= self._loss + noise else None
 
+    def _to(self, length: float) -> FloatArray:
+        place: FloatArray = self._w + self._w.dtype.type(length) * self.direction
+        return place
+
+    def _trials(self) -> list[tuple[float, float, FloatArray]]:
+        """Step length, loss and gradient of the finite trials, from the nearest to the farthest."""
+        size = norm(self.direction)
+        trials = [
+            (norm(np.frombuffer(key, self._w.dtype) - self._w) / size, loss, gradient)
+            for key, (loss, gradient) in self._seen.items()
+            if not np.isnan(loss)
+        ]
+        return sorted((trial for trial in trials if trial[0] > 0), key=lambda trial: trial[0])
+
+    def lowest(self) -> float | None:
+        """The trial of the least loss, if that falls enough (Armijo 1966), whatever the slope."""
+        best = min(self._trials(), key=lambda trial: trial[1], default=None)
+        if best is None:
+            return None
+        length = best[0]
+        enough = self._loss + ARMIJO * length * float(np.ldexp(self._slope, self._e))
+        return length if self.at(self._to(length))[0] <= enough else None
+
     def foretold(self) -> float:
         """How far the loss falls along the line, by the curvature that the nearest trial shows."""
-        nearest, curvature = np.inf, 0.0
-        for key, (loss, gradient) in self._seen.items():
-            away = norm(np.frombuffer(key, self._w.dtype) - self._w) / norm(self.direction)
-            if not np.isnan(loss) and 0 < away < nearest:
-                change = dot(np.ldexp(gradient, -self._e), self.direction) - self._slope
-                nearest, curvature = away, change / away
-        fall = self._slope**2 / (2 * curvature) if curvature > 0 else -self._slope
+        trials = self._trials()
+        if not trials:
+            return -float(np.ldexp(self._slope, self._e))
+        length, _, gradient = trials[0]
+        change = dot(np.ldexp(gradient, -self._e), self.direction) - self._slope
+        curvature = change / length
+        fall = self._slope * (self._slope / curvature) / 2 if curvature > 0 else -self._slope
         return float(np.ldexp(fall, self._e))
 
 

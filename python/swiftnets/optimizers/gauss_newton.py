@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from swiftnets._computed import require_finite, trial_loss
 from swiftnets._samples import FloatArray
 from swiftnets._scaling import dot, norm
 from swiftnets.krylov import cg
@@ -18,8 +19,6 @@ from swiftnets.optimizers.base import (
     check_settings,
     count_cost,
     net_problem,
-    require_finite,
-    trial_loss,
 )
 from swiftnets.optimizers.newton import factored, finish
 from swiftnets.optimizers.trust_region import gain_ratio
@@ -58,7 +57,7 @@ def _point(net: NetProblem, w: FloatArray, problem: Problem) -> Linearization:
     x, y, weights = net.samples
     count_cost(problem, 1)
     point = net.net.linearize(w, x, y, sample_weight=weights)
-    require_finite(point.loss, norm(point.gradient))
+    require_finite(point.loss, point.gradient)
     return point
 
 
@@ -171,5 +170,5 @@ class LevenbergMarquardt(Optimizer):
             accepted,
             {"damping": damping, "ratio": ratio},
             failure,
-            failure is not None,
+            rounding=failure is not None,
         )

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from swiftnets._computed import require_finite
 from swiftnets._samples import FloatArray
 from swiftnets._scaling import norm
 from swiftnets.factorizations import DenseFactorization
@@ -16,7 +17,6 @@ from swiftnets.optimizers.base import (
     State,
     StepResult,
     check_settings,
-    require_finite,
 )
 from swiftnets.optimizers.newton import at_stationary_point, factored, finish, seen_curvature
 from swiftnets.problems import Problem
@@ -46,8 +46,8 @@ class _HigherOrder(Optimizer):
 
     def step(self, problem: Problem, w: FloatArray, state: State) -> StepResult:
         loss, gradient = problem.loss_and_gradient(w)
+        require_finite(loss, gradient)
         length = norm(gradient)
-        require_finite(loss, length)
         if length == 0:
             return at_stationary_point(w, loss, state)
         factors = factored(problem.hessian(w), self.damping)

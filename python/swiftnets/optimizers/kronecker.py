@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from swiftnets._computed import require_finite
 from swiftnets._samples import FloatArray
 from swiftnets._scaling import norm
 from swiftnets.kronecker import KroneckerFactors, kronecker_factors
@@ -16,7 +17,6 @@ from swiftnets.optimizers.base import (
     check_settings,
     count_cost,
     net_problem,
-    require_finite,
 )
 from swiftnets.problems import Problem
 
@@ -74,8 +74,7 @@ class KFAC(Optimizer):
         inner = net_problem(problem, "K-FAC")
         net = inner.net
         loss, gradient = problem.loss_and_gradient(w)
-        length = norm(gradient)
-        require_finite(loss, length)
+        require_finite(loss, gradient)
         x, y, weights = inner.samples
         new = kronecker_factors(net, w, x, y, sample_weight=weights)
         count_cost(problem, 1 + net.sizes[-1])
@@ -95,4 +94,4 @@ class KFAC(Optimizer):
         )
         natural = means.inverse(self.damping + net.l2)(gradient.astype(np.float64))
         step = w.dtype.type(self.learning_rate) * natural.astype(w.dtype)
-        return StepResult(w - step, loss, length, after)
+        return StepResult(w - step, loss, norm(gradient), after)

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from swiftnets import _checks
+from swiftnets._computed import require_finite, trial_loss
 from swiftnets._samples import FloatArray
 from swiftnets._scaling import dot, exponent, norm
 from swiftnets.optimizers.base import (
@@ -18,14 +19,12 @@ from swiftnets.optimizers.base import (
     State,
     StepResult,
     check_settings,
-    require_finite,
-    trial_loss,
 )
 from swiftnets.problems import Problem
 
 __all__ = ["QuarticLineSearch", "backtrack", "minimize_quartic"]
 
-_ARMIJO = 1e-4  # of the decrease that the slope promises (Armijo 1966)
+ARMIJO = 1e-4  # of the decrease that the slope promises (Armijo 1966)
 _HALVINGS = 50
 _SPREAD = 2.0**26  # of terms that one scale suits: roots to √ε, and the minimum to ε
 
@@ -58,7 +57,7 @@ def backtrack(
     unit = 4 * float(np.finfo(w.dtype).eps) * abs(loss)
     for _ in range(_HALVINGS):
         new = w + w.dtype.type(length) * direction
-        if trial_loss(problem, new) <= loss + _ARMIJO * length * slope + unit:
+        if trial_loss(problem, new) <= loss + ARMIJO * length * slope + unit:
             return new, length
         length /= 2
     return None
@@ -71,7 +70,7 @@ def no_decrease(
     rounding = foretold <= _loss_rounding(problem, w, loss)
     failure = "the line search found no decrease"
     if rounding:
-        failure += f": what is left, about {foretold:.1e}, is below the rounding of the loss"
+        failure += f": what it foretells, {foretold:.1e}, is below the rounding of the loss"
     return StepResult(w, loss, length, state, False, failure=failure, rounding=rounding)
 
 
@@ -121,19 +120,18 @@ def _quartic_minimum(c: npt.NDArray[np.float64], limit: float) -> float:
     powers = np.arange(1, 5)
     # In units of the limit, where its powers and the coefficients are of a size.
     with np.errstate(all="ignore"):
-        scaled = c[1:] * limit**powers
-    slope = scaled * powers
-    sizes = abs(slope[c[1:] != 0])
-    if not len(sizes):
-        return 0.0
-    if 0 < sizes.max() < _SPREAD * sizes.min() < np.inf:
+        scaled = np.where(c[1:] == 0, 0.0, c[1:] * limit**powers)
+        slope = scaled * powers
+        sizes = abs(slope[c[1:] != 0])
+        even = bool(len(sizes) and 0 < sizes.max() < _SPREAD * sizes.min() < np.inf)
+    if even:
         candidates = [0.0, 1.0, *_roots(slope / sizes.max(), 1.0)]
         values = [float(np.polynomial.polynomial.polyval(t, scaled) * t) for t in candidates]
         return candidates[int(np.argmin(values))] * limit
     # Else the derivative's roots are of sizes of their own, some perhaps beyond every float. Each
     # is that of two terms, an edge of Newton's polygon: in its units the roots of that size are
     # well conditioned, and what is far below belongs to others.
-    parts = [math.frexp(float(value)) for value in c[1:] * powers]
+    parts = [(m * k, e) for k, (m, e) in enumerate(map(math.frexp, c[1:].tolist()), start=1)]
     limit = min(limit, float(np.finfo(float).max))
     places = {0.0, limit}
     for i, j in itertools.combinations([k for k in range(4) if parts[k][0] != 0], 2):
@@ -142,9 +140,10 @@ def _quartic_minimum(c: npt.NDArray[np.float64], limit: float) -> float:
         larger = any(parts[k][0] != 0 and heights[k] > 8 for k in range(4))
         if larger or not -1074 <= unit < 1024:
             continue
-        edge = [0.0 if h < -100 else math.ldexp(parts[k][0], h) for k, h in enumerate(heights)]
+        terms = np.array([math.ldexp(parts[k][0], h) for k, h in enumerate(heights)])
         size = math.ldexp(1.0, unit)
-        places |= {t * size for t in _roots(np.array(edge), limit / size)}
+        roots = _roots(np.where(abs(terms) * _SPREAD < 1, 0.0, terms), limit / size)
+        places |= {min(_polished(t, terms) * size, limit) for t in roots}
     candidates = sorted(places)
     with np.errstate(all="ignore"):
         values = [float(np.polynomial.polynomial.polyval(t, c[1:]) * t) for t in candidates]
@@ -158,6 +157,18 @@ def _roots(slope: npt.NDArray[np.float64], limit: float) -> list[float]:
     """Roots of a cubic in (0, limit), the constant first."""
     # A double root comes out as a complex pair: its real part is the place.
     return [float(t) for t in np.roots(slope[::-1]).real if 0 < t < limit]
+
+
+def _polished(t: float, slope: npt.NDArray[np.float64]) -> float:
+    """A root, by Newton's method; as it is where that leads away."""
+    d, c, b, a = (float(value) for value in slope)
+    for _ in range(3):
+        bend = (3 * a * t + 2 * b) * t + c
+        change = (((a * t + b) * t + c) * t + d) / bend if bend else 0.0
+        if not abs(change) < 0.1 * t:
+            break
+        t -= change
+    return t
 
 
 def _horner(coefficients: list[Fraction], t: Fraction) -> Fraction:
@@ -208,8 +219,8 @@ class QuarticLineSearch(Optimizer):
 
     def step(self, problem: Problem, w: FloatArray, state: State) -> StepResult:
         loss, gradient = problem.loss_and_gradient(w)
+        require_finite(loss, gradient)
         length = norm(gradient)
-        require_finite(loss, length)
         if length == 0:
             return StepResult(w, loss, 0.0, state, False, failure="the gradient is 0")
         direction = self._direction(gradient, state)
@@ -241,7 +252,7 @@ class QuarticLineSearch(Optimizer):
             )
         # Along the gradient as far as its own curvature lets it.
         slope, curvature = float(coefficients[1]), 2 * float(coefficients[2])
-        left = slope**2 / (2 * curvature) if curvature > 0 else foretold
+        left = slope * (slope / curvature) / 2 if curvature > 0 else foretold
         result = no_decrease(problem, w, loss, length, state, left)
         return replace(result, least_curvature=curvature / size**2)
 

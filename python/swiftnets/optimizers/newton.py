@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from swiftnets import _checks
+from swiftnets._computed import require_finite
 from swiftnets._samples import FloatArray
 from swiftnets._scaling import dot, norm
 from swiftnets.factorizations import DenseFactorization, Inertia
@@ -17,7 +18,6 @@ from swiftnets.optimizers.base import (
     StepResult,
     check_settings,
     count_cost,
-    require_finite,
     take_net_problem,
 )
 from swiftnets.optimizers.line_search import backtrack, no_decrease
@@ -125,8 +125,8 @@ class Newton(Optimizer):
 
     def step(self, problem: Problem, w: FloatArray, state: State) -> StepResult:
         loss, gradient = problem.loss_and_gradient(w)
+        require_finite(loss, gradient)
         length = norm(gradient)
-        require_finite(loss, length)
         if length == 0:
             return at_stationary_point(w, loss, state)
         solution, inertia = hessian_solve(problem, w, gradient, self.damping, self.method)
