@@ -139,11 +139,10 @@ def _returned(
     problem: Problem, method: str, what: str, value: Any, shape: tuple[int, ...]
 ) -> FloatArray:
     """An array as the problem promises it."""
-    if type(value) is np.ndarray and value.shape == shape and value.dtype == problem.dtype:
-        return value
-    error = (
-        ValueError if isinstance(value, np.ndarray) and value.dtype == problem.dtype else TypeError
-    )
+    same = type(value) is np.ndarray and value.dtype == problem.dtype
+    if same and value.shape == shape:
+        return value  # type: ignore[no-any-return]
+    error = ValueError if same else TypeError
     raise error(
         f"{type(problem).__name__}.{method} returned {what} of {_kind(value)}; expected a NumPy "
         f"array of {np.dtype(problem.dtype)} and shape {shape}"
