@@ -17,8 +17,10 @@ from swiftnets.problems import PointLike, Problem
 
 def require_finite(loss: float, gradient: FloatArray) -> None:
     """A FloatingPointError where the loss or its gradient is not finite."""
-    if not (math.isfinite(loss) and np.isfinite(gradient).all()):
-        raise FloatingPointError(f"the loss is {loss}, the gradient's norm {norm(gradient)}")
+    if not math.isfinite(loss):
+        raise FloatingPointError(f"the loss is {loss}")
+    if not np.isfinite(gradient).all():
+        raise FloatingPointError(f"the gradient's norm is {norm(gradient)}")
 
 
 def linearized(problem: Problem, w: FloatArray) -> PointLike:
