@@ -579,6 +579,29 @@ def test_what_is_a_saddle_does_not_depend_on_the_units_of_the_loss(scale):
     assert f"least curvature that was seen is {scale / 4:.3g}" in message
 
 
+def test_minima_that_are_not_isolated_are_no_saddles():
+    class Valley(Problem):
+        """x² y²: 0 on both axes. Beside them the Hessian is indefinite, by 6 y² at (1, y)."""
+
+        parameter_count = 2
+
+        def loss_and_gradient(self, w):
+            x, y = w
+            return float(x * x * y * y), np.array([2 * x * y * y, 2 * x * x * y])
+
+        def hvp(self, w, v):
+            x, y = w
+            return np.asarray(v) @ np.array([[2 * y * y, 4 * x * y], [4 * x * y, 2 * x * x]])
+
+    told = Scripted(({"least_curvature": np.inf},))
+    near = told.minimize(Valley(), [1.0, 1e-5], gradient_tolerance=1e-4)
+    assert near.status == "converged" and "seen is -6e-10" in near.message
+    # Where the curvature outweighs the gradient, no tolerance makes a minimum of it.
+    place = np.array([0.01, 0.01])
+    still = Scripted(({"least_curvature": np.inf, "w": place},))
+    assert still.minimize(Valley(), place, gradient_tolerance=1.0).status == "saddle"
+
+
 def test_a_method_that_knows_a_way_down_from_a_saddle_goes_on():
     class Down(Optimizer):
         def step(self, problem, w, state):

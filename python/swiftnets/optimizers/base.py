@@ -489,11 +489,12 @@ class _Run:
         """The least curvature at w, and whether it is negative beyond doubt."""
         least, largest = extreme_curvatures(self._full, w)
         least = min(least, seen)
-        # Above these it is rounding, or what lies between w and the minimum (Nesterov & Polyak
-        # 2006: √(ρ ‖g‖), the Hessian changing by itself over the length of w, or over 1).
+        # Not if it is rounding, nor where it says no more than the gradient: over a length of 1, or
+        # of w, a curvature c lowers the loss by c / 2 of its square. Next to minima that are not
+        # isolated, as those of nets that fit all samples, it is below the gradient.
         unit = max(1.0, float(abs(w).max()))
         rounding = len(w) * float(np.finfo(w.dtype).eps) * largest
-        return least, least < -max(rounding, math.sqrt(largest / unit) * math.sqrt(length))
+        return least, least < -max(rounding, 10 * length / unit)
 
     def _broken(self, now: _Progress, tolerance: float, message: str) -> tuple[Status, str]:
         length = self._measured(now.w)[1]
