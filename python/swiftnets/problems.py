@@ -126,6 +126,8 @@ class Problem(ABC):
 
 def _number(problem: Problem, method: str, value: Any) -> float:
     """A loss; whether it is finite is for its user."""
+    if type(value) is float:
+        return value
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value[()]
     if isinstance(value, numbers.Real):

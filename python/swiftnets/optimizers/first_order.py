@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import dataclass
 from typing import Any
@@ -11,14 +12,14 @@ import numpy as np
 from swiftnets import _buffers, _checks
 from swiftnets._computed import require_finite
 from swiftnets._samples import FloatArray
-from swiftnets._scaling import dot, exponent, norm
+from swiftnets._scaling import exponent, norm
 from swiftnets.optimizers.base import (
     Optimizer,
     State,
     StepResult,
     check_settings,
 )
-from swiftnets.optimizers.line_search import ARMIJO, no_decrease
+from swiftnets.optimizers.line_search import ARMIJO, beyond, no_decrease, scaled
 from swiftnets.problems import Problem
 
 __all__ = ["LBFGS", "SGD", "Adam", "Momentum"]
@@ -223,7 +224,7 @@ class LBFGS(Optimizer):
         if length == 0:
             return StepResult(w, loss, length, state, False, failure="the gradient is 0")
         direction = self._direction(state["steps"], state["differences"], gradient, length)
-        line = _Line(problem, w, direction, loss, gradient)
+        line = _Line(problem, w, direction, loss, gradient, length)
         found = line.search()
         if found is None:
             if len(state["gradient"]):  # the memory may be at fault, or of other samples
@@ -236,11 +237,11 @@ class LBFGS(Optimizer):
         new_loss, new_gradient = line.at(new)
         difference = new_gradient - gradient
         steps, differences = state["steps"], state["differences"]
-        # By powers of 2, so that products are in range whatever the units: a pair's own size does
-        # not count in the inverse Hessian.
-        e = exponent(step)
-        step, difference = np.ldexp(step, -e), np.ldexp(difference, -e)
-        if dot(step, difference) > 0:
+        # A pair's own size does not count in the inverse Hessian: in units in which its products
+        # are in range.
+        e = beyond(exponent(step))
+        step, difference = scaled(step, -e), scaled(difference, -e)
+        if float(step @ difference) > 0:
             steps = np.vstack([steps, step])[-self.memory :]
             differences = np.vstack([differences, difference])[-self.memory :]
         state = {
@@ -263,15 +264,13 @@ class LBFGS(Optimizer):
         # SciPy's product begins with the identity; the last pair's own scale γ takes its place if
         # all is measured in units of √γ.
         last, change = steps[-1].astype(np.float64), differences[-1].astype(np.float64)
-        e = exponent(change) // 2 * 2  # even, so that the root rounds as it would without
-        change = np.ldexp(change, -e)
-        unit = np.sqrt(dot(last, change) / dot(change, change))
-        product = _scipy().LbfgsInvHessProduct(
-            steps / unit, np.ldexp(differences.astype(np.float64), -e) * unit
-        )
-        shift = exponent(gradient)
-        inner = np.ldexp(gradient.astype(np.float64), -shift)
-        image = np.ldexp(-unit * product.matvec(unit * inner), shift - e)
+        e = beyond(exponent(change)) // 2 * 2  # even, so that the root rounds as it would without
+        change = scaled(change, -e)
+        unit = np.sqrt((last @ change) / (change @ change))
+        product = _scipy().LbfgsInvHessProduct(steps / unit, scaled(differences, -e) * unit)
+        shift = beyond(math.frexp(length)[1])
+        inner = scaled(gradient.astype(np.float64), -shift)
+        image = scaled(-unit * product.matvec(unit * inner), shift - e)
         result: FloatArray = image.astype(gradient.dtype, copy=False)
         return result
 
@@ -286,13 +285,14 @@ class _Line:
         direction: FloatArray,
         loss: float,
         gradient: FloatArray,
+        length: float,
     ) -> None:
         self._problem, self._w, self._loss, self._gradient = problem, w, loss, gradient
         self.direction, self.scale = direction, 1.0
         # By a power of 2, so that no product underflows; and the loss does not overflow.
-        self._e = max(exponent(gradient), exponent(np.array([loss])) - 1000)
+        self._e = beyond(max(math.frexp(length)[1], math.frexp(loss)[1] - 1000))
         self._seen: dict[bytes, tuple[float, FloatArray]] = {}
-        self._slope = dot(np.ldexp(gradient, -self._e), direction)
+        self._slope = float(scaled(gradient, -self._e) @ direction)
 
     def at(self, w: FloatArray) -> tuple[float, FloatArray]:
         """Loss and gradient; NaN where they are not finite."""
@@ -303,25 +303,28 @@ class _Line:
                 loss, gradient = self._problem.loss_and_gradient(w)
             except FloatingPointError:
                 loss, gradient = np.nan, self._gradient
-            if not (np.isfinite(loss) and np.isfinite(gradient).all()):
-                loss = np.nan
+            if not (math.isfinite(loss) and np.isfinite(gradient).all()):
+                loss = math.nan
             self._seen[key] = loss, gradient
         return self._seen[key]
 
     def _shown(self, w: FloatArray) -> tuple[float, FloatArray]:
         """What the search is shown: where there is nothing finite, a wall to come back from."""
         loss, gradient = self.at(w)
-        if not np.isnan(loss):
-            return float(np.ldexp(loss, -self._e)), np.ldexp(gradient, -self._e)
+        if not math.isnan(loss):
+            return self._units(loss), scaled(gradient, -self._e)
         # As high as the loss would fall, and three times as steep: its cubic's minimum is at ¼.
         size = norm(self.direction)
         up = self.direction * (-3 * self._slope / size / size)
         far = norm(w - self._w) / size
-        return float(np.ldexp(self._loss, -self._e)) - far * self._slope, up
+        return self._units(self._loss) - far * self._slope, up
+
+    def _units(self, loss: float) -> float:
+        return float(np.ldexp(loss, -self._e)) if self._e else loss
 
     def search(self) -> float | None:
         """A step length that satisfies the strong Wolfe conditions; None if none is found."""
-        while np.isnan(self.at(self._w + self.direction)[0]):  # SciPy's search goes not so far
+        while math.isnan(self.at(self._w + self.direction)[0]):  # SciPy's search goes not so far
             self.direction, self.scale = self.direction / 4, self.scale / 4
             self._slope /= 4
             if not (self._w + self.direction != self._w).any():
@@ -333,8 +336,8 @@ class _Line:
                 lambda v: self._shown(v)[1],
                 self._w,
                 self.direction,
-                np.ldexp(self._gradient, -self._e),
-                float(np.ldexp(self._loss, -self._e)),
+                scaled(self._gradient, -self._e),
+                self._units(self._loss),
                 maxiter=30,
             )[0]
         if found is None:
@@ -354,7 +357,7 @@ class _Line:
         trials = [
             (norm(np.frombuffer(key, self._w.dtype) - self._w) / size, loss, gradient)
             for key, (loss, gradient) in self._seen.items()
-            if not np.isnan(loss)
+            if not math.isnan(loss)
         ]
         return sorted((trial for trial in trials if trial[0] > 0), key=lambda trial: trial[0])
 
@@ -373,7 +376,7 @@ class _Line:
         if not trials:
             return -float(np.ldexp(self._slope, self._e))
         length, _, gradient = trials[0]
-        change = dot(np.ldexp(gradient, -self._e), self.direction) - self._slope
+        change = float(scaled(gradient, -self._e) @ self.direction) - self._slope
         curvature = change / length
         fall = self._slope * (self._slope / curvature) / 2 if curvature > 0 else -self._slope
         return float(np.ldexp(fall, self._e))

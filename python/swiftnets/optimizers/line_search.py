@@ -13,7 +13,7 @@ import numpy.typing as npt
 from swiftnets import _checks
 from swiftnets._computed import require_finite, trial_loss
 from swiftnets._samples import FloatArray
-from swiftnets._scaling import dot, exponent, norm
+from swiftnets._scaling import exponent, norm
 from swiftnets.optimizers.base import (
     Optimizer,
     State,
@@ -26,6 +26,7 @@ __all__ = ["QuarticLineSearch", "backtrack", "minimize_quartic"]
 
 ARMIJO = 1e-4  # of the decrease that the slope promises (Armijo 1966)
 _HALVINGS = 50
+_RANGE = 50  # exponents whose squares float32 holds
 _SPREAD = 2.0**26  # of terms that one scale suits: roots to √ε, and the minimum to ε
 
 
@@ -61,6 +62,17 @@ def backtrack(
             return new, length
         length /= 2
     return None
+
+
+def beyond(e: int) -> int:
+    """An exponent of numbers whose products need a scale; 0 for others."""
+    return 0 if -_RANGE <= e <= _RANGE else e
+
+
+def scaled(values: FloatArray, e: int) -> FloatArray:
+    """2ᵉ times the values: not a digit changes."""
+    result: FloatArray = np.ldexp(values, e) if e else values
+    return result
 
 
 def no_decrease(
@@ -224,9 +236,8 @@ class QuarticLineSearch(Optimizer):
         if length == 0:
             return StepResult(w, loss, 0.0, state, False, failure="the gradient is 0")
         direction = self._direction(gradient, state)
-        # Of a length near 1, so that powers of it do not overflow; a power of 2 rounds nothing.
-        e = exponent(direction)
-        unit = np.ldexp(direction, -e)
+        # Of a length near 1, where its powers would overflow.
+        unit = scaled(direction, -beyond(exponent(direction)))
         series = problem.taylor(w, unit, 3)
         coefficients = np.where(np.isfinite(series.loss), series.loss, 0.0)
         size, radius = norm(unit), float(state["radius"])
@@ -261,9 +272,9 @@ class QuarticLineSearch(Optimizer):
         direction: FloatArray = -gradient
         if not self.conjugate or not len(before):
             return direction
-        e = exponent(before)
-        new, old = np.ldexp(gradient, -e), np.ldexp(before, -e)
-        scale = dot(new, new - old) / dot(old, old)
+        e = beyond(exponent(before))
+        new, old = scaled(gradient, -e), scaled(before, -e)
+        scale = float(new @ (new - old)) / float(old @ old)
         if scale > 0:
             direction = direction + gradient.dtype.type(scale) * state["direction"]
-        return -gradient if dot(direction, new) >= 0 else direction
+        return -gradient if float(direction @ new) >= 0 else direction
