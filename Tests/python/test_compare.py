@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 
 import numpy as np
 import pytest
 
+import swiftnets.optimizers as optimizers
 from swiftnets import MLP
 from swiftnets._training import CheckpointError
 from swiftnets.compare import Comparison, compare
 from swiftnets.optimizers import SGD, Adam, Momentum, Optimizer, StepResult
-from swiftnets.problems import Minibatches, Quadratic, Rosenbrock
+from swiftnets.problems import Minibatches, NetProblem, Quadratic, Rosenbrock
 
+METHODS = {
+    name: cls
+    for name, cls in vars(optimizers).items()
+    if inspect.isclass(cls) and issubclass(cls, Optimizer) and not inspect.isabstract(cls)
+}
 BOWL = Quadratic(np.diag([1.0, 3.0]))
 STARTS = [[1.0, 1.0], [-2.0, 0.5], [4.0, 4.0], [0.1, -3.0]]
 
@@ -132,6 +139,36 @@ def test_a_run_is_what_minimize_makes():
 
 
 @pytest.mark.filterwarnings("error")
+def test_data_that_is_not_finite_loses_no_run():
+    x, y = np.ones((6, 2)), np.ones((6, 1))
+    x[4, 1] = np.nan
+    methods = {name: cls() for name, cls in METHODS.items()}
+    for problem in (
+        NetProblem(MLP((2, 2, 1)), x, y),
+        Minibatches(MLP((2, 2, 1), reduction="mean"), x, y, batch_size=2),
+    ):
+        result = compare(
+            problem, methods, lambda seed: np.ones(9) * seed, seeds=[1, 2], iterations=4
+        )
+        assert len(result.runs) == 2 * len(methods)
+        assert {run.status for run in result.runs} == {"diverged"}
+        assert {run.loss for run in result.runs} == {np.inf}
+        assert all("x has nan at [4, 1]" in run.message for run in result.runs)
+
+
+def test_a_run_that_converges_as_its_cost_runs_out_has_converged():
+    methods = {"half": SGD(learning_rate=0.5)}
+    (run,) = compare(
+        Quadratic([[1.0]]), methods, [[8.0]], cost_limit=3, gradient_tolerance=1.0
+    ).runs
+    assert (run.status, run.iterations, run.gradient_norm) == ("converged", 3, 1.0)
+    (run,) = compare(
+        Quadratic([[1.0]]), methods, [[8.0]], cost_limit=2, gradient_tolerance=1.0
+    ).runs
+    assert (run.status, run.iterations, run.gradient_norm) == ("cost", 2, 2.0)
+
+
+@pytest.mark.filterwarnings("error")
 def test_runs_that_diverge_or_fail_are_told_and_counted():
     starts = [[1.0, 1.0, 0.0], [-2.0, 1.0, 0.0], [0.5, 0.0, 0.0], [1.0, 1.0, 1.0]]
     methods = {
@@ -157,7 +194,7 @@ def test_runs_that_diverge_or_fail_are_told_and_counted():
 def test_an_end_that_overflows_is_infinite_in_the_table():
     result = compare(Quadratic([[1e120]]), {"far": SGD(learning_rate=1.0)}, [[1.0]], iterations=1)
     (run,) = result.runs
-    assert (run.loss, run.status) == (np.inf, "iterations")
+    assert (run.loss, run.status) == (np.inf, "diverged")
     assert cells(result.table())[1][1] == "inf"
 
 

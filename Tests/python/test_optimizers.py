@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import math
+import re
+import subprocess
+import sys
 import time
 from dataclasses import dataclass
 
@@ -12,7 +16,17 @@ import pytest
 import swiftnets.optimizers as optimizers
 from swiftnets import MLP
 from swiftnets._training import CheckpointError
-from swiftnets.optimizers import LBFGS, SGD, Adam, Momentum, Optimizer, StepResult
+from swiftnets.mlp import TaylorSeries
+from swiftnets.optimizers import (
+    LBFGS,
+    SGD,
+    Adam,
+    Momentum,
+    Newton,
+    Optimizer,
+    QuarticLineSearch,
+    StepResult,
+)
 from swiftnets.optimizers.base import count_cost, net_problem
 from swiftnets.problems import (
     Counted,
@@ -370,10 +384,13 @@ def test_divergence_is_a_status():
 
 def test_a_loss_that_overflows_at_the_end_is_infinite():
     class Wall(Quadratic):
-        def loss(self, w):
-            raise FloatingPointError("the loss is inf")
+        def loss_and_gradient(self, w):
+            if w[0] < 1:
+                raise FloatingPointError("the loss is inf")
+            return super().loss_and_gradient(w)
 
-    assert SGD().minimize(Wall([[1.0]]), [1.0], iterations=1).loss == np.inf
+    result = SGD().minimize(Wall([[1.0]]), [1.0], iterations=1)
+    assert (result.status, result.loss, len(result.history)) == ("diverged", np.inf, 1)
 
 
 def test_break_down_is_a_status():
@@ -387,6 +404,323 @@ def test_break_down_is_a_status():
 def test_other_errors_are_raised():
     with pytest.raises(ZeroDivisionError):
         Scripted((ZeroDivisionError(),)).minimize(BOWL, [1.0, 1.0])
+
+
+# Numbers that are not finite ----------------------------------------------------------------------
+
+
+class Curve(Problem):
+    """Of one variable, by its derivatives from the zeroth to the fourth."""
+
+    parameter_count = 1
+
+    def __init__(self, jet):
+        self.jet = jet
+
+    def at(self, w):
+        with np.errstate(all="ignore"):
+            return [np.float64(value) for value in self.jet(np.float64(w[0]))]
+
+    def loss_and_gradient(self, w):
+        jet = self.at(w)
+        return jet[0], np.array([jet[1]])
+
+    def hvp(self, w, v):
+        return np.asarray(v) * self.at(w)[2]
+
+    def third(self, w, u, v):
+        return np.asarray(v) * u * self.at(w)[3]
+
+    def taylor(self, w, v, order=3):
+        jet = self.at(w)
+        rows = [[jet[k + 1] * v[0] ** k / math.factorial(k)] for k in range(order + 1)]
+        loss = [jet[0], *(row[0] * v[0] / (k + 1) for k, row in enumerate(rows))]
+        return TaylorSeries(np.array(loss), np.array(rows))
+
+
+def takes(method, problem):
+    """Whether a method that needs a net has one."""
+    needs = ("GaussNewton", "LevenbergMarquardt", "KFAC")
+    return isinstance(problem, (NetProblem, Minibatches)) or type(method).__name__ not in needs
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("kind", ["full", "batches", "minibatches"])
+@pytest.mark.parametrize("name", METHODS)
+def test_numbers_in_the_data_that_are_not_finite_end_a_run_as_diverged(name, kind):
+    net = a_net()
+    for bad, which in ((np.nan, "x"), (np.inf, "x"), (np.nan, "y"), (-np.inf, "y")):
+        x, y = data()
+        (x if which == "x" else y)[3, 1] = bad
+        says = rf"{which} has {bad} at \[3, 1\]"
+        if kind == "full":
+            problem = NetProblem(net, x, y)
+        elif kind == "minibatches":
+            problem = Minibatches(net, x, y, batch_size=7, seed=3)
+        else:
+            problem = NetProblem(net, [(x[10:], y[10:]), (x[:10], y[:10])])
+            says = rf"{which} of batch 1 has {bad} at \[3, 1\]"
+        result = METHODS[name]().minimize(problem, net.initial(seed=0), iterations=5)
+        assert result.status == "diverged", (bad, which, result)
+        assert re.search(says, result.message)
+        assert np.isfinite(result.w).all() and np.isfinite(result.history.loss).all()
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", METHODS)
+def test_a_loss_that_explodes_ends_a_run_as_diverged(name):
+    method = METHODS[name]()
+    for dtype, far in (("float64", 1e200), ("float32", 1e30)):
+        problem = a_problem(dtype)
+        start = problem.net.initial(seed=0) * problem.dtype.type(far)
+        result = method.minimize(problem, start, iterations=3)
+        assert (result.status, len(result.history)) == ("diverged", 0), result
+        np.testing.assert_array_equal(result.w, start)
+    if takes(method, Rosenbrock(3)):
+        for far in (1e100, 1e200, -1e300):
+            assert method.minimize(Rosenbrock(3), np.full(3, far)).status == "diverged"
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", METHODS)
+def test_no_derivative_that_is_not_finite_is_raised(name):
+    method = METHODS[name]()
+    if not takes(method, Rosenbrock(2)):
+        return
+    for bad in (np.nan, np.inf, -np.inf):
+        for place in range(5):
+            # w²/2 but for one derivative. What a method does not ask for it cannot mind.
+            def jet(w, place=place, bad=bad):
+                return [bad if k == place else v for k, v in enumerate((w * w / 2, w, 1, 0, 0))]
+
+            result = method.minimize(Curve(jet), [1.0], iterations=5, gradient_tolerance=1e-9)
+            assert place > 1 or result.status == "diverged"
+            assert result.status in ("diverged", "converged", "iterations", "failed", "rounding")
+            assert np.isfinite(result.w).all()
+
+
+def test_a_run_whose_last_step_leads_to_nothing_finite_has_diverged():
+    x, y = data()
+    x[-1, 0] = np.nan
+    batches = Minibatches(a_net(), x, y, batch_size=4, seed=0)
+    iterations = next(
+        k for k in range(6) if not np.isfinite(batches.at(k).loss(a_net().initial(0)))
+    )
+    result = SGD().minimize(batches, a_net().initial(seed=0), iterations=iterations)
+    assert iterations and len(result.history) == iterations  # each of its batches was finite
+    assert result.status == "diverged" and "x has nan at [23, 0]" in result.message
+
+
+def logarithmic(w):
+    """5 (w − log w): NaN below 0, where Newton's and unit steps lead from beyond 2."""
+    return 5 * (w - np.log(w)), 5 - 5 / w, 5 / w**2, -10 / w**3, 30 / w**4
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("start", [3.0, 30.0, 1e3, 1e8, 1e-2, 1e-8])
+def test_lbfgs_comes_back_from_where_the_loss_is_nan(start):
+    result = LBFGS().minimize(Curve(logarithmic), [start], gradient_tolerance=1e-9)
+    assert result.status == "converged", result
+    # The second derivative at 1 is 5.
+    assert abs(result.w[0] - 1) <= 1e-9 / 5 + 1e-15
+
+
+# Ends ---------------------------------------------------------------------------------------------
+
+
+def test_reaching_the_tolerance_in_the_last_step_is_converged(tmp_path):
+    bowl, method = Quadratic([[1.0]]), SGD(learning_rate=0.5)
+    options = {"gradient_tolerance": 1.0, "checkpoint": tmp_path / "run.npz"}
+    before = method.minimize(bowl, [8.0], iterations=2, **options)
+    assert (before.status, before.gradient_norm) == ("iterations", 2.0)
+    last = method.minimize(bowl, [8.0], iterations=3, **options)
+    assert (last.status, last.gradient_norm, last.loss) == ("converged", 1.0, 0.5)
+    same(last, method.minimize(bowl, [8.0], iterations=100, gradient_tolerance=1.0))
+    np.testing.assert_array_equal(last.history.cost, [1, 2, 3])
+    for end in ({"time_limit": 1e-9, "iterations": 3}, {"callback": lambda e: e.iteration == 2}):
+        assert method.minimize(bowl, [4.0], gradient_tolerance=2.0, **end).status == "converged"
+    assert method.minimize(bowl, [1.0], gradient_tolerance=1.0, iterations=0).status == "converged"
+
+
+def a_saddle_net():
+    """At w = 0: the Hessian couples the layers, by −Σ x yᵀ: 0 on its diagonal but for biases."""
+    x, y = data()
+    return NetProblem(MLP((3, 4, 2)), x, y - y.mean(axis=0))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_no_saddle_passes_for_a_minimum(name):
+    method, problem = METHODS[name](), a_saddle_net()
+    start = np.zeros(problem.parameter_count)
+    assert np.linalg.eigvalsh(problem.hessian(start))[0] < -5
+    result = method.minimize(problem, start, iterations=60, gradient_tolerance=1e-6)
+    if result.status == "converged":
+        # Either the method has left it, or it says that it sees no curvature.
+        left = np.linalg.eigvalsh(problem.hessian(result.w))[0] > -1e-2
+        assert left or "does not see" in result.message
+    if name in ("Newton", "Chebyshev", "Halley", "FourthOrder"):
+        assert result.status == "saddle" and "curvature of -" in result.message
+        plain = Quadratic(np.diag([2.0, -1e-3]))
+        for w in ([0.0, 0.0], [1e-8, 1e-8], [1.0, 0.0]):  # there, near, and there in one step
+            for iterations in (1, 9):
+                end = method.minimize(plain, w, iterations=iterations, gradient_tolerance=1e-9)
+                assert end.status == "saddle", (w, iterations, end)
+    if name in ("SGD", "Momentum", "Adam", "LBFGS", "GaussNewton", "LevenbergMarquardt", "KFAC"):
+        assert result.status == "converged" and "does not see" in result.message
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-150, 1.0, 1e150, 1e300])
+def test_what_is_a_saddle_does_not_depend_on_the_units_of_the_loss(scale):
+    for least, status in ((-1e-3, "saddle"), (-1e-17, "converged"), (0.0, "converged")):
+        problem = Quadratic(scale * np.diag([2.0, least]))
+        assert Scripted(({"least_curvature": np.inf},)).minimize(problem, [0, 0]).status == status
+    told = Scripted(({"least_curvature": 0.5 * scale},))
+    message = told.minimize(Quadratic(scale * np.diag([2.0, 0.25])), [0, 0]).message
+    assert f"least curvature that was seen is {scale / 4:.3g}" in message
+
+
+def test_minima_that_are_not_isolated_are_no_saddles():
+    class Valley(Problem):
+        """x² y²: 0 on both axes. Beside them the Hessian is indefinite, by 6 y² at (1, y)."""
+
+        parameter_count = 2
+
+        def loss_and_gradient(self, w):
+            x, y = w
+            return float(x * x * y * y), np.array([2 * x * y * y, 2 * x * x * y])
+
+        def hvp(self, w, v):
+            x, y = w
+            return np.asarray(v) @ np.array([[2 * y * y, 4 * x * y], [4 * x * y, 2 * x * x]])
+
+    told = Scripted(({"least_curvature": np.inf},))
+    near = told.minimize(Valley(), [1.0, 1e-5], gradient_tolerance=1e-4)
+    assert near.status == "converged" and "seen is -6e-10" in near.message
+    # Where the curvature outweighs the gradient, no tolerance makes a minimum of it.
+    place = np.array([0.01, 0.01])
+    still = Scripted(({"least_curvature": np.inf, "w": place},))
+    assert still.minimize(Valley(), place, gradient_tolerance=1.0).status == "saddle"
+
+
+def test_a_method_that_knows_a_way_down_from_a_saddle_goes_on():
+    class Down(Optimizer):
+        def step(self, problem, w, state):
+            loss, gradient = problem.loss_and_gradient(w)
+            new = w + np.array([0.0, 0.01]) if w[1] < 0.015 else w
+            return StepResult(new, loss, float(np.linalg.norm(gradient)), {}, least_curvature=-1.0)
+
+    result = Down().minimize(Quadratic(np.diag([1.0, -1.0])), [0.0, 0.0], gradient_tolerance=0.1)
+    # Where it knows none any more, it is told.
+    assert (result.status, len(result.history)) == ("saddle", 2)
+
+
+def rounding_problem():
+    x, y = data()
+    return NetProblem(MLP((3, 4, 2), reduction="mean", l2=1e-3), x, y)
+
+
+def test_lbfgs_says_that_rounding_is_reached():
+    problem = rounding_problem()
+    result = LBFGS().minimize(problem, problem.net.initial(seed=2), iterations=5000)
+    assert result.status == "rounding" and "rounding of the loss" in result.message
+    # So near the minimum that no step can lower the loss by what its float64 shows: what is left,
+    # half of gᵀ H⁻¹ g, is below the rounding of a sum of 24 · 2 squares.
+    hessian, gradient = problem.hessian(result.w), problem.gradient(result.w)
+    assert np.linalg.eigvalsh(hessian)[0] > 0
+    left = gradient @ np.linalg.solve(hessian, gradient) / 2
+    assert 0 < result.gradient_norm < 1e-6 and left <= 48 * np.finfo(float).eps * result.loss
+
+
+def test_a_tolerance_of_0_means_0_however_small_gradients_are():
+    for scale in (1e-170, 1e-300):
+        problem = Quadratic(scale * np.eye(2))
+        result = SGD(learning_rate=0.5 / scale).minimize(problem, [1.0, 1.0], iterations=3)
+        assert result.status == "iterations"
+        np.testing.assert_allclose(result.history.gradient_norm, scale * np.sqrt([2, 0.5, 0.125]))
+
+
+@pytest.mark.parametrize("scale", [2.0**-990, 2.0**-500, 2.0**-70, 2.0**500, 2.0**990])
+def test_methods_that_do_not_mind_units_take_the_same_steps_in_all(scale):
+    matrix, b = np.array([[3.0, 1.0], [1.0, 2.0]]), np.array([1.0, -1.0])
+    for method in (LBFGS(), Newton(), QuarticLineSearch(), QuarticLineSearch(conjugate=False)):
+        runs = [
+            method.minimize(Quadratic(c * matrix, c * b), [5.0, 7.0], gradient_tolerance=1e-7 * c)
+            for c in (1.0, scale)
+        ]
+        assert runs[1].status == "converged", (method, runs[1])
+        # Powers of 2 change no digit; L-BFGS's first step is as long as a large gradient tells.
+        np.testing.assert_allclose(runs[1].w, runs[0].w, rtol=0, atol=1e-7)
+        if not isinstance(method, LBFGS):
+            np.testing.assert_array_equal(runs[1].w, runs[0].w)
+
+
+# Minibatches --------------------------------------------------------------------------------------
+
+
+def one_sided_batches():
+    """A batch of one sample is fitted at w = (1, 0), the other three are not."""
+    x = np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0], [0.0, 1.0]])
+    y = np.array([[1.0], [1.0], [1.0], [1.0]])
+    net = MLP((2, 1), activation="identity", bias=False, reduction="mean")
+    return Minibatches(net, x, y, batch_size=1, seed=0)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_batch_without_a_gradient_is_not_convergence(name):
+    batches = one_sided_batches()
+    fitted = next(k for k in range(4) if batches.at(k).loss([1.0, 0.0]) == 0)
+    assert fitted > 0  # at this seed it is not the first
+    result = METHODS[name]().minimize(
+        batches, [1.0, 0.0], iterations=fitted + 1, gradient_tolerance=1e-8
+    )
+    if result.status == "converged":
+        assert np.linalg.norm(batches.full.gradient(result.w)) <= 1e-8
+    elif result.status == "iterations":
+        assert len(result.history) == fitted + 1
+
+
+def test_the_gradient_of_all_samples_is_looked_at_once_an_epoch_and_counted():
+    batches = one_sided_batches()
+    # No step goes anywhere: each epoch has one batch whose gradient is 0.
+    still = Scripted(({"w": np.array([1.0, 0.0])},) * 8)
+    result = still.minimize(batches, [1.0, 0.0], iterations=8, gradient_tolerance=1e-8)
+    assert result.status == "iterations" and (result.history.gradient_norm == 0).sum() == 2
+    costs = np.diff(result.history.cost, prepend=0)
+    np.testing.assert_array_equal(costs, 1 + 4 * (result.history.gradient_norm == 0))
+    # With a tolerance that all batches keep, but not all samples: once an epoch still.
+    wide = still.minimize(batches, [1.0, 0.0], iterations=8, gradient_tolerance=0.7)
+    np.testing.assert_array_equal(wide.history.cost, result.history.cost)
+    np.testing.assert_allclose(wide.gradient_norm, 0.75)
+
+
+def test_runs_on_minibatches_converge_where_all_samples_do():
+    batches = one_sided_batches()
+    at_minimum = SGD().minimize(batches, [1.0, 1.0], iterations=50)
+    assert (at_minimum.status, at_minimum.gradient_norm) == ("converged", 0.0)
+    run = SGD(learning_rate=0.5).minimize(
+        batches, [0.0, 0.0], iterations=500, gradient_tolerance=1e-6
+    )
+    assert run.status == "converged" and 0 < len(run.history) < 500
+    assert np.linalg.norm(batches.full.gradient(run.w)) == run.gradient_norm <= 1e-6
+    # And in the last step, whatever its batch says: norms of 1, and of ¾ for all samples.
+    still = Scripted(({"w": np.array([1.0, 0.0])},))
+    for iterations in (0, 1):
+        last = still.minimize(batches, [1.0, 0.0], iterations=iterations, gradient_tolerance=0.8)
+        assert (last.status, len(last.history)) == ("converged", iterations)
+
+
+# The clock ----------------------------------------------------------------------------------------
+
+
+def test_the_clock_does_not_count_the_import_of_scipy():
+    code = (
+        "import sys\n"
+        "from swiftnets.optimizers import LBFGS\n"
+        "assert 'scipy.optimize' not in sys.modules\n"
+        "LBFGS()\n"
+        "assert 'scipy.optimize' in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 # Arguments ----------------------------------------------------------------------------------------

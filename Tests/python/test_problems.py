@@ -5,11 +5,21 @@ import numpy as np
 import pytest
 
 from swiftnets import MLP
+from swiftnets.optimizers import (
+    LBFGS,
+    SGD,
+    Chebyshev,
+    FourthOrder,
+    Newton,
+    QuarticLineSearch,
+    TrustRegion,
+)
 from swiftnets.problems import (
     Counted,
     LinearRegression,
     Minibatches,
     NetProblem,
+    Point,
     Problem,
     Quadratic,
     Rosenbrock,
@@ -216,3 +226,103 @@ def test_bad_arguments():
         Rosenbrock(2).taylor([0.0, 0.0], [1.0, 1.0], 4)
     with pytest.raises(ValueError, match="w has shape"):
         Rosenbrock(2).gradient([0.0])
+
+
+# Problems of one's own ----------------------------------------------------------------------------
+
+
+def own(**answers):
+    """½ ‖w‖² in three variables, but for the methods that answer something else."""
+
+    class Own(Problem):
+        parameter_count = 3
+
+        def loss_and_gradient(self, w):
+            return float(w @ w) / 2, np.array(w)
+
+        def hvp(self, w, v):
+            return np.array(v)
+
+        def third(self, w, u, v):
+            return np.zeros_like(v)
+
+        def taylor(self, w, v, order=3):
+            return Quadratic(np.eye(3)).taylor(w, v, order)
+
+    for name, answer in answers.items():
+        setattr(Own, name, lambda self, w, *rest, answer=answer: answer(w))
+    return Own()
+
+
+def tensor(value):
+    return pytest.importorskip("torch").tensor(value)
+
+
+MISTAKES = [
+    (SGD(), {"loss_and_gradient": lambda w: 1.0}, TypeError, "returned type float; .* a pair"),
+    (SGD(), {"loss_and_gradient": lambda w: np.zeros(2)}, TypeError, "a pair of a loss"),
+    (SGD(), {"loss_and_gradient": lambda w: (1.0, [*w])}, TypeError, "type list; .*float64 and s"),
+    (
+        SGD(),
+        {"loss_and_gradient": lambda w: (1.0, tensor(w))},
+        TypeError,
+        "gradient of type Tensor",
+    ),
+    (SGD(), {"loss_and_gradient": lambda w: (tensor(1.0), w)}, TypeError, "a loss of type Tensor"),
+    (SGD(), {"loss_and_gradient": lambda w: (w**2, w)}, TypeError, r"a loss of .* shape \(3,\)"),
+    (SGD(), {"loss_and_gradient": lambda w: (w[:1], w)}, TypeError, r"a loss of .* shape \(1,\)"),
+    (SGD(), {"loss_and_gradient": lambda w: (None, w)}, TypeError, "a loss of type NoneType"),
+    (SGD(), {"loss_and_gradient": lambda w: (1j, w)}, TypeError, "a loss of type complex"),
+    (SGD(), {"loss_and_gradient": lambda w: (1.0, w[:2])}, ValueError, r"\(2,\); .* \(3,\)"),
+    (SGD(), {"loss_and_gradient": lambda w: (1.0, w[:, None])}, ValueError, r"\(3, 1\); .*\(3,\)"),
+    (SGD(), {"loss_and_gradient": lambda w: (1.0, w.astype("f4"))}, TypeError, "dtype float32 and"),
+    (SGD(), {"loss_and_gradient": lambda w: (1.0, w.astype(int))}, TypeError, "dtype int64 and"),
+    (SGD(), {"loss_and_gradient": lambda w: (1.0, np.ma.array(w))}, TypeError, "type MaskedArray"),
+    (Newton(), {"loss": lambda w: w}, TypeError, r"Own.loss returned a loss of .* \(3,\)"),
+    (Newton(), {"hvp": lambda w: [1.0]}, TypeError, "Own.hvp returned products of type list"),
+    (Newton(), {"hvp": lambda w: w}, ValueError, r"hvp returned .*\(3,\); .* \(3, 3\)"),
+    (TrustRegion(), {"hvp": lambda w: np.ones(2)}, ValueError, r"hvp returned .*\(2,\); .* \(3,\)"),
+    (
+        Newton(),
+        {"hessian": lambda w: np.eye(2)},
+        ValueError,
+        r"hessian returned a matrix .*\(3, 3\)",
+    ),
+    (Newton(), {"hessian": lambda w: [[1.0] * 3] * 3}, TypeError, "hessian returned .* type list"),
+    (Chebyshev(), {"taylor": lambda w: w}, TypeError, "taylor returned .*; .*TaylorSeries"),
+    (FourthOrder(), {"third": lambda w: np.eye(3)}, ValueError, r"third returned .*\(3,\)"),
+    (
+        TrustRegion(),
+        {"linearize": lambda w: Point(1.0, [1.0], None)},
+        TypeError,
+        "linearize .* list",
+    ),
+]
+
+
+@pytest.mark.parametrize(("method", "answers", "error", "says"), MISTAKES)
+def test_what_problems_of_ones_own_return_is_checked_by_name(method, answers, error, says):
+    with pytest.raises(error, match=f"Own.*{says}" if not says.startswith("Own") else says):
+        method.minimize(own(**answers), [1.0, 2.0, 3.0])
+
+
+def test_numbers_of_any_kind_are_losses():
+    for kind in (float, np.float64, np.float32, np.array, int):
+        problem = own(loss_and_gradient=lambda w, kind=kind: (kind(2), w.copy()))
+        assert SGD().minimize(problem, [1.0, 2.0, 3.0], iterations=1).loss == 2.0
+        assert problem.linearize(np.ones(3)).loss == 2.0
+
+
+def test_a_problem_may_keep_its_gradient_in_one_buffer():
+    class Thrifty(Rosenbrock):
+        def loss_and_gradient(self, w):
+            loss, buffer[:] = super().loss_and_gradient(w)
+            return loss, buffer
+
+    buffer = np.empty(4)
+    for method in (LBFGS(), QuarticLineSearch(), Chebyshev(), TrustRegion()):
+        runs = [
+            method.minimize(problem, problem.start(), iterations=15)
+            for problem in (Rosenbrock(4), Thrifty(4))
+        ]
+        np.testing.assert_array_equal(runs[0].w, runs[1].w)

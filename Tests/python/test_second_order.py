@@ -152,6 +152,68 @@ def test_the_minimum_of_a_quartic(coefficients, limit):
     assert best <= values.min() + 1e-13 * size
 
 
+def critical_points(slope):
+    """Roots of a cubic by Cardano's formula, in mpmath's numbers, whatever their sizes."""
+    d, c, b, a = slope
+    if a != 0:
+        p, q = b * b - 3 * a * c, 2 * b**3 - 9 * a * b * c + 27 * a * a * d
+        root = mpmath.sqrt(mpmath.mpc(q * q - 4 * p**3))
+        k = mpmath.cbrt(max((q + root) / 2, (q - root) / 2, key=abs))
+        turns = [mpmath.expjpi(mpmath.mpf(2 * n) / 3) for n in range(3)] if k != 0 else []
+        return [-(b + u * k + p / (u * k)) / (3 * a) for u in turns] or [-b / (3 * a)]
+    if b != 0:
+        root = mpmath.sqrt(mpmath.mpc(c * c - 4 * b * d))
+        big = max((-c - root) / 2, (-c + root) / 2, key=abs)
+        return [big / b, d / big] if big != 0 else [mpmath.mpf(0)]
+    return [-d / c] if c != 0 else []
+
+
+def quartics():
+    yield [0.0, -1.0, 0.5, 0.0, 0.0], 1e100
+    for scale in (1e-300, 1e-150, 1e150, 1e300):
+        yield [0.0, -scale, 0.5 * scale, 0.0, 0.0], 10.0
+        yield [0.0, -1.0, 0.5, 0.0, 0.0], max(scale, 2.0)
+        yield [0.0, -1.0, 0.5 / scale, 0.0, 0.0], 1e308
+        yield [scale, -1.0, -1.0, 1e-300, 0.0], scale
+        yield [0.0, -1.0, 0.0, 1.0, scale], 10.0
+        yield [0.0, 1.0, -1.0, 0.25, 1e-300], 1e-3 * scale
+    random = np.random.default_rng(0)
+    for _ in range(20):  # no two terms of a size
+        yield [0.0, *(random.choice([-1, 1, 1, 0], 4) * 10 ** random.uniform(-300, 300, 4))], 1e300
+    for _ in range(20):  # of a function in other units
+        w, f = 10 ** random.uniform(-70, 70, 2)
+        yield (
+            [0.0, *(f * random.normal(size=4) / w ** np.arange(1, 5))],
+            w * random.uniform(0.1, 99),
+        )
+
+
+def test_the_minimum_of_a_quartic_of_any_scale():
+    worst = 0.0
+    with mpmath.workdps(3700):  # sums of terms that are 10^1500 apart, squared
+        for coefficients, limit in quartics():
+            t = minimize_quartic(coefficients, limit)
+            assert 0 <= t <= limit
+            c = [mpmath.mpf(float(value)) for value in coefficients]
+            places = [
+                mpmath.re(root)
+                for root in critical_points([k * c[k] for k in range(1, 5)])
+                if abs(mpmath.im(root)) <= abs(root) * mpmath.mpf(10) ** -150
+            ]
+            places = [mpmath.mpf(0), mpmath.mpf(limit)] + [
+                root for root in places if mpmath.mpf(2) ** -1074 < root < limit
+            ]
+
+            def value(t, c=c):
+                return (((c[4] * t + c[3]) * t + c[2]) * t + c[1]) * t
+
+            best = min(places, key=value)
+            size = sum(abs(c[k]) * best**k for k in range(1, 5)) or mpmath.mpf(1)
+            worst = max(worst, float((value(mpmath.mpf(t)) - value(best)) / size))
+    # A root off by its rounding, or by √ε where terms 2²⁶ apart share a scale, squared.
+    assert worst <= 4 * EPS
+
+
 # Whole methods ------------------------------------------------------------------------------------
 
 GLOBAL = [
@@ -549,6 +611,65 @@ def test_bad_settings():
     ]:
         with pytest.raises(ValueError, match=word):
             make()
+
+
+class Steep(Problem):
+    """exp(w): infinite in float64 from 710 on, with all its derivatives."""
+
+    parameter_count = 1
+
+    def loss_and_gradient(self, w):
+        value = np.exp(np.float64(w[0]))
+        return value, np.array([value])
+
+    def hvp(self, w, v):
+        return np.exp(w[0]) * np.asarray(v)
+
+    def third(self, w, u, v):
+        return np.exp(w[0]) * u * np.asarray(v)
+
+    def taylor(self, w, v, order=3):
+        rows = np.exp(w[0]) * np.array([[1.0], v, v**2 / 2, v**3 / 6])[: order + 1]
+        return TaylorSeries(np.array([np.exp(w[0]), *(rows @ v / np.arange(1, order + 2))]), rows)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    "method", [QuarticLineSearch(), QuarticLineSearch(conjugate=False), Newton(), Halley()]
+)
+def test_an_infinite_loss_is_divergence_and_a_huge_one_is_not(method):
+    assert method.minimize(Steep(), [720.0]).status == "diverged"
+    # The gradient is 1e304: its fourth power, as the series has it, is beyond every float.
+    result = method.minimize(Steep(), [700.0], iterations=30)
+    assert result.status == "iterations" and result.loss < result.history.loss[0] / 100
+
+
+@pytest.mark.filterwarnings("error")
+def test_backtracking_comes_back_from_where_nothing_is_finite():
+    class Walled(Quadratic):
+        def loss(self, w):
+            if w[0] < -3:
+                raise FloatingPointError("the loss is inf")
+            return np.nan if w[0] < -1 else super().loss(w)
+
+    found = backtrack(Walled([[1.0]]), np.array([1.0]), np.array([-8.0]), 0.5, -8.0)
+    assert found is not None and found[1] == 0.125 and found[0] == [0.0]
+
+
+def test_a_singular_hessian_at_a_minimum_is_convergence():
+    class Valley(Problem):
+        parameter_count = 2
+
+        def loss_and_gradient(self, w):
+            return float(w[0] ** 2), np.array([2 * w[0], 0.0])
+
+        def hvp(self, w, v):
+            return np.asarray(v) * np.array([2.0, 0.0])
+
+    for method in (Newton(), Chebyshev()):
+        assert method.minimize(Valley(), [1.0, 0.0]).status == "failed"
+        result = method.minimize(Valley(), [1e-9, 0.0], gradient_tolerance=1e-8)
+        assert result.status == "converged" and "singular" in result.message
 
 
 def test_backtracking_gives_up_where_nothing_falls():

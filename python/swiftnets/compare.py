@@ -28,6 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from swiftnets import _checks, _training
+from swiftnets._computed import trial_loss
 from swiftnets._samples import FloatArray
 from swiftnets._training import File
 from swiftnets.optimizers.base import (
@@ -35,7 +36,6 @@ from swiftnets.optimizers.base import (
     History,
     Identity,
     Optimizer,
-    fingerprint,
 )
 from swiftnets.problems import Minibatches, Problem
 
@@ -507,12 +507,12 @@ class _One:
             callback=callback,
         )
         status, message = str(result.status), result.message
-        if spent:
+        if spent and result.status == "callback":
             status, message = "cost", f"the cost is over the limit of {limit:g} gradients"
         count = len(result.history)
         if wanted and rows[-1][0] != count:
             rows.append((count, self._numbers(result.w)))
-        loss, length = (float(v) for v in fingerprint(self._full, result.w)[:2])
+        loss, length = result.loss, result.gradient_norm
         return Run(
             self.name,
             self.seed,
@@ -538,10 +538,7 @@ class _One:
                 raise TypeError(f"evaluate returned {told!r}; expected numbers by name")
             numbers = {str(name): float(value) for name, value in told.items()}
         if isinstance(self.problem, Minibatches) and "loss" not in numbers:
-            try:
-                numbers["loss"] = self.problem.full.loss(w)
-            except FloatingPointError:
-                numbers["loss"] = np.inf
+            numbers["loss"] = trial_loss(self.problem.full, w)
         return numbers
 
     # Files

@@ -9,6 +9,7 @@ for functions of your own.
 from __future__ import annotations
 
 import copy
+import numbers
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -72,7 +73,9 @@ class Problem(ABC):
 
     A subclass sets `parameter_count`, and `dtype` if it is not float64, and has at least
     `loss_and_gradient`; methods of second order need `hvp` (or `hessian`), those of third order
-    `taylor` and `third`.
+    `taylor` and `third`. They return NumPy arrays of `dtype`, losses a real number: optimisers
+    check this, and say which method returned what. Where a loss is not finite they return that, or
+    raise FloatingPointError.
     """
 
     parameter_count: int
@@ -84,11 +87,11 @@ class Problem(ABC):
 
     def loss(self, w: npt.ArrayLike) -> float:
         """The value at w."""
-        return self.loss_and_gradient(w)[0]
+        return _pair(self, self.loss_and_gradient(w))[0]
 
     def gradient(self, w: npt.ArrayLike) -> FloatArray:
         """The gradient (P,) at w."""
-        return self.loss_and_gradient(w)[1]
+        return _pair(self, self.loss_and_gradient(w))[1]
 
     def hvp(self, w: npt.ArrayLike, v: npt.ArrayLike) -> FloatArray:
         """The Hessian's products at w with v: (P,), or rows (K, P)."""
@@ -97,11 +100,12 @@ class Problem(ABC):
     def linearize(self, w: npt.ArrayLike) -> PointLike:
         """The function at w, for any number of Hessian-vector products there."""
         w = np.array(w, self.dtype)
-        return Point(*self.loss_and_gradient(w), lambda v: self.hvp(w, v))
+        return Point(*_pair(self, self.loss_and_gradient(w)), lambda v: self.hvp(w, v))
 
     def hessian(self, w: npt.ArrayLike) -> FloatArray:
         """The dense Hessian (P, P) at w."""
-        columns = self.hvp(w, np.eye(self.parameter_count, dtype=self.dtype))
+        eye = np.eye(self.parameter_count, dtype=self.dtype)
+        columns = _returned(self, "hvp", "products", self.hvp(w, eye), eye.shape)
         half: FloatArray = (columns + columns.T) / 2
         return half
 
@@ -134,6 +138,58 @@ class Problem(ABC):
         if _checks.dimensions(value, name) == 1:
             return self._vector(value, name)
         return _checks.array(value, name, ("K", self.parameter_count), self.dtype)
+
+
+# What problems of one's own return ----------------------------------------------------------------
+
+
+def _number(problem: Problem, method: str, value: Any) -> float:
+    """A loss; whether it is finite is for its user."""
+    if type(value) is float:
+        return value
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        value = value[()]
+    if isinstance(value, numbers.Real):
+        return float(value)
+    raise TypeError(
+        f"{type(problem).__name__}.{method} returned a loss of {_kind(value)}; expected a float"
+    )
+
+
+def _returned(
+    problem: Problem, method: str, what: str, value: Any, shape: tuple[int, ...]
+) -> FloatArray:
+    """An array as the problem promises it."""
+    same = type(value) is np.ndarray and value.dtype == problem.dtype
+    if same and value.shape == shape:
+        return value  # type: ignore[no-any-return]
+    error = ValueError if same else TypeError
+    raise error(
+        f"{type(problem).__name__}.{method} returned {what} of {_kind(value)}; expected a NumPy "
+        f"array of {np.dtype(problem.dtype)} and shape {shape}"
+    )
+
+
+def _kind(value: Any) -> str:
+    if type(value) is np.ndarray:
+        return f"dtype {value.dtype} and shape {value.shape}"
+    shape = getattr(value, "shape", None)
+    return f"type {type(value).__name__}" + ("" if shape is None else f" and shape {tuple(shape)}")
+
+
+def _pair(problem: Problem, value: Any) -> tuple[float, FloatArray]:
+    """What `loss_and_gradient` returned."""
+    method = "loss_and_gradient"
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
+        raise TypeError(
+            f"{type(problem).__name__}.{method} returned {_kind(value)}; expected a pair of a loss "
+            "and a gradient"
+        )
+    shape = (problem.parameter_count,)
+    return (
+        _number(problem, method, value[0]),
+        _returned(problem, method, "a gradient", value[1], shape),
+    )
 
 
 # Nets ---------------------------------------------------------------------------------------------
@@ -228,6 +284,23 @@ class NetProblem(Problem):
 
     def settings(self) -> Mapping[str, object] | None:
         return {"net": self.net, "samples": list(self.samples)}
+
+    def not_finite(self) -> str | None:
+        """Which number of the samples is the first that is not finite, in words; None if all are.
+
+        Examples
+        --------
+        >>> NetProblem(MLP((1, 1)), [[1.0], [np.inf]], np.ones((2, 1))).not_finite()
+        'x has inf at [1, 0]'
+        """
+        for index, batch in enumerate(self._batches):
+            of = "" if self._single else f" of batch {index}"
+            for name, values in (("x", batch[0]), ("y", np.asarray(batch[1]))):
+                good = np.isfinite(values)
+                if not good.all():
+                    where = [int(k) for k in np.argwhere(~good)[0]]
+                    return f"{name}{of} has {values[tuple(where)]} at {where}"
+        return None
 
     def __repr__(self) -> str:
         return f"NetProblem({self.net!r}, {self.sample_count} samples)"
@@ -549,42 +622,68 @@ class Counted(Problem):
 
     def loss(self, w: npt.ArrayLike) -> float:
         self.cost += 1 / 3
-        return self.problem.loss(w)
+        return _number(self.problem, "loss", self.problem.loss(w))
 
     def gradient(self, w: npt.ArrayLike) -> FloatArray:
         self.cost += 1
-        return self.problem.gradient(w)
+        return self._vector_of("gradient", "a gradient", self.problem.gradient(w))
 
     def loss_and_gradient(self, w: npt.ArrayLike) -> tuple[float, FloatArray]:
         self.cost += 1
-        return self.problem.loss_and_gradient(w)
+        loss, gradient = _pair(self.problem, self.problem.loss_and_gradient(w))
+        return loss, self._kept(gradient)
 
     def hvp(self, w: npt.ArrayLike, v: npt.ArrayLike) -> FloatArray:
         self.cost += 3 * _directions(v)
-        return self.problem.hvp(w, v)
+        return self._like(v, "hvp", "products", self.problem.hvp(w, v))
 
     def linearize(self, w: npt.ArrayLike) -> PointLike:
         self.cost += 1
         point = self.problem.linearize(w)
+        loss = _number(self.problem, "linearize", point.loss)
+        gradient = self._vector_of("linearize", "a gradient", point.gradient)
 
         def hvp(v: Any) -> FloatArray:
             self.cost += 2 * _directions(v)
-            return point.hvp(v)
+            return self._like(v, "hvp", "products", point.hvp(v))
 
-        return Point(point.loss, point.gradient, hvp)
+        return Point(loss, gradient, hvp)
 
     def hessian(self, w: npt.ArrayLike) -> FloatArray:
         self.cost += 2 * self.parameter_count
-        return self.problem.hessian(w)
+        shape = (self.parameter_count, self.parameter_count)
+        return _returned(self.problem, "hessian", "a matrix", self.problem.hessian(w), shape)
 
     def taylor(self, w: npt.ArrayLike, v: npt.ArrayLike, order: int = 3) -> TaylorSeries:
         series = self.problem.taylor(w, v, order)
         self.cost += (1, 3, 16 / 3, 8)[order]
+        if not isinstance(series, TaylorSeries):
+            raise TypeError(
+                f"{type(self.problem).__name__}.taylor returned {_kind(series)}; expected a "
+                "TaylorSeries"
+            )
+        what, shape = "a series of gradients", (order + 1, self.parameter_count)
+        _returned(self.problem, "taylor", what, series.gradient, shape)
+        if np.shape(series.loss) != (order + 2,):
+            raise ValueError(
+                f"{type(self.problem).__name__}.taylor returned a series of losses of "
+                f"{_kind(series.loss)}; expected {order + 2} numbers"
+            )
         return series
 
     def third(self, w: npt.ArrayLike, u: npt.ArrayLike, v: npt.ArrayLike) -> FloatArray:
         self.cost += 16 / 3 * _directions(v)
-        return self.problem.third(w, u, v)
+        return self._like(v, "third", "third derivatives", self.problem.third(w, u, v))
+
+    def _like(self, v: Any, method: str, what: str, value: Any) -> FloatArray:
+        return _returned(self.problem, method, what, value, np.shape(v))
+
+    def _vector_of(self, method: str, what: str, value: Any) -> FloatArray:
+        return self._kept(_returned(self.problem, method, what, value, (self.parameter_count,)))
+
+    def _kept(self, gradient: FloatArray) -> FloatArray:
+        """A gradient that stays as it is, whatever a problem of one's own does with its buffer."""
+        return gradient if isinstance(self.problem, (NetProblem, Counted)) else gradient.copy()
 
     def __repr__(self) -> str:
         return f"Counted({self.problem!r}, cost={self.cost:.6g})"

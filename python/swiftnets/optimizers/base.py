@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -14,10 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from swiftnets import _checks, _identity, _training
+from swiftnets._computed import require_finite, trial_loss
 from swiftnets._samples import FloatArray
 from swiftnets._scaling import norm
 from swiftnets._training import CheckpointError, File
-from swiftnets.problems import Counted, Minibatches, NetProblem, Problem
+from swiftnets.lanczos import lanczos
+from swiftnets.problems import Counted, Minibatches, NetProblem, PointLike, Problem
 
 __all__ = ["Event", "History", "Optimizer", "Result", "State", "StepResult"]
 
@@ -29,7 +32,9 @@ def __dir__() -> list[str]:
 State: TypeAlias = dict[str, npt.NDArray[Any]]
 """What a method carries from step to step: arrays alone, so that runs resume bit for bit."""
 
-Status: TypeAlias = Literal["converged", "iterations", "time", "callback", "diverged", "failed"]
+Status: TypeAlias = Literal[
+    "converged", "saddle", "rounding", "iterations", "time", "callback", "diverged", "failed"
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,13 +137,18 @@ class Result:
     ----------
     w : (P,) float array
         The last one that is finite.
-    loss : float
+    loss, gradient_norm : float
         There: of all samples, where steps took minibatches.
     history : History
     status : str
-        ``"converged"`` (the gradient is small enough), ``"iterations"`` or ``"time"`` (a limit),
-        ``"callback"`` (it returned something true), ``"diverged"`` (a loss or a weight is not
-        finite), ``"failed"`` (the method knows no further step).
+        ``"converged"``: the gradient of all samples is small enough, also where a limit is reached
+        with the same step. Methods of first order cannot tell a minimum from a saddle; those of
+        second order say ``"saddle"`` where they see negative curvature and know no way down it.
+        ``"rounding"``: the gradient is larger than asked for, and the decrease that is left is
+        below the rounding of the loss, or the steps below that of w: SciPy's "precision loss".
+        ``"iterations"`` or ``"time"``: a limit. ``"callback"``: it returned something true.
+        ``"diverged"``: a loss, a derivative or a weight is not finite. ``"failed"``: the method
+        knows no further step.
     message : str
         The status in words.
     state : dict of arrays
@@ -147,6 +157,7 @@ class Result:
 
     w: FloatArray
     loss: float
+    gradient_norm: float
     history: History
     status: Status
     message: str
@@ -215,7 +226,10 @@ class Optimizer(ABC):
         iterations : int
             Steps at most, those before a resumption included.
         gradient_tolerance : float
-            Ends where the gradient's norm is not larger.
+            Ends where the gradient's norm is not larger, and the method sees no negative curvature
+            that it could go down. With `Minibatches` it is the gradient of all samples that
+            counts: at the end, and where that of a batch is not larger, once an epoch at most. It
+            costs as many gradients as an epoch has batches.
         time_limit : float, optional
             Seconds of optimising, looked at after each step.
         callback : callable, optional
@@ -232,7 +246,8 @@ class Optimizer(ABC):
         Returns
         -------
         Result
-            Divergence and break-down end a run and are told in its status, not raised.
+            Divergence and break-down end a run and are told in its status, not raised: numbers
+            in the data that are not finite as well.
 
         Raises
         ------
@@ -261,6 +276,8 @@ def _limit(value: object, name: str) -> float:
 
 # The loop -----------------------------------------------------------------------------------------
 
+_LOOK = 60  # Lanczos steps for the curvatures where a run would end
+
 _COLUMNS = ("loss", "gradient_norm", "seconds", "cost", "accepted")
 
 
@@ -284,6 +301,27 @@ class _Progress:
 
     def last(self, name: str) -> float:
         return self.columns[name][self.count - 1] if self.count else 0.0
+
+
+class _Watched(Counted):
+    """A problem that stops a step whose start is not finite before anything is made of that."""
+
+    def __init__(self, problem: Problem, w: FloatArray) -> None:
+        super().__init__(problem)
+        self._w = w
+
+    def loss_and_gradient(self, w: npt.ArrayLike) -> tuple[float, FloatArray]:
+        loss, gradient = super().loss_and_gradient(w)
+        # The gradient's norm is the methods' to look at: they all form it.
+        if w is self._w and not math.isfinite(loss):
+            raise FloatingPointError(f"the loss is {loss}")
+        return loss, gradient
+
+    def linearize(self, w: npt.ArrayLike) -> PointLike:
+        point = super().linearize(w)
+        if w is self._w:
+            require_finite(point.loss, point.gradient)
+        return point
 
 
 class _Run:
@@ -339,39 +377,71 @@ class _Run:
             if path is not None and now is not saved:
                 self._write(path, now)
         status, message = ended or ("iterations", f"{iterations} iterations are done")
-        full = self._problem.full if isinstance(self._problem, Minibatches) else self._problem
+        loss, length = self._measured(now.w)
+        if status not in ("converged", "saddle", "diverged"):
+            if not (math.isfinite(loss) and math.isfinite(length)):
+                if status != "callback":
+                    told = f"the loss is {loss}, the gradient's norm {length}"
+                    status = "diverged"
+                    message = self._lost(f"after {now.count} iterations {told}")
+            elif length <= tolerance:
+                # What a step from here would have said: it is not made.
+                verdict = self._step(now, tolerance, length)[0]
+                if verdict is not None and verdict[0] in ("converged", "saddle"):
+                    status, message = verdict
+        return Result(now.w, loss, length, now.history(), status, message, now.state)
+
+    @property
+    def _full(self) -> Problem:
+        return self._problem.full if isinstance(self._problem, Minibatches) else self._problem
+
+    def _measured(self, w: FloatArray) -> tuple[float, float]:
+        """Loss and gradient's norm of all samples; infinite where they overflow."""
         try:
-            with np.errstate(over="ignore", invalid="ignore"):
-                loss = full.loss(now.w)
+            with np.errstate(all="ignore"):
+                loss, gradient = Counted(self._full).loss_and_gradient(w)
+                return loss, norm(gradient)
         except FloatingPointError:
-            loss = np.inf
-        return Result(now.w, loss, now.history(), status, message, now.state)
+            return math.inf, math.inf
+
+    def _lost(self, message: str) -> str:
+        """What to say of numbers that are not finite: whether they came with the samples."""
+        inner = take_net_problem(self._full)
+        found = None if inner is None else inner.not_finite()
+        return message if found is None else f"{message}; {found}"
 
     def _step(
-        self, now: _Progress, tolerance: float
+        self, now: _Progress, tolerance: float, known: float | None = None
     ) -> tuple[tuple[Status, str] | None, _Progress]:
+        """How the run ends, or what the step leads to; `known` is the norm of the full gradient."""
         place = f"iteration {now.count}"
         begin = time.perf_counter()
-        problem = Counted(self._at(now.count))
+        problem = _Watched(self._at(now.count), now.w)
+        ended: tuple[Status, str] | None = None
         try:
-            with np.errstate(over="ignore", invalid="ignore"):
+            with np.errstate(all="ignore"):
                 result = self._optimizer.step(problem, now.w, now.state)
+                if not (math.isfinite(result.loss) and math.isfinite(result.gradient_norm)):
+                    raise FloatingPointError(
+                        f"the loss is {result.loss}, the gradient's norm {result.gradient_norm}"
+                    )
+                if known is None:
+                    known = self._length(now, problem, result.gradient_norm, tolerance)
+                if known <= tolerance:
+                    ended = self._at_rest(problem, now.w, result, known, tolerance)
         except np.linalg.LinAlgError as error:
-            return ("failed", f"{place}: {error}"), now
+            return self._broken(now, tolerance, f"{place}: {error}"), now
         except FloatingPointError as error:
-            return ("diverged", f"{place}: {error}"), now
-        if not (np.isfinite(result.loss) and np.isfinite(result.gradient_norm)):
-            return (
-                "diverged",
-                f"{place}: the loss is {result.loss}, the gradient's norm {result.gradient_norm}",
-            ), now
-        if result.gradient_norm <= tolerance:
-            return (
-                "converged",
-                f"the gradient's norm is {result.gradient_norm:.3g} ≤ {tolerance:g}",
-            ), now
+            return ("diverged", self._lost(f"{place}: {error}")), now
+        if ended is not None:
+            return ended, now
         if result.failure is not None:
-            return ("failed", f"{place}: {result.failure}"), now
+            if not (isinstance(self._problem, Minibatches) and result.gradient_norm == 0):
+                kind: Status = "rounding" if result.rounding else "failed"
+                rest = f"; the gradient's norm is {result.gradient_norm:.3g}"
+                return (kind, f"{place}: {result.failure}{rest}"), now
+            # A batch that asks for nothing: the next one may.
+            result = replace(result, w=now.w, state=now.state, accepted=False, failure=None)
         if not np.isfinite(result.w).all():
             return ("diverged", f"{place}: the step leads to numbers that are not finite"), now
         values = {
@@ -388,6 +458,63 @@ class _Run:
             column += [np.nan] * (now.count - len(column))
             column.append(float(value))
         return None, _Progress(result.w, result.state, now.columns, now.count + 1)
+
+    def _length(self, now: _Progress, problem: Counted, batch: float, tolerance: float) -> float:
+        """The norm of the gradient of all samples, given that of a batch; infinite if not seen."""
+        if not isinstance(self._problem, Minibatches):
+            return batch
+        epoch = now.count - now.count % self._problem.per_epoch
+        before = now.columns["gradient_norm"][epoch : now.count]
+        if batch > tolerance or min(before, default=math.inf) <= tolerance:
+            return math.inf  # once an epoch is enough
+        problem.cost += self._problem.per_epoch
+        return self._measured(now.w)[1]
+
+    def _at_rest(
+        self,
+        problem: Counted,
+        w: FloatArray,
+        result: StepResult,
+        length: float,
+        tolerance: float,
+    ) -> tuple[Status, str] | None:
+        """How a run ends where the gradient is small; None if it goes on, away from a saddle."""
+        said = f"the gradient's norm is {length:.3g} ≤ {tolerance:g}"
+        if result.least_curvature is None:
+            return "converged", f"{said}; this method does not see whether that is a minimum"
+        least, falls = self._curvature(w, length, result.least_curvature)
+        if not falls:
+            return "converged", f"{said}; the least curvature that was seen is {least:.3g}"
+        if result.failure is None:
+            noise = 4 * float(np.finfo(w.dtype).eps) * abs(result.loss)
+            if not result.accepted or trial_loss(problem, result.w) < result.loss - noise:
+                return None
+        return "saddle", f"{said}, but it is no minimum: there is a curvature of {least:.3g}"
+
+    def _curvature(self, w: FloatArray, length: float, seen: float) -> tuple[float, bool]:
+        """The least curvature at w, and whether it is negative beyond doubt."""
+        least, largest = extreme_curvatures(self._full, w)
+        least = min(least, seen)
+        # Not if it is rounding, nor where it says no more than the gradient: over a length of 1, or
+        # of w, a curvature c lowers the loss by c / 2 of its square. Next to minima that are not
+        # isolated, as those of nets that fit all samples, it is below the gradient.
+        unit = max(1.0, float(abs(w).max()))
+        rounding = len(w) * float(np.finfo(w.dtype).eps) * largest
+        return least, least < -max(rounding, 10 * length / unit)
+
+    def _broken(self, now: _Progress, tolerance: float, message: str) -> tuple[Status, str]:
+        length = self._measured(now.w)[1]
+        if not length <= tolerance:
+            return "failed", message
+        said = f"the gradient's norm is {length:.3g} ≤ {tolerance:g}"
+        try:
+            with np.errstate(all="ignore"):
+                least, falls = self._curvature(now.w, length, math.inf)
+        except (NotImplementedError, FloatingPointError, np.linalg.LinAlgError):
+            return "converged", f"{said}; {message}"
+        if falls:
+            return "saddle", f"{said}, but it is no minimum: there is a curvature of {least:.3g}"
+        return "converged", f"{said}; the least curvature that was seen is {least:.3g}; {message}"
 
     def _stop(
         self,
@@ -529,6 +656,19 @@ def fingerprint(problem: Problem, w: FloatArray) -> npt.NDArray[np.float64]:
 
 
 # For the methods ----------------------------------------------------------------------------------
+
+
+def extreme_curvatures(problem: Problem, w: FloatArray) -> tuple[float, float]:
+    """The Hessian's least eigenvalue at w and its largest modulus, as Lanczos's method sees them.
+
+    From a random start, the same each time; exact for up to 60 parameters, Ritz values for more.
+    """
+    start = np.random.default_rng(0).standard_normal(len(w)).astype(w.dtype)
+    try:
+        values, _ = lanczos(problem.linearize(w).hvp, start, _LOOK).eigenvalues()
+    except NotImplementedError:  # a problem with a dense Hessian alone
+        values = np.linalg.eigvalsh(problem.hessian(w))
+    return float(values[0]), float(abs(values).max())
 
 
 def check_settings(optimizer: Any, *positive: str, least_zero: tuple[str, ...] = ()) -> None:

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from swiftnets import _buffers, _checks
+from swiftnets._computed import require_finite
 from swiftnets._samples import FloatArray
-from swiftnets._scaling import norm
-from swiftnets.optimizers.base import Optimizer, State, StepResult, check_settings
+from swiftnets._scaling import exponent, norm
+from swiftnets.optimizers.base import (
+    Optimizer,
+    State,
+    StepResult,
+    check_settings,
+)
+from swiftnets.optimizers.line_search import ARMIJO, beyond, no_decrease, scaled
 from swiftnets.problems import Problem
 
 __all__ = ["LBFGS", "SGD", "Adam", "Momentum"]
@@ -202,51 +211,40 @@ class LBFGS(Optimizer):
 
     def __post_init__(self) -> None:
         _checks.integer(self.memory, "memory")
+        _scipy()  # imported before any clock runs
 
     def initial_state(self, problem: Problem, w: FloatArray) -> State:
         empty = np.empty((0, len(w)), w.dtype)
         return {"steps": empty, "differences": empty, "gradient": np.empty(0, w.dtype)}
 
     def step(self, problem: Problem, w: FloatArray, state: State) -> StepResult:
-        from scipy.optimize import line_search
-
         # The gradient here is known from the last line search, together with its loss.
         if len(state["gradient"]):
             loss, gradient = float(state["loss"]), state["gradient"]
         else:
             loss, gradient = problem.loss_and_gradient(w)
+        require_finite(loss, gradient)
         length = norm(gradient)
+        if length == 0:
+            return StepResult(w, loss, length, state, False, failure="the gradient is 0")
         direction = self._direction(state["steps"], state["differences"], gradient, length)
-        seen: dict[bytes, tuple[float, FloatArray]] = {}
-
-        def at(trial: FloatArray) -> tuple[float, FloatArray]:
-            trial = trial.astype(w.dtype, copy=False)
-            key = trial.tobytes()
-            if key not in seen:
-                try:
-                    seen[key] = problem.loss_and_gradient(trial)
-                except FloatingPointError:  # too far: the search comes back
-                    seen[key] = np.inf, np.zeros_like(w)
-            return seen[key]
-
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # that it failed: the result says so
-            found = line_search(
-                lambda v: at(v)[0], lambda v: at(v)[1], w, direction, gradient, loss, maxiter=30
-            )[0]
+        line = _Line(problem, w, direction, loss, gradient, length)
+        found = line.search()
         if found is None:
-            if len(state["steps"]):  # the memory may be at fault: once more down the gradient
-                clean = self.initial_state(problem, w)
-                clean |= {"gradient": gradient, "loss": np.array(loss)}
-                return self.step(problem, w, clean)
-            return StepResult(
-                w, loss, length, state, False, failure="the line search found no decrease"
-            )
-        step = w.dtype.type(found) * direction
+            if len(state["gradient"]):  # the memory may be at fault, or of other samples
+                return self.step(problem, w, self.initial_state(problem, w))
+            found = line.lowest()
+        if found is None:
+            return no_decrease(problem, w, loss, length, state, line.foretold())
+        step = w.dtype.type(found) * line.direction
         new = w + step
-        new_loss, new_gradient = at(new)
+        new_loss, new_gradient = line.at(new)
         difference = new_gradient - gradient
         steps, differences = state["steps"], state["differences"]
+        # A pair's own size does not count in the inverse Hessian: in units in which its products
+        # are in range.
+        e = beyond(exponent(step))
+        step, difference = scaled(step, -e), scaled(difference, -e)
         if float(step @ difference) > 0:
             steps = np.vstack([steps, step])[-self.memory :]
             differences = np.vstack([differences, difference])[-self.memory :]
@@ -256,25 +254,147 @@ class LBFGS(Optimizer):
             "gradient": new_gradient,
             "loss": np.array(new_loss),
         }
-        return StepResult(new, loss, length, state, info={"step_length": float(found)})
+        return StepResult(new, loss, length, state, info={"step_length": found * line.scale})
 
     @staticmethod
     def _direction(
         steps: FloatArray, differences: FloatArray, gradient: FloatArray, length: float
     ) -> FloatArray:
-        from scipy.optimize import LbfgsInvHessProduct
-
-        if not len(steps):  # no scale is known yet: not farther than 1
-            down: FloatArray = gradient / -gradient.dtype.type(max(1.0, length))
+        if not len(steps):  # no scale is known yet: not farther than 1, and so far if it is tiny
+            down: FloatArray = gradient / -gradient.dtype.type(
+                length if length < _TINY else max(1.0, length)
+            )
             return down
         # SciPy's product begins with the identity; the last pair's own scale γ takes its place if
         # all is measured in units of √γ.
         last, change = steps[-1].astype(np.float64), differences[-1].astype(np.float64)
+        e = beyond(exponent(change)) // 2 * 2  # even, so that the root rounds as it would without
+        change = scaled(change, -e)
         unit = np.sqrt((last @ change) / (change @ change))
-        product = LbfgsInvHessProduct(steps / unit, differences * unit)
-        image = -unit * product.matvec(unit * gradient.astype(np.float64))
+        product = _scipy().LbfgsInvHessProduct(steps / unit, scaled(differences, -e) * unit)
+        shift = beyond(math.frexp(length)[1])
+        inner = scaled(gradient.astype(np.float64), -shift)
+        image = scaled(-unit * product.matvec(unit * inner), shift - e)
         result: FloatArray = image.astype(gradient.dtype, copy=False)
         return result
+
+
+class _Line:
+    """The loss along a direction, for SciPy's search: of a gradient near 1, and finite."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        w: FloatArray,
+        direction: FloatArray,
+        loss: float,
+        gradient: FloatArray,
+        length: float,
+    ) -> None:
+        self._problem, self._w, self._loss, self._gradient = problem, w, loss, gradient
+        self.direction, self.scale = direction, 1.0
+        # By a power of 2, so that no product underflows; and the loss does not overflow.
+        self._e = beyond(max(math.frexp(length)[1], math.frexp(loss)[1] - 1000))
+        self._seen: dict[bytes, tuple[float, FloatArray]] = {}
+        self._slope = float(scaled(gradient, -self._e) @ direction)
+
+    def at(self, w: FloatArray) -> tuple[float, FloatArray]:
+        """Loss and gradient; NaN where they are not finite."""
+        w = w.astype(self._w.dtype, copy=False)
+        key = w.tobytes()
+        if key not in self._seen:
+            try:
+                loss, gradient = self._problem.loss_and_gradient(w)
+            except FloatingPointError:
+                loss, gradient = np.nan, self._gradient
+            if not (math.isfinite(loss) and np.isfinite(gradient).all()):
+                loss = math.nan
+            self._seen[key] = loss, gradient
+        return self._seen[key]
+
+    def _shown(self, w: FloatArray) -> tuple[float, FloatArray]:
+        """What the search is shown: where there is nothing finite, a wall to come back from."""
+        loss, gradient = self.at(w)
+        if not math.isnan(loss):
+            return self._units(loss), scaled(gradient, -self._e)
+        # As high as the loss would fall, and three times as steep: its cubic's minimum is at ¼.
+        size = norm(self.direction)
+        up = self.direction * (-3 * self._slope / size / size)
+        far = norm(w - self._w) / size
+        return self._units(self._loss) - far * self._slope, up
+
+    def _units(self, loss: float) -> float:
+        return float(np.ldexp(loss, -self._e)) if self._e else loss
+
+    def search(self) -> float | None:
+        """A step length that satisfies the strong Wolfe conditions; None if none is found."""
+        while math.isnan(self.at(self._w + self.direction)[0]):  # SciPy's search goes not so far
+            self.direction, self.scale = self.direction / 4, self.scale / 4
+            self._slope /= 4
+            if not (self._w + self.direction != self._w).any():
+                return None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # that it failed: the result says so
+            found = _scipy().line_search(
+                lambda v: self._shown(v)[0],
+                lambda v: self._shown(v)[1],
+                self._w,
+                self.direction,
+                scaled(self._gradient, -self._e),
+                self._units(self._loss),
+                maxiter=30,
+            )[0]
+        if found is None:
+            return None
+        # At its limit the search returns what it has not looked at.
+        loss = self.at(self._to(found))[0]
+        noise = 4 * float(np.finfo(self._w.dtype).eps) * abs(self._loss)
+        return float(found) if loss <= self._loss + noise else None
+
+    def _to(self, length: float) -> FloatArray:
+        place: FloatArray = self._w + self._w.dtype.type(length) * self.direction
+        return place
+
+    def _trials(self) -> list[tuple[float, float, FloatArray]]:
+        """Step length, loss and gradient of the finite trials, from the nearest to the farthest."""
+        size = norm(self.direction)
+        trials = [
+            (norm(np.frombuffer(key, self._w.dtype) - self._w) / size, loss, gradient)
+            for key, (loss, gradient) in self._seen.items()
+            if not math.isnan(loss)
+        ]
+        return sorted((trial for trial in trials if trial[0] > 0), key=lambda trial: trial[0])
+
+    def lowest(self) -> float | None:
+        """The trial of the least loss, if that falls enough (Armijo 1966), whatever the slope."""
+        best = min(self._trials(), key=lambda trial: trial[1], default=None)
+        if best is None:
+            return None
+        length = best[0]
+        enough = self._loss + ARMIJO * length * float(np.ldexp(self._slope, self._e))
+        return length if self.at(self._to(length))[0] <= enough else None
+
+    def foretold(self) -> float:
+        """How far the loss falls along the line, by the curvature that the nearest trial shows."""
+        trials = self._trials()
+        if not trials:
+            return -float(np.ldexp(self._slope, self._e))
+        length, _, gradient = trials[0]
+        change = float(scaled(gradient, -self._e) @ self.direction) - self._slope
+        curvature = change / length
+        fall = self._slope * (self._slope / curvature) / 2 if curvature > 0 else -self._slope
+        return float(np.ldexp(fall, self._e))
+
+
+_TINY = 2.0**-20
+
+
+def _scipy() -> Any:
+    try:
+        import scipy.optimize
+    except ImportError as error:
+        raise ImportError("L-BFGS needs SciPy: pip install swiftnets[scipy]") from error
+    return scipy.optimize
 
 
 _BLOCK = 2**14  # numbers that a cache holds five times

@@ -53,7 +53,10 @@ class FunctionalInverseNewton(Optimizer):
         require_finite(loss, gradient)
         length = norm(gradient)
         if length == 0:
-            return StepResult(w, loss, 0.0, state, False, failure="the gradient is 0")
+            # Nothing is asked of the Hessian here: the run looks for itself.
+            return StepResult(
+                w, loss, 0.0, state, False, failure="the gradient is 0", least_curvature=np.inf
+            )
         series = FunctionalInverse(problem, w).series(order=self.order)
         found = advance(problem, series, np.zeros_like(w), length)
         if found is None:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from swiftnets._computed import require_finite, trial_loss
 from swiftnets._samples import FloatArray
-from swiftnets._scaling import norm
-from swiftnets.factorizations import DenseFactorization
+from swiftnets._scaling import dot, norm
 from swiftnets.krylov import cg
 from swiftnets.mlp import Linearization
 from swiftnets.optimizers.base import (
@@ -20,7 +20,7 @@ from swiftnets.optimizers.base import (
     count_cost,
     net_problem,
 )
-from swiftnets.optimizers.newton import finish
+from swiftnets.optimizers.newton import factored, finish
 from swiftnets.optimizers.trust_region import gain_ratio
 from swiftnets.problems import NetProblem, Problem
 
@@ -44,7 +44,7 @@ def _solver(
         matrix = net.net.gauss_newton(w, x, y, sample_weight=weights)
         count_cost(problem, 2 * len(w))
         matrix = matrix.astype(np.float64, copy=False)
-        return lambda damping: DenseFactorization(matrix, damping).solve(gradient)
+        return lambda damping: factored(matrix, damping).solve(gradient)
 
     def solve(damping: float) -> FloatArray:
         def product(rows: FloatArray) -> FloatArray:
@@ -61,7 +61,9 @@ def _solver(
 def _point(net: NetProblem, w: FloatArray, problem: Problem) -> Linearization:
     x, y, weights = net.samples
     count_cost(problem, 1)
-    return net.net.linearize(w, x, y, sample_weight=weights)
+    point = net.net.linearize(w, x, y, sample_weight=weights)
+    require_finite(point.loss, point.gradient)
+    return point
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,9 +152,11 @@ class LevenbergMarquardt(Optimizer):
         except np.linalg.LinAlgError:  # λ is below the rounding of G
             step = np.zeros_like(gradient)
         # With (G + λ) s = −g the model falls by ½ (λ ‖s‖² − g·s), whatever G.
-        foretold = float(damping * step @ step - gradient @ step) / 2
+        foretold = (dot(damping * step, step) - dot(gradient, step)) / 2
         new = w + step.astype(w.dtype)
-        ratio = gain_ratio(point.loss, problem.loss(new), foretold, w) if step.any() else -1.0
+        ratio = (
+            gain_ratio(point.loss, trial_loss(problem, new), foretold, w) if step.any() else -1.0
+        )
         accepted = ratio > 1e-4
         if accepted:
             damping *= max(1 / 3, 1 - (2 * min(ratio, 2.0) - 1) ** 3)
@@ -171,4 +175,5 @@ class LevenbergMarquardt(Optimizer):
             accepted,
             {"damping": damping, "ratio": ratio},
             failure,
+            rounding=failure is not None,
         )

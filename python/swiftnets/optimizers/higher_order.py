@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from swiftnets._computed import require_finite
 from swiftnets._samples import FloatArray
 from swiftnets._scaling import norm
 from swiftnets.factorizations import DenseFactorization
-from swiftnets.optimizers.base import Optimizer, State, StepResult, check_settings
-from swiftnets.optimizers.newton import finish
+from swiftnets.optimizers.base import (
+    Optimizer,
+    State,
+    StepResult,
+    check_settings,
+)
+from swiftnets.optimizers.newton import at_stationary_point, factored, finish, seen_curvature
 from swiftnets.problems import Problem
 
 __all__ = ["Chebyshev", "FourthOrder", "Halley"]
@@ -43,34 +50,38 @@ class _HigherOrder(Optimizer):
 
     def step(self, problem: Problem, w: FloatArray, state: State) -> StepResult:
         loss, gradient = problem.loss_and_gradient(w)
+        require_finite(loss, gradient)
         length = norm(gradient)
         if length == 0:
-            return StepResult(w, loss, 0.0, state, False, failure="the gradient is 0")
-        factors = DenseFactorization(problem.hessian(w), self.damping)
+            return at_stationary_point(w, loss, state)
+        factors = factored(problem.hessian(w), self.damping)
         newton = -factors.solve(gradient).astype(w.dtype, copy=False)
-        correction = self._correction(problem, w, gradient, factors, newton)
-        ratio = norm(correction) / norm(newton)
-        if ratio <= self.safeguard:
-            new = w + newton + correction
-            new_loss, new_gradient = problem.loss_and_gradient(new)
-            # Where the loss is down to its rounding, the gradient tells.
-            noise = 10 * float(np.finfo(w.dtype).eps) * abs(loss)
-            if new_loss < loss - noise or (
-                new_loss <= loss + noise and norm(new_gradient) < length
-            ):
-                return StepResult(
-                    new, loss, length, state, info={"step_length": 1.0, "correction": ratio}
-                )
+        seen = seen_curvature(gradient, newton, self.damping, factors.inertia)
+        try:
+            correction = self._correction(problem, w, gradient, factors, newton)
+            ratio = norm(correction) / (norm(newton) or math.inf)
+            if ratio <= self.safeguard:
+                new = w + newton + correction
+                new_loss, new_gradient = problem.loss_and_gradient(new)
+                # Where the loss is down to its rounding, the gradient tells.
+                noise = 10 * float(np.finfo(w.dtype).eps) * abs(loss)
+                if new_loss < loss - noise or (
+                    new_loss <= loss + noise and norm(new_gradient) < length
+                ):
+                    info = {"step_length": 1.0, "correction": ratio}
+                    return StepResult(new, loss, length, state, info=info, least_curvature=seen)
+        except (FloatingPointError, np.linalg.LinAlgError):
+            pass  # derivatives or the loss overflow, or it is a pole: Newton's step is left
         result = finish(True, problem, w, newton, loss, gradient, state)
-        return StepResult(
-            result.w,
-            loss,
-            length,
-            state,
-            result.accepted,
-            {**result.info, "correction": 0.0},
-            result.failure,
-        )
+        info = {**result.info, "correction": 0.0}
+        return replace(result, info=info, least_curvature=seen)
+
+
+def _solved(factors: DenseFactorization, b: FloatArray) -> FloatArray:
+    if not np.isfinite(b).all():
+        raise FloatingPointError("a derivative of higher order is not finite")
+    result: FloatArray = factors.solve(b)
+    return result
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +120,7 @@ class Chebyshev(_HigherOrder):
         newton: FloatArray,
     ) -> FloatArray:
         series = problem.taylor(w, newton, 2)
-        result: FloatArray = -factors.solve(series.gradient[2]).astype(w.dtype, copy=False)
+        result: FloatArray = -_solved(factors, series.gradient[2]).astype(w.dtype, copy=False)
         return result
 
 
@@ -149,8 +160,8 @@ class FourthOrder(_HigherOrder):
         newton: FloatArray,
     ) -> FloatArray:
         series = problem.taylor(w, newton, 3)
-        second = -factors.solve(series.gradient[2]).astype(w.dtype, copy=False)
-        third = -factors.solve(problem.third(w, newton, second) + series.gradient[3])
+        second = -_solved(factors, series.gradient[2]).astype(w.dtype, copy=False)
+        third = -_solved(factors, problem.third(w, newton, second) + series.gradient[3])
         result: FloatArray = second + third.astype(w.dtype, copy=False)
         return result
 
@@ -191,6 +202,6 @@ class Halley(_HigherOrder):
         directions = np.eye(len(w), dtype=w.dtype)
         tangent = problem.third(w, newton, directions).astype(np.float64)
         matrix = problem.hessian(w) + (tangent + tangent.T) / 4
-        step = -DenseFactorization(matrix, self.damping).solve(gradient)
+        step = -factored(matrix, self.damping).solve(gradient)
         result: FloatArray = step.astype(w.dtype, copy=False) - newton
         return result

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from swiftnets._computed import require_finite
 from swiftnets._samples import FloatArray
 from swiftnets._scaling import norm
 from swiftnets.kronecker import KroneckerFactors, kronecker_factors
@@ -77,6 +78,7 @@ class KFAC(Optimizer):
         inner = net_problem(problem, "K-FAC")
         net = inner.net
         loss, gradient = problem.loss_and_gradient(w)
+        require_finite(loss, gradient)
         x, y, weights = inner.samples
         new = kronecker_factors(net, w, x, y, sample_weight=weights)
         count_cost(problem, 1 + net.sizes[-1])
@@ -86,6 +88,8 @@ class KFAC(Optimizer):
             for name, factor in (("inputs", new.inputs), ("outputs", new.outputs)):
                 key = f"{name}{layer}"
                 after[key] = self.decay * state[key] + (1 - self.decay) * factor[layer]
+                if not np.isfinite(after[key]).all():
+                    raise FloatingPointError("a Kronecker factor has numbers that are not finite")
         # The means began at 0: divided by the weights so far, as Adam's.
         weight = 1 - self.decay**steps
         means = KroneckerFactors(

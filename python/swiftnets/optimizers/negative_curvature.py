@@ -15,6 +15,11 @@ from swiftnets.problems import PointLike
 
 __all__ = ["in_plane", "look", "seen", "unlooked"]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 _PRODUCTS = 30
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from swiftnets import _checks
+from swiftnets._computed import require_finite
 from swiftnets._samples import FloatArray
-from swiftnets._scaling import norm
-from swiftnets.factorizations import DenseFactorization, _double
+from swiftnets._scaling import dot, norm
+from swiftnets.factorizations import DenseFactorization, Inertia, _double
 from swiftnets.optimizers.base import (
     Optimizer,
     State,
@@ -18,7 +20,7 @@ from swiftnets.optimizers.base import (
     count_cost,
     take_net_problem,
 )
-from swiftnets.optimizers.line_search import backtrack
+from swiftnets.optimizers.line_search import backtrack, no_decrease
 from swiftnets.problems import NetProblem, Problem
 from swiftnets.solvers import METHODS, Method
 
@@ -31,19 +33,25 @@ def __dir__() -> list[str]:
 
 def hessian_solve(
     problem: Problem, w: FloatArray, b: FloatArray, damping: float, method: Method = "auto"
-) -> FloatArray:
+) -> tuple[FloatArray, Inertia | None]:
     """(H + damping)⁻¹ b: for nets as `swiftnets.solvers.solve` does it, for others dense.
+
+    Returns
+    -------
+    tuple of the solution, and the inertia of H + damping where it is known
 
     Raises
     ------
+    FloatingPointError
+        If the Hessian is not finite.
     numpy.linalg.LinAlgError
         If the matrix is singular, or the method does not reach a residual of 1e-6.
     """
     net = take_net_problem(problem)
     if net is None:
-        factors = DenseFactorization(problem.hessian(w), damping)
+        factors = factored(problem.hessian(w), damping)
         result: FloatArray = factors.solve(b).astype(w.dtype, copy=False)
-        return result
+        return result, factors.inertia
     x, y, weights = net.samples
     # In float64, rounded at the end: the residual of a float32 step says how that rounds.
     double = net.net if net.net.dtype == np.float64 else _double(net.net)
@@ -56,7 +64,25 @@ def hessian_solve(
             f"{worst:.1e}; {solution.why}"
         )
     found: FloatArray = solution.x.astype(w.dtype, copy=False)
-    return found
+    return found, solution.inertia
+
+
+def factored(matrix: FloatArray, damping: float) -> DenseFactorization:
+    """A symmetric matrix plus damping, factored; a FloatingPointError if it is not finite."""
+    if not np.isfinite(matrix).all():
+        raise FloatingPointError("the Hessian has numbers that are not finite")
+    return DenseFactorization(matrix, damping)
+
+
+def seen_curvature(
+    gradient: FloatArray, direction: FloatArray, damping: float, inertia: Inertia | None
+) -> float:
+    """What a step (H + damping) direction = −gradient tells of H's least eigenvalue: a bound."""
+    if inertia is not None and inertia.negative:
+        return math.nextafter(-damping, -math.inf)
+    size = norm(direction)
+    # dᵀ H d / dᵀ d of the direction d.
+    return -dot(gradient, direction / size) / size - damping if 0 < size < math.inf else math.inf
 
 
 def gradient_operations(problem: NetProblem) -> float:
@@ -70,7 +96,8 @@ def gradient_operations(problem: NetProblem) -> float:
 class Newton(Optimizer):
     """Newton's method: w − (H + λ)⁻¹ g.
 
-    Where H + λ is not positive definite, it is drawn to saddles as well as to minima.
+    Where H + λ is not positive definite, it is drawn to saddles as well as to minima; a run that
+    ends at one says so.
 
     Parameters
     ----------
@@ -104,11 +131,21 @@ class Newton(Optimizer):
 
     def step(self, problem: Problem, w: FloatArray, state: State) -> StepResult:
         loss, gradient = problem.loss_and_gradient(w)
+        require_finite(loss, gradient)
         length = norm(gradient)
         if length == 0:
-            return StepResult(w, loss, length, state, False, failure="the gradient is 0")
-        direction = -hessian_solve(problem, w, gradient, self.damping, self.method)
-        return finish(self.line_search, problem, w, direction, loss, gradient, state)
+            return at_stationary_point(w, loss, state)
+        solution, inertia = hessian_solve(problem, w, gradient, self.damping, self.method)
+        result = finish(self.line_search, problem, w, -solution, loss, gradient, state)
+        seen = seen_curvature(gradient, -solution, self.damping, inertia)
+        return replace(result, least_curvature=seen)
+
+
+def at_stationary_point(w: FloatArray, loss: float, state: State) -> StepResult:
+    """Where there is no step, for methods that see curvature: the loop looks at all of it."""
+    return StepResult(
+        w, loss, 0.0, state, False, failure="the gradient is 0", least_curvature=math.inf
+    )
 
 
 def finish(
@@ -124,12 +161,10 @@ def finish(
     length = norm(gradient)
     if not line_search:
         return StepResult(w + direction, loss, length, state, info={"step_length": 1.0})
-    slope = float(np.vdot(gradient, direction))
+    slope = dot(gradient, direction)
     if slope > 0:
         direction, slope = -direction, -slope
     found = backtrack(problem, w, direction, loss, slope)
     if found is None:
-        return StepResult(
-            w, loss, length, state, False, failure="the line search found no decrease"
-        )
+        return no_decrease(problem, w, loss, length, state, -slope / 2)
     return StepResult(found[0], loss, length, state, info={"step_length": found[1]})
