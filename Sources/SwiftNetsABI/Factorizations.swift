@@ -24,11 +24,13 @@ private func shift(_ isComplex: Int32, _ real: Double, _ imaginary: Double) -> N
   (real, isComplex != 0 ? imaginary : nil)
 }
 
-private func info(_ summary: FactorSummary?, isPositiveDefinite: Bool = false) -> swn_factor_info {
+private func info(_ summary: FactorSummary, isPositiveDefinite: Bool = false) -> swn_factor_info {
   swn_factor_info(
-    known: summary == nil ? 0 : 1, positive_definite: isPositiveDefinite ? 1 : 0,
-    positive: summary?.inertia.positive ?? 0, negative: summary?.inertia.negative ?? 0,
-    zero: summary?.inertia.zero ?? 0, log_determinant: summary?.logDeterminant ?? 0)
+    known: summary.inertia == nil ? 0 : 1, positive_definite: isPositiveDefinite ? 1 : 0,
+    positive: summary.inertia?.positive ?? 0, negative: summary.inertia?.negative ?? 0,
+    zero: summary.inertia?.zero ?? 0, log_determinant: summary.logDeterminant,
+    log_determinant_error: summary.logDeterminantError, certificate: summary.certificate ?? -1,
+    bytes: summary.bytes)
 }
 
 private func rows(_ base: UnsafePointer<Double>?, _ name: String, _ k: Int, _ columns: Int) throws -> Matrix<Double> {
@@ -150,11 +152,6 @@ public func swnDenseCreate(
 public func swnDenseDestroy(_ factorization: OpaquePointer?) {
   guard let factorization else { return }
   Unmanaged<DenseFactorization>.fromOpaque(UnsafeRawPointer(factorization)).release()
-}
-
-@_cdecl("swn_dense_bytes")
-public func swnDenseBytes(_ factorization: OpaquePointer?) -> Int {
-  (try? dense(factorization))?.bytes ?? 0
 }
 
 @_cdecl("swn_dense_update")

@@ -43,12 +43,15 @@ static bool take_shift(PyObject *const *args, double *real, double *imaginary, i
   return take_double(args[0], "real", real) && (!*is_complex || take_double(args[1], "imaginary", imaginary));
 }
 
-/* (positive, negative, zero, log|det|), or None. */
+/* ((positive, negative, zero, log|det|, its error) or None, certificate or None, bytes). */
 static PyObject *summary(const swn_factor_info *info)
 {
-  if (!info->known) return Py_NewRef(Py_None);
-  return Py_BuildValue("(nnnd)", (Py_ssize_t)info->positive, (Py_ssize_t)info->negative, (Py_ssize_t)info->zero,
-                       info->log_determinant);
+  PyObject *real = info->known ? Py_BuildValue("(nnndd)", (Py_ssize_t)info->positive, (Py_ssize_t)info->negative,
+                                               (Py_ssize_t)info->zero, info->log_determinant,
+                                               info->log_determinant_error)
+                               : Py_NewRef(Py_None);
+  PyObject *certificate = info->certificate >= 0 ? PyFloat_FromDouble(info->certificate) : Py_NewRef(Py_None);
+  return Py_BuildValue("(NNn)", real, certificate, (Py_ssize_t)info->bytes);
 }
 
 static PyObject *mlp_states(PyObject *module, PyObject *const *args, Py_ssize_t given)
@@ -188,11 +191,10 @@ static PyObject *dense(PyObject *module, PyObject *const *args, Py_ssize_t given
     swn_status status =
         swn_dense_create(made->order, data(&call, 0), shift, &made->engine, &info, &call.control);
     if (finish(&call, status)) {
-      const Py_ssize_t bytes = (Py_ssize_t)swn_dense_bytes(made->engine);
       PyObject *capsule = PyCapsule_New(made, dense_name, free_dense);
       if (capsule) {
         made = NULL; /* the capsule's now */
-        result = Py_BuildValue("(NnNN)", capsule, bytes, PyBool_FromLong(info.positive_definite), summary(&info));
+        result = Py_BuildValue("(NNN)", capsule, PyBool_FromLong(info.positive_definite), summary(&info));
       }
     }
   }
@@ -251,7 +253,7 @@ PyMethodDef factorization_methods[] = {
     {"layered_solve", FASTCALL(layered_solve), METH_FASTCALL,
      "layered_solve(factorization, b, b_imaginary, x_out, x_imaginary_out)"},
     {"dense", FASTCALL(dense), METH_FASTCALL,
-     "dense(matrix, shift) -> (capsule, bytes, is_positive_definite, summary)"},
+     "dense(matrix, shift) -> (capsule, is_positive_definite, summary)"},
     {"dense_update", FASTCALL(dense_update), METH_FASTCALL,
      "dense_update(factorization, shift) -> (is_positive_definite, summary)"},
     {"dense_solve", FASTCALL(dense_solve), METH_FASTCALL, "dense_solve(factorization, b, x_out)"},

@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 _Array: TypeAlias = NDArray[np.float64]
-# Positive, negative and zero eigenvalues, and log|det|.
-_Summary: TypeAlias = tuple[int, int, int, float]
+# Positive, negative and zero eigenvalues, log|det| and its error, or None for a complex matrix; the
+# certificate, or None for a singular one; bytes.
+_Summary: TypeAlias = tuple[tuple[int, int, int, float, float] | None, float | None, int]
 
 # Capsules: opaque, and freed with their last reference.
 Workspace = NewType("Workspace", object)
@@ -272,10 +273,10 @@ def layered(
     real: float,
     imaginary: float | None,
     /,
-) -> tuple[Layered, _Summary | None]: ...
+) -> tuple[Layered, _Summary]: ...
 def layered_update(
     factorization: Layered, real: float, imaginary: float | None, /
-) -> _Summary | None: ...
+) -> _Summary: ...
 def layered_solve(
     factorization: Layered,
     b: _Array,
@@ -284,6 +285,6 @@ def layered_solve(
     x_imaginary_out: _Array | None,
     /,
 ) -> None: ...
-def dense(matrix: _Array, shift: float, /) -> tuple[Dense, int, bool, _Summary]: ...
+def dense(matrix: _Array, shift: float, /) -> tuple[Dense, bool, _Summary]: ...
 def dense_update(factorization: Dense, shift: float, /) -> tuple[bool, _Summary]: ...
 def dense_solve(factorization: Dense, b: _Array, x_out: _Array, /) -> None: ...

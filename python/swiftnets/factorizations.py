@@ -52,8 +52,9 @@ _FLOAT64 = np.dtype(np.float64)
 class Inertia:
     """How many eigenvalues of a symmetric matrix are positive, negative and zero.
 
-    Counted in the factors (Sylvester's law of inertia): those nearer to 0 than rounding may be
-    counted wrong.
+    Counted in the factors (Sylvester's law of inertia), which are proved by exact products with the
+    matrix. Zero are eigenvalues that rounding errors cannot tell from it, those below about 1e-14 of
+    the norm.
     """
 
     positive: int
@@ -70,7 +71,7 @@ class LayeredPlan:
     parameter_count : int
         P.
     bytes : int
-        Memory that it holds.
+        Memory that it holds where no pivots are left to other layers.
     operations : float
         Real multiplications and additions of the factorisation.
     solve_operations : float
@@ -330,28 +331,63 @@ def plan(net: MLP, samples: int, *, complex: bool = False, form: Form = "automat
 # Factorisations -----------------------------------------------------------------------------------
 
 
+# log|det| is withheld where it may be off by more.
+_TOLERANCE = 1e-6
+
+
 def _factor(shift: object, function: Callable[..., _Result], *arguments: Any) -> _Result:
-    """The engine's factorisation, its break-downs as NumPy names them."""
+    """The engine's factorisation, its refusals as NumPy names them."""
     try:
         return function(*arguments)
     except FloatingPointError:
         raise
     except ArithmeticError as error:
-        raise np.linalg.LinAlgError(
-            f"the matrix with {shift} on its diagonal is singular, or a block of it is: {error}"
-        ) from None
+        raise np.linalg.LinAlgError(f"with {shift} on its diagonal {error}") from None
 
 
-def _summary(found: tuple[int, int, int, float] | None) -> tuple[Inertia | None, float | None]:
-    return (None, None) if found is None else (Inertia(*found[:3]), found[3])
+@dataclass(frozen=True)
+class _Summary:
+    """What the factors tell, with the logarithm of the determinant even where it is withheld."""
+
+    inertia: Inertia | None = None
+    logarithm: float | None = None
+    error: float | None = None
+    certificate: float | None = None
+
+    @classmethod
+    def of(
+        cls, real: tuple[int, int, int, float, float] | None, certificate: float | None
+    ) -> _Summary:
+        if real is None:
+            return cls(certificate=certificate)
+        return cls(Inertia(*real[:3]), real[3], real[4], certificate)
+
+    @property
+    def log_determinant(self) -> float | None:
+        return None if self.error is None or self.error > _TOLERANCE else self.logarithm
+
+    def __str__(self) -> str:
+        parts = []
+        if self.inertia is not None:
+            i = self.inertia
+            parts.append(f"inertia=({i.positive}, {i.negative}, {i.zero})")
+            if self.log_determinant is not None:
+                parts.append(f"log_determinant={self.log_determinant:.12g}")
+            parts.append(f"log_determinant_error={self.error:.1e}")
+        if self.certificate is not None:
+            parts.append(f"certificate={self.certificate:.1e}")
+        return ", ".join(parts) or "no factors"
 
 
 class LayeredFactorization:
     """H + λ of a net on one batch, eliminated layer by layer; made by `factorize`.
 
-    Solutions are not refined. Their relative errors go with the condition of H + λ and with that of
-    its trailing blocks, as layers are eliminated without pivots across them: look at the residual
-    with `MLP.hvp`, and solve again for it.
+    Unknowns whose pivots are too small beside their coupling to the layer below are left to it, so
+    that rounding errors stay below about 1e-11 of ‖H + λ‖ whatever its blocks are. Factors F are
+    then measured by exact products: where the `certificate`, an estimate of ‖1 − (H + λ) F⁻¹‖, is
+    above 0.1 the matrix is refused as singular to working precision; below, the inertia is proved.
+
+    Solutions are not refined: look at the residual with `MLP.hvp`, and solve again for it.
 
     Several threads may solve at once; `update` waits for them, and they for it.
     """
@@ -366,10 +402,10 @@ class LayeredFactorization:
         self._dtype, self._l2 = dtype, problem.net.l2
         self._lock = threading.Lock()
         self._shift = shift
-        self._engine, found = _factor(
+        self._engine, (*found, self._bytes) = _factor(
             shift, problem.call, _core.layered, _FORMS.index(form), *self._parts(shift)
         )
-        self._summary = _summary(found)
+        self._summary = _Summary.of(*found)
 
     def _parts(self, shift: float | complex) -> tuple[float, float | None]:
         """Real and imaginary part of what is added to the Hessian without l2."""
@@ -460,9 +496,10 @@ class LayeredFactorization:
                 raise TypeError("the factorisation is one for real shifts; expected damping alone")
             new = _checks.real(damping, "damping")
         with self._lock:
-            self._shift, self._summary = new, (None, None)
+            self._shift, self._summary = new, _Summary()
             parts = self._parts(new)
-            self._summary = _summary(_factor(new, _core.layered_update, self._engine, *parts))
+            *found, self._bytes = _factor(new, _core.layered_update, self._engine, *parts)
+            self._summary = _Summary.of(*found)
         return self
 
     @property
@@ -472,13 +509,29 @@ class LayeredFactorization:
 
     @property
     def inertia(self) -> Inertia | None:
-        """Of H + λ; None where λ is complex."""
-        return self._summary[0]
+        """Of H + λ; None where λ is complex or the last update failed."""
+        return self._summary.inertia
 
     @property
     def log_determinant(self) -> float | None:
-        """log|det(H + λ)|; None where λ is complex."""
-        return self._summary[1]
+        """log|det(H + λ)|; −inf where eigenvalues are 0, None where it may be off by more than 1e-6.
+
+        None where λ is complex or the last update failed, too.
+        """
+        return self._summary.log_determinant
+
+    @property
+    def log_determinant_error(self) -> float | None:
+        """What log|det(H + λ)| may be off by: √P times the certificate, an estimate."""
+        return self._summary.error
+
+    @property
+    def certificate(self) -> float | None:
+        """An estimate of ‖1 − (H + λ) F⁻¹‖ in Frobenius' norm for the factors F, at most 0.1.
+
+        Below 1 the inertia of F is that of H + λ. None where eigenvalues are 0, and after an update that failed.
+        """
+        return self._summary.certificate
 
     @property
     def parameter_count(self) -> int:
@@ -487,8 +540,8 @@ class LayeredFactorization:
 
     @property
     def bytes(self) -> int:
-        """Memory that the factorisation holds."""
-        return self._plan.bytes
+        """Memory that the factorisation holds, that of pivots left to other layers included."""
+        return self._bytes
 
     @property
     def operations(self) -> float:
@@ -506,7 +559,9 @@ class LayeredFactorization:
         return self._plan.forms
 
     def __repr__(self) -> str:
-        return f"LayeredFactorization(P={self.parameter_count}, shift={self._shift})"
+        return (
+            f"LayeredFactorization(P={self.parameter_count}, shift={self._shift}, {self._summary})"
+        )
 
 
 class DenseFactorization:
@@ -568,8 +623,8 @@ class DenseFactorization:
         self._dtype, self._diagonal, self._shift = dtype, diagonal, shift
         self._lock = threading.Lock()
         found = _factor(shift, _core.dense, matrix, shift + diagonal)
-        self._engine, self._bytes, self._is_positive_definite, summary = found
-        self._summary = _summary(summary)
+        self._engine, self._is_positive_definite, (*summary, self._bytes) = found
+        self._summary = _Summary.of(*summary)
 
     def solve(self, b: npt.ArrayLike) -> npt.NDArray[Any]:
         """x with (A + λ) x = b, not refined.
@@ -612,9 +667,11 @@ class DenseFactorization:
         """
         new = _checks.real(damping, "damping")
         with self._lock:
-            self._shift, self._summary, self._is_positive_definite = new, (None, None), False
-            found = _factor(new, _core.dense_update, self._engine, new + self._diagonal)
-            self._is_positive_definite, self._summary = found[0], _summary(found[1])
+            self._shift, self._summary, self._is_positive_definite = new, _Summary(), False
+            definite, (*found, _) = _factor(
+                new, _core.dense_update, self._engine, new + self._diagonal
+            )
+            self._is_positive_definite, self._summary = definite, _Summary.of(*found)
         return self
 
     @property
@@ -630,12 +687,28 @@ class DenseFactorization:
     @property
     def inertia(self) -> Inertia | None:
         """Of A + λ; None after an update that failed."""
-        return self._summary[0]
+        return self._summary.inertia
 
     @property
     def log_determinant(self) -> float | None:
-        """log|det(A + λ)|; None after an update that failed."""
-        return self._summary[1]
+        """log|det(A + λ)|; −inf where eigenvalues are 0, None where it may be off by more than 1e-6.
+
+        None after an update that failed, too.
+        """
+        return self._summary.log_determinant
+
+    @property
+    def log_determinant_error(self) -> float | None:
+        """What log|det(A + λ)| may be off by: √P times the certificate, an estimate."""
+        return self._summary.error
+
+    @property
+    def certificate(self) -> float | None:
+        """An estimate of ‖1 − (A + λ) F⁻¹‖ in Frobenius' norm for the factors F, at most 0.1.
+
+        Below 1 the inertia of F is that of A + λ. None where eigenvalues are 0, and after an update that failed.
+        """
+        return self._summary.certificate
 
     @property
     def parameter_count(self) -> int:
@@ -663,7 +736,7 @@ class DenseFactorization:
         return ("dense",)
 
     def __repr__(self) -> str:
-        return f"DenseFactorization(P={self._count}, shift={self._shift})"
+        return f"DenseFactorization(P={self._count}, shift={self._shift}, {self._summary})"
 
 
 Factorization: TypeAlias = LayeredFactorization | DenseFactorization

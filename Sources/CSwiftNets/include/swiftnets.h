@@ -284,14 +284,20 @@ swn_status swn_linearization_lanczos(const swn_linearization *linearization, int
  *
  * All in float64, for float64 nets. Several threads may use one factorisation: solves go on side by side, an update has
  * it for itself. After an update that failed there are no factors until the next one; solves then return SWN_NUMERICAL.
+ *
+ * Inertia and determinant are proved by exact products with the matrix A: with factors F and R = 1 - A F⁻¹, ‖R‖ < 1. Where
+ * an estimate of ‖R‖ is above 0.1 the matrix is refused as singular to working precision, SWN_NUMERICAL.
  */
 
-/* What the factors of a real matrix tell about it. */
+/* What the factors of a matrix tell about it. */
 typedef struct swn_factor_info {
-  int32_t known;             /* 0 where the shift is complex, and nothing below is known */
+  int32_t known;             /* 0 where the shift is complex: there is neither inertia nor determinant */
   int32_t positive_definite; /* 1 where a dense one was factored with Cholesky */
-  size_t positive, negative, zero; /* eigenvalues by sign */
-  double log_determinant;          /* log|det| */
+  size_t positive, negative, zero; /* eigenvalues by sign; where some are 0 to working precision there are no solves */
+  double log_determinant;          /* log|det|; -inf where eigenvalues are 0 */
+  double log_determinant_error;    /* an estimate of what it may be off by */
+  double certificate;              /* the estimate of ‖R‖, 0.1 at most; -1 where eigenvalues are 0 */
+  size_t bytes;                    /* memory that the factorisation holds */
 } swn_factor_info;
 
 /* Numbers that swn_mlp_states writes: for each layer its inputs [n, rows] (a column of ones last if there is a bias), the
@@ -305,7 +311,7 @@ swn_status swn_mlp_states(const swn_mlp *net, const void *w, const swn_samples *
 enum { SWN_FORM_AUTOMATIC = 0, SWN_FORM_PRIMAL = 1, SWN_FORM_DUAL = 2 };
 
 typedef struct swn_layered_sizes {
-  size_t bytes;            /* memory that the factorisation holds */
+  size_t bytes;            /* memory that it holds, where no pivots are so small that they are left to other layers */
   double operations;       /* real multiplications and additions of a factorisation */
   double solve_operations; /* those of a solve, for each right-hand side */
 } swn_layered_sizes;
@@ -313,8 +319,8 @@ typedef struct swn_layered_sizes {
 /* What a layered factorisation for n samples would take; nothing is allocated. */
 swn_status swn_layered_plan(const swn_mlp *net, size_t n, int32_t is_complex, int32_t form, swn_layered_sizes *plan);
 
-/* The Hessian of the samples' loss plus real + i imaginary, eliminated layer by layer. Relative errors go with the
- * condition of the blocks of the last layers, too: refine with swn_mlp_product. */
+/* The Hessian of the samples' loss plus real + i imaginary, eliminated layer by layer. Solutions are not refined: that
+ * takes swn_mlp_product. A complex matrix with singular values that are 0 is refused, a real one's inertia tells them. */
 typedef struct swn_layered swn_layered;
 swn_status swn_layered_create(const swn_mlp *net, const void *w, const swn_samples *samples, int32_t form,
                               int32_t is_complex, double real, double imaginary, swn_layered **factorization,
@@ -334,7 +340,6 @@ typedef struct swn_dense swn_dense;
 swn_status swn_dense_create(size_t n, const double *matrix, double shift, swn_dense **factorization,
                             swn_factor_info *info, const swn_control *control);
 void swn_dense_destroy(swn_dense *factorization); /* NULL is allowed */
-size_t swn_dense_bytes(const swn_dense *factorization);
 swn_status swn_dense_update(swn_dense *factorization, double shift, swn_factor_info *info, const swn_control *control);
 /* x [k, n] = (matrix + shift)⁻¹ b, row by row. */
 swn_status swn_dense_solve(const swn_dense *factorization, size_t k, const double *b, double *x,

@@ -1,3 +1,6 @@
+import COpenBLAS
+import Glibc
+
 /// Block elimination of (H + λ) X = V, a layer at a time from the last, for `LayeredFactorization`.
 ///
 /// With Z = R B, the rows of B orthonormal (R = Z and B = 1 in the primal form), a layer's weights move by X = Bᵀ Y + X⊥.
@@ -12,11 +15,25 @@
 /// The last term is X⊥ = (1 − Bᵀ B)(V − zᵀ D) / λ, solved for on paper. This is the dual form without its usual division of
 /// everything by λ: Q stays symmetric, and is H + λ reduced to B's rows, so that its inertia and determinant count.
 /// Every array's index pairs (sample, unit) or (component, unit) are flat and row-major.
+///
+/// Q may be singular where H + λ is not. What a pivot adds to the cost-to-go is therefore measured, in the units of the
+/// weights; where it is too much, or the pivot 0 to working precision, the layer goes to `eliminateWithDelays`.
+/// In the end the factors are measured by exact products with H + λ (`FactorCertificate`).
 final class LayeredElimination<Element: FactorScalar> {
   let shape: LayeredShape
   let layers: [EliminatedLayer<Element>]
-  let bytes: Int
+  private let planned: Int
+  /// λ · 2^−exponent.
   private(set) var shift = Complex(0)
+  /// The batch's numbers, and with them H, are there times 2^−exponent. It is 0 unless H + λ is near the ends of the
+  /// numbers' range, where squares of its entries would leave it.
+  private(set) var exponent = 0
+  /// Of the layers with unknowns left or taken over, or in another form than planned.
+  private(set) var delays: [DelayedLayer<Element>?]
+  /// Eigenvalues counted as 0.
+  private(set) var zeros = 0
+  private var pristine: [[Double]] = []
+  private var measured: (norm: Double, spreads: [Double])?
   private let workspace: LayeredWorkspace<Element>
   private let memory: ArenaMemory
   private let output: UnsafeMutablePointer<Double>  // [N, outputs, outputs]
@@ -32,8 +49,12 @@ final class LayeredElimination<Element: FactorScalar> {
     memory = try ArenaMemory(bytes: measuring.bytes)
     var arena = Arena(memory)
     (layers, workspace, output) = Self.layOut(shape, in: &arena)
-    bytes = measuring.bytes
+    planned = measuring.bytes
+    delays = layers.map { _ in nil }
   }
+
+  /// Memory that it holds, that of delayed pivots included.
+  var bytes: Int { delays.reduce(planned) { $0 + ($1?.bytes ?? 0) } }
 
   static func bytes(_ shape: LayeredShape) -> Int {
     var arena = Arena.measuring
@@ -76,46 +97,157 @@ final class LayeredElimination<Element: FactorScalar> {
     try Threads.alone { () throws(EngineError) in
       for (layer, state) in zip(layers, states) { layer.load(state, work: workspace.spanning) }
     }
+    exponent = 0
+    pristine = []
+    measured = nil
+  }
+
+  /// Arrays that H is linear in.
+  private var scaled: [(UnsafeMutablePointer<Double>, Int)] {
+    [(output, shape.samples * shape.outputs * shape.outputs)]
+      + layers.flatMap { [($0.curvatures, $0.shape.above), ($0.deltas, $0.shape.above)] }
+  }
+
+  /// Divides H by 2^exponent, rounding nothing that matters beside its norm.
+  private func rescale(to exponent: Int) {
+    guard exponent != self.exponent else { return }
+    if pristine.isEmpty { pristine = scaled.map { Array(UnsafeBufferPointer(start: $0, count: $1)) } }
+    for ((numbers, count), source) in zip(scaled, pristine) {
+      for index in 0..<count { numbers[index] = scalbn(source[index], Int32(-exponent)) }
+    }
+    for layer in layers { layer.prepareDeltas() }
+    self.exponent = exponent
+  }
+
+  /// ‖H‖ by steps of the power method, and ‖∂z/∂X‖ of each layer from the tangents of random weights.
+  private func measure(
+    _ product: LayeredProduct, _ interruption: Interruption
+  ) throws(EngineError) -> (norm: Double, spreads: [Double]) {
+    if let measured { return measured }
+    let vector = try Matrix<Double>(rows: 1, columns: shape.parameters)
+    var noise = Noise()
+    for index in 0..<shape.parameters { vector.base[index] = noise.next() }
+    var (norm, spreads) = (0.0, [Double]())
+    for step in 0..<3 {
+      let size = scipy_cblas_dnrm2(Int32(shape.parameters), vector.base, 1)
+      guard size > 0 else { break }
+      for index in 0..<shape.parameters { vector.base[index] /= size }
+      try product.multiply(layers, output, vector.base, into: vector.base, interruption)
+      norm = max(norm, scipy_cblas_dnrm2(Int32(shape.parameters), vector.base, 1))
+      // The tangents of a vector of variance 1: the Jacobian's norm by Frobenius, no less than its 2-norm.
+      if step == 0 { spreads = product.sizes.map { $0 * Double(shape.parameters).squareRoot() } }
+      guard norm.isFinite else { throw Self.overflow }
+    }
+    measured = (norm, spreads)
+    return (norm, spreads)
+  }
+
+  private static var overflow: EngineError {
+    .numerical("the layered elimination overflowed: numbers are too large for float64")
   }
 
   /// Factors H + shift, for the numbers loaded.
-  /// - Throws: `numerical` where a layer's pivot is singular, `cancelled`.
-  func factor(shift: Complex, interruption: Interruption) throws(EngineError) {
-    self.shift = shift
-    let control = LayeredControl(interruption, isLarge: isLarge)
-    if isLarge {
-      try eliminate(control)
-    } else {
-      try Threads.alone { () throws(EngineError) in try eliminate(control) }
+  /// - Returns: what the factors prove; nil where eigenvalues were counted as 0, so that there is no inverse.
+  /// - Throws: `numerical` where H + shift is singular and it cannot be told how, `cancelled`.
+  func factor(shift: Complex, interruption: Interruption) throws(EngineError) -> FactorCertificate? {
+    guard isLarge else {
+      return try Threads.alone { () throws(EngineError) in try factorAlone(shift, interruption) }
     }
-    if control.isCancelled { throw .cancelled }
-    if let layer = control.singularLayer {
-      throw .numerical(
-        "the layered elimination broke down: the pivot of layer \(layer) is singular to working precision; "
-          + "another damping may help")
+    return try factorAlone(shift, interruption)
+  }
+
+  private func factorAlone(_ shift: Complex, _ interruption: Interruption) throws(EngineError) -> FactorCertificate? {
+    let product = try LayeredProduct(shape)
+    // Of H itself, whatever an earlier shift scaled it by.
+    if measured == nil { rescale(to: 0) }
+    let (size, spreads) = try measure(product, interruption)
+    let norm = max(size, shift.magnitude)
+    rescale(to: norm > 0x1p300 || norm < 0x1p-300 && norm > 0 ? Int(norm.exponent) : 0)
+    func scaled(_ number: Double) -> Double { scalbn(number, Int32(-exponent)) }
+    self.shift = Complex(scaled(shift.real), scaled(shift.imaginary))
+    var measure = LayeredMeasure(norm: scaled(norm), spreads: spreads)
+    zeros = 0
+    for index in layers.indices { delays[index] = nil }
+    try eliminate(&measure, interruption)
+    // Weights of the first layer outside the span of its inputs: H is 0 there.
+    if layers[0].hasRest && delays[0] == nil && shift == Complex(0) { zeros += layers[0].restCount }
+    guard zeros == 0 else { return nil }
+    return try certify(measure.norm, product, interruption)
+  }
+
+  private func certify(
+    _ norm: Double, _ product: LayeredProduct, _ interruption: Interruption
+  ) throws(EngineError) -> FactorCertificate {
+    let count = shape.parameters
+    return try FactorCertificate(order: count, norm: norm, isComplex: shape.isComplex) { b throws(EngineError) in
+      try solveScaled(b, into: b, interruption: interruption)
+    } multiply: { x, y throws(EngineError) in
+      for row in 0..<x.real.rows {
+        let (source, target) = (x.real.row(row), y.real.row(row))
+        try product.multiply(layers, output, source, into: target, interruption)
+        Double.axpy(count, shift.real, source, target)
+        guard let imaginary = x.imaginary?.row(row), let other = y.imaginary?.row(row) else { continue }
+        try product.multiply(layers, output, imaginary, into: other, interruption)
+        Double.axpy(count, shift.real, imaginary, other)
+        Double.axpy(count, -shift.imaginary, imaginary, target)
+        Double.axpy(count, shift.imaginary, source, other)
+      }
     }
   }
 
-  private func eliminate(_ control: LayeredControl) throws(EngineError) {
+  private func eliminate(_ measure: inout LayeredMeasure, _ interruption: Interruption) throws(EngineError) {
+    let control = LayeredControl(interruption, isLarge: isLarge)
+    var front: LayeredFront<Element>?
     startCost(layers[layers.count - 1])
     for (index, layer) in layers.enumerated().reversed() {
-      if control.check() { return }
+      if control.check() { throw .cancelled }
       let (cost, next) = workspace.costs(isOdd: (layers.count - index) % 2 == 0)
-      formPivot(layer, cost, control)
-      if control.isCancelled { return }
-      Element.join(workspace.pivot(of: layer), into: layer.pivot.base, count: layer.shape.order * layer.shape.order)
-      // Alone: for each of its columns the factorisation would wake OpenBLAS's threads twice.
-      let isRegular = try Threads.alone { () throws(EngineError) in layer.pivot.factor(isCancelled: control.check) }
-      guard isRegular else {
-        control.singularLayer = index
-        return
-      }
-      if index > 0 {
-        formCoupling(layer, cost, next, control)
-        reduceCoupling(layer, control)
-        updateCost(layer, layers[index - 1], next, control)
-      }
+      let keepsForm = canDivide(index, measure)
+      let isPlain = front == nil && keepsForm
+      if isPlain, try eliminatePlainly(index, layer, cost, next, &measure, control) { continue }
+      let found = try eliminateWithDelays(
+        index, cost: cost, next: next, front: front, keepsForm: keepsForm, triesPivots: !isPlain, measure: &measure,
+        interruption: interruption)
+      delays[index] = found.layer
+      front = found.front
+      zeros += found.zeros
     }
+  }
+
+  /// Whether weights outside the span of the inputs may be divided by the shift: that adds D Dᵀ / λ to the cost-to-go.
+  private func canDivide(_ index: Int, _ measure: LayeredMeasure) -> Bool {
+    let layer = layers[index]
+    guard layer.hasRest, index > 0 else { return true }
+    let size = measure.spread(index) * scipy_cblas_dnrm2(Int32(layer.shape.above), layer.deltas, 1)
+    return shift != Complex(0) && size / shift.magnitude * (size / measure.norm) <= LayeredMeasure.mostGrowth
+  }
+
+  /// With pivots of the layer's own.
+  /// - Returns: whether they are good.
+  private func eliminatePlainly(
+    _ index: Int, _ layer: EliminatedLayer<Element>, _ cost: Planes, _ next: Planes, _ measure: inout LayeredMeasure,
+    _ control: LayeredControl
+  ) throws(EngineError) -> Bool {
+    let (order, below) = (layer.shape.order, layer.shape.below)
+    formPivot(layer, cost, control)
+    if control.isCancelled { throw .cancelled }
+    Element.join(workspace.pivot(of: layer), into: layer.pivot.base, count: order * order)
+    // Alone: for each of its columns the factorisation would wake OpenBLAS's threads twice.
+    let isRegular = try Threads.alone { () throws(EngineError) in layer.pivot.factor(isCancelled: control.check) }
+    if control.isCancelled { throw .cancelled }
+    // Without a layer below there is no growth to betray a pivot that is nearly 0.
+    guard isRegular, layer.pivot.smallestPivot > (index == 0 ? 100 : 1) * measure.tolerance else { return false }
+    guard index > 0 else { return true }
+    formCoupling(layer, cost, next, control)
+    reduceCoupling(layer, control)
+    if control.isCancelled { throw .cancelled }
+    let growth = measure.growth(
+      index, layer.coupling, workspace.divided, rows: order, columns: below, stride: below)
+    guard growth <= LayeredMeasure.mostGrowth else { return false }
+    measure.growth += growth
+    updateCost(layer, layers[index - 1], next, control)
+    if control.isCancelled { throw .cancelled }
+    return true
   }
 
   // MARK: - Steps
@@ -241,21 +373,26 @@ final class LayeredElimination<Element: FactorScalar> {
 extension LayeredElimination where Element == Double {
   /// Inertia and log|det| of H + shift, of the last factorisation.
   var tally: (Inertia, Double) {
-    var inertia = Inertia()
+    var inertia = Inertia(zero: zeros)
     var determinant = LogarithmOfProduct()
     var rest = 0
-    for layer in layers {
-      layer.pivot.tally(&inertia, &determinant)
-      rest += (layer.shape.rows - layer.shape.rank) * layer.shape.width
+    for (layer, delayed) in zip(layers, delays) {
+      (delayed?.pivot ?? layer.pivot).tally(&inertia, &determinant)
+      rest += (delayed?.layer ?? layer).restCount
     }
-    if shift.real > 0 { inertia.positive += rest } else { inertia.negative += rest }
-    return (inertia, determinant.value + (rest > 0 ? Double(rest) * Double.logarithm(abs(shift.real)) : 0))
+    if shift.real > 0 { inertia.positive += rest } else if shift.real < 0 { inertia.negative += rest }
+    guard inertia.zero == 0 else { return (inertia, -.infinity) }
+    let outside = rest > 0 ? Double(rest) * Double.logarithm(abs(shift.real)) : 0
+    return (
+      inertia, determinant.value + outside + Double(shape.parameters * exponent) * Double.logarithm(2)
+    )
   }
 }
 
 /// What one layer keeps for the solves.
 struct EliminatedLayer<Element: FactorScalar> {
   let shape: LayerShape
+  let inputs: UnsafeMutablePointer<Double>  // Z [N, m]
   let spread: UnsafeMutablePointer<Double>  // R [N, r]
   let basis: UnsafeMutablePointer<Double>?  // B [r, m]; nil for 1
   let weights: UnsafeMutablePointer<Double>  // W without its bias row [fanIn, n]
@@ -271,22 +408,16 @@ struct EliminatedLayer<Element: FactorScalar> {
 
   /// Whether there are weights outside the span of the inputs.
   var hasRest: Bool { shape.rank < shape.rows }
+  /// How many they are.
+  var restCount: Int { (shape.rows - shape.rank) * shape.width }
 
-  init(_ shape: LayerShape, in arena: inout Arena) {
-    self.shape = shape
-    let needsRest = shape.rank < shape.rows && !shape.isFirst
-    spread = arena.take(shape.samples * shape.rank)
-    basis = shape.isDual ? arena.take(shape.rank * shape.rows) : nil
-    weights = arena.take(shape.fanIn * shape.width)
-    transposedWeights = arena.take(shape.fanIn * shape.width)
-    slopes = arena.take(shape.above)
-    curvatures = arena.take(shape.above)
-    deltas = arena.take(shape.above)
-    transposedDeltas = arena.take(shape.above)
-    overlaps = arena.take(needsRest ? shape.samples * shape.samples : 0)
-    rest = arena.take(needsRest ? shape.fanIn * shape.fanIn : 0)
-    pivot = SymmetricFactor(order: shape.order, in: &arena)
-    coupling = arena.take(shape.order * shape.below)
+  /// The layer with its weights themselves as unknowns.
+  var primal: EliminatedLayer {
+    guard shape.isDual else { return self }
+    return EliminatedLayer(
+      shape: shape.primal, inputs: inputs, spread: inputs, basis: nil, weights: weights,
+      transposedWeights: transposedWeights, slopes: slopes, curvatures: curvatures, deltas: deltas,
+      transposedDeltas: transposedDeltas, overlaps: overlaps, rest: rest, pivot: pivot, coupling: coupling)
   }
 
   func load(_ state: LayerState, work: UnsafeMutablePointer<Double>) {
@@ -298,18 +429,43 @@ struct EliminatedLayer<Element: FactorScalar> {
       (curvatures + row * width).update(from: state.curvatures.row(row), count: width)
       (deltas + row * width).update(from: state.deltas.row(row), count: width)
     }
-    Double.transpose(samples, width, deltas, width, transposedDeltas, samples)
-    guard let basis else {
-      for row in 0..<samples { (spread + row * rows).update(from: state.inputs.row(row), count: rows) }
-      return
-    }
+    for row in 0..<samples { (inputs + row * rows).update(from: state.inputs.row(row), count: rows) }
+    prepareDeltas()
+    guard let basis else { return }
     factorRows(state.inputs, r: spread, b: basis, work: work)
     guard hasRest, !shape.isFirst else { return }
-    Double.gemm(
-      samples, samples, width, deltas, width, 1, transposedDeltas, samples, nil, 0, .set, true, overlaps, samples)
     rest.update(repeating: 0, count: fanIn * fanIn)
     for index in 0..<fanIn { rest[index * (fanIn + 1)] = 1 }
     Double.gemm(fanIn, fanIn, shape.rank, basis, 1, rows, basis, rows, nil, 0, .subtract, true, rest, fanIn)
+  }
+
+  /// What is computed from D.
+  func prepareDeltas() {
+    let (samples, width) = (shape.samples, shape.width)
+    Double.transpose(samples, width, deltas, width, transposedDeltas, samples)
+    guard hasRest, !shape.isFirst else { return }
+    Double.gemm(
+      samples, samples, width, deltas, width, 1, transposedDeltas, samples, nil, 0, .set, true, overlaps, samples)
+  }
+}
+
+extension EliminatedLayer {
+  init(_ shape: LayerShape, in arena: inout Arena) {
+    self.shape = shape
+    let needsRest = shape.rank < shape.rows && !shape.isFirst
+    inputs = arena.take(shape.samples * shape.rows)
+    spread = shape.isDual ? arena.take(shape.samples * shape.rank) : inputs
+    basis = shape.isDual ? arena.take(shape.rank * shape.rows) : nil
+    weights = arena.take(shape.fanIn * shape.width)
+    transposedWeights = arena.take(shape.fanIn * shape.width)
+    slopes = arena.take(shape.above)
+    curvatures = arena.take(shape.above)
+    deltas = arena.take(shape.above)
+    transposedDeltas = arena.take(shape.above)
+    overlaps = arena.take(needsRest ? shape.samples * shape.samples : 0)
+    rest = arena.take(needsRest ? shape.fanIn * shape.fanIn : 0)
+    pivot = SymmetricFactor(order: shape.order, in: &arena)
+    coupling = arena.take(shape.order * shape.below)
   }
 }
 
@@ -357,13 +513,12 @@ private struct LayeredWorkspace<Element: FactorScalar> {
   }
 }
 
-/// The course of one factorisation: whether to stop, and why.
+/// The course of one factorisation: whether to stop.
 private final class LayeredControl {
   /// Whether the caller is asked between pieces of a product, too.
   let isLarge: Bool
   private let interruption: Interruption
   private(set) var isCancelled = false
-  var singularLayer: Int?
 
   init(_ interruption: Interruption, isLarge: Bool) {
     self.interruption = interruption

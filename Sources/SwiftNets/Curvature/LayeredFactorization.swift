@@ -3,10 +3,10 @@
 /// H is the exact Hessian of the loss in all weights, for one batch, flat layer by layer, each layer's W row-major with the
 /// bias row last. λ is real or complex; a complex H + λ is symmetric, not Hermitian, and nothing is conjugated.
 ///
-/// Layers are eliminated in their order, each with pivoting of its own. Relative errors therefore go like the condition of
-/// H + λ times the largest condition of its trailing blocks, not like the condition alone: look at the residual with exact
-/// products by H, and solve again for it. One or two such refinements reach what a dense solve does, down to |λ| = 1e-3
-/// and often far below. Imaginary shifts keep every pivot away from singularity.
+/// Layers are eliminated in their order, each with pivoting of its own; unknowns whose pivots are too small beside their
+/// coupling to the layer below are left to it. What rounding errors may add is so bounded beside ‖H + λ‖, and the factors
+/// are measured by exact products: inertia and determinant are proved, or the factorisation refuses. Solutions are not
+/// refined: look at the residual with exact products by H, and solve again for it.
 ///
 /// Solves may run on several threads at once; `load` and `factor` must have the factorisation for themselves.
 ///
@@ -21,19 +21,24 @@ public final class LayeredFactorization {
   private let shape: LayeredShape
   private let elimination: Elimination
   private let form: LayerForm
-  private var isFactored = false
+  private enum State { case none, singular, factored }
+  private var state = State.none
   /// Real and imaginary part of λ.
   public private(set) var shift: (real: Double, imaginary: Double)
-  /// Eigenvalues of H + λ by sign, where λ is real. Those nearer to 0 than the rounding may be counted wrong.
+  /// Eigenvalues of H + λ by sign, where λ is real; 0 are those that rounding errors cannot tell from it.
   public private(set) var inertia: Inertia?
-  /// log|det(H + λ)|, where λ is real.
+  /// log|det(H + λ)|, where λ is real; −∞ where eigenvalues were counted as 0.
   public private(set) var logDeterminant: Double?
+  /// What log|det(H + λ)| may be off by; an estimate.
+  public private(set) var logDeterminantError: Double?
+  /// An estimate of ‖1 − (H + λ) F⁻¹‖ for the factors F, 0.1 at most; nil where eigenvalues were counted as 0.
+  public private(set) var certificate: Double?
 
   /// Factors H + λ. The matrices are copied.
   /// - Parameters:
   ///   - form: which unknowns stand for each layer's weights.
   /// - Throws: `invalidArgument` for sizes that do not fit together, `notFinite`, `outOfMemory`, `cancelled`;
-  ///   `numerical` where a layer's pivot is singular, which may befall a regular H + λ.
+  ///   `numerical` where H + λ is singular to working precision, and its inertia cannot be told.
   public init(
     layers: [LayerState], output: OutputHessian, shift: Double, imaginaryShift: Double? = nil,
     form: LayerForm = .automatic, interruption: Interruption = Interruption()
@@ -50,7 +55,7 @@ public final class LayeredFactorization {
   /// Takes another batch or other weights of the same sizes; `factor` comes next.
   /// - Throws: `invalidArgument` where the sizes are others, `notFinite`.
   public func load(layers: [LayerState], output: OutputHessian) throws(EngineError) {
-    isFactored = false
+    state = .none
     guard try LayeredShape(layers, output, isComplex: shape.isComplex, form: form) == shape else {
       throw .invalidArgument("the layers have other sizes than those that the factorisation was made for")
     }
@@ -64,9 +69,8 @@ public final class LayeredFactorization {
   public func factor(
     shift: Double, imaginaryShift: Double? = nil, interruption: Interruption = Interruption()
   ) throws(EngineError) {
-    isFactored = false
-    inertia = nil
-    logDeterminant = nil
+    state = .none
+    (inertia, logDeterminant, logDeterminantError, certificate) = (nil, nil, nil, nil)
     guard shift.isFinite, (imaginaryShift ?? 0).isFinite else {
       throw .invalidArgument("the shift is \(shift), \(imaginaryShift ?? 0)i; it must be finite")
     }
@@ -76,22 +80,26 @@ public final class LayeredFactorization {
           + (shape.isComplex ? "real" : "complex"))
     }
     self.shift = (shift, imaginaryShift ?? 0)
-    if shift == 0 && (imaginaryShift ?? 0) == 0,
-      let layer = shape.layers.firstIndex(where: { $0.rank < $0.rows })
-    {
-      throw .numerical(
-        "layer \(layer) has weights outside the span of its \(shape.samples) samples, which the layered elimination "
-          + "divides by the shift, and that is 0")
-    }
     let value = Complex(shift, imaginaryShift ?? 0)
+    let found: FactorCertificate?
+    switch elimination {
+    case .real(let elimination): found = try elimination.factor(shift: value, interruption: interruption)
+    case .complex(let elimination): found = try elimination.factor(shift: value, interruption: interruption)
+    }
+    if let found {
+      guard found.isAccepted else { throw .singular(found) }
+      (certificate, logDeterminantError) = (found.error, shape.isComplex ? nil : found.logDeterminantError)
+    }
     switch elimination {
     case .real(let elimination):
-      try elimination.factor(shift: value, interruption: interruption)
       (inertia, logDeterminant) = elimination.tally
+      if found == nil { logDeterminantError = 0 }
     case .complex(let elimination):
-      try elimination.factor(shift: value, interruption: interruption)
+      guard elimination.zeros == 0 else {
+        throw .numerical("the matrix is singular to working precision: \(elimination.zeros) singular values are 0")
+      }
     }
-    isFactored = true
+    state = found == nil ? .singular : .factored
   }
 
   /// Solves (H + λ) x = b for real λ.
@@ -136,7 +144,12 @@ public final class LayeredFactorization {
       throw .invalidArgument(
         "\(name) is \(matrix.rows)×\(matrix.columns); expected \(rows)×\(shape.parameters)")
     }
-    guard isFactored else { throw .numerical("there is no factorisation: the last one failed or is still to come") }
+    switch state {
+    case .factored: break
+    case .singular:
+      throw .numerical("the matrix is singular: \(inertia?.zero ?? 0) eigenvalues are 0 to working precision")
+    case .none: throw .numerical("there is no factorisation: the last one failed or is still to come")
+    }
   }
 
   private static var overflow: EngineError {
@@ -149,7 +162,7 @@ public final class LayeredFactorization {
   public var parameterCount: Int { shape.parameters }
   /// Whether each layer is in the dual form.
   public var isDual: [Bool] { shape.layers.map(\.isDual) }
-  /// The memory that the factorisation holds.
+  /// The memory that the factorisation holds, that of pivots that were left to other layers included.
   public var bytes: Int {
     switch elimination {
     case .real(let elimination): elimination.bytes
@@ -165,7 +178,7 @@ public final class LayeredFactorization {
 /// What a layered factorisation would take, before anything is allocated.
 public struct LayeredPlan: Sendable {
   public let parameterCount: Int
-  /// The memory that the factorisation holds.
+  /// The memory that the factorisation holds where no pivots are left to other layers.
   public let bytes: Int
   /// Real multiplications and additions of a factorisation.
   public let operations: Double

@@ -1,3 +1,5 @@
+import Glibc
+
 /// The two sweeps of a solve with the factors of `LayeredElimination`, for some right-hand sides at once.
 ///
 /// Down from the last layer, with p the linear part of what is left to minimise: p̂ = S p, u = M⁻ᵀ Pᵀ (B V + Rᵀ p̂),
@@ -12,13 +14,27 @@ extension LayeredElimination {
     _ b: (real: Matrix<Double>, imaginary: Matrix<Double>?), into x: (real: Matrix<Double>, imaginary: Matrix<Double>?),
     interruption: Interruption
   ) throws(EngineError) {
+    try solveScaled(b, into: x, interruption: interruption)
+    guard exponent != 0 else { return }
+    for matrix in [x.real, x.imaginary].compactMap({ $0 }) {
+      for row in 0..<matrix.rows {
+        for column in 0..<matrix.columns { matrix[row, column] = scalbn(matrix[row, column], Int32(-exponent)) }
+      }
+    }
+  }
+
+  /// The same for (H + shift) 2^−exponent.
+  func solveScaled(
+    _ b: (real: Matrix<Double>, imaginary: Matrix<Double>?), into x: (real: Matrix<Double>, imaginary: Matrix<Double>?),
+    interruption: Interruption
+  ) throws(EngineError) {
     let count = b.real.rows
     let chunk = min(count, 32)
     var measuring = Arena.measuring
-    _ = LayeredSweep<Element>(shape, count: chunk, in: &measuring)
+    _ = LayeredSweep<Element>(shape, delays, count: chunk, in: &measuring)
     let memory = try ArenaMemory(bytes: measuring.bytes)
     var arena = Arena(memory)
-    let full = LayeredSweep<Element>(shape, count: chunk, in: &arena)
+    let full = LayeredSweep<Element>(shape, delays, count: chunk, in: &arena)
     for first in stride(from: 0, to: count, by: chunk) {
       let rows = first..<min(first + chunk, count)
       let sweep = full.reduced(to: rows.count)
@@ -44,11 +60,13 @@ extension LayeredElimination {
   private func run(_ sweep: LayeredSweep<Element>, _ interruption: Interruption) throws(EngineError) {
     for (index, layer) in layers.enumerated().reversed() {
       try interruption.check()
-      sweep.down(layer, index, shift, isLast: index == layers.count - 1)
+      sweep.down(
+        delays[index]?.layer ?? layer, delays[index], index, shift, isLast: index == layers.count - 1)
     }
     for (index, layer) in layers.enumerated() {
       try interruption.check()
-      sweep.up(layer, index, shift, isLast: index == layers.count - 1)
+      sweep.up(
+        delays[index]?.layer ?? layer, delays[index], index, shift, isLast: index == layers.count - 1)
     }
   }
 }
@@ -65,13 +83,15 @@ private struct LayeredSweep<Element: FactorScalar> {
   private let other: Planes  // of its neighbour
   private let right: Planes  // [count, order]
   private let joined: UnsafeMutablePointer<Element>
-  private let along: UnsafeMutablePointer<Element>  // [count, below]
+  private let mixed: UnsafeMutablePointer<Element>
+  private let front: UnsafeMutablePointer<Element>  // [count, delayed]: of the unknowns between two layers
+  private let along: UnsafeMutablePointer<Element>  // [count, below + delayed]
   private let term: Planes  // [count, below]
   private let inside: Planes  // [order], or [N, fanIn]
   private let outside: UnsafeMutablePointer<Double>  // [fanIn, n]
   private let transposed: UnsafeMutablePointer<Double>  // [n, fanIn]
 
-  init(_ shape: LayeredShape, count: Int, in arena: inout Arena) {
+  init(_ shape: LayeredShape, _ delays: [DelayedLayer<Element>?], count: Int, in arena: inout Arena) {
     func planes(_ count: Int) -> Planes {
       Planes(real: arena.take(count), imaginary: Element.parts > 1 ? arena.take(count) : nil)
     }
@@ -82,20 +102,26 @@ private struct LayeredSweep<Element: FactorScalar> {
     var offset = 0
     var offsets: [Int] = []
     var halves: [UnsafeMutablePointer<Element>] = []
-    for layer in shape.layers {
+    let sizes = zip(shape.layers, delays).map { $1?.layer.shape ?? $0 }
+    for (layer, delayed) in zip(sizes, delays) {
       offsets.append(offset)
       offset += layer.parameters
-      halves.append(arena.take(count * layer.order))
+      halves.append(arena.take(count * (delayed?.accepted ?? layer.order)))
     }
+    let mostDelayed = delays.reduce(0) { max($0, $1?.delayed ?? 0) }
+    let mostUnknown = zip(sizes, delays).map { $1?.order ?? $0.order }.max()!
+    let isPlain = delays.allSatisfy { $0 == nil }
     self.offsets = offsets
     self.halves = halves
     state = planes(count * shape.largestAbove)
     other = planes(count * shape.largestAbove)
-    right = planes(count * shape.largestOrder)
-    joined = arena.take(count * shape.largestOrder)
-    along = arena.take(count * most(\.below))
+    right = planes(count * sizes.map(\.order).max()!)
+    joined = arena.take(count * mostUnknown)
+    mixed = arena.take(isPlain ? 0 : count * mostUnknown)
+    front = arena.take(count * mostDelayed)
+    along = arena.take(count * (most(\.below) + mostDelayed))
     term = planes(count * most(\.below))
-    inside = planes(most { max($0.order, $0.below) })
+    inside = planes(sizes.map { max($0.order, $0.below) }.max()!)
     outside = arena.take(most { $0.fanIn * $0.width })
     transposed = arena.take(most { $0.fanIn * $0.width })
   }
@@ -122,7 +148,9 @@ private struct LayeredSweep<Element: FactorScalar> {
   // MARK: - Down
 
   /// u of this layer, and p of the layer below.
-  func down(_ layer: EliminatedLayer<Element>, _ index: Int, _ shift: Complex, isLast: Bool) {
+  func down(
+    _ layer: EliminatedLayer<Element>, _ delayed: DelayedLayer<Element>?, _ index: Int, _ shift: Complex, isLast: Bool
+  ) {
     let size = layer.shape
     let (order, width, samples, below) = (size.order, size.width, size.samples, size.below)
     let above = tangent(index)
@@ -157,6 +185,10 @@ private struct LayeredSweep<Element: FactorScalar> {
           right[part] + row * order, width)
       }
     }
+    if let delayed {
+      downWithDelays(delayed, halves[index], next)
+      return
+    }
     Element.join(right, into: joined, count: count * order)
     let half = halves[index]
     for row in 0..<count {
@@ -171,6 +203,41 @@ private struct LayeredSweep<Element: FactorScalar> {
       isTransposed: false, count: count, joined, layer.coupling, rows: order, columns: below, along)
     Element.split(along, into: term, count: count * below)
     for part in 0..<Element.parts { Double.axpy(count * below, -1, term[part], next[part]) }
+  }
+
+  /// The same with `right` and the front as the right-hand side, both of what is eliminated and of what is left.
+  private func downWithDelays(_ layer: DelayedLayer<Element>, _ half: UnsafeMutablePointer<Element>, _ next: Planes) {
+    let (own, carried, order) = (layer.layer.shape.order, layer.carried, layer.order)
+    let (below, accepted, delayed, width) = (layer.layer.shape.below, layer.accepted, layer.delayed, layer.width)
+    for row in 0..<count {
+      Element.join(right + row * own, into: joined + row * order, count: own)
+      (joined + row * order + own).update(from: front + row * carried, count: carried)
+    }
+    var source = joined
+    if let rows = layer.acceptedRows {
+      Element.multiply(false, true, count, accepted, order, 1, joined, order, rows.base, order, 0, mixed, accepted)
+      Element.multiply(
+        false, true, count, delayed, order, 1, joined, order, layer.delayedRows.base, order, 0, front, delayed)
+      source = mixed
+    }
+    for row in 0..<count {
+      for place in 0..<accepted {
+        half[row * accepted + place] = source[row * accepted + Int(layer.pivot.places[place])]
+      }
+    }
+    guard accepted > 0 else { return }
+    Element.solveRows(isTransposed: true, accepted, layer.pivot.base, layer.pivot.stride, half, count: count)
+    guard width > 0 else { return }
+    joined.update(from: half, count: count * accepted)
+    layer.pivot.divideRows(joined, count: count)
+    Element.multiply(
+      false, false, count, width, accepted, 1, joined, accepted, layer.coupling.base, width, 0, along, width)
+    for row in 0..<count {
+      let source = along + row * width
+      Element.split(source, into: term, count: below)
+      for part in 0..<Element.parts { Double.axpy(below, -1, term[part], next[part] + row * below) }
+      for place in 0..<delayed { front[row * delayed + place] = front[row * delayed + place] - source[below + place] }
+    }
   }
 
   /// p −= D X⊥ᵀ for X⊥ = (1 − Bᵀ B) V / λ; `right` holds B V.
@@ -199,23 +266,29 @@ private struct LayeredSweep<Element: FactorScalar> {
   // MARK: - Up
 
   /// X of this layer, and z of its outputs.
-  func up(_ layer: EliminatedLayer<Element>, _ index: Int, _ shift: Complex, isLast: Bool) {
+  func up(
+    _ layer: EliminatedLayer<Element>, _ delayed: DelayedLayer<Element>?, _ index: Int, _ shift: Complex, isLast: Bool
+  ) {
     let size = layer.shape
     let (order, width, samples, below) = (size.order, size.width, size.samples, size.below)
     let inputs = tangent(index + 1)
     let half = halves[index]
-    if below > 0 {
-      Element.join(inputs, into: along, count: count * below)
-      Element.multiplyRows(
-        isTransposed: true, count: count, along, layer.coupling, rows: order, columns: below, half)
+    if let delayed {
+      upWithDelays(delayed, half, inputs)
+    } else {
+      if below > 0 {
+        Element.join(inputs, into: along, count: count * below)
+        Element.multiplyRows(
+          isTransposed: true, count: count, along, layer.coupling, rows: order, columns: below, half)
+      }
+      layer.pivot.divideRows(half, count: count)
+      Element.solveRows(isTransposed: false, order, layer.pivot.base, layer.pivot.stride, half, count: count)
+      for row in 0..<count {
+        let (source, target) = (half + row * order, joined + row * order)
+        for place in 0..<order { target[Int(layer.pivot.places[place])] = source[place] }
+      }
+      Element.split(joined, into: right, count: count * order)
     }
-    layer.pivot.divideRows(half, count: count)
-    Element.solveRows(isTransposed: false, order, layer.pivot.base, layer.pivot.stride, half, count: count)
-    for row in 0..<count {
-      let (source, target) = (half + row * order, joined + row * order)
-      for place in 0..<order { target[Int(layer.pivot.places[place])] = source[place] }
-    }
-    Element.split(joined, into: right, count: count * order)
     for row in 0..<count { setWeights(layer, index, row, shift) }
     if isLast { return }
     let outputs = tangent(index)
@@ -232,6 +305,40 @@ private struct LayeredSweep<Element: FactorScalar> {
       }
     }
     scale(outputs, by: layer.slopes, length: size.above)
+  }
+
+  /// `right` and the front of the layer above from z of this layer's inputs and the front of the layer below.
+  private func upWithDelays(_ layer: DelayedLayer<Element>, _ half: UnsafeMutablePointer<Element>, _ inputs: Planes) {
+    let (own, carried, order) = (layer.layer.shape.order, layer.carried, layer.order)
+    let (below, accepted, delayed, width) = (layer.layer.shape.below, layer.accepted, layer.delayed, layer.width)
+    for row in 0..<count {
+      if below > 0 { Element.join(inputs + row * below, into: along + row * width, count: below) }
+      (along + row * width + below).update(from: front + row * delayed, count: delayed)
+    }
+    if accepted > 0 {
+      if width > 0 {
+        Element.multiply(
+          false, true, count, accepted, width, -1, along, width, layer.coupling.base, width, 1, half, accepted)
+      }
+      layer.pivot.divideRows(half, count: count)
+      Element.solveRows(isTransposed: false, accepted, layer.pivot.base, layer.pivot.stride, half, count: count)
+    }
+    for row in 0..<count {
+      for place in 0..<accepted {
+        joined[row * accepted + Int(layer.pivot.places[place])] = half[row * accepted + place]
+      }
+    }
+    var result = joined
+    if let rows = layer.acceptedRows {
+      Element.multiply(false, false, count, order, accepted, 1, joined, accepted, rows.base, order, 0, mixed, order)
+      Element.multiply(
+        false, false, count, order, delayed, 1, front, delayed, layer.delayedRows.base, order, 1, mixed, order)
+      result = mixed
+    }
+    for row in 0..<count {
+      Element.split(result + row * order, into: right + row * own, count: own)
+      (front + row * carried).update(from: result + row * order + own, count: carried)
+    }
   }
 
   /// X = X⊥ + Bᵀ Y for one right-hand side, in the place of V.

@@ -71,6 +71,14 @@ struct LayerShape: Equatable {
     }
   }
 
+  private init(primal shape: LayerShape) {
+    (samples, rows, width, fanIn) = (shape.samples, shape.rows, shape.width, shape.fanIn)
+    (isFirst, isDual) = (shape.isFirst, false)
+  }
+
+  /// The same layer with its weights themselves as unknowns.
+  var primal: LayerShape { LayerShape(primal: self) }
+
   /// r: components of a column of the weights that are eliminated by factorisation.
   var rank: Int { isDual ? min(samples, rows) : rows }
   /// Order of the matrix that is factored.

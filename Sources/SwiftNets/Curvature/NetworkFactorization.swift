@@ -25,17 +25,19 @@ public final class NetworkFactorization: @unchecked Sendable {
   public var parameterCount: Int { factorization.parameterCount }
 
   /// Factors H + shift for another shift. After a failure there is no factorisation until the next one.
-  public func update(shift: Shift, interruption: Interruption) throws(EngineError) -> FactorSummary? {
+  public func update(shift: Shift, interruption: Interruption) throws(EngineError) -> FactorSummary {
     try gate.write(interruption) { () throws(EngineError) in
       try factorization.factor(shift: shift.real, imaginaryShift: shift.imaginary, interruption: interruption)
       return summary
     }
   }
 
-  /// What the factors tell; nil for a complex shift. For a thread that has the factorisation for itself.
-  public var summary: FactorSummary? {
-    guard let inertia = factorization.inertia, let logarithm = factorization.logDeterminant else { return nil }
-    return FactorSummary(inertia: inertia, logDeterminant: logarithm)
+  /// What the factors tell. For a thread that has the factorisation for itself.
+  public var summary: FactorSummary {
+    FactorSummary(
+      inertia: factorization.inertia, logDeterminant: factorization.logDeterminant ?? 0,
+      logDeterminantError: factorization.logDeterminantError ?? 0, certificate: factorization.certificate,
+      bytes: factorization.bytes)
   }
 
   /// Solves for rows of b, and of c for their imaginary parts, which go with y where the shift is complex.
@@ -53,11 +55,18 @@ public final class NetworkFactorization: @unchecked Sendable {
   }
 }
 
-/// What the factors of a real symmetric matrix tell about it.
+/// What the factors of a symmetric matrix tell about it.
 public struct FactorSummary: Equatable, Sendable {
-  public var inertia: Inertia
+  /// nil for a complex matrix; its determinant means nothing then.
+  public var inertia: Inertia?
   /// log|det|.
   public var logDeterminant: Double
+  /// What log|det| may be off by; an estimate.
+  public var logDeterminantError: Double
+  /// An estimate of ‖1 − A F⁻¹‖ for the factors F; nil where eigenvalues were counted as 0.
+  public var certificate: Double?
+  /// Memory that the factors take.
+  public var bytes: Int
 }
 
 extension LayeredPlan {

@@ -1,7 +1,11 @@
 import COpenBLAS
+import Glibc
 
 /// A symmetric matrix plus a shift, A + λ, factored for any number of solves: with Cholesky where it is positive definite,
 /// else with Bunch and Kaufman's pivoting.
+///
+/// The factors are measured by products with A + λ (`FactorCertificate`): inertia and determinant are proved, or the matrix
+/// is refused.
 ///
 /// A stays in the upper triangle and its diagonal apart, the factors take the lower one: another λ needs no other memory.
 /// Several threads may solve at once; one that factors has it for itself.
@@ -15,6 +19,10 @@ public final class DenseFactorization: @unchecked Sendable {
   private let gate = Gate()
   private enum State { case none, definite, indefinite }
   private var state = State.none
+  /// The factors are those of (A + λ) 2^−exponent; 0 unless squares of its entries would leave the numbers' range.
+  private var exponent = 0
+  /// Largest entry of A.
+  private let largest: Double
 
   /// Takes the upper triangle of A [order, order]; `factor` comes next.
   /// - Throws: `notFinite`, `outOfMemory`.
@@ -28,14 +36,17 @@ public final class DenseFactorization: @unchecked Sendable {
     var arena = Arena(memory)
     (factors, diagonal) = Self.layOut(order, in: &arena)
     var sum = 0.0  // of zeros, and of NaN where a number is not finite
+    var largest = 0.0
     for row in 0..<order {
       let (source, target) = (a.row(row), factors.base + row * order)
       for column in row..<order {
         target[column] = source[column]
         sum += 0 * source[column]
+        largest = max(largest, abs(source[column]))
       }
       diagonal[row] = source[row]
     }
+    self.largest = largest
     guard sum == 0 else { throw .notFinite("the matrix has numbers that are not finite") }
   }
 
@@ -64,7 +75,9 @@ public final class DenseFactorization: @unchecked Sendable {
   private func factorAlone(
     _ shift: Double, _ interruption: Interruption
   ) throws(EngineError) -> (summary: FactorSummary, isPositiveDefinite: Bool) {
-    let norm = restore(shift)
+    let size = max(largest, abs(shift))
+    exponent = size > 0x1p300 || size < 0x1p-300 && size > 0 ? Int(size.exponent) : 0
+    let norm = max(restore(shift), scalbn(size, Int32(-exponent)))
     var found = State.definite
     if (0..<order).contains(where: { !(factors.base[$0 * (order + 1)] > 0) }) {
       found = .indefinite
@@ -79,47 +92,96 @@ public final class DenseFactorization: @unchecked Sendable {
         return error != nil
       }
       if let error { throw error }
-      guard isRegular else { throw Self.singular }
+      guard isRegular else { throw .numerical("the matrix is singular to working precision: a pivot is 0") }
     }
     state = found
-    // What is no further from a singular matrix than rounding errors of its own size may carry it.
-    guard try norm * inverseNorm(interruption) * 0x1p-53 * Double(order).squareRoot() < 1 else {
+    let certificate: FactorCertificate
+    do throws(EngineError) {
+      certificate = try certify(norm, shift, interruption)
+    } catch {
       state = .none
-      throw Self.singular
+      throw error
     }
-    var summary = FactorSummary(inertia: Inertia(), logDeterminant: 0)
+    guard certificate.isAccepted else {
+      state = .none
+      throw .singular(certificate)
+    }
+    var inertia = Inertia()
     var determinant = LogarithmOfProduct()
     if found == .definite {
-      summary.inertia.positive = order
+      inertia.positive = order
       for index in 0..<order {
         let pivot = factors.base[index * (order + 1)]
         determinant.multiply(pivot)
         determinant.multiply(pivot)
       }
     } else {
-      factors.tally(&summary.inertia, &determinant)
+      factors.tally(&inertia, &determinant)
     }
-    summary.logDeterminant = determinant.value
+    let summary = FactorSummary(
+      inertia: inertia, logDeterminant: determinant.value + Double(order * exponent) * Double.logarithm(2),
+      logDeterminantError: certificate.logDeterminantError, certificate: certificate.error, bytes: bytes)
     return (summary, found == .definite)
   }
 
-  private static var singular: EngineError { .numerical("the matrix is singular to working precision") }
+  private func certify(
+    _ norm: Double, _ shift: Double, _ interruption: Interruption
+  ) throws(EngineError) -> FactorCertificate {
+    let work = try Integers<UInt64>(count: 2 * order)
+    let numbers = UnsafeMutableRawPointer(work.base).bindMemory(to: Double.self, capacity: work.count)
+    return try FactorCertificate(order: order, norm: norm, isComplex: false) { b throws(EngineError) in
+      try interruption.check()
+      solve(b.real, into: b.real, from: 0, b.real.rows, numbers)
+    } multiply: { x, y throws(EngineError) in
+      try interruption.check()
+      multiply(x.real, shift, into: y.real)
+    }
+  }
 
-  /// A + shift into the lower triangle; returns the largest 2-norm of its rows, which that of the matrix is no less than.
+  /// (A + shift) 2^−exponent times the rows of x: from the upper triangle, which factors do not touch.
+  private func multiply(_ x: Matrix<Double>, _ shift: Double, into y: Matrix<Double>) {
+    for row in 0..<x.rows { y.row(row).update(repeating: 0, count: order) }
+    for index in 0..<order {
+      let entries = factors.base + index * (order + 1) + 1
+      let count = order - index - 1
+      for row in 0..<x.rows {
+        let (source, target) = (x.row(row) + index, y.row(row) + index)
+        if exponent == 0 {
+          target[0] += Double.dot(count, entries, source + 1)
+          Double.axpy(count, source[0], entries, target + 1)
+        } else {
+          for place in 0..<count {
+            target[0] += scaled(entries[place]) * source[place + 1]
+            target[place + 1] += scaled(entries[place]) * source[0]
+          }
+        }
+      }
+    }
+    for row in 0..<x.rows {
+      for index in 0..<order { y[row, index] += (scaled(diagonal[index]) + scaled(shift)) * x[row, index] }
+    }
+  }
+
+  private func scaled(_ number: Double) -> Double { exponent == 0 ? number : scalbn(number, Int32(-exponent)) }
+
+  /// (A + shift) 2^−exponent into the lower triangle; returns the largest 2-norm of its rows, up to the diagonal, which
+  /// that of the matrix is no less than.
   private func restore(_ shift: Double) -> Double {
     let base = factors.base
     let tile = 32
     for first in stride(from: 0, to: order, by: tile) {
       for left in stride(from: 0, through: first, by: tile) {
         for row in first..<min(first + tile, order) {
-          for column in left..<min(left + tile, row) { base[row * order + column] = base[column * order + row] }
+          for column in left..<min(left + tile, row) {
+            base[row * order + column] = scaled(base[column * order + row])
+          }
         }
       }
     }
     var largest = 0.0
     for index in 0..<order {
-      base[index * (order + 1)] = diagonal[index] + shift
-      largest = max(largest, scipy_cblas_dnrm2(Int32(order), base + index * order, 1))
+      base[index * (order + 1)] = scaled(diagonal[index]) + scaled(shift)
+      largest = max(largest, scipy_cblas_dnrm2(Int32(index + 1), base + index * order, 1))
     }
     return largest
   }
@@ -188,6 +250,7 @@ public final class DenseFactorization: @unchecked Sendable {
       }
     }
     for row in 0..<x.rows {
+      if exponent != 0 { for column in 0..<order { x[row, column] = scaled(x[row, column]) } }
       for column in 0..<order where !x[row, column].isFinite {
         throw .numerical("the solve overflowed, or its right-hand side is not finite")
       }
@@ -231,24 +294,5 @@ public final class DenseFactorization: @unchecked Sendable {
         CblasRowMajor, CblasRight, CblasLower, isTransposed ? CblasNoTrans : CblasTrans, CblasNonUnit, Int32(count),
         Int32(order), 1, factors.base, Int32(order), b, Int32(order))
     }
-  }
-
-  /// Estimate of ‖(A + λ)⁻¹‖₂, from below, by three steps of inverse iteration on four vectors.
-  private func inverseNorm(_ interruption: Interruption) throws(EngineError) -> Double {
-    let vectors = try Matrix<Double>(rows: 4, columns: order)
-    let work = try Matrix<Double>(rows: 4, columns: order)
-    fillWithSigns(vectors)
-    var largest = 0.0
-    for _ in 0..<3 {
-      try interruption.check()
-      for row in 0..<vectors.rows {
-        let length = scipy_cblas_dnrm2(Int32(order), vectors.row(row), 1)
-        guard length > 0, length.isFinite else { return .infinity }
-        for column in 0..<order { vectors[row, column] /= length }
-      }
-      solve(vectors, into: vectors, from: 0, vectors.rows, work.base)
-      for row in 0..<vectors.rows { largest = max(largest, scipy_cblas_dnrm2(Int32(order), vectors.row(row), 1)) }
-    }
-    return largest
   }
 }

@@ -27,6 +27,10 @@ protocol FactorScalar: Sendable {
   static func * (a: Self, b: Self) -> Self
   static func / (a: Self, b: Self) -> Self
   var isFinite: Bool { get }
+  /// The absolute value.
+  var magnitude: Double { get }
+  var conjugate: Self { get }
+  init(_ number: Complex)
 
   /// LAPACK's panel of the Bunch–Kaufman factorisation U D Uᵀ of a column-major matrix, at its end; the whole of a
   /// matrix that is no larger than a panel.
@@ -55,6 +59,15 @@ protocol FactorScalar: Sendable {
     _ m: Int, _ n: Int, _ k: Int, _ h: UnsafePointer<Self>, _ g: UnsafePointer<Self>, stride: Int, from c: Planes,
     _ ldc: Int, work: UnsafeMutablePointer<Self>)
 
+  /// c [m, n] = α op(a) op(b) + β c, with op(a) [m, k] the matrix itself or its transpose. Nothing is conjugated.
+  static func multiply(
+    _ transposesA: Bool, _ transposesB: Bool, _ m: Int, _ n: Int, _ k: Int, _ alpha: Double, _ a: UnsafePointer<Self>,
+    _ lda: Int, _ b: UnsafePointer<Self>, _ ldb: Int, _ beta: Double, _ c: UnsafeMutablePointer<Self>, _ ldc: Int)
+
+  /// V as rows, unitary, and μ ≥ 0 or of both signs, with V F Vᵀ = diag(μ) up to rounding: eigenvectors of a real F,
+  /// Takagi's vectors of a complex symmetric one.
+  static func diagonalized(_ f: UnsafePointer<Self>, order: Int) throws(EngineError) -> (rows: [Self], values: [Double])
+
   /// Puts `count` numbers together from their parts, or takes them apart.
   static func join(_ planes: Planes, into target: UnsafeMutablePointer<Self>, count: Int)
   static func split(_ source: UnsafePointer<Self>, into planes: Planes, count: Int)
@@ -64,6 +77,8 @@ private let upper = [CChar(UInt8(ascii: "U"))]
 
 extension Double: FactorScalar {
   static var parts: Int { 1 }
+  var conjugate: Double { self }
+  init(_ number: Complex) { self = number.real }
 
   static func bunchKaufmanPanel(
     order: Int, width: Int, _ a: UnsafeMutablePointer<Double>, _ lda: Int, _ pivots: UnsafeMutablePointer<Int32>,
@@ -139,6 +154,26 @@ extension Double: FactorScalar {
     product(m, n, k, h, 1, stride, g, stride, .subtract, c.real, ldc)
   }
 
+  static func multiply(
+    _ transposesA: Bool, _ transposesB: Bool, _ m: Int, _ n: Int, _ k: Int, _ alpha: Double,
+    _ a: UnsafePointer<Double>, _ lda: Int, _ b: UnsafePointer<Double>, _ ldb: Int, _ beta: Double,
+    _ c: UnsafeMutablePointer<Double>, _ ldc: Int
+  ) {
+    guard m > 0, n > 0 else { return }
+    scipy_cblas_dgemm(
+      CblasRowMajor, transposesA ? CblasTrans : CblasNoTrans, transposesB ? CblasTrans : CblasNoTrans, Int32(m),
+      Int32(n), Int32(k), alpha, a, Int32(max(lda, 1)), b, Int32(max(ldb, 1)), beta, c, Int32(ldc))
+  }
+
+  static func diagonalized(
+    _ f: UnsafePointer<Double>, order: Int
+  ) throws(EngineError) -> (rows: [Double], values: [Double]) {
+    let matrix = try Matrix<Double>(rows: order, columns: order)
+    matrix.base.update(from: f, count: order * order)
+    let values = try symmetricEigen(matrix)
+    return (Array(UnsafeBufferPointer(start: matrix.base, count: order * order)), values)
+  }
+
   static func join(_ planes: Planes, into target: UnsafeMutablePointer<Double>, count: Int) {
     if planes.real != target { target.update(from: planes.real, count: count) }
   }
@@ -151,6 +186,9 @@ extension Double: FactorScalar {
 extension Complex: FactorScalar {
   static var parts: Int { 2 }
   init(_ real: Double) { self.init(real, 0) }
+  init(_ number: Complex) { self = number }
+  var magnitude: Double { hypot(real, imaginary) }
+  var conjugate: Complex { Complex(real, -imaginary) }
 
   static func bunchKaufmanPanel(
     order: Int, width: Int, _ a: UnsafeMutablePointer<Complex>, _ lda: Int, _ pivots: UnsafeMutablePointer<Int32>,
@@ -223,6 +261,44 @@ extension Complex: FactorScalar {
         imaginary[column] -= product[column].imaginary
       }
     }
+  }
+
+  static func multiply(
+    _ transposesA: Bool, _ transposesB: Bool, _ m: Int, _ n: Int, _ k: Int, _ alpha: Double,
+    _ a: UnsafePointer<Complex>, _ lda: Int, _ b: UnsafePointer<Complex>, _ ldb: Int, _ beta: Double,
+    _ c: UnsafeMutablePointer<Complex>, _ ldc: Int
+  ) {
+    guard m > 0, n > 0 else { return }
+    var (alpha, beta) = (Complex(alpha), Complex(beta))
+    scipy_cblas_zgemm(
+      CblasRowMajor, transposesA ? CblasTrans : CblasNoTrans, transposesB ? CblasTrans : CblasNoTrans, Int32(m),
+      Int32(n), Int32(k), &alpha, a, Int32(max(lda, 1)), b, Int32(max(ldb, 1)), &beta, c, Int32(ldc))
+  }
+
+  /// With F = A + iB, eigenvectors (x, y) of [A B; B −A] with eigenvalues μ ≥ 0: V = x − iy. Where μ is near 0 those of μ
+  /// and −μ mix, and V is made unitary.
+  static func diagonalized(
+    _ f: UnsafePointer<Complex>, order n: Int
+  ) throws(EngineError) -> (rows: [Complex], values: [Double]) {
+    let matrix = try Matrix<Double>(rows: 2 * n, columns: 2 * n)
+    for row in 0..<n {
+      for column in 0..<n {
+        let entry = f[row * n + column]
+        matrix[row, column] = entry.real
+        matrix[row, n + column] = entry.imaginary
+        matrix[n + row, column] = entry.imaginary
+        matrix[n + row, n + column] = -entry.real
+      }
+    }
+    let values = try symmetricEigen(matrix)
+    let largest = values.last ?? 0
+    var rows = OrthonormalRows<Complex>(length: n)
+    for place in 0..<n {
+      let source = matrix.row(2 * n - 1 - place)
+      let row = (0..<n).map { Complex(source[$0], -source[n + $0]) }
+      if values[2 * n - 1 - place] > 1e-3 * largest { rows.take(row) } else { rows.append(row) }
+    }
+    return (rows.numbers, (0..<n).map { max(values[2 * n - 1 - $0], 0) })
   }
 
   static func join(_ planes: Planes, into target: UnsafeMutablePointer<Complex>, count: Int) {

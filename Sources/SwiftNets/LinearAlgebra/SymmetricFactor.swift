@@ -108,6 +108,16 @@ struct SymmetricFactor<Element: FactorScalar> {
     return true
   }
 
+  /// Of the factored matrix: a bound from below on the absolute eigenvalues of D.
+  var smallestPivot: Double {
+    var largest = 0.0
+    for index in 0..<order {
+      let middle = coupling[index].magnitude + (index > 0 ? coupling[index - 1].magnitude : 0)
+      largest = max(largest, inverse[index].magnitude + middle)
+    }
+    return 1 / largest
+  }
+
   /// target = D⁻¹ source for the columns of both [order, count].
   func divideColumns(
     _ source: UnsafePointer<Element>, into target: UnsafeMutablePointer<Element>, _ count: Int
@@ -177,25 +187,34 @@ extension SymmetricFactor where Element == Double {
   }
 }
 
-/// log|∏ x|, without a logarithm for each factor and without overflow.
+/// log|∏ x|, without a logarithm for each factor and without overflow. A factor 0 makes it −∞.
 struct LogarithmOfProduct {
   private var significand = 1.0
   private var exponent = 0
 
   mutating func multiply(_ x: Double) {
-    significand *= x.significand
-    exponent += Int(x.exponent)
+    if x.isNormal {
+      significand *= x.significand
+      exponent += Int(x.exponent)
+    } else {
+      significand *= abs(x)
+    }
     normalize()
   }
 
   mutating func divide(_ x: Double) {
-    significand /= x.significand
-    exponent -= Int(x.exponent)
+    if x.isNormal {
+      significand /= x.significand
+      exponent -= Int(x.exponent)
+    } else {
+      significand /= abs(x)
+    }
     normalize()
   }
 
   private mutating func normalize() {
-    if significand < 0x1p-500 || significand > 0x1p500 {
+    // 0, ∞ and NaN, which have no exponent, stay as they are.
+    if significand.isNormal && (significand < 0x1p-500 || significand > 0x1p500) {
       exponent += Int(significand.exponent)
       significand = significand.significand
     }
