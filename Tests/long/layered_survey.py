@@ -61,8 +61,8 @@ class Problem:
         """H with 40 digits, by the R-pass, as an array of mpf."""
         real = np.vectorize(mpmath.mpf, otypes=[object])
         zero, one = mpmath.mpf(0), mpmath.mpf(1)
-        x, y, slope = real(self.x), real(self.y), mpmath.mpf(0.0 if self.activation == "relu" else 0.01)
-        slope = mpmath.mpf(getattr(self.net.activations[0], "slope", 0.0)) if "relu" in self.activation else slope
+        x, y = real(self.x), real(self.y)
+        slope = mpmath.mpf(self.net.activations[0].parameter)
 
         def activate(a, last):
             if last or self.activation == "identity":

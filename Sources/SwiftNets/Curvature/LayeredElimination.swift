@@ -168,9 +168,13 @@ final class LayeredElimination<Element: FactorScalar> {
     var measure = LayeredMeasure(norm: scaled(norm), spreads: spreads)
     zeros = 0
     for index in layers.indices { delays[index] = nil }
+    if try eliminatePlainly(measure, interruption) {
+      let found = try certify(measure.norm, product, interruption)
+      if found.isGood { return found }
+    }
     try eliminate(&measure, interruption)
     // Weights of the first layer outside the span of its inputs: H is 0 there.
-    if layers[0].hasRest && delays[0] == nil && shift == Complex(0) { zeros += layers[0].restCount }
+    if self.shift == Complex(0) { zeros += (delays[0]?.layer ?? layers[0]).restCount }
     guard zeros == 0 else { return nil }
     return try certify(measure.norm, product, interruption)
   }
@@ -195,6 +199,22 @@ final class LayeredElimination<Element: FactorScalar> {
     }
   }
 
+  /// Each layer with pivots of its own, as long as that does not show to be bad: what is good is decided by products then.
+  private func eliminatePlainly(
+    _ measure: LayeredMeasure, _ interruption: Interruption
+  ) throws(EngineError) -> Bool {
+    let control = LayeredControl(interruption, isLarge: isLarge)
+    var measure = measure
+    startCost(layers[layers.count - 1])
+    for (index, layer) in layers.enumerated().reversed() {
+      if control.check() { throw .cancelled }
+      if layer.hasRest && shift == Complex(0) { return false }
+      let (cost, next) = workspace.costs(isOdd: (layers.count - index) % 2 == 0)
+      guard try eliminatePlainly(index, layer, cost, next, &measure, limit: 1e10, control) else { return false }
+    }
+    return true
+  }
+
   private func eliminate(_ measure: inout LayeredMeasure, _ interruption: Interruption) throws(EngineError) {
     let control = LayeredControl(interruption, isLarge: isLarge)
     var front: LayeredFront<Element>?
@@ -204,7 +224,8 @@ final class LayeredElimination<Element: FactorScalar> {
       let (cost, next) = workspace.costs(isOdd: (layers.count - index) % 2 == 0)
       let keepsForm = canDivide(index, measure)
       let isPlain = front == nil && keepsForm
-      if isPlain, try eliminatePlainly(index, layer, cost, next, &measure, control) { continue }
+      let limit = LayeredMeasure.mostGrowth
+      if isPlain, try eliminatePlainly(index, layer, cost, next, &measure, limit: limit, control) { continue }
       let found = try eliminateWithDelays(
         index, cost: cost, next: next, front: front, keepsForm: keepsForm, triesPivots: !isPlain, measure: &measure,
         interruption: interruption)
@@ -226,7 +247,7 @@ final class LayeredElimination<Element: FactorScalar> {
   /// - Returns: whether they are good.
   private func eliminatePlainly(
     _ index: Int, _ layer: EliminatedLayer<Element>, _ cost: Planes, _ next: Planes, _ measure: inout LayeredMeasure,
-    _ control: LayeredControl
+    limit: Double, _ control: LayeredControl
   ) throws(EngineError) -> Bool {
     let (order, below) = (layer.shape.order, layer.shape.below)
     formPivot(layer, cost, control)
@@ -243,7 +264,7 @@ final class LayeredElimination<Element: FactorScalar> {
     if control.isCancelled { throw .cancelled }
     let growth = measure.growth(
       index, layer.coupling, workspace.divided, rows: order, columns: below, stride: below)
-    guard growth <= LayeredMeasure.mostGrowth else { return false }
+    guard growth <= limit else { return false }
     measure.growth += growth
     updateCost(layer, layers[index - 1], next, control)
     if control.isCancelled { throw .cancelled }

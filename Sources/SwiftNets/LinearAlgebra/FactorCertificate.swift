@@ -9,11 +9,19 @@ struct FactorCertificate {
   let error: Double
   /// An estimate of |trace R|, which log|det| is off by.
   let logDeterminantError: Double
+  /// ‖R z‖ / ‖F⁻¹ z‖ relative to ‖A‖, the larger one of two z: what F is off by.
+  private let backwardError: Double
 
   /// Below it the inertia is proved, up to the chance that two random vectors both miss by a factor of ten.
   static let limit = 0.1
 
   var isAccepted: Bool { error <= Self.limit }
+
+  /// Whether better pivots would hardly improve the factors: they solve for a matrix near by, and tell the determinant
+  /// unless rounding does not let them.
+  var isGood: Bool {
+    isAccepted && (backwardError <= 1e-13 || backwardError <= 1e-10 && logDeterminantError <= 1e-6)
+  }
 
   typealias Rows = (real: Matrix<Double>, imaginary: Matrix<Double>?)
 
@@ -64,6 +72,7 @@ struct FactorCertificate {
       for row in 0..<2 { error = Self.most(error, relative * Self.length(x, row)) }
     }
     self.error = error
+    backwardError = norm > 0 ? backward / norm : 0
     logDeterminantError = Double(order).squareRoot() * error
   }
 
