@@ -165,7 +165,8 @@ def examine(problem: Problem, damping: complex, form: str, count: Count, memory:
     p = len(problem.w)
     values = memory["values"] + damping
     norm = max(abs(memory["values"]).max(), abs(damping))
-    condition = norm / max(abs(values).min(), 1e-300)
+    least = abs(values).min()
+    condition = norm / least if least > 0 else math.inf
     is_clear = condition < 1e12
     count["cases"] += 1
     count["condition < 1e12"] += is_clear

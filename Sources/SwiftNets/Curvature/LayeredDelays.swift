@@ -106,12 +106,11 @@ struct LayeredMeasure {
   /// Sum over layers of ‖Cᵀ Q⁻¹ C‖ / norm.
   var growth = 1.0
 
-  /// What an elimination may add to the cost-to-go, relative to the norm.
-  static let mostGrowth = 1e4
+  /// g: what an elimination may add to the cost-to-go, relative to the norm.
+  let limit: Double
 
-  init(norm: Double, spreads: [Double]) {
-    self.norm = norm
-    self.spreads = spreads
+  init(norm: Double, spreads: [Double], limit: Double) {
+    (self.norm, self.spreads, self.limit) = (norm, spreads, limit)
   }
 
   /// What is 0 to working precision.
@@ -124,21 +123,22 @@ struct LayeredMeasure {
     _ index: Int, _ g: UnsafePointer<Element>, _ divided: UnsafePointer<Element>, rows: Int, columns: Int, stride: Int
   ) -> Double {
     let spread = spread(index)
-    var sums = [Double](repeating: 0, count: columns)
-    for row in 0..<rows {
-      let (a, b) = (g + row * stride, divided + row * stride)
-      for column in 0..<columns { sums[column] += (spread * a[column].magnitude) * (spread * b[column].magnitude) }
+    return withUnsafeTemporaryAllocation(of: Double.self, capacity: columns) { sums in
+      sums.initialize(repeating: 0)
+      guard let base = sums.baseAddress else { return 0 }
+      for row in 0..<rows {
+        let (a, b) = (g + row * stride, divided + row * stride)
+        for column in 0..<columns { base[column] += (spread * a[column].magnitude) * (spread * b[column].magnitude) }
+      }
+      // NaN is no maximum.
+      return sums.reduce(0) { $1.isNaN ? .infinity : max($0, $1) } / norm
     }
-    var largest = 0.0
-    // NaN is no maximum.
-    for sum in sums { largest = sum.isNaN ? .infinity : max(largest, sum) }
-    return largest / norm
   }
 }
 
 /// The elimination of a layer whose pivots are not all good.
 ///
-/// An eigenvector v of F with eigenvalue μ is eliminated where that adds no more than `mostGrowth` times ‖H + λ‖ to the
+/// An eigenvector v of F with eigenvalue μ is eliminated where that adds no more than g times ‖H + λ‖ to the
 /// cost-to-go, (‖∂z/∂X‖ ‖Cᵀ v‖)² ≤ g N |μ|; deflated where both μ and its coupling are 0 to working precision; and else
 /// left to the layer below, as one more unknown of its own: the pivot that makes it regular may be there.
 extension LayeredElimination {
@@ -166,7 +166,7 @@ extension LayeredElimination {
       let divided = try all.divided()
       let growth = measure.growth(
         index, all.coupling.base, divided.base, rows: order, columns: below, stride: below)
-      if all.pivot.smallestPivot > (index == 0 ? 100 : 1) * measure.tolerance && growth <= LayeredMeasure.mostGrowth {
+      if all.pivot.smallestPivot > (index == 0 ? 100 : 1) * measure.tolerance && growth <= measure.limit {
         measure.growth += growth
         return (all, try reduce(all, divided, reduced, nil, index, into: next), 0)
       }
@@ -310,7 +310,7 @@ extension LayeredElimination {
       if pivot <= tolerance { return size <= tolerance ? .zero : .delayed }
       // Relative to the norm and one after the other, so that squares stay in range.
       let growth = size / pivot * (size / measure.norm)
-      guard growth <= LayeredMeasure.mostGrowth else { return .delayed }
+      guard growth <= measure.limit else { return .delayed }
       choice.growth = max(choice.growth, growth)
       return .accepted
     }

@@ -165,18 +165,33 @@ final class LayeredElimination<Element: FactorScalar> {
     rescale(to: norm > 0x1p300 || norm < 0x1p-300 && norm > 0 ? Int(norm.exponent) : 0)
     func scaled(_ number: Double) -> Double { scalbn(number, Int32(-exponent)) }
     self.shift = Complex(scaled(shift.real), scaled(shift.imaginary))
-    var measure = LayeredMeasure(norm: scaled(norm), spreads: spreads)
-    zeros = 0
-    for index in layers.indices { delays[index] = nil }
+    var measure = LayeredMeasure(norm: scaled(norm), spreads: spreads, limit: 1e10)
+    forgetDelays()
     if try eliminatePlainly(measure, interruption) {
       let found = try certify(measure.norm, product, interruption)
-      if found.isGood { return found }
+      if found.isGood || isCostly && found.isFair { return found }
     }
-    try eliminate(&measure, interruption)
-    // Weights of the first layer outside the span of its inputs: H is 0 there.
-    if self.shift == Complex(0) { zeros += (delays[0]?.layer ?? layers[0]).restCount }
-    guard zeros == 0 else { return nil }
-    return try certify(measure.norm, product, interruption)
+    for limit in [1e4, 1e2] {
+      forgetDelays()
+      measure = LayeredMeasure(norm: measure.norm, spreads: spreads, limit: limit)
+      try eliminate(&measure, interruption)
+      // Weights of the first layer outside the span of its inputs: H is 0 there.
+      if self.shift == Complex(0) { zeros += (delays[0]?.layer ?? layers[0]).restCount }
+      guard zeros == 0 else { return nil }
+      let found = try certify(measure.norm, product, interruption)
+      if limit == 1e2 || found.isFair { return found }
+    }
+    return nil
+  }
+
+  private func forgetDelays() {
+    zeros = 0
+    for index in layers.indices { delays[index] = nil }
+  }
+
+  /// Whether choosing pivots may take more than about a second: 25 n³ operations for eigenvectors of each layer.
+  private var isCostly: Bool {
+    shape.layers.reduce(0) { $0 + 25 * pow(Double($1.parameters), 3) * Double(Element.parts * Element.parts) } > 4e9
   }
 
   private func certify(
@@ -204,13 +219,12 @@ final class LayeredElimination<Element: FactorScalar> {
     _ measure: LayeredMeasure, _ interruption: Interruption
   ) throws(EngineError) -> Bool {
     let control = LayeredControl(interruption, isLarge: isLarge)
-    var measure = measure
     startCost(layers[layers.count - 1])
     for (index, layer) in layers.enumerated().reversed() {
       if control.check() { throw .cancelled }
       if layer.hasRest && shift == Complex(0) { return false }
       let (cost, next) = workspace.costs(isOdd: (layers.count - index) % 2 == 0)
-      guard try eliminatePlainly(index, layer, cost, next, &measure, limit: 1e10, control) else { return false }
+      guard try eliminatePlainly(index, layer, cost, next, measure, control) != nil else { return false }
     }
     return true
   }
@@ -224,8 +238,10 @@ final class LayeredElimination<Element: FactorScalar> {
       let (cost, next) = workspace.costs(isOdd: (layers.count - index) % 2 == 0)
       let keepsForm = canDivide(index, measure)
       let isPlain = front == nil && keepsForm
-      let limit = LayeredMeasure.mostGrowth
-      if isPlain, try eliminatePlainly(index, layer, cost, next, &measure, limit: limit, control) { continue }
+      if isPlain, let growth = try eliminatePlainly(index, layer, cost, next, measure, control) {
+        measure.growth += growth
+        continue
+      }
       let found = try eliminateWithDelays(
         index, cost: cost, next: next, front: front, keepsForm: keepsForm, triesPivots: !isPlain, measure: &measure,
         interruption: interruption)
@@ -240,15 +256,15 @@ final class LayeredElimination<Element: FactorScalar> {
     let layer = layers[index]
     guard layer.hasRest, index > 0 else { return true }
     let size = measure.spread(index) * scipy_cblas_dnrm2(Int32(layer.shape.above), layer.deltas, 1)
-    return shift != Complex(0) && size / shift.magnitude * (size / measure.norm) <= LayeredMeasure.mostGrowth
+    return shift != Complex(0) && size / shift.magnitude * (size / measure.norm) <= measure.limit
   }
 
   /// With pivots of the layer's own.
-  /// - Returns: whether they are good.
+  /// - Returns: what they add to the cost-to-go relative to the norm; nil where it is too much.
   private func eliminatePlainly(
-    _ index: Int, _ layer: EliminatedLayer<Element>, _ cost: Planes, _ next: Planes, _ measure: inout LayeredMeasure,
-    limit: Double, _ control: LayeredControl
-  ) throws(EngineError) -> Bool {
+    _ index: Int, _ layer: EliminatedLayer<Element>, _ cost: Planes, _ next: Planes, _ measure: LayeredMeasure,
+    _ control: LayeredControl
+  ) throws(EngineError) -> Double? {
     let (order, below) = (layer.shape.order, layer.shape.below)
     formPivot(layer, cost, control)
     if control.isCancelled { throw .cancelled }
@@ -257,18 +273,17 @@ final class LayeredElimination<Element: FactorScalar> {
     let isRegular = try Threads.alone { () throws(EngineError) in layer.pivot.factor(isCancelled: control.check) }
     if control.isCancelled { throw .cancelled }
     // Without a layer below there is no growth to betray a pivot that is nearly 0.
-    guard isRegular, layer.pivot.smallestPivot > (index == 0 ? 100 : 1) * measure.tolerance else { return false }
-    guard index > 0 else { return true }
+    guard isRegular, layer.pivot.smallestPivot > (index == 0 ? 100 : 1) * measure.tolerance else { return nil }
+    guard index > 0 else { return 0 }
     formCoupling(layer, cost, next, control)
     reduceCoupling(layer, control)
     if control.isCancelled { throw .cancelled }
     let growth = measure.growth(
       index, layer.coupling, workspace.divided, rows: order, columns: below, stride: below)
-    guard growth <= limit else { return false }
-    measure.growth += growth
+    guard growth <= measure.limit else { return nil }
     updateCost(layer, layers[index - 1], next, control)
     if control.isCancelled { throw .cancelled }
-    return true
+    return growth
   }
 
   // MARK: - Steps

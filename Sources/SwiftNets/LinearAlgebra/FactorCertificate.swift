@@ -23,6 +23,9 @@ struct FactorCertificate {
     isAccepted && (backwardError <= 1e-13 || backwardError <= 1e-10 && logDeterminantError <= 1e-6)
   }
 
+  /// Whether refinement with the factors gains three digits a step.
+  var isFair: Bool { error <= 1e-3 && backwardError <= 1e-8 }
+
   typealias Rows = (real: Matrix<Double>, imaginary: Matrix<Double>?)
 
   /// - Parameters:
