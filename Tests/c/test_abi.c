@@ -108,6 +108,29 @@ static void mlp_by_hand(void)
   swn_linearization_destroy(point);
   swn_linearization_destroy(NULL);
 
+  swn_layered *layered = NULL;
+  swn_factor_info info;
+  double x[2];
+  expect(swn_layered_create(net, w, &samples, SWN_FORM_PRIMAL, 0, 1, 0, &layered, &info, NULL) == SWN_OK &&
+             info.positive == 2 && info.zero == 0 && near(info.log_determinant, log(26)),
+         "the Hessian plus 1 has eigenvalues 26 and 1");
+  expect(info.certificate >= 0 && info.certificate < 1e-9 && info.log_determinant_error < 1e-8 && info.bytes > 0,
+         "its factors are proved");
+  expect(swn_layered_solve(layered, 1, xs, NULL, x, NULL, NULL) == SWN_OK && near(26 * x[0], 3), "a layered solve");
+  expect(swn_layered_update(layered, 0, 0, 0, &info, NULL) == SWN_OK && info.positive == 1 && info.zero == 1 &&
+             info.certificate < 0 && isinf(info.log_determinant),
+         "the Hessian itself has an eigenvalue 0");
+  expect(swn_layered_solve(layered, 1, xs, NULL, x, NULL, NULL) == SWN_NUMERICAL, "and no inverse");
+  swn_layered_destroy(layered);
+  const double matrix[] = {1, 1, 1, 1};
+  swn_dense *dense = NULL;
+  expect(swn_dense_create(2, matrix, 0, &dense, &info, NULL) == SWN_NUMERICAL &&
+             strstr(swn_last_error(), "singular to working precision"),
+         "a singular matrix is refused");
+  expect(swn_dense_create(2, matrix, -1, &dense, &info, NULL) == SWN_OK && info.positive == 1 && info.negative == 1,
+         "and one with eigenvalues 1 and -1 is not");
+  swn_dense_destroy(dense);
+
   expect(swn_mlp_loss(net, NULL, &samples, &loss, NULL) == SWN_INVALID_ARGUMENT && strstr(swn_last_error(), "w"),
          "the message names the argument");
   expect(swn_mlp_dense(net, SWN_HESSIAN, w, &samples, 1, 0, out, NULL) == SWN_INVALID_ARGUMENT,

@@ -274,9 +274,7 @@ def layered(
     imaginary: float | None,
     /,
 ) -> tuple[Layered, _Summary]: ...
-def layered_update(
-    factorization: Layered, real: float, imaginary: float | None, /
-) -> _Summary: ...
+def layered_update(factorization: Layered, real: float, imaginary: float | None, /) -> _Summary: ...
 def layered_solve(
     factorization: Layered,
     b: _Array,

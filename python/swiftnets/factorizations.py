@@ -53,8 +53,7 @@ class Inertia:
     """How many eigenvalues of a symmetric matrix are positive, negative and zero.
 
     Counted in the factors (Sylvester's law of inertia), which are proved by exact products with the
-    matrix. Zero are eigenvalues that rounding errors cannot tell from it, those below about 1e-14 of
-    the norm.
+    matrix. Zero are those that rounding errors cannot tell from it, below about 1e-14 of the norm.
     """
 
     positive: int
@@ -331,8 +330,8 @@ def plan(net: MLP, samples: int, *, complex: bool = False, form: Form = "automat
 # Factorisations -----------------------------------------------------------------------------------
 
 
-# log|det| is withheld where it may be off by more.
-_TOLERANCE = 1e-6
+# log|det| is withheld where it may be off by more: the determinant itself by a thousandth.
+_TOLERANCE = 1e-3
 
 
 def _factor(shift: object, function: Callable[..., _Result], *arguments: Any) -> _Result:
@@ -355,9 +354,8 @@ class _Summary:
     certificate: float | None = None
 
     @classmethod
-    def of(
-        cls, real: tuple[int, int, int, float, float] | None, certificate: float | None
-    ) -> _Summary:
+    def of(cls, found: _core._Summary) -> _Summary:
+        real, certificate, _ = found
         if real is None:
             return cls(certificate=certificate)
         return cls(Inertia(*real[:3]), real[3], real[4], certificate)
@@ -402,10 +400,11 @@ class LayeredFactorization:
         self._dtype, self._l2 = dtype, problem.net.l2
         self._lock = threading.Lock()
         self._shift = shift
-        self._engine, (*found, self._bytes) = _factor(
+        self._engine, found = _factor(
             shift, problem.call, _core.layered, _FORMS.index(form), *self._parts(shift)
         )
-        self._summary = _Summary.of(*found)
+        self._summary = _Summary.of(found)
+        self._bytes: int = found[2]
 
     def _parts(self, shift: float | complex) -> tuple[float, float | None]:
         """Real and imaginary part of what is added to the Hessian without l2."""
@@ -429,7 +428,7 @@ class LayeredFactorization:
         TypeError, ValueError
             If b is not as above, or not finite.
         numpy.linalg.LinAlgError
-            If the last `update` failed, or the solution overflows.
+            If eigenvalues are 0, the last `update` failed, or the solution overflows.
 
         Notes
         -----
@@ -484,7 +483,8 @@ class LayeredFactorization:
         TypeError, ValueError
             If there is not the one argument that fits, or it is not finite.
         numpy.linalg.LinAlgError
-            If a pivot is singular. There is no factorisation then, until the next update.
+            If H + λ is singular to working precision, as in `factorize`. There is no factorisation
+            then, until the next update.
         """
         new: float | complex
         if isinstance(self._shift, complex):
@@ -498,8 +498,8 @@ class LayeredFactorization:
         with self._lock:
             self._shift, self._summary = new, _Summary()
             parts = self._parts(new)
-            *found, self._bytes = _factor(new, _core.layered_update, self._engine, *parts)
-            self._summary = _Summary.of(*found)
+            found = _factor(new, _core.layered_update, self._engine, *parts)
+            self._summary, self._bytes = _Summary.of(found), found[2]
         return self
 
     @property
@@ -514,22 +514,23 @@ class LayeredFactorization:
 
     @property
     def log_determinant(self) -> float | None:
-        """log|det(H + λ)|; −inf where eigenvalues are 0, None where it may be off by more than 1e-6.
+        """log|det(H + λ)|; −inf where eigenvalues are 0.
 
-        None where λ is complex or the last update failed, too.
+        None where it may be off by more than 1e-3, λ is complex or the last update failed.
         """
         return self._summary.log_determinant
 
     @property
     def log_determinant_error(self) -> float | None:
-        """What log|det(H + λ)| may be off by: √P times the certificate, an estimate."""
+        """What log|det(H + λ)| may be off by: 2 √P times the certificate."""
         return self._summary.error
 
     @property
     def certificate(self) -> float | None:
         """An estimate of ‖1 − (H + λ) F⁻¹‖ in Frobenius' norm for the factors F, at most 0.1.
 
-        Below 1 the inertia of F is that of H + λ. None where eigenvalues are 0, and after an update that failed.
+        Below 1 the inertia of F is that of H + λ. None where eigenvalues are 0, and after an update
+        that failed.
         """
         return self._summary.certificate
 
@@ -581,7 +582,7 @@ class DenseFactorization:
     TypeError, ValueError
         If the matrix is not square, symmetric and finite.
     numpy.linalg.LinAlgError
-        If A + λ is singular to working precision.
+        If A + λ is singular to working precision: its factors do not prove its inertia.
     MemoryError
         If another P² numbers do not fit in memory.
 
@@ -623,8 +624,8 @@ class DenseFactorization:
         self._dtype, self._diagonal, self._shift = dtype, diagonal, shift
         self._lock = threading.Lock()
         found = _factor(shift, _core.dense, matrix, shift + diagonal)
-        self._engine, self._is_positive_definite, (*summary, self._bytes) = found
-        self._summary = _Summary.of(*summary)
+        self._engine, self._is_positive_definite, summary = found
+        self._summary, self._bytes = _Summary.of(summary), summary[2]
 
     def solve(self, b: npt.ArrayLike) -> npt.NDArray[Any]:
         """x with (A + λ) x = b, not refined.
@@ -668,10 +669,8 @@ class DenseFactorization:
         new = _checks.real(damping, "damping")
         with self._lock:
             self._shift, self._summary, self._is_positive_definite = new, _Summary(), False
-            definite, (*found, _) = _factor(
-                new, _core.dense_update, self._engine, new + self._diagonal
-            )
-            self._is_positive_definite, self._summary = definite, _Summary.of(*found)
+            found = _factor(new, _core.dense_update, self._engine, new + self._diagonal)
+            self._is_positive_definite, self._summary = found[0], _Summary.of(found[1])
         return self
 
     @property
@@ -691,22 +690,19 @@ class DenseFactorization:
 
     @property
     def log_determinant(self) -> float | None:
-        """log|det(A + λ)|; −inf where eigenvalues are 0, None where it may be off by more than 1e-6.
-
-        None after an update that failed, too.
-        """
+        """log|det(A + λ)|; None where it may be off by over 1e-3, or the last update failed."""
         return self._summary.log_determinant
 
     @property
     def log_determinant_error(self) -> float | None:
-        """What log|det(A + λ)| may be off by: √P times the certificate, an estimate."""
+        """What log|det(A + λ)| may be off by: 2 √P times the certificate."""
         return self._summary.error
 
     @property
     def certificate(self) -> float | None:
         """An estimate of ‖1 − (A + λ) F⁻¹‖ in Frobenius' norm for the factors F, at most 0.1.
 
-        Below 1 the inertia of F is that of A + λ. None where eigenvalues are 0, and after an update that failed.
+        Below 1 the inertia of F is that of A + λ. None after an update that failed.
         """
         return self._summary.certificate
 
@@ -765,13 +761,12 @@ def factorize(
     damping : float
         Of any sign.
     shift : complex, optional
-        In place of the damping: solutions are complex. Imaginary shifts keep every pivot away from
-        singularity. Layered only.
+        In place of the damping: solutions are complex. Layered only.
     method : {"layered", "dense"}
     form : {"automatic", "primal", "dual"}
         Of the layered method: which unknowns stand for a layer's weights. ``"primal"``: themselves.
         ``"dual"``: their parts in the span of the layer's inputs, the others being divided by the
-        shift, which must not be 0. ``"automatic"``: dual where samples are fewer than inputs.
+        shift where it is large enough. ``"automatic"``: dual where samples are fewer than inputs.
 
     Returns
     -------
@@ -782,16 +777,20 @@ def factorize(
     TypeError, ValueError
         If an argument is not as above; the message names it.
     numpy.linalg.LinAlgError
-        If H + damping is singular, or for the layered method, one of the blocks that it pivots on.
-        That may befall a regular matrix: take another damping, or ``method="dense"``.
+        If H + damping is singular to working precision and its inertia cannot be proved. Where the
+        layered method can tell how many eigenvalues are 0 it does not raise: they are in `inertia`,
+        `log_determinant` is −inf, and `solve` raises.
     MemoryError
-        If the factorisation would not fit in memory; `plan` tells beforehand what it takes.
+        If the factorisation would not fit in memory; `plan` tells beforehand what it takes without
+        delayed pivots.
 
     Notes
     -----
     The layered method costs about q³ / 3 + q² N m + q (N m)² operations for a layer of N samples, m
-    inputs and n outputs, with q = n min(N, m); see `plan`. The dense one forms H and costs P³ / 3
-    operations after that. Ctrl-C stops both.
+    inputs and n outputs, with q = n min(N, m); see `plan`. Where pivots are nearly 0, mostly for
+    dampings far below 1e-3 of ‖H‖, eigenvectors of each layer's block are needed in addition, some
+    10 q³ with q = n m; for memory likewise. The dense one forms H and costs P³ / 3 operations after
+    that. Ctrl-C stops both.
 
     Examples
     --------

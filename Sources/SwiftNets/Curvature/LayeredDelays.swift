@@ -106,10 +106,10 @@ struct LayeredMeasure {
   /// Sum over layers of ‖Cᵀ Q⁻¹ C‖ / norm.
   var growth = 1.0
 
-  /// g: what an elimination may add to the cost-to-go, relative to the norm.
-  let limit: Double
+  /// g: what an elimination may add to the cost-to-go, relative to the norm; nil for anything.
+  let limit: Double?
 
-  init(norm: Double, spreads: [Double], limit: Double) {
+  init(norm: Double, spreads: [Double], limit: Double?) {
     (self.norm, self.spreads, self.limit) = (norm, spreads, limit)
   }
 
@@ -166,7 +166,7 @@ extension LayeredElimination {
       let divided = try all.divided()
       let growth = measure.growth(
         index, all.coupling.base, divided.base, rows: order, columns: below, stride: below)
-      if all.pivot.smallestPivot > (index == 0 ? 100 : 1) * measure.tolerance && growth <= measure.limit {
+      if all.pivot.smallestPivot > (index == 0 ? 100 : 1) * measure.tolerance && growth <= measure.limit ?? .infinity {
         measure.growth += growth
         return (all, try reduce(all, divided, reduced, nil, index, into: next), 0)
       }
@@ -184,7 +184,8 @@ extension LayeredElimination {
     // F Vᵀ, then V F Vᵀ and its corners.
     let image = try FactorBuffer<Element>(order * max(accepted, delayed))
     let corner = try FactorBuffer<Element>(accepted * accepted)
-    Element.multiply(false, true, order, accepted, order, 1, block.base, order, rows.base, order, 0, image.base, accepted)
+    Element.multiply(
+      false, true, order, accepted, order, 1, block.base, order, rows.base, order, 0, image.base, accepted)
     Element.multiply(
       false, false, accepted, accepted, order, 1, rows.base, order, image.base, accepted, 0, corner.base, accepted)
     let own = try FactorBuffer<Element>(accepted * width)
@@ -250,7 +251,9 @@ extension LayeredElimination {
         (block.base + row * order + own).update(from: front.block.base + (row - own) * carried, count: carried)
       }
     }
-    for row in 0..<order { for column in 0..<row { block.base[column * order + row] = block.base[row * order + column] } }
+    for row in 0..<order {
+      for column in 0..<row { block.base[column * order + row] = block.base[row * order + column] }
+    }
     guard below > 0 else { return }
     let weights = try FactorBuffer<Element>(layer.weights, count: fanIn * width)
     func backward(_ rows: Int, _ source: UnsafePointer<Element>, _ target: UnsafeMutablePointer<Element>) {
@@ -310,7 +313,7 @@ extension LayeredElimination {
       if pivot <= tolerance { return size <= tolerance ? .zero : .delayed }
       // Relative to the norm and one after the other, so that squares stay in range.
       let growth = size / pivot * (size / measure.norm)
-      guard growth <= measure.limit else { return .delayed }
+      guard growth <= measure.limit ?? .infinity else { return .delayed }
       choice.growth = max(choice.growth, growth)
       return .accepted
     }
@@ -363,7 +366,8 @@ extension LayeredElimination {
     let final = try FactorBuffer<Element>(rest * order)
     Element.multiply(false, false, rest, order, rest, 1, turn.base, rest, hidden, order, 0, final.base, order)
     let across = try FactorBuffer<Element>(rest * first)
-    Element.multiply(false, false, rest, first, rest, 1, turn.base, rest, corner.base, count, 0, across.base, max(first, 1))
+    Element.multiply(
+      false, false, rest, first, rest, 1, turn.base, rest, corner.base, count, 0, across.base, max(first, 1))
     for place in 0..<rest {
       switch fate(pivots[place], length(across.base + place * first, first)) {
       case .accepted: take(final.base + place * order, into: &choice.accepted)

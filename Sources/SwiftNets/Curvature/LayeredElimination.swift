@@ -165,7 +165,7 @@ final class LayeredElimination<Element: FactorScalar> {
     rescale(to: norm > 0x1p300 || norm < 0x1p-300 && norm > 0 ? Int(norm.exponent) : 0)
     func scaled(_ number: Double) -> Double { scalbn(number, Int32(-exponent)) }
     self.shift = Complex(scaled(shift.real), scaled(shift.imaginary))
-    var measure = LayeredMeasure(norm: scaled(norm), spreads: spreads, limit: 1e10)
+    var measure = LayeredMeasure(norm: scaled(norm), spreads: spreads, limit: nil)
     forgetDelays()
     if try eliminatePlainly(measure, interruption) {
       let found = try certify(measure.norm, product, interruption)
@@ -256,7 +256,7 @@ final class LayeredElimination<Element: FactorScalar> {
     let layer = layers[index]
     guard layer.hasRest, index > 0 else { return true }
     let size = measure.spread(index) * scipy_cblas_dnrm2(Int32(layer.shape.above), layer.deltas, 1)
-    return shift != Complex(0) && size / shift.magnitude * (size / measure.norm) <= measure.limit
+    return shift != Complex(0) && size / shift.magnitude * (size / measure.norm) <= measure.limit ?? .infinity
   }
 
   /// With pivots of the layer's own.
@@ -278,9 +278,12 @@ final class LayeredElimination<Element: FactorScalar> {
     formCoupling(layer, cost, next, control)
     reduceCoupling(layer, control)
     if control.isCancelled { throw .cancelled }
-    let growth = measure.growth(
-      index, layer.coupling, workspace.divided, rows: order, columns: below, stride: below)
-    guard growth <= measure.limit else { return nil }
+    var growth = 0.0
+    if let limit = measure.limit {
+      growth = measure.growth(
+        index, layer.coupling, workspace.divided, rows: order, columns: below, stride: below)
+      guard growth <= limit else { return nil }
+    }
     updateCost(layer, layers[index - 1], next, control)
     if control.isCancelled { throw .cancelled }
     return growth

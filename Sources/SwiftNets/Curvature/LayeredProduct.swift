@@ -70,10 +70,8 @@ final class LayeredProduct {
       try interruption.check()
       let size = layer.shape
       let (samples, width, fanIn, rows) = (size.samples, size.width, size.fanIn, size.rows)
-      let deltas = images[index]
-      for place in 0..<size.above {
-        deltas[place] = layer.curvatures[place] * deltas[place] + layer.slopes[place] * above[place]
-      }
+      let (deltas, curvatures, slopes, above) = (images[index], layer.curvatures, layer.slopes, above)
+      for place in 0..<size.above { deltas[place] = curvatures[place] * deltas[place] + slopes[place] * above[place] }
       if index > 0 {
         Double.transpose(fanIn, width, vector + offsets[index], width, transposed, fanIn)
         product(samples, fanIn, width, deltas, width, 1, layer.transposedWeights, fanIn, .set, above, fanIn)

@@ -127,7 +127,7 @@ public final class DenseFactorization: @unchecked Sendable {
   private func certify(
     _ norm: Double, _ shift: Double, _ interruption: Interruption
   ) throws(EngineError) -> FactorCertificate {
-    let work = try Integers<UInt64>(count: 2 * order)
+    let work = try Integers<UInt64>(count: order)
     let numbers = UnsafeMutableRawPointer(work.base).bindMemory(to: Double.self, capacity: work.count)
     return try FactorCertificate(order: order, norm: norm, isComplex: false) { b throws(EngineError) in
       try interruption.check()

@@ -12,7 +12,7 @@ struct FactorCertificate {
   /// ‖R z‖ / ‖F⁻¹ z‖ relative to ‖A‖, the larger one of two z: what F is off by.
   private let backwardError: Double
 
-  /// Below it the inertia is proved, up to the chance that two random vectors both miss by a factor of ten.
+  /// Below it the inertia is proved, up to the chance that random vectors hide what they should show.
   static let limit = 0.1
 
   var isAccepted: Bool { error <= Self.limit }
@@ -30,76 +30,74 @@ struct FactorCertificate {
 
   /// - Parameters:
   ///   - norm: ‖A‖.
-  ///   - solve: replaces rows b by F⁻¹ b, unrefined.
-  ///   - multiply: A times the first rows into the second.
+  ///   - solve: replaces a vector b by F⁻¹ b, unrefined.
+  ///   - multiply: A times the first vector into the second.
   init(
     order: Int, norm: Double, isComplex: Bool, solve: (Rows) throws(EngineError) -> Void,
     multiply: (Rows, Rows) throws(EngineError) -> Void
   ) throws(EngineError) {
-    func rows() throws(EngineError) -> Rows {
-      (try Matrix(rows: 2, columns: order), isComplex ? try Matrix(rows: 2, columns: order) : nil)
+    func vector() throws(EngineError) -> Rows {
+      (try Matrix(rows: 1, columns: order), isComplex ? try Matrix(rows: 1, columns: order) : nil)
     }
-    let (start, x, image) = (try Matrix<Double>(rows: 2, columns: order), try rows(), try rows())
+    let (start, image) = (try Matrix<Double>(rows: 1, columns: order), try vector())
     var noise = Noise()
-    for row in 0..<2 {
-      for column in 0..<order { start[row, column] = noise.next() }
+    var found: [Rows] = []
+    var (backward, inverse, error) = (0.0, 0.0, 0.0)
+    // One that finds nothing is enough: a millionth would have to hide 1.
+    while found.count < 2 && (found.isEmpty || error > 1e-6) {
+      for index in 0..<order { start.base[index] = noise.next() }
       // Of variance 1 in these very numbers, so that it matters in one dimension, too.
-      let scale = Double(order).squareRoot() / Self.length((start, nil), row)
-      for column in 0..<order {
-        start[row, column] *= scale
-        x.real[row, column] = start[row, column]
-      }
-    }
-    try solve(x)
-    try multiply(x, image)
-    var (backward, inverse) = (0.0, 0.0)
-    for row in 0..<2 {
-      for column in 0..<order { image.real[row, column] -= start[row, column] }
-      let size = Self.length(x, row)
-      // NaN is no maximum.
-      backward = Self.most(backward, Self.length(image, row) / size)
-      inverse = Self.most(inverse, size)
-    }
-    let relative = backward + 0x1p-51 * norm
-    var error = relative * inverse
-    if error > 1e-4 && error <= Self.limit {
-      // Where both vectors had little of the eigenvector with the largest inverse, x has much.
-      for row in 0..<2 {
-        let size = Self.length(x, row)
-        for column in 0..<order {
-          x.real[row, column] /= size
-          if let imaginary = x.imaginary { imaginary[row, column] /= -size }
-        }
+      let scale = Double(order).squareRoot() / Self.length((start, nil))
+      let x = try vector()
+      for index in 0..<order {
+        start.base[index] *= scale
+        x.real.base[index] = start.base[index]
       }
       try solve(x)
-      for row in 0..<2 { error = Self.most(error, relative * Self.length(x, row)) }
+      try multiply(x, image)
+      for index in 0..<order { image.real.base[index] -= start.base[index] }
+      let size = Self.length(x)
+      backward = Self.most(backward, Self.length(image) / size)
+      inverse = Self.most(inverse, size)
+      error = (backward + 0x1p-51 * norm) * inverse
+      found.append(x)
+    }
+    if error > 1e-4 && error <= Self.limit {
+      // Where both vectors had little of the eigenvector with the largest inverse, x has much.
+      let relative = backward + 0x1p-51 * norm
+      for x in found {
+        let size = Self.length(x)
+        for index in 0..<order {
+          x.real.base[index] /= size
+          x.imaginary?.base[index] /= -size
+        }
+        try solve(x)
+        error = Self.most(error, relative * Self.length(x))
+      }
     }
     self.error = error
     backwardError = norm > 0 ? backward / norm : 0
-    logDeterminantError = Double(order).squareRoot() * error
+    // |trace R| ≤ √P ‖R‖, and twice that for the chance of the vectors.
+    logDeterminantError = 2 * Double(order).squareRoot() * error
   }
 
+  /// NaN is no maximum.
   private static func most(_ a: Double, _ b: Double) -> Double { a.isNaN || b.isNaN ? .infinity : max(a, b) }
 
-  private static func length(_ rows: Rows, _ row: Int) -> Double {
-    let real = length(rows.real, row)
-    guard let imaginary = rows.imaginary else { return real }
-    return Complex(real, length(imaginary, row)).magnitude
-  }
-
-  private static func length(_ rows: Matrix<Double>, _ row: Int) -> Double {
-    scipy_cblas_dnrm2(Int32(rows.columns), rows.row(row), 1)
+  private static func length(_ vector: Rows) -> Double {
+    func length(_ part: Matrix<Double>) -> Double { scipy_cblas_dnrm2(Int32(part.columns), part.base, 1) }
+    return Complex(length(vector.real), vector.imaginary.map(length) ?? 0).magnitude
   }
 }
 
 extension EngineError {
   /// Factors that prove nothing.
   static func singular(_ certificate: FactorCertificate) -> EngineError {
-    // Two digits, without Foundation.
+    // One digit, without Foundation.
     var (digits, exponent) = (certificate.error, 0)
-    while digits >= 10 && digits.isFinite { (digits, exponent) = (digits / 10, exponent + 1) }
-    while digits < 1 && digits > 0 { (digits, exponent) = (digits * 10, exponent - 1) }
-    let shown = digits.isFinite ? "\((digits * 10).rounded() / 10)e\(exponent)" : "inf"
+    while digits >= 9.5 && digits.isFinite { (digits, exponent) = (digits / 10, exponent + 1) }
+    while digits < 0.95 && digits > 0 { (digits, exponent) = (digits * 10, exponent - 1) }
+    let shown = digits.isFinite ? "\(Int(digits.rounded()))e\(exponent)" : "inf"
     return .numerical(
       "the matrix is singular to working precision: its factors are off by e = \(shown) relatively, and "
         + "\(FactorCertificate.limit) would do")

@@ -303,25 +303,67 @@ import Testing
 
   // MARK: - What cannot be done
 
-  @Test func `a singular pivot is an error that names its layer`() throws {
+  @Test func `eigenvalues that are 0 are counted, and nothing is solved`() throws {
     // More weights than samples, and no damping.
     let wide = try Self.cases[5].net()
-    #expect {
-      try LayeredFactorization(layers: wide.layers, output: wide.output, shift: 0)
-    } throws: { error in
-      if case .numerical(let message) = error as? EngineError { message.contains("layer 0") } else { false }
-    }
     // No slope at all in the second layer of three.
     var flat = try Self.cases[3].net()
     for i in 0..<80 {
       flat.layers[1].slopes.base[i] = 0
       flat.layers[1].curvatures.base[i] = 0
+      flat.layers[1].deltas.base[i] = 0
     }
-    #expect {
-      try LayeredFactorization(layers: flat.layers, output: flat.output, shift: 0)
-    } throws: { error in
-      if case .numerical(let message) = error as? EngineError { message.contains("layer 1") } else { false }
+    for net in [wide, flat] {
+      let values = try Dense(net, shift: 0).eigenvalues
+      let few = 1e-13 * values.map(abs).max()!
+      let wanted = Inertia(
+        positive: values.filter { $0 > few }.count, negative: values.filter { $0 < -few }.count,
+        zero: values.filter { abs($0) <= few }.count)
+      #expect(wanted.zero > 0)
+      for form in Self.forms {
+        let factors = try LayeredFactorization(layers: net.layers, output: net.output, shift: 0, form: form)
+        #expect(factors.inertia == wanted && factors.logDeterminant == -.infinity && factors.certificate == nil)
+        #expect {
+          try solve(factors, [try vector(net.parameterCount)])
+        } throws: { error in
+          if case .numerical(let message) = error as? EngineError { message.contains("singular") } else { false }
+        }
+        #expect(throws: EngineError.self) {
+          try LayeredFactorization(
+            layers: net.layers, output: net.output, shift: 0, imaginaryShift: 0, form: form)
+        }
+      }
     }
+  }
+
+  /// Where Z of the last layer is rank deficient its block is singular, and that of the whole is not.
+  @Test(arguments: [0, 1e-12, -1e-9, 1e-6])
+  func `pivots that are nearly 0 are left to the layer below`(shift: Double) throws {
+    var delayed = 0
+    for seed in 0..<40 as Range<UInt64> {
+      let sizes = [1 + Int(seed % 2), 2 + Int(seed % 3), 2, 1]
+      let net = try DenseNet(sizes, samples: 2 + Int(seed % 2), bias: false, isTanh: true, loss: .squares, seed: seed)
+      let dense = try Dense(net, shift: shift)
+      guard dense.condition < 1e6 else { continue }
+      let b = try vector(net.parameterCount)
+      let exact = dense.solve(b)
+      for form in Self.forms {
+        let factors = try LayeredFactorization(layers: net.layers, output: net.output, shift: shift, form: form)
+        let inertia = try #require(factors.inertia)
+        #expect(inertia.positive == dense.eigenvalues.filter { $0 > 0 }.count && inertia.zero == 0)
+        // Roundings that may have grown by 1e4, or are measured to be 1e-10.
+        #expect(error(try solve(factors, [b])[0], exact) <= 1e-9 * dense.condition)
+        let plan = try LayeredPlan(
+          samples: net.samples, sizes: net.sizes, hasBias: [false, false, false], form: form)
+        if factors.bytes > plan.bytes { delayed += 1 }
+      }
+      let complex = try LayeredFactorization(
+        layers: net.layers, output: net.output, shift: shift, imaginaryShift: 1e-12)
+      let (x, y) = (try Matrix<Double>(rows: 1, columns: b.count), try Matrix<Double>(rows: 1, columns: b.count))
+      try complex.solve(try matrix([b]), imaginary: nil, into: x, imaginary: y)
+      #expect(error((0..<b.count).map { x[0, $0] }, exact) <= 1e-9 * dense.condition)
+    }
+    #expect(shift > 1e-9 || delayed > 0)
   }
 
   @Test func `numbers that are not finite are refused`() throws {

@@ -144,6 +144,73 @@ import Testing
     }
   }
 
+  @Test func `a product of any numbers has a logarithm`() {
+    var product = LogarithmOfProduct()
+    for x in [1e308, -1e308, 5e-324, 5e-324] { product.multiply(x) }
+    product.divide(5e-324)
+    // 1e308² · 2⁻¹⁰⁷⁴
+    let wanted = 2 * Double.logarithm(1e308) - 1074 * Double.logarithm(2)
+    #expect(abs(product.value - wanted) <= 8 * 0x1p-53 * 1500)
+    product.multiply(0)
+    product.multiply(3)
+    #expect(product.value == -.infinity)
+    product = LogarithmOfProduct()
+    product.divide(0)
+    #expect(product.value == .infinity)
+    product.multiply(.nan)
+    #expect(product.value.isNaN)
+  }
+
+  @Test(arguments: [1, 2, 5, 20], [0, 1, 3])
+  func `a symmetric matrix of any rank is diagonalised by unitary rows`(n: Int, rank: Int) throws {
+    // A sum of squares of vectors: complex symmetric of that rank, or 0.
+    let a = try Matrix<Double>.normal(2 * rank + 1, n, seed: 9)
+    var f = [Complex](repeating: Complex(0), count: n * n)
+    for k in 0..<rank {
+      for i in 0..<n {
+        for j in 0..<n {
+          f[i * n + j] = f[i * n + j] + Complex(a[2 * k, i], a[2 * k + 1, i]) * Complex(a[2 * k, j], a[2 * k + 1, j])
+        }
+      }
+    }
+    try check(f, n)
+    try check(f.map(\.real), n)
+  }
+
+  private func check<Element: FactorScalar>(_ f: [Element], _ n: Int) throws {
+    let (rows, values) = try Element.diagonalized(f, order: n)
+    let size = f.map(\.magnitude).max()!
+    for i in 0..<n {
+      for j in 0..<n {
+        var (overlap, entry) = (Element(0), Element(0))
+        for k in 0..<n {
+          overlap = overlap + rows[i * n + k] * rows[j * n + k].conjugate
+          for l in 0..<n { entry = entry + rows[i * n + k] * f[k * n + l] * rows[j * n + l] }
+        }
+        #expect((overlap - Element(i == j ? 1 : 0)).magnitude <= 1e-12)
+        #expect((entry - Element(i == j ? values[i] : 0)).magnitude <= 1e-12 * Double(n) * size)
+      }
+    }
+  }
+
+  @Test func `a certificate tells factors of the matrix from those of another`() throws {
+    let n = 50
+    let a = try Matrix<Double>.normal(1, n, seed: 4)
+    func certificate(_ inverse: (Int) -> Double) throws -> FactorCertificate {
+      try FactorCertificate(order: n, norm: 3, isComplex: false) { x in
+        for i in 0..<n { x.real.base[i] *= inverse(i) }
+      } multiply: { x, y in
+        for i in 0..<n { y.real.base[i] = a.base[i] * x.real.base[i] }
+      }
+    }
+    let right = try certificate { 1 / a.base[$0] }
+    #expect(right.isAccepted && right.error < 1e-11)
+    // One eigenvalue of the wrong sign: ‖1 − A F⁻¹‖ = 2.
+    let wrong = try certificate { ($0 == 17 ? -1 : 1) / a.base[$0] }
+    #expect(!wrong.isAccepted && wrong.error > 0.1)
+    #expect(try !certificate { $0 == 17 ? .infinity : 1 / a.base[$0] }.isAccepted)
+  }
+
   @Test func `a singular matrix, and one with a NaN, are refused`() throws {
     #expect(try !Factored<Double>(order: 3) { _, _ in 0 }.isRegular)
     #expect(try !Factored<Double>(order: 3) { $0 == 2 && $1 == 2 ? .nan : $0 == $1 ? 1 : 0 }.isRegular)
