@@ -219,8 +219,8 @@ extension LayeredElimination {
     let numbers = 6 * f * f + f * (a + 3 * b) + 2 * a * (a + b) + 4 * b * b
     let bytes = 8 * numbers * Double(Element.parts * Element.parts)
     let limit = Double(sysconf(Int32(_SC_PHYS_PAGES))) * Double(sysconf(Int32(_SC_PAGESIZE)))
-    // LAPACK's integers count 2 n² numbers of work, for complex numbers with twice the n.
-    guard bytes < limit, order * Element.parts < 23_000 else { throw .outOfMemory(bytes: Int(min(bytes, 0x1p62))) }
+    // Eigenvectors of a larger matrix take minutes, in which nothing can stop them.
+    guard bytes < limit, order * Element.parts <= 4096 else { throw .outOfMemory(bytes: Int(min(bytes, 0x1p62))) }
   }
 
   // MARK: - Forming

@@ -142,6 +142,12 @@ final class LayeredElimination<Element: FactorScalar> {
     return (norm, spreads)
   }
 
+  private static var tooLarge: EngineError {
+    .numerical(
+      "the matrix is singular to working precision as far as pivots of each layer's own tell, and choosing better ones "
+        + "would take more time or memory than there is")
+  }
+
   private static var overflow: EngineError {
     .numerical("the layered elimination overflowed: numbers are too large for float64")
   }
@@ -169,12 +175,16 @@ final class LayeredElimination<Element: FactorScalar> {
     forgetDelays()
     if try eliminatePlainly(measure, interruption) {
       let found = try certify(measure.norm, product, interruption)
-      if found.isGood || isCostly && found.isFair { return found }
+      if found.isGood || isCostly && found.isAccepted { return found }
     }
     for limit in [1e4, 1e2] {
       forgetDelays()
       measure = LayeredMeasure(norm: measure.norm, spreads: spreads, limit: limit)
-      try eliminate(&measure, interruption)
+      do throws(EngineError) {
+        try eliminate(&measure, interruption)
+      } catch .outOfMemory {
+        throw Self.tooLarge
+      }
       // Weights of the first layer outside the span of its inputs: H is 0 there.
       if self.shift == Complex(0) { zeros += (delays[0]?.layer ?? layers[0]).restCount }
       guard zeros == 0 else { return nil }

@@ -193,7 +193,7 @@ struct LogarithmOfProduct {
   private var exponent = 0
 
   mutating func multiply(_ x: Double) {
-    if x.isNormal {
+    if x.isFinite && x != 0 {
       significand *= x.significand
       exponent += Int(x.exponent)
     } else {
@@ -203,7 +203,7 @@ struct LogarithmOfProduct {
   }
 
   mutating func divide(_ x: Double) {
-    if x.isNormal {
+    if x.isFinite && x != 0 {
       significand /= x.significand
       exponent -= Int(x.exponent)
     } else {
@@ -214,7 +214,7 @@ struct LogarithmOfProduct {
 
   private mutating func normalize() {
     // 0, ∞ and NaN, which have no exponent, stay as they are.
-    if significand.isNormal && (significand < 0x1p-500 || significand > 0x1p500) {
+    if significand.isFinite && significand != 0 && (significand < 0x1p-500 || significand > 0x1p500) {
       exponent += Int(significand.exponent)
       significand = significand.significand
     }
