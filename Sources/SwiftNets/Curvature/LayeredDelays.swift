@@ -209,6 +209,9 @@ extension LayeredElimination {
     return (result, try reduce(result, result.divided(), reduced, left, index, into: next), choice.zeros)
   }
 
+  /// Unknowns to choose pivots among. Eigenvectors of a larger matrix take minutes, in which nothing can stop them.
+  static var largestChoice: Int { 2048 / Element.parts }
+
   static var singular: EngineError {
     .numerical("the layered elimination broke down: the matrix is singular to working precision")
   }
@@ -219,8 +222,7 @@ extension LayeredElimination {
     let numbers = 6 * f * f + f * (a + 3 * b) + 2 * a * (a + b) + 4 * b * b
     let bytes = 8 * numbers * Double(Element.parts * Element.parts)
     let limit = Double(sysconf(Int32(_SC_PHYS_PAGES))) * Double(sysconf(Int32(_SC_PAGESIZE)))
-    // Eigenvectors of a larger matrix take minutes, in which nothing can stop them.
-    guard bytes < limit, order * Element.parts <= 4096 else { throw .outOfMemory(bytes: Int(min(bytes, 0x1p62))) }
+    guard bytes < limit, order <= Self.largestChoice else { throw .outOfMemory(bytes: Int(min(bytes, 0x1p62))) }
   }
 
   // MARK: - Forming

@@ -180,6 +180,9 @@ final class LayeredElimination<Element: FactorScalar> {
     for limit in [1e4, 1e2] {
       forgetDelays()
       measure = LayeredMeasure(norm: measure.norm, spreads: spreads, limit: limit)
+      // Told now, and not after the layers above it.
+      for (index, layer) in layers.enumerated()
+      where !canDivide(index, measure) && layer.primal.shape.order > Self.largestChoice { throw Self.tooLarge }
       do throws(EngineError) {
         try eliminate(&measure, interruption)
       } catch .outOfMemory {
