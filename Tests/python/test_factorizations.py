@@ -652,6 +652,10 @@ def test_dense_factors_at_the_ends_of_the_numbers():
         exact = 2 * np.log(scale) + np.log(1.25)
         assert abs(factors.log_determinant - exact) < 10 * EPSILON * abs(exact)
         np.testing.assert_allclose(factors.solve([1.0, 1.0]) * scale, [1.2, -0.4], rtol=1e-14)
+    # The determinant of a 2 by 2 pivot is beyond the numbers here.
+    pair = DenseFactorization([[1e308, 1.6e308], [1.6e308, -1e308]])
+    assert pair.inertia == Inertia(1, 1, 0)
+    assert abs(pair.log_determinant - 2 * np.log(1e308) - np.log(3.56)) < 1e-12
     three = DenseFactorization(np.diag([1e308, 1e308, -1e308]))
     assert three.inertia == Inertia(2, 1, 0)
     assert abs(three.log_determinant - 3 * np.log(1e308)) < 1e-12
