@@ -174,7 +174,8 @@ extension LayeredElimination {
     try interruption.check()
     var choice = try choose(order, below, block, coupling, spread: spread, measure)
     measure.growth += choice.growth
-    guard choice.delayed.count / order <= 2 * below else { throw Self.singular }
+    // As many as there are couplings would do, but for roundings and small eigenvalues; more and more would be quadratic.
+    guard choice.delayed.count / order <= 4 * below + 8 else { throw Self.singular }
     let rows = try FactorBuffer(choice.accepted)
     let delayedRows = try FactorBuffer(choice.delayed)
     let (accepted, delayed) = (choice.accepted.count / order, choice.delayed.count / order)
