@@ -53,7 +53,8 @@ class Inertia:
     """How many eigenvalues of a symmetric matrix are positive, negative and zero.
 
     Counted in the factors (Sylvester's law of inertia), which are proved by exact products with the
-    matrix. Zero are those that rounding errors cannot tell from it, below about 1e-14 of the norm.
+    matrix. Zero are those that rounding errors cannot tell from it, below about 1e-14 of the norm;
+    where there are some the counts are those of the eliminated pivots, and nothing proves them.
     """
 
     positive: int
@@ -381,7 +382,7 @@ class LayeredFactorization:
     """H + λ of a net on one batch, eliminated layer by layer; made by `factorize`.
 
     Unknowns whose pivots are too small beside their coupling to the layer below are left to it, so
-    that rounding errors stay below about 1e-11 of ‖H + λ‖ whatever its blocks are. Factors F are
+    that rounding errors stay below about 1e-9 of ‖H + λ‖ whatever its blocks are. Factors F are
     then measured by exact products: where the `certificate`, an estimate of ‖1 − (H + λ) F⁻¹‖, is
     above 0.1 the matrix is refused as singular to working precision; below, the inertia is proved.
 
