@@ -131,10 +131,7 @@ class _Problem:
         )
         self.scale = 1.0
         if net.reduction == "mean":
-            total = self.batch.total_weight
-            if not total > 0:
-                raise ValueError(f"sample_weight adds up to {total}; expected more than 0")
-            self.scale = 1 / total
+            self.batch, self.scale = self.batch.averaged()
         self.net = net if net.dtype == _FLOAT64 else _double(net)
 
     @property
