@@ -398,7 +398,7 @@ def test_wrong_arguments_are_named():
         if np.isfinite(data[0]).all() and np.isfinite(data[1]).all():  # else they propagate
             with pytest.raises(error, match=name):
                 layer_states(it.net, *data)
-    with pytest.raises(ValueError, match="sample_weight adds up to 0"):
+    with pytest.raises(ValueError, match="sample_weight sums to 0"):
         it = Case("four layers")
         factorize(it.net, *it.data, 1.0, sample_weight=np.zeros(len(it.x)))
 
