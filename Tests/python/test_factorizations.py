@@ -569,6 +569,15 @@ def test_of_random_small_nets_none_is_factored_wrong(form):
     assert count["answered"] > 50 and count["zeros"] > 10
 
 
+def test_an_eigenvalue_is_not_counted_as_zero_for_roundings_that_need_not_grow():
+    survey = _survey()
+    it = survey.Problem(30508)  # 9 layers, 1 sample: many pivots as small as the damping
+    values = np.linalg.eigvalsh(it.hessian()) + 1e-8
+    assert abs(values).min() > 1e-10 * abs(values).max()
+    told = factorize(it.net, it.w, it.x, it.y, 1e-8).inertia
+    assert told == Inertia(int((values > 0).sum()), int((values < 0).sum()), 0)
+
+
 def test_a_net_whose_last_layer_has_a_singular_block_is_factored_right():
     net = MLP((1, 2, 1), activation="identity", bias=False)
     w = net.initial(seed=160)
