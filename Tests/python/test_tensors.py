@@ -1,5 +1,6 @@
 """swiftnets.tensors: whole derivative tensors on disk."""
 
+import errno
 import itertools
 import json
 import os
@@ -208,3 +209,59 @@ def test_a_tensor_that_is_not_there_or_not_ours_is_named(tmp_path):
     (tmp_path / "t.npy.json").write_text(json.dumps({"format": "other"}))
     with pytest.raises(ValueError, match="format"):
         tensors.DerivativeTensor(tmp_path / "t.npy")
+
+
+@pytest.mark.parametrize("damage", [b"", b"\x93NUMPY", b"x" * 4000, -8])
+def test_a_damaged_file_is_named_and_kept(damage, tmp_path):
+    net, w, x, y = case()
+    path = tmp_path / "t.npy"
+    tensors.compute(net, w, x, y, order=3, path=path)
+    left = path.read_bytes()[:damage] if isinstance(damage, int) else damage
+    path.write_bytes(left)
+    with pytest.raises(ValueError, match=r"t\.npy' is damaged or no tensor"):
+        tensors.DerivativeTensor(path)
+    with pytest.raises(FileExistsError, match=r"t\.npy' is damaged .* choose another path"):
+        tensors.compute(net, w, x, y, order=3, path=path)
+    assert path.read_bytes() == left
+
+
+def test_another_tensors_file_under_the_name_is_refused(tmp_path):
+    net, w, x, y = case()
+    path = tmp_path / "t.npy"
+    tensors.compute(net, w, x, y, order=3, path=path)
+    np.save(path, np.zeros(7))
+    with pytest.raises(ValueError, match=r"holds 7 numbers; expected the 969 "):
+        tensors.DerivativeTensor(path)
+
+
+def test_room_on_the_disk_is_taken_before_the_work(tmp_path, monkeypatch):
+    """A page of a sparse file that finds the disk full would kill the process."""
+    net, w, x, y = case()
+    path = tmp_path / "t.npy"
+
+    def stop(store):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tensors, "_flush", stop)
+        with pytest.raises(KeyboardInterrupt):
+            tensors.compute(net, w, x, y, order=4, path=path)
+    found = path.stat()
+    assert found.st_size > 8 * 4096 and 512 * found.st_blocks >= found.st_size
+
+    def full(descriptor, offset, length):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(OSError, match=r"No space left on device: .*new\.npy"):
+        tensors.compute(net, w, x, y, order=4, path=tmp_path / "new.npy", force=True)
+    assert not [name for name in os.listdir(tmp_path) if "new" in name]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("order", [2, 3, 4])
+def test_a_contraction_that_overflows_shows_it_without_a_warning(order, tmp_path):
+    net, w, x, y = case()
+    tensor = tensors.compute(net, w, x, y, order=order, path=tmp_path / "t.npy")
+    vectors = [np.full(net.parameter_count, 1e308)] * order
+    assert not np.isfinite(tensor.contract(*vectors))

@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -201,12 +201,14 @@ def compute(
         state = _State(file, job, 0)
         state.write()
         os.replace(made, file)
-    store = _open(file, writable=state.done < job.count)
-    if store.shape != (entries,) or store.dtype != net.dtype:
+    try:
+        store = _open(file, entries, writable=state.done < job.count)
+        if store.dtype != net.dtype:
+            raise ValueError(f"{str(file)!r} holds {store.dtype}; expected {net.dtype}")
+    except ValueError as error:
         raise FileExistsError(
-            f"{str(file)!r} holds {math.prod(store.shape):,} numbers of {store.dtype}; expected "
-            f"the {entries:,} of {net.dtype} that {str(_sidecar(file))!r} tells of"
-        )
+            f"{error}; delete it and {str(_sidecar(file))!r}, or choose another path"
+        ) from error
     bar = _bar(progress, job.count, state.done)
     try:
         for first, stop, slab in job.slabs(state.done):
@@ -260,7 +262,8 @@ class DerivativeTensor:
                 f"{str(self.path)!r} is not complete: {facts['done']:,} of "
                 f"{self.parameter_count:,} slabs; call compute() again with the same arguments"
             )
-        self._store = _open(self.path, writable=False)
+        entries = _entries(self.order, self.parameter_count)
+        self._store = _open(self.path, entries, writable=False)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -321,17 +324,22 @@ class DerivativeTensor:
         rank = self.order - len(given)
         _checks.memory(8 * count**rank, f"the contraction, {' by '.join([str(count)] * rank)},")
         out = np.zeros((count,) * rank)
+        with np.errstate(over="ignore", invalid="ignore"):  # the result shows it
+            self._add_contraction(given, out)
+        return float(out) if rank == 0 else out
+
+    def _add_contraction(self, given: list[FloatArray], out: FloatArray) -> None:
+        count = self.parameter_count
         if self.order == 2:
             for first, stop, slab in self._hessian():
                 part = slab @ given[0]
-                if rank == 1:
+                if out.ndim == 1:
                     out[first:stop] = part
                 else:
                     out += given[1][first:stop] @ part
         else:
             for i in range(count):
                 _spread(self._slab(i), i, self.order, given, out)
-        return float(out) if rank == 0 else out
 
     def _hessian(self) -> Iterator[tuple[int, int, FloatArray]]:
         count = self.parameter_count
@@ -557,8 +565,15 @@ def _create(file: Path, entries: int, order: int, count: int, dtype: np.dtype[An
         # Flat here and in the file, but for the Hessian, whose header says that it is square.
         shape = (count, count) if order == 2 else (entries,)
         np.lib.format.open_memmap(made, "w+", dtype, shape)
-        with open(made, "rb+") as stream:
-            os.fsync(stream.fileno())
+        try:
+            with open(made, "rb+") as stream:
+                # A page of the map that finds the disk full later would end the process (SIGBUS).
+                os.posix_fallocate(stream.fileno(), 0, os.fstat(stream.fileno()).st_size)
+                os.fsync(stream.fileno())
+        except OSError as error:
+            made.unlink()
+            error.filename = str(file)  # a full disk names none
+            raise
         return made
     shutil.rmtree(made, ignore_errors=True)
     chunk = min(entries, _ZARR_CHUNK)
@@ -566,10 +581,23 @@ def _create(file: Path, entries: int, order: int, count: int, dtype: np.dtype[An
     return made
 
 
-def _open(file: Path, *, writable: bool) -> Any:
-    if file.suffix == ".npy":
-        return np.load(file, mmap_mode="r+" if writable else "r").reshape(-1)
-    return _zarr().open_array(str(file), mode="r+" if writable else "r")
+def _open(file: Path, entries: int, *, writable: bool) -> Any:
+    """The store in `file`; a ValueError that names it unless it holds so many numbers."""
+    mode: Literal["r", "r+"] = "r+" if writable else "r"
+    packed = _zarr() if file.suffix == ".zarr" else None
+    try:
+        if packed is not None:
+            store = packed.open_array(str(file), mode=mode)
+        else:
+            store = np.load(file, mmap_mode=mode).reshape(-1)
+    except (ValueError, EOFError, KeyError) as error:  # NumPy and zarr fail on damage in many ways
+        raise ValueError(f"{str(file)!r} is damaged or no tensor ({error})") from error
+    if store.shape != (entries,):
+        raise ValueError(
+            f"{str(file)!r} holds {math.prod(store.shape):,} numbers; expected the {entries:,} "
+            f"that {str(_sidecar(file))!r} tells of"
+        )
+    return store
 
 
 def _zarr() -> Any:
