@@ -1055,3 +1055,18 @@ def test_the_defaults_are_the_published_ones():
     assert defaults["url"] == "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz"
     assert defaults["md5"] == "eb9058c3a382ffc7106e4002c42a8d85"
     assert defaults["size"] == 169_001_437
+
+
+@pytest.mark.parametrize(
+    "argument, words",
+    [
+        ({"timeout": 0}, "timeout is 0; expected a finite number above 0"),
+        ({"timeout": -1}, "timeout is -1"),
+        ({"size": 0}, "size is 0; expected an integer from 1"),
+        ({"md5": "0x3"}, "md5: got '0x3', expected 32 hexadecimal digits"),
+    ],
+)
+def test_wrong_arguments_of_a_download_are_named_before_the_network(argument, words, tmp_path):
+    with pytest.raises(ValueError, match=words):
+        fetch_cifar100(tmp_path / "data", url="http://127.0.0.1:9/", **RIGHT | argument)
+    assert names(tmp_path) == []

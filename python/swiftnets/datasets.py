@@ -26,6 +26,8 @@ from typing import Any, Literal, NamedTuple, NoReturn, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from swiftnets import _checks
+
 __all__ = ["Dataset", "DatasetError", "FetchError", "fetch_cifar100", "load", "pixels"]
 
 
@@ -830,8 +832,8 @@ def fetch_cifar100(
         If the server cannot be reached, refuses, offers a file of another size, or stops (what has
         arrived is kept, and calling again resumes), or if the checksum is wrong (what has arrived
         is deleted). It is an `OSError`.
-    ValueError
-        If `url` is neither http nor https.
+    ValueError, TypeError
+        If `url` is neither http nor https, or `md5`, `size` or `timeout` is none.
 
     Examples
     --------
@@ -844,6 +846,10 @@ def fetch_cifar100(
     import urllib.parse
 
     md5 = md5.lower()
+    if not re.fullmatch("[0-9a-f]{32}", md5):
+        raise ValueError(f"md5: got {md5!r}, expected 32 hexadecimal digits")
+    size = _checks.integer(size, "size", 1, 2**63 - 1)
+    timeout = _checks.real(timeout, "timeout", positive=True)
     if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
         raise ValueError(f"url: got {url!r}, expected an address with http or https")
     folder = Path(dest)
