@@ -274,14 +274,23 @@ def test_lost_parity_is_status_one_and_marked(made_data, capsys, monkeypatch):
         (["--seed", "-1"], "seed: got -1"),
         (["--timeout", "0"], "timeout: got 0.0"),
         (["--originals", "nowhere"], "fast_net.py does not exist"),
-        (["--json", "nowhere/rows.json"], "nowhere is not a folder"),
-        (["--plot", "nowhere/plot.png"], "nowhere is not a folder"),
+        (["--json", "nowhere/rows.json"], "there is no folder"),
+        (["--json", "."], "is the folder"),
+        (["--json", os.devnull], "no regular file"),
+        (["--plot", "nowhere/plot.png"], "there is no folder"),
     ],
 )
 def test_what_cannot_be_judged_is_status_two(made_data, capsys, options, words):
     data = made_data(400, 500, 3)
     assert verify.main(["--net", "fast", "--data", str(data), *options]) == 2
     assert words in capsys.readouterr().err
+
+
+def test_a_plot_of_an_unknown_format_is_refused_before_the_work(capsys):
+    pytest.importorskip("matplotlib", exc_type=ImportError)
+    assert verify.main(["--plot", "curves.docx"]) == 2
+    said = capsys.readouterr()
+    assert "ends in one of" in said.err and not said.out
 
 
 def test_more_iterations_than_a_script_prints_are_refused(few, scripts):

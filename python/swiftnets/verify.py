@@ -623,6 +623,16 @@ def _figure_class() -> Any:
     return Figure
 
 
+def _require_format(path: str) -> None:
+    figure = _figure_class()()
+    known = figure.canvas.get_supported_filetypes()
+    ending = os.path.splitext(path)[1].removeprefix(".")
+    if ending and ending.lower() not in known:  # without one Matplotlib writes its default
+        raise ValueError(
+            f"--plot is {path}; expected a name that ends in one of {', '.join(known)}"
+        )
+
+
 def draw(rows: Sequence[Row], path: str | os.PathLike[str]) -> None:
     """Draw error curves of engine and peers, and below them their differences.
 
@@ -730,10 +740,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     def body() -> None:
         # What would spoil the end is better known at the beginning.
         for option, path in (("--plot", options.plot), ("--json", options.json)):
-            if path and not os.path.isdir(folder := os.path.dirname(os.path.abspath(path))):
-                raise FileNotFoundError(f"{option}: {folder} is not a folder")
-        if options.plot:
-            _figure_class()
+            if path is not None:
+                _training.writable(path, option)
+        if options.plot is not None:
+            _require_format(options.plot)
         print(_HEADER, flush=True)
         for net in ("slow", "fast") if options.net == "both" else (options.net,):
             rows.extend(
@@ -749,9 +759,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                 )
             )
         print("\n".join(["", *summary(rows)]))
-        if options.json:
+        if options.json is not None:
             _write_json(options.json, rows, options.seed, options.data)
-        if options.plot:
+        if options.plot is not None:
             draw(rows, options.plot)
 
     status = _training.run("verify", body)
