@@ -1,5 +1,6 @@
 """The training loop: checkpoints, interrupts, callbacks, progress, and the two programs."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -270,6 +271,18 @@ def test_a_damaged_checkpoint_is_refused_and_kept(make, path):
     assert set(range(5)) < set(refusals) and len(refusals) > len(damaged) // 2
 
 
+def test_a_checkpoint_without_some_weights_or_of_other_shapes_is_damaged(make, path):
+    """A flipped bit in a member's name hides it, and no checksum covers that."""
+    make().fit(batches(3), checkpoint=path)
+    with np.load(path) as members:
+        content = dict(members)
+    last = max(name for name in content if name.startswith("w"))
+    for other in ({}, {last: content[last].T}):
+        np.savez(path, **{name: some for name, some in content.items() if name != last}, **other)
+        with pytest.raises(CheckpointError, match="damaged or no checkpoint .*weights have shapes"):
+            make().fit(batches(3), epochs=2, checkpoint=path)
+
+
 def test_an_archive_that_is_no_checkpoint_runs_no_code_and_is_refused(make, path):
     class Trap:
         def __reduce__(self):
@@ -298,6 +311,23 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_work(make, tmp_pat
         with pytest.raises(OSError, match=f"^checkpoint is .*{place.name}"):
             make().fit(batches(2), checkpoint=place, callback=calls.append)
     assert not calls and os.listdir(tmp_path) == []
+
+
+def test_a_device_is_neither_read_as_a_checkpoint_nor_replaced_by_a_file(make):
+    for name in ("checkpoint", "save"):
+        with pytest.raises(OSError, match=f"^{name} is {os.devnull}, which is no regular file"):
+            _training.writable(os.devnull, name)
+    with pytest.raises(OSError, match="no regular file"):
+        make().fit(batches(2), checkpoint=os.devnull)
+
+
+def test_a_full_disk_names_the_file_that_was_asked_for(path):
+    def full(file):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(OSError, match=f"No space left on device: '{path}'") as caught:
+        _training.write_atomically(path, full)
+    assert caught.value.errno == errno.ENOSPC and os.listdir(path.parent) == []
 
 
 def test_a_failing_write_keeps_the_old_file_and_a_link_stays_one(path):

@@ -105,6 +105,9 @@ def writable(file: File, name: str) -> Path:
         raise TypeError(f"{name} is {file!r}; expected a path ({error})") from None
     if path.is_dir():
         raise IsADirectoryError(f"{name} is the folder {path}; expected a file")
+    if os.path.exists(file) and not path.is_file():
+        # A device would be replaced by a file, and /dev/full read without an end.
+        raise OSError(f"{name} is {os.fsdecode(file)}, which is no regular file")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{name} is {path}, and there is no folder {path.parent}")
     if not os.access(path.parent, os.W_OK):
@@ -122,8 +125,11 @@ def write_atomically(file: File, write: Callable[[IO[bytes]], object]) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        if isinstance(error, OSError):  # a full disk names no file, and the other is not the user's
+            error.filename, error.filename2 = str(path), None
         raise
     with contextlib.suppress(OSError):  # not every file system can
         folder = os.open(path.parent, os.O_RDONLY)
@@ -241,6 +247,10 @@ class Checkpoint:
     def _of(settings: Settings, arrays: dict[str, npt.NDArray[Any]]) -> Checkpoint:
         errs, corrects, seconds = (arrays.pop(name) for name in ("errs", "corrects", "seconds"))
         weights = tuple(np.ascontiguousarray(arrays[f"w{i}"]) for i in range(len(arrays)))
+        sizes = settings["sizes"]
+        shapes = [w.shape for w in weights]
+        if shapes != list(zip(sizes, sizes[1:], strict=False)):
+            raise ValueError(f"its weights have shapes {shapes}, and its net sizes {sizes}")
         for floats in (errs, seconds, *weights):
             if floats.dtype != np.float64 or not np.isfinite(floats).all():
                 raise ValueError("an array does not hold finite float64 numbers")
