@@ -276,7 +276,6 @@ def test_lost_parity_is_status_one_and_marked(made_data, capsys, monkeypatch):
         (["--originals", "nowhere"], "fast_net.py does not exist"),
         (["--json", "nowhere/rows.json"], "there is no folder"),
         (["--json", "."], "is the folder"),
-        (["--json", os.devnull], "no regular file"),
         (["--plot", "nowhere/plot.png"], "there is no folder"),
     ],
 )
@@ -284,6 +283,12 @@ def test_what_cannot_be_judged_is_status_two(made_data, capsys, options, words):
     data = made_data(400, 500, 3)
     assert verify.main(["--net", "fast", "--data", str(data), *options]) == 2
     assert words in capsys.readouterr().err
+
+
+def test_rows_go_to_no_pipe_or_device(tmp_path, capsys):
+    os.mkfifo(tmp_path / "pipe")
+    assert verify.main(["--json", str(tmp_path / "pipe")]) == 2
+    assert "no regular file" in capsys.readouterr().err
 
 
 def test_a_plot_of_an_unknown_format_is_refused_before_the_work(capsys):
