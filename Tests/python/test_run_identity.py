@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -184,6 +185,28 @@ def test_the_two_nets_know_permuted_and_slightly_changed_data(make, which, path)
         with pytest.raises(CheckpointError, match=f"{which} is other data"):
             make().fit(**given | {which: changed}, checkpoint=path)
     make().fit(**given, checkpoint=path)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda w: SlowNet(6, 7, 5, seed=1, w1=np.full((6, 7), w)),
+        lambda w: FastNet(6, 5, seed=1, w=np.full((6, 5), w)),
+    ],
+)
+def test_the_two_nets_know_the_weights_that_were_given_to_them(make, path):
+    random = np.random.default_rng(2)
+    pairs = [(random.normal(size=(4, 6)), np.eye(5)[[0, 1, 2, 3]])] * 3
+    whole = make(0.5)
+    expected = whole.fit(pairs, epochs=2).errs
+    net = make(0.5)
+    net.fit(pairs, epochs=2, iterations=2, checkpoint=path)
+    with pytest.raises(CheckpointError, match="weights is other data"):
+        make(np.nextafter(0.5, 1)).fit(pairs, epochs=2, checkpoint=path)
+    # The net that was stopped, one with the same start, a copy, and one whose weights were drawn.
+    plain = SlowNet(6, 7, 5) if isinstance(net, SlowNet) else FastNet(6, 5)
+    for other in (net, make(0.5), pickle.loads(pickle.dumps(make(0.5))), plain):
+        np.testing.assert_array_equal(other.fit(pairs, epochs=2, checkpoint=path).errs, expected)
 
 
 def test_a_projecting_net_knows_its_images_and_not_their_rounded_projections(path, monkeypatch):

@@ -355,6 +355,17 @@ def start_of(checkpoint: File | None) -> Checkpoint | None:
     return None if checkpoint is None else Checkpoint.read(writable(checkpoint, "checkpoint"))
 
 
+def start_weights(start: Checkpoint | None, weights: tuple[Array, ...], given: bool) -> Any:
+    """What a run's settings say of the weights that it starts with: their hash.
+
+    Weights that were given must be those of the checkpoint's start; any others make way for what
+    it holds.
+    """
+    if start is None or given:
+        return _identity.digest(weights)
+    return start.settings.get("weights")
+
+
 def taken(
     pairs: Any,
     name: str,

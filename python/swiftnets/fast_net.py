@@ -225,6 +225,7 @@ class FastNet:
         )
         self._w = np.random.RandomState(self._seed).randn(self._insize, self._outsize)
         self._w /= self._insize + self._outsize
+        self._given: Array | None = None  # weights assigned, until a step
         self._begin()
         if w is not None:
             self.w = w
@@ -285,7 +286,7 @@ class FastNet:
     def w(self, value: npt.ArrayLike) -> None:
         w = _checks.weights(value, "w", (self._insize, self._outsize))
         with self._lock:
-            self._w = w
+            self._w = self._given = w
 
     @property
     def cache_bytes(self) -> int:
@@ -544,8 +545,9 @@ class FastNet:
         checkpoint : path, optional
             Save the run here: every `checkpoint_every` iterations, at the end, and when anything
             ends it, Ctrl-C included. If the file exists, the run goes on from it, to the same bits
-            as without the interruption; a net made without a seed takes over the checkpoint's. The
-            file is replaced as a whole, so that one that works survives a crash at any moment.
+            as without the interruption; a net made without a seed takes over the checkpoint's, and
+            weights given to a net must be those that the run started with. The file is replaced
+            as a whole, so that one that works survives a crash at any moment.
         checkpoint_every : int, optional
             By default once an epoch.
 
@@ -603,6 +605,7 @@ class FastNet:
                     "alpha": self._alpha,
                     "r": r,
                     "seed": seed,
+                    "weights": _training.start_weights(start, (self._w,), self._w is self._given),
                     "train batches": len(train),
                     "test batches": len(test),
                     "train_pairs": train_hash,

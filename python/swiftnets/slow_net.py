@@ -373,6 +373,7 @@ class SlowNet:
         )
         _, drawn1, drawn2 = self._draw(self._seed)
         self._weights = drawn1, drawn2
+        self._given: tuple[Array, Array] | None = None  # weights assigned, until a step
         self._begin()
         if w1 is not None:
             self.w1 = w1
@@ -446,7 +447,7 @@ class SlowNet:
     def w1(self, value: npt.ArrayLike) -> None:
         w1 = _checks.weights(value, "w1", (self._insize, self._hidsize))
         with self._lock:
-            self._weights = w1, self._weights[1]
+            self._weights = self._given = w1, self._weights[1]
 
     @property
     def w2(self) -> Array:
@@ -456,7 +457,7 @@ class SlowNet:
     def w2(self, value: npt.ArrayLike) -> None:
         w2 = _checks.weights(value, "w2", (self._hidsize, self._outsize))
         with self._lock:
-            self._weights = self._weights[0], w2
+            self._weights = self._given = self._weights[0], w2
 
     def shaper(self, pixels: int = 3072) -> Array:
         """The fixed projection of images that the script draws after the weights.
@@ -778,8 +779,9 @@ class SlowNet:
         checkpoint : path, optional
             Save the run here: every `checkpoint_every` iterations, at the end, and when anything
             ends it, Ctrl-C included. If the file exists, the run goes on from it, to the same bits
-            as without the interruption; a net made without a seed takes over the checkpoint's. The
-            file is replaced as a whole, so that one that works survives a crash at any moment.
+            as without the interruption; a net made without a seed takes over the checkpoint's, and
+            weights given to a net must be those that the run started with. The file is replaced
+            as a whole, so that one that works survives a crash at any moment.
         checkpoint_every : int, optional
             By default once an epoch.
 
@@ -862,6 +864,9 @@ class SlowNet:
                     "alpha": self._alpha,
                     "damping": self._damping,
                     "seed": seed,
+                    "weights": _training.start_weights(
+                        start, self._weights, self._weights is self._given
+                    ),
                     "method": method,
                     "original": bool(original),
                     "evaluate_every": every,
