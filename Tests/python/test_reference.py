@@ -419,3 +419,9 @@ def test_the_limit_agrees_with_itself_in_extended_precision_on_real_images(share
     for ours, truth in zip(double, extended, strict=True):
         assert relative(ours.error, truth.error) <= 1e-10
         assert relative(ours.weights[0], truth.weights[0]) <= 1e-10
+
+
+def test_labels_that_are_no_integers_are_not_rounded():
+    with pytest.raises(TypeError, match="labels: got dtype float64, expected integers"):
+        reference.labels_to_onehots([0.5])
+    assert reference.labels_to_onehots([]).shape == (0, 100)

@@ -108,6 +108,8 @@ def labels_to_onehots(labels: npt.ArrayLike, cardinality: int = 100) -> Array:
     ------
     ValueError
         If a label lies outside the range.
+    TypeError
+        If labels are not integers.
 
     Examples
     --------
@@ -115,7 +117,10 @@ def labels_to_onehots(labels: npt.ArrayLike, cardinality: int = 100) -> Array:
     array([[0., 1., 0.],
            [1., 0., 0.]])
     """
-    index = np.asarray(labels, dtype=np.int64)
+    index = np.asarray(labels)
+    if index.size and not np.issubdtype(index.dtype, np.integer):
+        raise TypeError(f"labels: got dtype {index.dtype}, expected integers")
+    index = index.astype(np.int64)
     if index.size and not 0 <= index.min() <= index.max() < cardinality:
         raise ValueError(
             f"labels: got values from {index.min()} to {index.max()}, "
