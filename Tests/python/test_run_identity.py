@@ -340,6 +340,21 @@ def test_files_of_another_kind_are_told_by_name_and_kept(tmp_path):
         assert path.read_bytes() == content
 
 
+def test_a_member_that_a_damaged_directory_hides_is_missed(tmp_path):
+    """No checksum covers an archive's directory: a flipped bit can shorten it."""
+
+    def adam(path):
+        Adam().minimize(Quadratic(np.eye(2)), [1.0, 1.0], iterations=2, checkpoint=path)
+
+    adam(tmp_path / "adam.npz")
+    for _, go_on, path in [*files(tmp_path), ("", adam, tmp_path / "adam.npz")]:
+        with np.load(path) as members:
+            *kept, last = dict(members).items()
+        np.savez(path, **dict(kept))
+        with pytest.raises(CheckpointError, match=f"is damaged .*without {last[0]}"):
+            go_on(path)
+
+
 def test_files_of_an_older_version_are_refused_in_words(tmp_path):
     for _, go_on, path in files(tmp_path):
         with np.load(path) as file:

@@ -279,7 +279,9 @@ def test_a_checkpoint_without_some_weights_or_of_other_shapes_is_damaged(make, p
     last = max(name for name in content if name.startswith("w"))
     for other in ({}, {last: content[last].T}):
         np.savez(path, **{name: some for name, some in content.items() if name != last}, **other)
-        with pytest.raises(CheckpointError, match="damaged or no checkpoint .*weights have shapes"):
+        with pytest.raises(
+            CheckpointError, match="damaged or no checkpoint .*(without w|have shapes)"
+        ):
             make().fit(batches(3), epochs=2, checkpoint=path)
 
 

@@ -170,7 +170,7 @@ def write_archive(
     arrays: Mapping[str, npt.NDArray[Any]],
 ) -> None:
     """Write a checkpoint: a JSON header and arrays."""
-    header = {"format": name, "version": version, "settings": settings}
+    header = {"format": name, "version": version, "settings": settings, "arrays": [*arrays]}
     _write_npz(path, {"header": np.frombuffer(json.dumps(header).encode(), np.uint8), **arrays})
 
 
@@ -194,6 +194,8 @@ def read_archive(
         kind, found = header["format"], header["version"]
         if kind not in _KINDS:
             raise ValueError(f"its format is {kind!r}")
+        if lost := set(header.get("arrays", ())) - set(arrays):  # no checksum covers the directory
+            raise ValueError(f"without {', '.join(sorted(lost))}")
         if (kind, found) == (name, version):
             return of(header["settings"], arrays)
     except Exception as error:  # zipfile, NumPy and json fail on damage in many ways
