@@ -64,7 +64,7 @@ def test_a_scalar_out_of_range_is_named(name, values):
     [
         (SlowNet, "hidsize", [0, 1.0]),
         (SlowNet, "damping", [0, -1.0, np.inf, np.nan, "1", None, False]),
-        (FastNet, "r", [0, -1e-9, np.nan, "1e-9", True]),
+        (FastNet, "r", [0, -1e-9, 2e-16, np.nan, "1e-9", True]),
         (FastNet, "cache_bytes", [-1, 1.5, None, True, 2**80]),
     ],
 )

@@ -350,6 +350,23 @@ def test_a_failing_write_keeps_the_old_file_and_a_link_stays_one(path):
     assert sorted(os.listdir(path.parent)) == ["link", "run.npz"]
 
 
+@pytest.mark.filterwarnings("error")
+def test_outputs_that_are_no_numbers_are_never_right():
+    w1, w2 = np.full((2, 2), 1e300), np.outer([1.0, -1.0], np.ones(3))
+    net = SlowNet(2, 2, 3, w1=w1, w2=w2)
+    xs, ys = np.full((1, 2), 1e300), np.eye(3)[:1]
+    assert np.isnan(net.predict(xs)).all() and net.corrects([(xs, ys)]) == (0, 1)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_projection_that_overflows_shows_it_without_a_warning():
+    images = np.full((4, 9), 1.7e308)
+    net = SlowNet(6, 7, 5, seed=1)
+    assert not np.isfinite(net.project(images)).all()
+    with pytest.raises(ValueError, match=r"the projected xs of train_pairs\[1\] has inf"):
+        net.fit([(images / 1e308, np.eye(5)[:4]), (images, np.eye(5)[:4])])
+
+
 # The programs ------------------------------------------------------------------------------------
 
 

@@ -390,7 +390,9 @@ def taken(
         if not kept:
             width, matrix = xs.shape[1], shaper(xs)
         if matrix is not None:
-            xs = xs @ matrix
+            with np.errstate(over="ignore", invalid="ignore"):
+                xs = xs @ matrix
+            _checks.finite(xs, f"the projected xs of {name}[{len(kept)}]")
         elif copy:
             xs = xs.copy()
         kept.append((xs, ys.copy() if copy else ys))
@@ -508,10 +510,13 @@ def counter(
     total = sum(len(labels) for _, labels in labelled)
 
     def count() -> tuple[int, int]:
-        hits = (
-            int(np.count_nonzero(predict(xs).argmax(axis=1) == labels)) for xs, labels in labelled
-        )
-        return sum(hits), total
+        hits = 0
+        for xs, labels in labelled:
+            outputs = predict(xs)
+            found = outputs.argmax(axis=1)  # of a row with NaN its place: no row is right by that
+            known = ~np.isnan(outputs[np.arange(len(found)), found])
+            hits += int(np.count_nonzero((found == labels) & known))
+        return hits, total
 
     return count
 

@@ -155,7 +155,7 @@ class FastNet:
     alpha : float
         Length of a step.
     r : float, optional
-        Width of the finite difference, above 0. Its quotient carries rounding noise of about
+        Width of the finite difference, at least 2.2e-16. Its quotient carries noise of about
         ``2.2e-16 / r`` times the batch's condition number, relative to the largest weight. None
         takes the limit, which has none.
     seed : int, optional
@@ -276,7 +276,13 @@ class FastNet:
 
     @r.setter
     def r(self, value: float | None) -> None:
-        self._r = None if value is None else _checks.real(value, "r", positive=True)
+        r = None if value is None else _checks.real(value, "r", positive=True)
+        if r is not None and r < sys.float_info.epsilon:
+            raise ValueError(
+                f"r is {r}; expected {sys.float_info.epsilon:.3g} or more, as 1 + r / 2 is 1 in "
+                "float64 below, or None for the limit"
+            )
+        self._r = r
 
     @property
     def w(self) -> Array:
