@@ -443,6 +443,7 @@ def test_fast_net_prints_what_the_script_prints(data):
         (["--save", "absent/file"], "save is "),
         (["--checkpoint", "absent/file"], "checkpoint is "),
         (["--checkpoint", __file__], "damaged or no checkpoint"),
+        (["--checkpoint", "one", "--save", "./one"], "expected two files"),
     ],
 )
 def test_what_is_wrong_is_one_line_and_status_2_before_the_work(module, arguments, said):

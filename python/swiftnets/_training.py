@@ -201,7 +201,7 @@ def read_archive(
     except Exception as error:  # zipfile, NumPy and json fail on damage in many ways
         raise CheckpointError(
             f"checkpoint: {path} is damaged or no checkpoint "
-            f"({type(error).__name__}: {error}); remove it to start anew"
+            f"({type(error).__name__}: {error}); choose another path, or remove it to start anew"
         ) from error
     if kind != name:
         raise CheckpointError(
@@ -658,7 +658,11 @@ def program(
 
     def body() -> None:
         if options.save is not None:
-            writable(options.save, "save")  # better known before the run than after it
+            # Better known before the run than after it.
+            place = writable(options.save, "save")
+            kept = options.checkpoint
+            if kept is not None and writable(kept, "checkpoint") == place:
+                raise ValueError(f"save and checkpoint are both {place}; expected two files")
         work(options)
 
     return run(parser.name, body, options.checkpoint)
