@@ -265,3 +265,28 @@ def test_a_contraction_that_overflows_shows_it_without_a_warning(order, tmp_path
     tensor = tensors.compute(net, w, x, y, order=order, path=tmp_path / "t.npy")
     vectors = [np.full(net.parameter_count, 1e308)] * order
     assert not np.isfinite(tensor.contract(*vectors))
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".zarr"])
+def test_two_calls_at_one_path_do_not_mix(suffix, tmp_path, monkeypatch):
+    """The second would replace the file that the first goes on to fill, and leave zeros in it."""
+    if suffix == ".zarr":
+        pytest.importorskip("zarr")
+    net, w, x, y = case()
+    path = tmp_path / f"t{suffix}"
+    create, flush, refused = tensors._create, tensors._flush, []
+
+    def second(*given):
+        monkeypatch.undo()
+        with pytest.raises(FileExistsError, match="being computed by another call") as caught:
+            tensors.compute(net, w, x, y, order=3, path=path)
+        refused.append(caught)
+        return given
+
+    for name, real in (("_create", create), ("_flush", flush)):
+        monkeypatch.setattr(tensors, name, lambda *given, real=real: real(*second(*given)))
+        tensor = tensors.compute(net, w, x, y, order=3, path=path)
+        assert np.allclose(tensor.contract(w, w), net.third(w, x, y, w, w))
+        path = tmp_path / f"u{suffix}"
+    assert len(refused) == 2
+    assert not [name for name in os.listdir(tmp_path) if name.startswith(".")]

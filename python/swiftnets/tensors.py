@@ -11,6 +11,8 @@ one contiguous slab.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import math
 import os
@@ -166,7 +168,8 @@ def compute(
     OSError
         If the disk has too little room; the message has the bytes.
     FileExistsError
-        If there is something else at `path`: other data, other parameters, another file.
+        If there is something else at `path` (other data, other parameters, another file), or
+        another call is computing it.
 
     Examples
     --------
@@ -185,7 +188,20 @@ def compute(
     file = Path(path)
     if file.suffix not in (".npy", ".zarr"):
         raise ValueError(f"path is {str(path)!r}; expected a name that ends in .npy or .zarr")
-    state = _State.read(file, job)
+    if not file.absolute().parent.is_dir():
+        raise FileNotFoundError(f"path is {str(path)!r}, and there is no folder {file.parent}")
+    with contextlib.ExitStack() as stack:
+        state = _State.read(file, job)
+        if state is None or state.done < job.count:
+            stack.enter_context(_alone(file))
+            state = _State.read(file, job)  # of what another process did until now
+        _fill(file, job, state, force, progress)
+    return DerivativeTensor(file)
+
+
+def _fill(file: Path, job: _Job, state: _State | None, force: bool, progress: bool) -> None:
+    """The rest of a tensor's slabs, after a look at what is there and whether there is room."""
+    net, order = job.net, job.order
     entries = _entries(order, job.count)
     if state is None:
         needed, free = entries * net.dtype.itemsize, shutil.disk_usage(file.absolute().parent).free
@@ -224,7 +240,34 @@ def compute(
     finally:
         if bar is not None:
             bar.close()
-    return DerivativeTensor(file)
+
+
+@contextlib.contextmanager
+def _alone(file: Path) -> Iterator[None]:
+    """Keeps others off `file`: the second of two that begin would put zeros in its place."""
+    place = file.with_name(f".{file.name}.lock")
+    with open(place, "a") as lock:
+        if not _locked(lock.fileno(), place):
+            raise FileExistsError(
+                f"{str(file)!r} is being computed by another call; wait for it, or choose "
+                "another path"
+            )
+        try:
+            yield
+        finally:
+            place.unlink(missing_ok=True)
+
+
+def _locked(descriptor: int, place: Path) -> bool:
+    """Whether the lock is ours; it ends with the process, however that ends."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # not every file system can
+        return True
+    # The one before may have removed the file that we opened, and another made a new one.
+    return place.exists() and os.path.samestat(os.fstat(descriptor), os.stat(place))
 
 
 class DerivativeTensor:
@@ -425,7 +468,7 @@ class _Job:
     def __init__(
         self, net: MLP, w: Any, x: Any, y: Any, order: int, layer: int | None, weights: Any
     ) -> None:
-        self._net, self._order = net, order
+        self.net, self.order = net, order
         self._w = _checks.array(w, "w", (net.parameter_count,), net.dtype)
         *self._data, self._weights = net._reader.again(x, y, weights)
         self._part = slice(0, net.parameter_count)
@@ -437,23 +480,23 @@ class _Job:
     def facts(self) -> dict[str, Any]:
         """What is computed, of what: a run goes on only with the same."""
         told = {
-            "order": self._order,
+            "order": self.order,
             "layer": self.layer,
             "count": self.count,
-            "net": self._net,
+            "net": self.net,
             "w": self._w,
             "samples": [*self._data, self._weights],
         }
         return {"format": _FORMAT, **_identity.settings(told)}
 
     def _units(self, first: int, stop: int) -> FloatArray:
-        rows = np.zeros((stop - first, self._net.parameter_count), self._net.dtype)
+        rows = np.zeros((stop - first, self.net.parameter_count), self.net.dtype)
         rows[np.arange(stop - first), self._part.start + np.arange(first, stop)] = 1
         return rows
 
     def _products(self, fixed: list[int], first: int, stop: int) -> FloatArray:
         """Derivatives in the fixed indices and each of first..stop, along all indices."""
-        net, (x, y) = self._net, self._data
+        net, (x, y) = self.net, self._data
         rows = self._units(first, stop)
         weights = self._weights
         units = [self._units(i, i + 1)[0] for i in fixed]
@@ -467,7 +510,7 @@ class _Job:
 
     def slabs(self, done: int) -> Iterator[tuple[int, int, FloatArray]]:
         """(first, stop, numbers): the entries whose first index is in first..stop."""
-        if self._order == 2:
+        if self.order == 2:
             for first in range(done, self.count, _ROWS):
                 stop = min(first + _ROWS, self.count)
                 yield first, stop, self._products([], first, stop).reshape(-1)
@@ -477,7 +520,7 @@ class _Job:
 
     def _slab(self, i: int) -> Iterator[FloatArray]:
         """T[i, j, :j+1] for j ≤ i, or T[i, j, k, :k+1] for k ≤ j ≤ i."""
-        outer = [[i]] if self._order == 3 else [[i, j] for j in range(i + 1)]
+        outer = [[i]] if self.order == 3 else [[i, j] for j in range(i + 1)]
         for fixed in outer:
             end = fixed[-1] + 1
             for first in range(0, end, _ROWS):
@@ -489,12 +532,12 @@ class _Job:
     def estimate(self) -> float:
         """Seconds for all slabs, from a call timed after one that warms up."""
         rows = min(_ROWS, self.count)
-        fixed = [0] * (self._order - 2)
+        fixed = [0] * (self.order - 2)
         self._products(fixed, 0, rows)
         start = time.perf_counter()
         self._products(fixed, 0, rows)
         each = (time.perf_counter() - start) / rows
-        return each * math.comb(self.count + self._order - 2, self._order - 1)
+        return each * math.comb(self.count + self.order - 2, self.order - 1)
 
 
 class _State:
