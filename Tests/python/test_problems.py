@@ -326,3 +326,73 @@ def test_a_problem_may_keep_its_gradient_in_one_buffer():
             for problem in (Rosenbrock(4), Thrifty(4))
         ]
         np.testing.assert_array_equal(runs[0].w, runs[1].w)
+
+
+class Writing(Problem):
+    """A problem of one's own that works in place, on what it is given."""
+
+    def __init__(self):
+        self.inner = Rosenbrock(3)
+        self.parameter_count = 3
+
+    def spoiled(self, method, *given):
+        result = getattr(self.inner, method)(*given)
+        for array in given:
+            if isinstance(array, np.ndarray):
+                array[...] = 7.0
+        return result
+
+    def loss_and_gradient(self, w):
+        return self.spoiled("loss_and_gradient", w)
+
+    def hvp(self, w, v):
+        return self.spoiled("hvp", w, v)
+
+    def third(self, w, u, v):
+        return self.spoiled("third", w, u, v)
+
+    def taylor(self, w, v, order=3):
+        return self.spoiled("taylor", w, v, order)
+
+
+@pytest.mark.parametrize(
+    "method", [SGD(learning_rate=1e-4), LBFGS(), Newton(), FourthOrder(), TrustRegion()]
+)
+def test_a_problem_of_ones_own_may_write_on_what_it_is_given(method):
+    start = np.array([-1.2, 1.0, 1.0])
+    one, other = (method.minimize(p, start, iterations=9) for p in (Writing(), Writing().inner))
+    assert one.status == other.status
+    np.testing.assert_array_equal(one.w, other.w)
+    np.testing.assert_array_equal(one.history.loss, other.history.loss)
+
+
+@pytest.mark.filterwarnings("error")
+def test_closed_forms_overflow_to_inf_without_a_warning():
+    for problem, w in [
+        (Rosenbrock(2), [1e200, 1.0]),
+        (Quadratic([[1e200]]), [1e200]),
+        (LinearRegression([[1e100]], [1.0]), [1e250]),
+    ]:
+        assert problem.loss(w) == np.inf
+        assert not np.isfinite(problem.gradient(w)).all()
+        assert not np.isfinite(problem.hvp(w, w)).all()
+        assert not np.isfinite(problem.taylor(w, w).loss).all()
+    assert LinearRegression([[1e-200]], [1.0]).loss([1e200]) == 0
+    with pytest.raises(ValueError, match="^x has numbers so large that"):
+        LinearRegression([[1e200]], [1.0])
+
+
+@pytest.mark.filterwarnings("error")
+def test_weights_too_large_for_a_batch_are_refused():
+    net = MLP((4, 1))
+    options = {"batch_size": 2, "sample_weight": np.full(7, 1e308)}
+    # The last batch of seven has one sample, that counts sevenfold.
+    with pytest.raises(ValueError, match="^sample_weight is up to 1e.308; expected .* 7 / 1,"):
+        Minibatches(net, X, Y[:, None], **options)
+    mean = Minibatches(MLP((4, 1), reduction="mean"), X, Y[:, None], **options)
+    assert np.isfinite(mean.at(3).loss(net.initial(seed=0)))
+
+
+def test_what_is_counted_is_a_problem():
+    with pytest.raises(TypeError, match="^problem is of type int; expected a Problem"):
+        Counted(3)

@@ -100,7 +100,9 @@ class Problem(ABC):
     def linearize(self, w: npt.ArrayLike) -> PointLike:
         """The function at w, for any number of Hessian-vector products there."""
         w = np.array(w, self.dtype)
-        return Point(*_pair(self, self.loss_and_gradient(w)), lambda v: self.hvp(w, v))
+        # Copies: a method of one's own may write on them, and w is for all products.
+        pair = _pair(self, self.loss_and_gradient(w.copy()))
+        return Point(*pair, lambda v: self.hvp(w.copy(), v))
 
     def hessian(self, w: npt.ArrayLike) -> FloatArray:
         """The dense Hessian (P, P) at w."""
@@ -381,6 +383,15 @@ class Minibatches:
                 self._shares /= self._shares.sum()
                 self._summing = copy.copy(net)
                 self._summing._reduction = "sum"
+            else:
+                least = self._count % self.batch_size or self.batch_size
+                with np.errstate(over="ignore"):
+                    most = (self._shares.max() * (self._count / least)).astype(self.dtype)
+                if not np.isfinite(most):
+                    raise ValueError(
+                        f"sample_weight is up to {self._shares.max():g}; expected weights of which "
+                        f"{self.dtype} holds {self._count} / {least}, as a batch's count"
+                    )
         elif net.reduction == "sum":
             self._shares = np.ones(self._count)
 
@@ -424,6 +435,10 @@ class Minibatches:
 # Closed forms -------------------------------------------------------------------------------------
 
 
+# Numbers that overflow are told by their values, as a net's are.
+_quietly = np.errstate(over="ignore", invalid="ignore")
+
+
 class Quadratic(Problem):
     """½ wᵀ A w − bᵀ w.
 
@@ -450,11 +465,13 @@ class Quadratic(Problem):
         self.b = np.zeros(len(array)) if b is None else np.array(self._vector(b, "b"))
         _checks.finite(self.b, "b")
 
+    @_quietly
     def loss_and_gradient(self, w: npt.ArrayLike) -> tuple[float, FloatArray]:
         w = self._vector(w, "w")
         image = self.matrix @ w
         return float(w @ image / 2 - self.b @ w), image - self.b
 
+    @_quietly
     def hvp(self, w: npt.ArrayLike, v: npt.ArrayLike) -> FloatArray:
         result: FloatArray = self._vectors(v, "v") @ self.matrix
         return result
@@ -462,11 +479,13 @@ class Quadratic(Problem):
     def hessian(self, w: npt.ArrayLike) -> FloatArray:
         return self.matrix.copy()
 
+    @_quietly
     def taylor(self, w: npt.ArrayLike, v: npt.ArrayLike, order: int = 3) -> TaylorSeries:
         w, v = self._vector(w, "w"), self._vector(v, "v")
         loss, gradient = self.loss_and_gradient(w)
         return _series(loss, v, [gradient, self.matrix @ v], order)
 
+    @_quietly
     def third(self, w: npt.ArrayLike, u: npt.ArrayLike, v: npt.ArrayLike) -> FloatArray:
         self._vector(u, "u")
         return np.zeros_like(self._vectors(v, "v"))
@@ -501,15 +520,20 @@ class LinearRegression(Quadratic):
         self.l2 = _checks.real(l2, "l2")
         if self.l2 < 0:
             raise ValueError(f"l2 is {l2!r}; expected a number that is not negative")
-        matrix = self.x.T @ self.x
-        matrix[np.diag_indices_from(matrix)] += self.l2
-        super().__init__(matrix, self.x.T @ self.y)
+        with np.errstate(over="ignore", invalid="ignore"):
+            matrix, image = self.x.T @ self.x, self.x.T @ self.y
+            matrix[np.diag_indices_from(matrix)] += self.l2
+        if not (np.isfinite(matrix).all() and np.isfinite(image).all()):
+            raise ValueError("x has numbers so large that xᵀ x or xᵀ y is not finite")
+        super().__init__(matrix, image)
 
+    @_quietly
     def loss_and_gradient(self, w: npt.ArrayLike) -> tuple[float, FloatArray]:
         w = self._vector(w, "w")
         rest = self.x @ w - self.y
+        decay = self.l2 * (w @ w) if self.l2 else 0.0  # not 0 times what overflows
         return (
-            float(rest @ rest + self.l2 * (w @ w)) / 2,
+            float(rest @ rest + decay) / 2,
             self.x.T @ rest + self.l2 * w,
         )
 
@@ -545,6 +569,7 @@ class Rosenbrock(Problem):
         w[::2] = -1.2
         return w
 
+    @_quietly
     def loss_and_gradient(self, w: npt.ArrayLike) -> tuple[float, FloatArray]:
         w = self._vector(w, "w")
         low, valley, slope = w[:-1], w[1:] - w[:-1] ** 2, 1 - w[:-1]
@@ -553,6 +578,7 @@ class Rosenbrock(Problem):
         gradient[1:] += 200 * valley
         return float(100 * valley @ valley + slope @ slope), gradient
 
+    @_quietly
     def hvp(self, w: npt.ArrayLike, v: npt.ArrayLike) -> FloatArray:
         w, v = self._vector(w, "w"), self._vectors(v, "v")
         low, valley = w[:-1], w[1:] - w[:-1] ** 2
@@ -563,6 +589,7 @@ class Rosenbrock(Problem):
         result[..., 1:] += 200 * along
         return result
 
+    @_quietly
     def third(self, w: npt.ArrayLike, u: npt.ArrayLike, v: npt.ArrayLike) -> FloatArray:
         w, u, v = self._vector(w, "w"), self._vector(u, "u"), self._vectors(v, "v")
         low = w[:-1]
@@ -573,6 +600,7 @@ class Rosenbrock(Problem):
         result[..., 1:] += 200 * both
         return result
 
+    @_quietly
     def taylor(self, w: npt.ArrayLike, v: npt.ArrayLike, order: int = 3) -> TaylorSeries:
         w, v = self._vector(w, "w"), self._vector(v, "v")
         loss, gradient = self.loss_and_gradient(w)
@@ -617,45 +645,49 @@ class Counted(Problem):
     """
 
     def __init__(self, problem: Problem) -> None:
+        if not isinstance(problem, Problem):
+            raise TypeError(f"problem is of type {type(problem).__name__}; expected a Problem")
         self.problem, self.cost = problem, 0.0
+        self._own = not isinstance(problem, (NetProblem, Counted))
         self.parameter_count, self.dtype = problem.parameter_count, problem.dtype
 
     def loss(self, w: npt.ArrayLike) -> float:
         self.cost += 1 / 3
-        return _number(self.problem, "loss", self.problem.loss(w))
+        return _number(self.problem, "loss", self.problem.loss(self._given(w)))
 
     def gradient(self, w: npt.ArrayLike) -> FloatArray:
         self.cost += 1
-        return self._vector_of("gradient", "a gradient", self.problem.gradient(w))
+        return self._vector_of("gradient", "a gradient", self.problem.gradient(self._given(w)))
 
     def loss_and_gradient(self, w: npt.ArrayLike) -> tuple[float, FloatArray]:
         self.cost += 1
-        loss, gradient = _pair(self.problem, self.problem.loss_and_gradient(w))
+        loss, gradient = _pair(self.problem, self.problem.loss_and_gradient(self._given(w)))
         return loss, self._kept(gradient)
 
     def hvp(self, w: npt.ArrayLike, v: npt.ArrayLike) -> FloatArray:
         self.cost += 3 * _directions(v)
-        return self._like(v, "hvp", "products", self.problem.hvp(w, v))
+        return self._like(v, "hvp", "products", self.problem.hvp(self._given(w), self._given(v)))
 
     def linearize(self, w: npt.ArrayLike) -> PointLike:
         self.cost += 1
-        point = self.problem.linearize(w)
+        point = self.problem.linearize(self._given(w))
         loss = _number(self.problem, "linearize", point.loss)
         gradient = self._vector_of("linearize", "a gradient", point.gradient)
 
         def hvp(v: Any) -> FloatArray:
             self.cost += 2 * _directions(v)
-            return self._like(v, "hvp", "products", point.hvp(v))
+            return self._like(v, "hvp", "products", point.hvp(self._given(v)))
 
         return Point(loss, gradient, hvp)
 
     def hessian(self, w: npt.ArrayLike) -> FloatArray:
         self.cost += 2 * self.parameter_count
         shape = (self.parameter_count, self.parameter_count)
-        return _returned(self.problem, "hessian", "a matrix", self.problem.hessian(w), shape)
+        matrix = self.problem.hessian(self._given(w))
+        return _returned(self.problem, "hessian", "a matrix", matrix, shape)
 
     def taylor(self, w: npt.ArrayLike, v: npt.ArrayLike, order: int = 3) -> TaylorSeries:
-        series = self.problem.taylor(w, v, order)
+        series = self.problem.taylor(self._given(w), self._given(v), order)
         self.cost += (1, 3, 16 / 3, 8)[order]
         if not isinstance(series, TaylorSeries):
             raise TypeError(
@@ -673,7 +705,8 @@ class Counted(Problem):
 
     def third(self, w: npt.ArrayLike, u: npt.ArrayLike, v: npt.ArrayLike) -> FloatArray:
         self.cost += 16 / 3 * _directions(v)
-        return self._like(v, "third", "third derivatives", self.problem.third(w, u, v))
+        given = (self._given(each) for each in (w, u, v))
+        return self._like(v, "third", "third derivatives", self.problem.third(*given))
 
     def _like(self, v: Any, method: str, what: str, value: Any) -> FloatArray:
         return _returned(self.problem, method, what, value, np.shape(v))
@@ -681,9 +714,13 @@ class Counted(Problem):
     def _vector_of(self, method: str, what: str, value: Any) -> FloatArray:
         return self._kept(_returned(self.problem, method, what, value, (self.parameter_count,)))
 
+    def _given(self, vector: Any) -> Any:
+        """What a problem of one's own may write on: not a method's own vectors."""
+        return vector.copy() if self._own and isinstance(vector, np.ndarray) else vector
+
     def _kept(self, gradient: FloatArray) -> FloatArray:
         """A gradient that stays as it is, whatever a problem of one's own does with its buffer."""
-        return gradient if isinstance(self.problem, (NetProblem, Counted)) else gradient.copy()
+        return gradient.copy() if self._own else gradient
 
     def __repr__(self) -> str:
         return f"Counted({self.problem!r}, cost={self.cost:.6g})"

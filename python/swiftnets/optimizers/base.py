@@ -531,7 +531,7 @@ class _Run:
             }
             event = Event(
                 now.count - 1,
-                now.w,
+                now.w.copy(),  # theirs to change
                 now.last("loss"),
                 now.last("gradient_norm"),
                 seconds,
