@@ -972,3 +972,31 @@ def test_linear_regression_converges_to_the_normal_equations():
     # ‖w − w*‖ ≤ ‖g‖ / λ_min, with λ_min above 1 here.
     assert np.linalg.eigvalsh(x.T @ x)[0] > 1
     np.testing.assert_allclose(result.w, expected, atol=2e-9)
+
+
+def test_a_callback_cannot_change_the_run():
+    problem = Rosenbrock(3)
+
+    def spoil(event):
+        event.w[:] = 0
+
+    one = Newton().minimize(problem, problem.start(), iterations=5, callback=spoil)
+    other = Newton().minimize(problem, problem.start(), iterations=5)
+    np.testing.assert_array_equal(one.w, other.w)
+
+
+@pytest.mark.parametrize(
+    ("method", "name"),
+    [
+        ("Momentum", "nesterov"),
+        ("Newton", "line_search"),
+        ("GaussNewton", "line_search"),
+        ("SaddleFreeNewton", "line_search"),
+        ("QuarticLineSearch", "conjugate"),
+    ],
+)
+@pytest.mark.parametrize("value", ["no", None, np.nan, 0, [1]])
+def test_a_switch_is_true_or_false(method, name, value):
+    with pytest.raises(TypeError, match=rf"^{name} is .*; expected True or False$"):
+        getattr(optimizers, method)(**{name: value})
+    getattr(optimizers, method)(**{name: np.bool_(False)})

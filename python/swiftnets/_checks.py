@@ -56,6 +56,13 @@ def integer(value: object, name: str, least: int = 1, most: int = _LARGEST_SIZE)
     return number
 
 
+def flag(value: object, name: str) -> bool:
+    """True or False, and nothing that only counts as such: "no" does, for one."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} is {_shown(value)}; expected True or False")
+    return bool(value)
+
+
 def seed(value: object) -> int | None:
     """None, or what NumPy's legacy generator takes."""
     return None if value is None else integer(value, "seed", 0, 2**32 - 1)

@@ -137,9 +137,7 @@ class MLP:
             activations.resolve(output_activation, "output_activation"),
         )
         self._loss = losses.resolve(loss, "loss")
-        if not isinstance(bias, (bool, np.bool_)):
-            raise TypeError(f"bias is {bias!r}; expected True or False")
-        self._bias = bool(bias)
+        self._bias = _checks.flag(bias, "bias")
         if str(reduction) == "none":
             raise ValueError(
                 "reduction is 'none'; expected 'sum' or 'mean': a net's loss is one number (for "

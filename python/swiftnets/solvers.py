@@ -241,7 +241,8 @@ def solve(
             _checks.choice(preconditioner, "preconditioner", ("diagonal", "kronecker"))
         if method not in ("cg", "minres"):
             raise ValueError(f'preconditioner is for "cg" and "minres"; method is {method!r}')
-    if inertia and method in ("cg", "minres"):
+    wants_inertia = _checks.flag(inertia, "inertia")
+    if wants_inertia and method in ("cg", "minres"):
         raise ValueError(
             f'inertia is for "auto", "layered" and "dense"; method is {method!r}, which does not '
             "factor"
@@ -258,7 +259,7 @@ def solve(
         if time_limit is None
         else start + _checks.real(time_limit, "time_limit", positive=True),
         bool(progress),
-        bool(inertia),
+        wants_inertia,
         blocks is not None,
         preconditioner,
         net.dtype,

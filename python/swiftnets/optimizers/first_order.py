@@ -86,6 +86,7 @@ class Momentum(Optimizer):
 
     def __post_init__(self) -> None:
         check_settings(self, "learning_rate", least_zero=("momentum",))
+        _checks.flag(self.nesterov, "nesterov")
         _below_one(self.momentum, "momentum")
 
     def initial_state(self, problem: Problem, w: FloatArray) -> State:

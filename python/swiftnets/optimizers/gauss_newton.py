@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from swiftnets import _checks
 from swiftnets._computed import require_finite, trial_loss
 from swiftnets._samples import FloatArray
 from swiftnets._scaling import dot, norm
@@ -98,6 +99,7 @@ class GaussNewton(Optimizer):
 
     def __post_init__(self) -> None:
         check_settings(self, "damping", "tolerance")
+        _checks.flag(self.line_search, "line_search")
 
     def step(self, problem: Problem, w: FloatArray, state: State) -> StepResult:
         net = net_problem(problem, "Gauss–Newton")

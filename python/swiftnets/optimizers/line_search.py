@@ -198,7 +198,7 @@ def _horner(coefficients: list[Fraction], t: Fraction) -> Fraction:
 class QuarticLineSearch(Optimizer):
     """Descent whose step is the minimiser of the loss's quartic along it, from one Taylor series.
 
-    The direction is −g, or with `momentum` that of Polak & Ribière's conjugate gradients (1969),
+    The direction is −g, or with `conjugate` that of Polak & Ribière's conjugate gradients (1969),
     restarted where it would ascend. Along it E₀ + E₁ t + … + E₄ t⁴ is exact to fourth order, and
     all of the loss where that is a quartic: for piecewise linear nets of two layers with squared
     error, until a unit crosses its kink. The interval that is trusted grows where the quartic
@@ -228,6 +228,7 @@ class QuarticLineSearch(Optimizer):
 
     def __post_init__(self) -> None:
         check_settings(self, "radius")
+        _checks.flag(self.conjugate, "conjugate")
 
     def initial_state(self, problem: Problem, w: FloatArray) -> State:
         none = np.empty(0, w.dtype)

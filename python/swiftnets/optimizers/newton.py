@@ -127,6 +127,7 @@ class Newton(Optimizer):
 
     def __post_init__(self) -> None:
         check_settings(self, least_zero=("damping",))
+        _checks.flag(self.line_search, "line_search")
         _checks.choice(self.method, "method", METHODS)
 
     def step(self, problem: Problem, w: FloatArray, state: State) -> StepResult:
