@@ -276,3 +276,19 @@ def test_bad_settings():
             SaddleFreeNewton(**options).step(Rosenbrock(2), np.zeros(2), {})
     at_rest = SaddleFreeNewton().minimize(Quadratic([[1.0]]), [0.0])
     assert at_rest.status == "converged"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ((0.0, 1.0, 3), "^damping is 0.0; expected a finite number above 0"),
+        ((np.nan, 1.0, 3), "^damping is nan"),
+        ((1.0, -1.0, 3), "^largest is -1.0; expected a number that is not negative"),
+        ((1.0, np.inf, 3), "^largest is inf; expected a finite number"),
+        ((1.0, 1.0, 0), "^count is 0; expected an integer from 1"),
+    ],
+)
+@pytest.mark.parametrize("function", [inverse_root_nodes, inverse_root_error])
+def test_nodes_of_no_quadrature_are_refused(function, arguments, says):
+    with pytest.raises(ValueError, match=says):
+        function(*arguments)

@@ -228,3 +228,24 @@ def test_rounding_is_not_taken_for_negative_curvature(dtype):
         for scale in (1.0, 1e-300, 1e300):
             there, least = resolved(seen * scale, n, np.dtype(dtype))
             assert least == seen[0] * scale == there[0]
+
+
+@pytest.mark.parametrize(
+    ("values", "gradient", "radius", "says"),
+    [
+        ([1.0, 2.0], [1.0], 1.0, r"^gradient has shape \(1,\); expected \(2,\)"),
+        ([], [], 1.0, r"^eigenvalues has shape \(0,\); expected \(n,\)"),
+        ([[1.0]], [[1.0]], 1.0, r"^eigenvalues has shape \(1, 1\)"),
+        ([1.0], [1.0], -1.0, "^radius of a shift of inf is -1.0; expected a number ≥ 0"),
+        ([1.0], [1.0], math.nan, "^radius of a shift of inf is nan"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_named(values, gradient, radius, says):
+    with pytest.raises(ValueError, match=says):
+        secular_step(values, gradient, lambda _: radius, True)
+
+
+def test_without_a_radius_the_step_down_negative_curvature_is_as_long_as_numbers_are():
+    step, shift = secular_step([-1.0, 2.0], [0.0, 3.0], lambda _: math.inf, True)
+    assert abs(step[0]) == np.finfo(float).max and shift == 1.0
+    assert step[1] == -1.0

@@ -104,6 +104,7 @@ class SaddleFreeNewton(Optimizer):
 
     def __post_init__(self) -> None:
         check_settings(self, "damping", "learning_rate")
+        _checks.flag(self.line_search, "line_search")
         _checks.choice(self.function, "function", tuple(_FUNCTIONS))
         _checks.choice(self.method, "method", ("krylov", "exact", "rational"))
         if self.blocks is not None:
@@ -278,6 +279,11 @@ def inverse_root_nodes(damping: float, largest: float, count: int) -> tuple[Arra
     -------
     tuple of two (count,) float64 arrays
 
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not as above.
+
     See Also
     --------
     inverse_root_error : How good the approximation is.
@@ -289,6 +295,11 @@ def inverse_root_nodes(damping: float, largest: float, count: int) -> tuple[Arra
     >>> bool(abs(np.sum(weights / (h**2 + shifts**2)) * np.hypot(h, 0.1) - 1) < 1e-7)
     True
     """
+    damping = _checks.real(damping, "damping", positive=True)
+    largest = _checks.real(largest, "largest")
+    if largest < 0:
+        raise ValueError(f"largest is {largest!r}; expected a number that is not negative")
+    count = _checks.integer(count, "count")
     small, large = _moduli(damping, largest)
     quarter = math.pi / (2 * _arithmetic_geometric(1.0, small))  # the quarter period K
     half: Array = np.arange((count + 1) // 2, dtype=np.float64)

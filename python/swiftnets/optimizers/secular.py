@@ -50,6 +50,8 @@ def secular_step(
 
     Raises
     ------
+    ValueError
+        If Θ and g are not as long as each other, or the radius is not a number or negative.
     FloatingPointError
         If Θ or g is not finite.
 
@@ -67,9 +69,16 @@ def secular_step(
     (array([-2.]), 1.0)
     """
     values, g = np.asarray(eigenvalues, np.float64), np.asarray(gradient, np.float64)
+    if values.ndim != 1 or not len(values):
+        raise ValueError(f"eigenvalues has shape {values.shape}; expected (n,)")
+    if g.shape != values.shape:
+        raise ValueError(f"gradient has shape {g.shape}; expected {values.shape}")
     if not (np.isfinite(values).all() and np.isfinite(g).all()):
         raise FloatingPointError("the quadratic model has numbers that are not finite")
-    if not radius(math.inf) > 0:
+    most = radius(math.inf)
+    if not most >= 0:
+        raise ValueError(f"radius of a shift of inf is {most!r}; expected a number ≥ 0")
+    if most == 0:
         return np.zeros_like(g), math.inf
     units = exponent(values) if values.any() else exponent(g)
     with np.errstate(divide="ignore", over="ignore", under="ignore"):
@@ -122,6 +131,7 @@ class _Model:
         s = self.step(above)
         limit, rest = self._limit(above), norm(np.delete(s, self._lowest))
         if above < _LEAST and (self._least > 0 or above > 0) and rest < limit:
+            limit = min(limit, _MOST)  # without end: as far as there are numbers
             room = (limit - rest) / limit * (1 + rest / limit)
             sign = -self._g[self._lowest] or 1.0
             s[self._lowest] = math.copysign(limit * math.sqrt(room), sign)
