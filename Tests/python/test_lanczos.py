@@ -245,3 +245,22 @@ def test_wrong_arguments_of_runs_are_named():
     point = net.linearize(np.full(net.parameter_count, 1e200), x, y)
     with pytest.raises(FloatingPointError):
         point.lanczos(good, 3)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_function_of_the_matrix_is_right_wherever_the_result_is_in_range():
+    # ‖start‖ is beyond float32, and √30 times more than the numbers that come out.
+    start = np.full(30, 3e38, np.float32)
+    result = lanczos(lambda v: 2 * v, start, 3).apply(lambda h: h / 2)
+    np.testing.assert_allclose(result, start, rtol=1e-6)  # 10 units of float32's rounding
+    beyond = lanczos(lambda v: np.array([1.0, 2.0]) * v, [1e308, 1e308], 2).apply(lambda h: h)
+    np.testing.assert_allclose(beyond, [1e308, np.inf])
+
+
+def test_a_function_of_the_matrix_that_is_not_real_is_refused():
+    run = lanczos(lambda v: np.array([1.0, -2.0]) * v, [1.0, 1.0], 2)
+    with pytest.raises(TypeError, match="^function returned dtype complex128; expected real"):
+        run.apply(lambda h: np.sqrt(h.astype(complex)))
+    endless = lanczos(lambda v: v, np.full(4, 1.7e308), 1)
+    with pytest.raises(FloatingPointError, match="^norm is inf"):
+        endless.apply(lambda h: h)

@@ -193,7 +193,7 @@ def test_iterations_are_invariant_under_powers_of_two_of_the_right_hand_side(met
 def test_an_iterate_beyond_the_range_of_float64_diverges():
     net, w, x, y, b, _, _ = problem()
     for method in (neumann, alternating):
-        result = method(net, w, x, y, 1e300 * b, damping=1e-300)
+        result = method(net, w, x, y, b, damping=5e-324)
         assert (result.status, result.residuals[-1]) == ("diverged", np.inf)
 
 
@@ -217,3 +217,20 @@ def test_bad_arguments():
         neumann("net", w, x, y, b, damping=1.0)
     with pytest.raises(TypeError, match="float64"):
         neumann(single, single.initial(0), x, y, np.ones(26), damping=1.0)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("method", [neumann, damped, anderson, gauss_seidel, alternating])
+@pytest.mark.parametrize("damping", [0.01, 30.0])
+def test_what_becomes_of_an_iteration_does_not_depend_on_the_unit_of_b(method, damping):
+    net, w, x, y, b, _, _ = problem()
+    # Powers of two round nothing.
+    one, great, small = (
+        method(net, w, x, y, np.ldexp(b, e), damping=damping, iterations=200)
+        for e in (0, 980, -980)
+    )
+    assert one.status == great.status == small.status
+    np.testing.assert_array_equal(one.residuals, great.residuals)
+    np.testing.assert_array_equal(one.residuals, small.residuals)
+    with np.errstate(over="ignore"):
+        np.testing.assert_array_equal(np.ldexp(one.x, 980), great.x)

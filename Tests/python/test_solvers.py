@@ -554,3 +554,20 @@ def test_bad_arguments():
         net.solve(w, x, y, b * np.inf, damping=1.0)
     with pytest.raises(ValueError, match="damping"):
         kronecker_factors(net, w, x, y).inverse(0.0)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("scale", [1e308, 1e-308])
+def test_the_kronecker_inverse_does_not_depend_on_the_unit_of_the_vector(scale):
+    net = MLP((3, 4, 2))
+    w, x, y = net.initial(seed=0), np.eye(3), np.ones((3, 2))
+    inverse = kronecker_factors(net, w, x, y).inverse(10.0)
+    v = np.ones(net.parameter_count)
+    # 1e-308 itself has a rounding of 2⁻¹⁰⁷⁴, some 1e-15 of the result.
+    np.testing.assert_allclose(inverse(scale * v) / scale, inverse(v), rtol=1e-13)
+
+
+def test_asking_for_the_inertia_is_true_or_false():
+    net = MLP((2, 1))
+    with pytest.raises(TypeError, match="^inertia is 'no'; expected True or False"):
+        solve(net, np.ones(3), np.eye(2), np.ones((2, 1)), np.ones(3), damping=1.0, inertia="no")

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from swiftnets import _checks
+from swiftnets._scaling import exponents
 from swiftnets.factorizations import _Problem, _states
 from swiftnets.mlp import MLP
 
@@ -74,7 +75,8 @@ class KroneckerFactors:
             a, left = np.linalg.eigh(inputs)
             g, right = np.linalg.eigh(outputs)
             # Both are positive semidefinite: what rounding made negative is 0.
-            scale = 1 / (np.outer(np.maximum(a, 0), np.maximum(g, 0)) + damping)
+            with np.errstate(over="ignore"):
+                scale = 1 / (np.outer(np.maximum(a, 0), np.maximum(g, 0)) + damping)
             layers.append((left, right, scale))
         count = sum(scale.size for _, _, scale in layers)
 
@@ -82,6 +84,9 @@ class KroneckerFactors:
             single = _checks.dimensions(v, "v") == 1
             rows = _checks.array(v, "v", (count,) if single else ("K", count))
             rows = rows[None] if single else rows
+            # By powers of two, which round nothing: sums on the way may be out of range.
+            units = exponents(rows)[:, None]
+            rows = np.ldexp(rows, -units)
             result, first = np.empty_like(rows), 0
             for left, right, scale in layers:
                 part = slice(first, first + scale.size)
@@ -89,7 +94,9 @@ class KroneckerFactors:
                 inner = (left.T @ blocks @ right) * scale
                 result[:, part] = (left @ inner @ right.T).reshape(len(rows), -1)
                 first += scale.size
-            return result[0] if single else result
+            with np.errstate(over="ignore"):
+                whole: Array = np.ldexp(result, units)
+            return whole[0] if single else whole
 
         return apply
 

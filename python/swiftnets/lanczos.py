@@ -56,7 +56,10 @@ class Lanczos:
         return matrix
 
     def eigenvalues(self) -> tuple[Array, Array]:
-        """Ritz values (k,), ascending, and how far at most each is from an eigenvalue of A (k,)."""
+        """Ritz values (k,), ascending, and how far at most each is from an eigenvalue of A (k,).
+
+        But for the rounding of the products.
+        """
         values, vectors = np.linalg.eigh(self.matrix)
         return values, self.residual * abs(vectors[-1])
 
@@ -68,10 +71,28 @@ class Lanczos:
         Returns
         -------
         (P,) float array
+            Infinite where its dtype does not hold a number.
+
+        Raises
+        ------
+        TypeError
+            If the function returns numbers that are not real.
+        FloatingPointError
+            If ‖start‖ is infinite.
         """
+        if not math.isfinite(self.norm):
+            raise FloatingPointError("norm is inf: float64 does not hold ‖start‖")
         values, vectors = np.linalg.eigh(self.matrix)
-        weights = vectors @ (function(values) * vectors[0])
-        result: Array = (self.norm * weights).astype(self.basis.dtype) @ self.basis
+        mapped = np.asarray(function(values))
+        if mapped.dtype.kind not in "biuf":
+            raise TypeError(f"function returned dtype {mapped.dtype}; expected real numbers")
+        # By powers of two, which round nothing: sums on the way may be out of range.
+        length, e = math.frexp(self.norm)
+        weights = length * (vectors @ (mapped * vectors[0]))
+        f = exponent(weights)
+        with np.errstate(over="ignore", invalid="ignore"):
+            inner = np.ldexp(weights, -f).astype(self.basis.dtype) @ self.basis
+            result: Array = np.ldexp(inner, e + f)
         return result
 
 

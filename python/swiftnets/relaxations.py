@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from swiftnets import _checks
-from swiftnets._scaling import norm
+from swiftnets._scaling import exponent, norm
 from swiftnets.factorizations import DenseFactorization, LayerState, layer_states
 from swiftnets.lanczos import lanczos
 from swiftnets.mlp import MLP
@@ -82,6 +82,9 @@ class _System:
         _checks.finite(self.b, "b")
         if not self.b.any():
             raise ValueError("b is 0; expected a vector with a direction")
+        # All are linear in b, which is scaled by a power of two: nothing depends on its unit.
+        self._unit = exponent(self.b)
+        self.b = np.ldexp(self.b, -self._unit)
         self.damping = _checks.real(damping, "damping")
         self.iterations = _checks.integer(iterations, "iterations")
         self.tolerance = _checks.real(tolerance, "tolerance", positive=True)
@@ -119,6 +122,7 @@ class _System:
                 if residuals[-1] <= self.tolerance:
                     status = "converged"
                     break
+            v = np.ldexp(v, self._unit)
         return Relaxation(v, np.array(residuals), status)
 
 
