@@ -78,7 +78,7 @@ class InverseResult:
     ----------
     w : (P,) float array
     residual_norm : float
-        The certificate: ‖∇L(w) − g‖, computed from w.
+        The certificate: ‖∇L(w) − g‖, computed from w; for float32 nets in float64.
     residual_norms : (n + 1,) float64 array
         That at the start and after each step.
     converged : bool
@@ -272,6 +272,10 @@ class FunctionalInverse:
             reason = "singular"
         except FloatingPointError:
             reason = "overflow"
+        exact = in_double(self._problem)
+        if exact is not None:  # a float32 gradient does not see all of its rounding
+            norms[-1] = _distance(exact, w.astype(np.float64), target.astype(np.float64))
+            reason = "stagnated" if reason == "iterations" and len(norms) <= iterations else reason
         converged = norms[-1] <= goal
         reason = "converged" if converged else reason
         return InverseResult(w, norms[-1], np.array(norms), converged, reason)
