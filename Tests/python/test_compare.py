@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import io
 import sys
 
 import numpy as np
@@ -540,3 +541,22 @@ def test_progress_is_a_line_a_run_on_standard_error(capsys):
     lines = said.err.splitlines()
     assert said.out == "" and len(lines) == 4
     assert lines[1].startswith("2 of 4: Run('Adam' from 0: iterations, loss ")
+
+
+def test_the_number_of_steps_is_not_what_evaluate_tells():
+    with pytest.raises(ValueError, match='^evaluate told a number named "iterations"'):
+        compare(BOWL, {"SGD": SGD()}, STARTS, iterations=2, evaluate=lambda w: {"iterations": 7})
+    with pytest.raises(TypeError, match="^evaluate told 'a': 'x'; expected a number"):
+        compare(BOWL, {"SGD": SGD()}, STARTS[:1], iterations=2, evaluate=lambda w: {"a": "x"})
+
+
+def test_a_name_of_two_lines_does_not_break_the_table():
+    table = compare(BOWL, {"a\nb": SGD()}, STARTS[:1], iterations=2).table()
+    assert len(table.splitlines()) == 3 and table.splitlines()[2].startswith("| a b |")
+
+
+@pytest.mark.filterwarnings("error")
+def test_runs_that_are_not_finite_from_the_start_are_drawn_without_a_warning():
+    pytest.importorskip("matplotlib")
+    result = compare(Quadratic([[1e300]]), {"SGD": SGD()}, [[1e100]], iterations=2)
+    result.plot().figure.savefig(io.BytesIO())

@@ -270,6 +270,7 @@ class Comparison:
         if axes is None:
             axes = _figure_class()(layout="constrained").add_subplot()
         drawn: list[Array] = []
+        spent: list[Array] = []
         problem: ValueError | None = None
         for name in self._names:
             runs = self.of(name)
@@ -291,9 +292,11 @@ class Comparison:
                     end = finite[-1]
                     axes.plot(places[end], values[end], "x", color=line.get_color(), ms=9, mew=2)
             drawn += [low, high]
+            spent.append(x[np.isfinite(middle)])
         if problem is not None and not drawn:
             raise problem
-        axes.set_xscale("log")
+        if any((x > 0).any() for x in spent):
+            axes.set_xscale("log")
         values = np.concatenate([v[np.isfinite(v)] for v in drawn])
         if len(values) and (values > 0).all():
             axes.set_yscale("log")
@@ -536,7 +539,12 @@ class _One:
                 told = {}
             if not isinstance(told, Mapping):
                 raise TypeError(f"evaluate returned {told!r}; expected numbers by name")
-            numbers = {str(name): float(value) for name, value in told.items()}
+            numbers = {str(name): _told(value, name) for name, value in told.items()}
+            if "iterations" in numbers:
+                raise ValueError(
+                    'evaluate told a number named "iterations"; expected another name, as that '
+                    "is how many steps were made"
+                )
         if isinstance(self.problem, Minibatches) and "loss" not in numbers:
             numbers["loss"] = trial_loss(self.problem.full, w)
         return numbers
@@ -593,6 +601,13 @@ class _One:
         return Identity(settings["run"], start), run
 
 
+def _told(value: object, name: object) -> float:
+    try:
+        return float(value)  # type: ignore[arg-type]  # it says itself what fits
+    except (TypeError, ValueError):
+        raise TypeError(f"evaluate told {name!r}: {value!r}; expected a number") from None
+
+
 def _columns(rows: list[tuple[int, dict[str, float]]]) -> dict[str, Array]:
     if not rows:
         return {}
@@ -618,7 +633,7 @@ def _spread(values: list[float]) -> str:
 
 
 def _markdown(head: list[str], rows: list[list[str]]) -> str:
-    rows = [[cell.replace("|", r"\|") for cell in row] for row in rows]
+    rows = [[" ".join(cell.replace("|", r"\|").splitlines()) for cell in row] for row in rows]
     rule = "|---|" + "---:|" * (len(head) - 1)
     return "\n".join([f"| {' | '.join(head)} |", rule, *(f"| {' | '.join(row)} |" for row in rows)])
 
