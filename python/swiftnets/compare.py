@@ -341,8 +341,8 @@ def compare(
     gradient_tolerance : float
         Runs end where the gradient's norm is not larger.
     evaluate : function, optional
-        Of w, to numbers by name: accuracies, for one. It does not count as time or cost. Where
-        there are minibatches the loss of all samples is evaluated, too.
+        Of w, to numbers by name: accuracies, for one; any name but "iterations". It does not count
+        as time or cost. Where there are minibatches the loss of all samples is evaluated, too.
     evaluate_every : int, optional
         Steps from one evaluation to the next: an epoch of minibatches, else 1. The start and the
         end are evaluated in any case.

@@ -272,9 +272,10 @@ class FunctionalInverse:
             reason = "singular"
         except FloatingPointError:
             reason = "overflow"
-        exact = in_double(self._problem)
+        exact = self._counted
         if exact is not None:  # a float32 gradient does not see all of its rounding
             norms[-1] = _distance(exact, w.astype(np.float64), target.astype(np.float64))
+            self._charge()
             reason = "stagnated" if reason == "iterations" and len(norms) <= iterations else reason
         converged = norms[-1] <= goal
         reason = "converged" if converged else reason
