@@ -457,3 +457,21 @@ def test_a_run_killed_while_it_writes_its_first_checkpoint_starts_again(kind, pa
     else:
         SlowNet(6, 7, 5, seed=1).fit([(np.eye(6)[:4], np.eye(5)[:4])], checkpoint=path)
     assert path.exists()
+
+
+class InPlace(Problem):
+    """w·w / 2, by a method that writes on w."""
+
+    parameter_count = 2
+
+    def loss_and_gradient(self, w):
+        loss, gradient = float(w @ w) / 2, w.copy()
+        w[...] = 7.0
+        return loss, gradient
+
+
+def test_a_start_is_known_as_it_was_before_a_problem_wrote_on_it(tmp_path):
+    SGD().minimize(InPlace(), [1.0, 2.0], iterations=2, checkpoint=tmp_path / "run")
+    # Loss, gradient's norm and ‖w‖ are those of the other start.
+    with pytest.raises(CheckpointError, match="w is other data"):
+        SGD().minimize(InPlace(), [2.0, 1.0], iterations=4, checkpoint=tmp_path / "run")

@@ -493,7 +493,7 @@ class _Run:
 
     def _curvature(self, w: FloatArray, length: float, seen: float) -> tuple[float, bool]:
         """The least curvature at w, and whether it is negative beyond doubt."""
-        least, largest = extreme_curvatures(self._full, w)
+        least, largest = extreme_curvatures(Counted(self._full), w)
         least = min(least, seen)
         # Not if it is rounding, nor where it says no more than the gradient: over a length of 1, or
         # of w, a curvature c lowers the loss by c / 2 of its square. Next to minima that are not
@@ -629,7 +629,7 @@ class Identity:
         start = np.empty(0)
         if not _identity.is_known(problem):
             full = problem.full if isinstance(problem, Minibatches) else problem
-            start = fingerprint(full, w)
+            start = fingerprint(Counted(full), w)
         return Identity(_identity.settings(told), start)
 
     def require(self, path: Path, there: Identity) -> None:
