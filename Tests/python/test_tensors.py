@@ -56,6 +56,20 @@ def test_entries_and_contractions_are_those_of_the_dense_tensor(order, suffix, t
         np.testing.assert_allclose(tensor.contract(*vectors[:count]), expected, rtol=0, atol=bound)
 
 
+@pytest.mark.parametrize("order", [2, 3, 4])
+def test_contractions_with_vectors_of_any_sizes_are_those_of_their_directions(order, tmp_path):
+    """Powers of two are exact: vectors times 2ᵃ, 2ᵇ, … give 2ᵃ⁺ᵇ⁺… times as much."""
+    net, w, x, y = case()
+    tensor = tensors.compute(net, w, x, y, order=order, path=tmp_path / "t.npy")
+    vectors = np.random.default_rng(2).standard_normal((order, net.parameter_count))
+    for count in range(max(1, order - 2), order + 1):
+        plain = tensor.contract(*vectors[:count])
+        for exponents in itertools.permutations([700, -700, 700, -700][:count]):
+            ours = tensor.contract(*np.ldexp(vectors[:count], np.array(exponents)[:, None]))
+            np.testing.assert_array_equal(ours, np.ldexp(plain, sum(exponents)))
+    assert not np.isfinite(tensor.contract(*[1e300 * vectors[0]] * order))  # without a warning
+
+
 def test_a_hessian_is_a_plain_square_numpy_file(tmp_path):
     net, w, x, y = case()
     tensors.compute(net, w, x, y, order=2, path=tmp_path / "h.npy")

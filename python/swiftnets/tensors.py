@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from swiftnets import _checks, _identity, _training
+from swiftnets import _checks, _identity, _scaling, _training
 from swiftnets._samples import FloatArray
 
 if TYPE_CHECKING:
@@ -364,11 +364,15 @@ class DerivativeTensor:
             )
         count = self.parameter_count
         given = [_checks.array(v, f"vector {n}", (count,)) for n, v in enumerate(vectors)]
+        # Vectors of about 1: products of large and small ones would leave the range on the way.
+        exponents = [_scaling.exponent(v) for v in given]
+        given = [np.ldexp(v, -e) for v, e in zip(given, exponents, strict=True)]
         rank = self.order - len(given)
         _checks.memory(8 * count**rank, f"the contraction, {' by '.join([str(count)] * rank)},")
         out = np.zeros((count,) * rank)
-        with np.errstate(over="ignore", invalid="ignore"):  # the result shows it
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):  # the result shows it
             self._add_contraction(given, out)
+            out = np.ldexp(out, sum(exponents))
         return float(out) if rank == 0 else out
 
     def _add_contraction(self, given: list[FloatArray], out: FloatArray) -> None:
