@@ -58,6 +58,12 @@ def test_dot_is_right_at_every_scale(scales):
     assert abs(Fraction(_scaling.dot(a, b)) - exact) <= exact * Fraction(52 * UNIT)
 
 
+def test_dot_of_vectors_large_in_different_places_is_the_plain_sum():
+    a, b = np.array([1e300, 1e-300, 1.0]), np.array([1e-300, 1e300, 1.0])
+    exact = sum(Fraction(float(x)) * Fraction(float(y)) for x, y in zip(a, b, strict=True))
+    assert abs(Fraction(_scaling.dot(a, b)) - exact) <= exact * Fraction(4 * UNIT)
+
+
 def test_float32_is_summed_in_float64():
     v = np.full(3, 1e30, np.float32)
     assert _scaling.norm(v) == pytest.approx(float(v[0]) * math.sqrt(3), rel=4 * UNIT)

@@ -50,7 +50,10 @@ def dot(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> float:
     """
     plain = _sum(a, b)
     bound = norm(a) * norm(b)
-    if _LEAST < bound < _MOST or not (np.isfinite(a).all() and np.isfinite(b).all()):
+    # Finite, no product overflowed, and what underflowed is below the rounding of the bound.
+    if bound > _LEAST and math.isfinite(plain):
+        return plain
+    if not (np.isfinite(a).all() and np.isfinite(b).all()):
         return plain
     ea, eb = exponent(a), exponent(b)
     scaled = _sum(np.ldexp(a.astype(np.float64), -ea), np.ldexp(b.astype(np.float64), -eb))
