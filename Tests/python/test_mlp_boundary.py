@@ -358,6 +358,29 @@ def test_weights_of_samples_that_are_none_are_named(bad):
         net.loss(w, [(x, y, bad)])
 
 
+@pytest.mark.filterwarnings("error")
+def test_weights_beyond_float32_are_named_with_their_number():
+    net, w, x, y = MLP((1, 1), dtype=np.float32), np.ones(2), np.ones((2, 1)), np.ones((2, 1))
+    with pytest.raises(
+        ValueError, match=r"^sample_weight has 1e\+300, which float32 does not hold"
+    ):
+        net.loss(w, x, y, sample_weight=[1, 1e300])
+    with pytest.raises(ValueError, match="^sample_weight has an entry that is negative"):
+        net.loss(w, x, y, sample_weight=[-1, 1e300])
+
+
+def test_an_out_on_the_memory_of_an_argument_is_refused_by_its_name():
+    net, out = MLP((1, 1)), np.ones((2, 2))
+    mine, ones = out.reshape(4, 1), np.ones((4, 1))
+    for name, arguments in {
+        "x": {"x": mine, "y": ones},
+        "y": {"x": ones, "y": mine},
+        "sample_weight": {"x": ones, "y": ones, "sample_weight": out.reshape(-1)},
+    }.items():
+        with pytest.raises(ValueError, match=f"^out shares memory with {name}$"):
+            net.hessian(np.ones(2), **arguments, out=out)
+
+
 def test_data_that_is_no_batches_is_named():
     net, w, x, y, _ = problem()
     for data in (x, 5, None, "xy", b"xy", {0: (x, y)}):

@@ -53,9 +53,9 @@ static bool take_optional(Call *call, PyObject *const *object, const ArraySpec *
 bool take_samples(Call *call, PyObject *const *args, swn_samples *samples)
 {
   static const ArraySpec arrays[] = {{"w", "p", false, 0}, {"x", "ni", false, 0}};
-  static const ArraySpec targets = {"targets", "no", false, 0};
-  static const ArraySpec labels = {"labels", "n", false, 'q'};
-  static const ArraySpec weights = {"weights", "n", false, 0};
+  static const ArraySpec targets = {"y", "no", false, 0};
+  static const ArraySpec labels = {"y", "n", false, 'q'};
+  static const ArraySpec weights = {"sample_weight", "n", false, 0};
   const void *classes;
   if (!take_arrays(call, args, arrays, 2) || !take_optional(call, args + 2, &targets, &samples->targets) ||
       !take_optional(call, args + 3, &labels, &classes) ||

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, TypeAlias
 
@@ -99,8 +100,16 @@ class Reader:
         targets, labels = self._targets(y, f"y{of}", len(x))
         if weights is not None:
             name = f"sample_weight{of}"
-            weights = _checks.array(weights, name, (len(x),), self._dtype)
+            given = weights
+            with np.errstate(over="ignore"):  # told here
+                weights = _checks.array(given, name, (len(x),), self._dtype)
             if not (weights >= 0).all() or not np.isfinite(weights).all():
+                largest = float(_checks.array(given, name, (len(x),)).max())
+                if math.isfinite(largest) and (weights >= 0).all():
+                    raise ValueError(
+                        f"{name} has {largest}, which {self._dtype} does not hold; expected "
+                        "weights in the range of the net's dtype"
+                    )
                 raise ValueError(
                     f"{name} has an entry that is negative or not finite; expected weights ≥ 0"
                 )
