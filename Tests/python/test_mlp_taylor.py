@@ -243,3 +243,37 @@ def test_an_output_activation_goes_through_any_loss():
         assert_near(ours, theirs[0, 1, 2], few, 8 * abs(theirs[0, 1, 2]).max())
         ours = net.engine().third(w, x, y, *directions[:2])
         assert_near(ours, theirs[0, 1], few, 8 * abs(theirs[0, 1]).max())
+
+
+def power_of_two_problem(dtype):
+    it = case("tanh", "softmax_cross_entropy", True, 3)
+    net, data = it.net.engine(dtype), it.data(dtype)
+    return net, data, [v.astype(dtype) for v in it.directions]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_products_of_directions_of_any_sizes_are_those_of_their_directions(dtype):
+    """Powers of two are exact: of directions times 2ᵃ, 2ᵇ, 2ᶜ they are 2ᵃ⁺ᵇ⁺ᶜ times as large."""
+    net, data, (u, v, s) = power_of_two_problem(dtype)
+    third, fourth = net.third(*data, u, [v, s]), net.fourth(*data, u, v, [s, u])
+    far = np.finfo(dtype).maxexp * 2 // 3
+    for a, b in itertools.permutations([far, -far, 0], 2):
+        lu, ls = np.ldexp(u, a), np.ldexp([v, s], [[b], [-a]]).astype(dtype)
+        ours, theirs = net.third(*data, lu, ls), np.ldexp(third, [[a + b], [0]])
+        np.testing.assert_array_equal(ours, theirs.astype(dtype))
+        lv, ls = np.ldexp(v, b), np.ldexp([s, u], [[-a], [-b]]).astype(dtype)
+        ours, theirs = net.fourth(*data, lu, lv, ls), np.ldexp(fourth, [[b], [a]])
+        np.testing.assert_array_equal(ours, theirs.astype(dtype))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_series_of_a_line_of_any_size_is_that_of_its_direction(dtype):
+    net, data, (v, *_) = power_of_two_problem(dtype)
+    series, powers = net.taylor(*data, v), np.arange(5)
+    # Beyond 2³² the gradient's last coefficients are out of float32's range, the loss's are not.
+    for e in {np.float32: (80, -80), np.float64: (240, -240)}[dtype]:
+        ours = net.taylor(*data, np.ldexp(v, e))
+        np.testing.assert_array_equal(ours.loss, np.ldexp(series.loss, e * powers))
+        with np.errstate(over="ignore"):
+            theirs = np.ldexp(series.gradient, e * powers[:4, None])
+        np.testing.assert_array_equal(ours.gradient, theirs)

@@ -202,6 +202,40 @@ def test_the_l2_term_is_in_range_where_the_square_of_the_norm_is_not():
         np.testing.assert_allclose(net.loss(w, [[0.0]], [[0.0]]), theirs, 1e-15)
 
 
+@pytest.mark.parametrize(("l2", "size"), [(1e60, 1e-30), (1e-60, 1e30)])
+def test_an_l2_beyond_float32_is_not_rounded_to_it(l2, size):
+    net = MLP((1, 2), bias=False, l2=l2, dtype=np.float32)
+    w = np.array([size, 0], np.float32)
+    data = w, [[0.0]], [[0.0, 0.0]]
+    # One product in float64, and the rounding to float32.
+    theirs = np.array([l2 * float(w[0]), 0]).astype(np.float32)
+    for ours in (
+        net.gradient(*data),
+        net.hvp(*data, w),
+        net.fisher_product(*data, w, kind="empirical"),
+        net.linearize(*data).gradient,
+        net.linearize(*data).hvp(w),
+        *net.taylor(*data, w).gradient[:2],
+    ):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.filterwarnings("error")
+def test_sums_that_leave_the_range_are_inf_without_a_warning():
+    """As in the engine; runs that diverge tell it by their status."""
+    net = MLP((1, 1), bias=False, l2=1e200)
+    data, v = ([1e200], [[1.0]], [[0.0]]), [1e200]
+    assert net.gradient(*data) == net.hvp(*data, v) == net.linearize(*data).hvp(v) == np.inf
+    assert (net.taylor(*data, v).gradient[:2] == np.inf).all()
+    net = MLP((1, 1), bias=False, l2=1.7e308)
+    data = [0.0], [[1e154]], [[0.0]]
+    assert net.hessian(*data) == net.hessian_diagonal(*data) == np.inf
+    net, batches = MLP((1, 1), bias=False), [([[1e154]], [[0.0]])] * 9
+    assert net.gradient([1.0], batches) == net.hessian([1.0], batches) == np.inf
+    assert net.hvp([1.0], batches, None, [1.0]) == np.inf
+    assert net.linearize([1.0], batches).hvp([1.0]) == np.inf
+
+
 def test_the_references_sums_are_ours():
     """The means above are those of the literal formulas."""
     it = reference.case("tanh", "squared_error", True, 2, reduction="mean")

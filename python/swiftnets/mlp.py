@@ -165,6 +165,10 @@ class MLP:
             int(self._bias),
             *self._loss._code,
         )
+        # l2 as a number that its products with arrays of the net's dtype do not round to 0 or inf.
+        info = np.finfo(self._dtype)
+        usual = float(info.tiny) <= self._l2 <= float(info.max)
+        self._ridge = (self._dtype.type if usual else np.float64)(self._l2)
 
     # A net is its settings: copies, pickles and processes made by "spawn" build an engine again.
 
@@ -369,6 +373,18 @@ class MLP:
         rows = _checks.array(value, name, shape, self._dtype)
         return (rows[None] if single else rows), single
 
+    def _scaled(self, rows: FloatArray) -> tuple[FloatArray, npt.NDArray[np.int64]]:
+        """Rows and exponents e: the rows times 2ᵉ are these.
+
+        Rows so large or small that products of some with each other leave the range while the
+        result may not are scaled to 1; e is 0 for the others.
+        """
+        exponents = _scaling.exponents(rows)
+        exponents[abs(exponents) <= np.finfo(self._dtype).maxexp // 8] = 0
+        if exponents.any():
+            rows = np.ldexp(rows, -exponents[:, None])
+        return rows, exponents
+
     # Sums over samples ----------------------------------------------------------------------------
 
     def _reduce(
@@ -495,9 +511,14 @@ class MLP:
 
         out = _buffers.take(self._count, self._dtype)
         loss = self._reduce(fill, out, x, y, sample_weight).loss
-        if self._l2:
-            out += self._dtype.type(self._l2) * w
+        self._add_ridge(out, w)
         return loss + self._penalty(w), out
+
+    def _add_ridge(self, out: FloatArray, v: FloatArray | float) -> None:
+        """Adds l2 v: inf where that leaves the range, without a warning, as in the engine."""
+        if self._l2:
+            with np.errstate(over="ignore", invalid="ignore"):
+                out += self._ridge * v
 
     def _penalty(self, w: FloatArray) -> float:
         if not self._l2:
@@ -717,8 +738,7 @@ class MLP:
             sample_weight,
             lambda batch, scale, out: _core.mlp_product(self._net, w, *batch, scale, kind, v, out),
         )
-        if self._l2:
-            out += self._dtype.type(self._l2) * v
+        self._add_ridge(out, v)
         return out[0] if single else out
 
     def linearize(
@@ -862,8 +882,8 @@ class MLP:
                 self._net, w, *batch, scale, kind, upper, lower, out
             ),
         )
-        if self._l2 and upper == lower:
-            out.reshape(-1)[:: columns + 1] += self._dtype.type(self._l2)
+        if upper == lower:
+            self._add_ridge(out.reshape(-1)[:: columns + 1], 1.0)
         if pair is not None and pair[0] < pair[1]:
             return np.ascontiguousarray(out.T)
         return cast(FloatArray, out)
@@ -913,8 +933,7 @@ class MLP:
             weights,
             lambda batch, scale, out: _core.mlp_diagonal(self._net, w, *batch, scale, kind, out),
         )
-        if self._l2:
-            out += self._dtype.type(self._l2)
+        self._add_ridge(out, 1.0)
         return out
 
     def _empty(self, what: str, *shape: int) -> FloatArray:
@@ -960,21 +979,30 @@ class MLP:
         array([0.5, 3. , 4.5])
         """
         order = _checks.integer(order, "order", 0, 3)
-        w, v = self._vector(w, "w"), self._vector(cast(Any, v), "v")
+        w, given = self._vector(w, "w"), self._vector(cast(Any, v), "v")
+        # A series in 2ᵉ t, the powers of its direction being in range.
+        rows, exponents = self._scaled(given[None])
+        line, exponent = rows[0], int(exponents[0])
 
         def fill(batch: Batch, scale: float, out: FloatArray) -> float:
-            return _core.mlp_taylor(self._net, w, *batch, scale, order, v, out)
+            return _core.mlp_taylor(self._net, w, *batch, scale, order, line, out)
 
         gradient = np.empty((order + 1, self._count), self._dtype)
         reduced = self._reduce(fill, gradient, x, y, sample_weight)
-        if self._l2:
-            gradient[0] += self._dtype.type(self._l2) * w
-            if order > 0:
-                gradient[1] += self._dtype.type(self._l2) * v
+        if exponent:
+            gradient = gradient.astype(np.float64, copy=False)
+        self._add_ridge(gradient[0], w)
+        if order > 0:
+            self._add_ridge(gradient[1], line)
         loss = np.empty(order + 2)
         loss[0] = reduced.loss + self._penalty(w)
         # ∂ₜ L(w + t v) = ⟨∇L(w + t v), v⟩, coefficient by coefficient.
-        loss[1:] = _scaling.dots(gradient, v) / np.arange(1, order + 2)
+        loss[1:] = _scaling.dots(gradient, line) / np.arange(1, order + 2)
+        if exponent:
+            powers = exponent * np.arange(order + 2)
+            with np.errstate(over="ignore", under="ignore"):
+                loss = np.ldexp(loss, powers)
+                gradient = np.ldexp(gradient, powers[:-1, None]).astype(self._dtype, copy=False)
         return TaylorSeries(loss, gradient)
 
     def third(
@@ -1044,6 +1072,9 @@ class MLP:
     ) -> FloatArray:
         w, u = self._vector(w, "w"), self._vector(u, "u")
         v, single = self._rows(v, name)
+        given = [u[None], v] if second is None else [u[None], second[None], v]
+        *fixed, (v, exponents) = [self._scaled(rows) for rows in given]
+        u, second = fixed[0][0][0], None if second is None else fixed[1][0][0]
         out = self._sum(
             np.empty_like(v),
             x,
@@ -1053,6 +1084,10 @@ class MLP:
                 self._net, w, *batch, scale, u, second, v, out
             ),
         )
+        exponents = exponents + sum(int(e[0]) for _, e in fixed)
+        if exponents.any():
+            with np.errstate(over="ignore", under="ignore"):
+                out = np.ldexp(out, exponents[:, None])
         return out[0] if single else out
 
     # Solves ---------------------------------------------------------------------------------------
@@ -1208,8 +1243,7 @@ class Linearization:
         self.gradient = np.empty(net.parameter_count, net.dtype)
         reduced = net._reduce(fill, self.gradient, x, y, sample_weight)
         self._factors, self._divisor = reduced.factors, reduced.divisor
-        if net.l2:
-            self.gradient += net.dtype.type(net.l2) * w
+        net._add_ridge(self.gradient, w)
         self.loss = reduced.loss + net._penalty(w)
 
     def hvp(self, v: npt.ArrayLike) -> FloatArray:
@@ -1322,8 +1356,7 @@ class Linearization:
             _core.linearization_product(kept, kind, v, adder.place())
             adder.add(last / factor if factor else 1.0)
         adder.finish(self._divisor)
-        if net.l2:
-            out += net.dtype.type(net.l2) * v
+        net._add_ridge(out, v)
         return cast(FloatArray, out[0] if single else out)
 
 
@@ -1350,9 +1383,10 @@ class _Adder:
             return
         if self._count == 2:
             self._sum = self._out.astype(np.float64, copy=False)
-        if shrink != 1:
-            self._sum *= shrink
-        self._sum += self._spare
+        with np.errstate(over="ignore", invalid="ignore"):
+            if shrink != 1:
+                self._sum *= shrink
+            self._sum += self._spare
 
     def finish(self, divisor: float) -> None:
         if divisor != 1:
