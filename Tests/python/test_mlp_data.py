@@ -193,6 +193,28 @@ def test_working_memory_does_not_grow_with_the_samples():
     assert int(done.stdout) < 16 * 1024
 
 
+WIDE = """
+import resource, signal
+import numpy as np
+from swiftnets import MLP
+
+# 200 MB a sample; 32 of them would be more than there is.
+net = MLP((1, 5000, 1))
+resource.setrlimit(resource.RLIMIT_AS, (5 << 30, 5 << 30))
+signal.signal(signal.SIGALRM, signal.default_int_handler)
+signal.setitimer(signal.ITIMER_REAL, 0.1)
+try:
+    net.hessian_diagonal(net.initial(seed=0), np.ones((32, 1)), np.ones((32, 1)))
+except KeyboardInterrupt:
+    print("begun")
+"""
+
+
+def test_diagonals_of_wide_layers_take_fewer_samples_at_a_time():
+    done = subprocess.run([sys.executable, "-c", WIDE], capture_output=True, text=True)
+    assert done.stdout == "begun\n", done.stderr
+
+
 @pytest.mark.parametrize("reduction", ["sum", "mean"])
 def test_a_weight_counts_a_sample_that_often(reduction):
     it = case("silu", "binary_cross_entropy", True, 2, n=5, reduction=reduction)

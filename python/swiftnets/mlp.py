@@ -1390,7 +1390,8 @@ class _Adder:
 
     def finish(self, divisor: float) -> None:
         if divisor != 1:
-            self._sum /= divisor
+            with np.errstate(over="ignore"):
+                self._sum /= divisor
         if self._sum is not self._out:
             with np.errstate(over="ignore"):
                 self._out[...] = self._sum

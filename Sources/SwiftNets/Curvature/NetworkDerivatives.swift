@@ -2,8 +2,8 @@ import Synchronization
 
 /// Every derivative of a net's loss over any number of samples, in chunks of bounded memory.
 ///
-/// A chunk is as many samples as fit in `chunkBytes`, at least 32 and at most 1024, so that working memory does not grow
-/// with the batch. The sums over samples are taken in one order: the same thread count gives the same bits, and only a
+/// A chunk is as many samples as fit in `chunkBytes`, at least 32 (or what a gigabyte holds) and at most 1024, so that
+/// working memory does not grow with the batch. The sums over samples are taken in one order: the same thread count gives the same bits, and only a
 /// loss's last bits depend on that count. Calls from several threads work side by side, each in memory of its own.
 final class NetworkDerivatives<Element: KernelScalar>: @unchecked Sendable {
   let net: MultilayerPerceptron
@@ -20,7 +20,9 @@ final class NetworkDerivatives<Element: KernelScalar>: @unchecked Sendable {
   // MARK: Chunks
 
   private func chunkRows(_ bytesPerSample: Int, _ samples: Int, bytes: Int = chunkBytes) -> Int {
-    min(max(samples, 1), max(32, min(1024, bytes / max(bytesPerSample, 1))))
+    let bytesPerSample = max(bytesPerSample, 1)
+    let least = max(1, min(32, (1 << 30) / bytesPerSample))
+    return min(max(samples, 1), max(least, min(1024, bytes / bytesPerSample)))
   }
 
   /// Rows that one thread takes along a direction at a time.
