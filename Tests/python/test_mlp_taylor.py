@@ -277,3 +277,12 @@ def test_the_series_of_a_line_of_any_size_is_that_of_its_direction(dtype):
         with np.errstate(over="ignore"):
             theirs = np.ldexp(series.gradient, e * powers[:4, None])
         np.testing.assert_array_equal(ours.gradient, theirs)
+
+
+def test_small_numbers_beside_large_ones_in_a_direction_count():
+    """Two outputs that share nothing: what is large in one does not hide the other."""
+    net = MLP((1, 2), output_activation="sine", bias=False)
+    data, u, v = ([0.3, 0.3], [[1.0]], [[0.0, 0.0]]), [1e300, 1e-250], [1.0, 1e-40]
+    alone = net.third(*data, [0.0, 1e-250], [0.0, 1e-40])
+    assert net.third(*data, u, v)[1] == alone[1] != 0
+    assert net.third(*data, u, [[1e250, 1e-40]])[0, 1] == alone[1]

@@ -73,3 +73,19 @@ def test_exponents_are_those_of_each_row():
     rows = np.array([[0.0, -0.75], [5e-324, 0.0], [1.7e308, 1.0], [0.0, 0.0], [np.inf, 1.0]])
     assert _scaling.exponents(rows).tolist() == [_scaling.exponent(row) for row in rows]
     assert _scaling.exponents(rows).tolist() == [0, -1073, 1024, 0, 0]
+
+
+def test_rows_halved_as_often_as_they_say_lose_nothing():
+    rows = np.array([[1e300, 3.0, 0.0], [1e-200, 1e200, 0.0], [5e-324, 1.0, 1e300], [0.0, 0, 0]])
+    for dtype in (np.float64, np.float32):
+        with np.errstate(over="ignore"):
+            given = np.minimum(rows, 1e30 if dtype is np.float32 else 1e301).astype(dtype)
+        given[np.abs(given) < np.finfo(dtype).tiny] = 0
+        times = _scaling.halvings(given)
+        halved = np.ldexp(given, -times[:, None])
+        np.testing.assert_array_equal(np.ldexp(halved, times[:, None]), given)
+        for row, n in zip(given, times, strict=True):
+            if row.any():
+                least = np.abs(row[row != 0]).min()
+                assert np.ldexp(least, -n) >= np.finfo(dtype).tiny > np.ldexp(least, -n - 1)
+    assert _scaling.halvings(rows)[2] == 0

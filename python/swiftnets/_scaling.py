@@ -33,6 +33,22 @@ def exponents(rows: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
     return np.frexp(np.where(np.isfinite(largest), largest, 0.0))[1].astype(np.int64)
 
 
+def halvings(rows: npt.NDArray[Any], beside: int = 0) -> npt.NDArray[np.int64]:
+    """How many times each row can be halved with no number of it leaving the normal range.
+
+    Nor its products with numbers of `beside` binary places after the point.
+    """
+    sizes = np.abs(rows)
+    least = np.where(sizes > 0, sizes, np.inf).min(axis=1, initial=np.inf)
+    exponents = np.frexp(np.where(np.isfinite(least), least, 1.0))[1].astype(np.int64)
+    return np.maximum(exponents - beside - int(np.finfo(rows.dtype).minexp) - 1, 0)
+
+
+def places(rows: npt.NDArray[Any]) -> int:
+    """How many binary places after the point the smallest number of these has before its first."""
+    return int(np.finfo(rows.dtype).maxexp - 2 - halvings(rows).min())
+
+
 def norm(v: npt.NDArray[Any]) -> float:
     """‖v‖ of a vector, summed in float64; inf or NaN where v is not finite."""
     square = _sum(v, v)

@@ -169,6 +169,7 @@ class MLP:
         info = np.finfo(self._dtype)
         usual = float(info.tiny) <= self._l2 <= float(info.max)
         self._ridge = (self._dtype.type if usual else np.float64)(self._l2)
+        self._usual_exponent = info.maxexp * 5 // 8
 
     # A net is its settings: copies, pickles and processes made by "spawn" build an engine again.
 
@@ -373,17 +374,32 @@ class MLP:
         rows = _checks.array(value, name, shape, self._dtype)
         return (rows[None] if single else rows), single
 
-    def _scaled(self, rows: FloatArray) -> tuple[FloatArray, npt.NDArray[np.int64]]:
-        """Rows and exponents e: the rows times 2ᵉ are these.
+    def _scaled(
+        self, directions: list[FloatArray]
+    ) -> tuple[list[FloatArray], npt.NDArray[np.int64] | None]:
+        """Rows that are multiplied with each other, and e: the products times 2ᵉ are theirs.
 
-        Rows so large or small that products of some with each other leave the range while the
-        result may not are scaled to 1; e is 0 for the others.
+        Where some products of some would leave the range, though the product of all may not, the
+        large ones are divided and the small ones multiplied by as little as it takes. Otherwise e
+        is None.
         """
-        exponents = _scaling.exponents(rows)
-        exponents[abs(exponents) <= np.finfo(self._dtype).maxexp // 8] = 0
-        if exponents.any():
-            rows = np.ldexp(rows, -exponents[:, None])
-        return rows, exponents
+        exponents = [_scaling.exponents(rows) for rows in directions]
+        up = sum(max(int(e.max()), 0) for e in exponents)
+        down = sum(max(int(-e.min()), 0) for e in exponents)
+        most = self._usual_exponent
+        if max(up, down) <= most:
+            return directions, None
+        kept = (most / max(up, most), most / max(down, most))
+        shifts = [e - np.trunc(e * np.where(e > 0, *kept)).astype(np.int64) for e in exponents]
+        scaled = list(zip(directions, shifts, strict=True))
+        # Small numbers beside large ones, and products of such with derivatives, stay.
+        places = [max(_scaling.places(rows), 0) for rows in directions]
+        rest = sum(places) + most // 10
+        for (rows, e), own in zip(scaled, places, strict=True):
+            np.minimum(e, _scaling.halvings(rows, rest - own), out=e)
+        return [np.ldexp(rows, -e[:, None]) for rows, e in scaled], np.sum(
+            np.broadcast_arrays(*shifts), axis=0
+        )
 
     # Sums over samples ----------------------------------------------------------------------------
 
@@ -981,8 +997,11 @@ class MLP:
         order = _checks.integer(order, "order", 0, 3)
         w, given = self._vector(w, "w"), self._vector(cast(Any, v), "v")
         # A series in 2ᵉ t, the powers of its direction being in range.
-        rows, exponents = self._scaled(given[None])
-        line, exponent = rows[0], int(exponents[0])
+        exponent = _scaling.exponent(given)
+        if abs(exponent) * order <= self._usual_exponent:
+            exponent = 0
+        exponent = min(exponent, int(_scaling.halvings(given[None])[0])) if exponent else 0
+        line = np.ldexp(given, -exponent) if exponent else given
 
         def fill(batch: Batch, scale: float, out: FloatArray) -> float:
             return _core.mlp_taylor(self._net, w, *batch, scale, order, line, out)
@@ -1072,9 +1091,9 @@ class MLP:
     ) -> FloatArray:
         w, u = self._vector(w, "w"), self._vector(u, "u")
         v, single = self._rows(v, name)
-        given = [u[None], v] if second is None else [u[None], second[None], v]
-        *fixed, (v, exponents) = [self._scaled(rows) for rows in given]
-        u, second = fixed[0][0][0], None if second is None else fixed[1][0][0]
+        given = [u[None], v] if second is None else [u[None], v, second[None]]
+        (first, v, *others), exponents = self._scaled(given)
+        u, second = first[0], others[0][0] if others else None
         out = self._sum(
             np.empty_like(v),
             x,
@@ -1084,8 +1103,7 @@ class MLP:
                 self._net, w, *batch, scale, u, second, v, out
             ),
         )
-        exponents = exponents + sum(int(e[0]) for _, e in fixed)
-        if exponents.any():
+        if exponents is not None:
             with np.errstate(over="ignore", under="ignore"):
                 out = np.ldexp(out, exponents[:, None])
         return out[0] if single else out

@@ -365,7 +365,7 @@ class DerivativeTensor:
         count = self.parameter_count
         given = [_checks.array(v, f"vector {n}", (count,)) for n, v in enumerate(vectors)]
         # Vectors of about 1: products of large and small ones would leave the range on the way.
-        exponents = [_scaling.exponent(v) for v in given]
+        exponents = [min(_scaling.exponent(v), int(_scaling.halvings(v[None])[0])) for v in given]
         given = [np.ldexp(v, -e) for v, e in zip(given, exponents, strict=True)]
         rank = self.order - len(given)
         _checks.memory(8 * count**rank, f"the contraction, {' by '.join([str(count)] * rank)},")
