@@ -604,6 +604,52 @@ def test_biases_of_the_outputs_that_softmax_does_not_see_are_counted_as_zeros():
         assert factorize(net, w, x, y, form=form).inertia == Inertia(19, 18, 6)
 
 
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("scale", [1e50, 1e90])
+def test_zeros_are_counted_as_in_the_dense_hessian_or_not_at_all(form, scale):
+    net = MLP((4, 5, 6, 3, 4), activation="identity", loss="binary_cross_entropy", bias=False)
+    w, x, y = scale * abs(net.initial(seed=0)), [[0.5, 1.0, 0.3, 0.8]], np.zeros((1, 4))
+    matrix = net.hessian(w, x, y)
+    values = np.linalg.eigvalsh(matrix / abs(matrix).max())
+    assert (abs(values) > 1e-3).sum() == 26 and (abs(values) < 1e-14).sum() == 54
+    try:
+        told = factorize(net, w, x, y, form=form).inertia
+    except np.linalg.LinAlgError as error:
+        # Products of couplings below 1e-308 beside 1 in other layers are lost.
+        assert scale == 1e90 and "cannot be proved how many" in str(error)
+    else:
+        assert told == Inertia(12, 14, 54)
+
+
+def test_weights_outside_the_span_of_the_inputs_count_as_zeros_beside_other_zeros():
+    net = MLP((5, 2, 1), activation="relu", bias=False)
+    w, x, y = net.initial(seed=0), np.ones((2, 5)), np.ones((2, 1))
+    values = np.linalg.eigvalsh(net.hessian(w, x, y))
+    limit = 1e-14 * abs(values).max()
+    expected = Inertia(int((values > limit).sum()), int((values < -limit).sum()), 8)
+    for shift in (0.0, 1e-17, -1e-17):
+        for form in FORMS:
+            assert factorize(net, w, x, y, shift, form=form).inertia == expected
+
+
+def test_numbers_that_overflow_on_the_way_are_no_zeros():
+    net = MLP((1, 1, 1, 1, 1), activation=["identity", "identity", "sigmoid"])
+    # The sigmoid's slope is 0 at 1e5: H is 1 in the last layer's two weights and 0 elsewhere.
+    w, x, y = [1e200, 0, 0, 0, 1e200, 1e5, 1, 0], [[1.0]], [[0.0]]
+    for shift in (0.0, 1.0):
+        with pytest.raises(np.linalg.LinAlgError, match="overflowed"):
+            factorize(net, w, x, y, shift)
+
+
+@pytest.mark.parametrize("settings", [{}, {"method": "dense"}, {"shift": 1e-40j}])
+def test_a_solution_beyond_float32_is_refused(settings):
+    net = MLP((2, 1), dtype=np.float32, bias=False)
+    damping = {} if "shift" in settings else {"damping": 1e-40}
+    factors = factorize(net, [0.0, 0.0], [[0.0, 0.0]], [[1.0]], **damping, **settings)
+    with pytest.raises(np.linalg.LinAlgError, match="overflows float32"):
+        factors.solve([1.0, 1.0])
+
+
 @pytest.mark.parametrize("shift", [1e-12j, 1e-9 + 1e-12j, -1e-14j])
 def test_a_tiny_imaginary_shift_gives_the_dense_solution(shift):
     worst = 0.0

@@ -33,6 +33,8 @@ final class DelayedLayer<Element: FactorScalar> {
   let delayed: Int
   /// Vₐ [accepted, order]; nil for 1.
   let acceptedRows: FactorBuffer<Element>?
+  /// Rows of Vₐ counted as eigenvectors of 0, whose pivots stand in for it.
+  let zeros: [Int]
   /// V_d [delayed, order].
   let delayedRows: FactorBuffer<Element>
   let pivot: SymmetricFactor<Element>
@@ -48,13 +50,15 @@ final class DelayedLayer<Element: FactorScalar> {
   /// - Returns: nil where F is singular.
   init?(
     _ layer: EliminatedLayer<Element>, carried: Int, acceptedRows: FactorBuffer<Element>?, accepted: Int,
-    delayedRows: FactorBuffer<Element>, delayed: Int, f: FactorBuffer<Element>, coupling c: FactorBuffer<Element>
+    zeros: [Int] = [], delayedRows: FactorBuffer<Element>, delayed: Int, f: FactorBuffer<Element>,
+    coupling c: FactorBuffer<Element>
   ) throws(EngineError) {
     self.layer = layer
     self.carried = carried
     self.accepted = accepted
     self.delayed = delayed
     self.acceptedRows = acceptedRows
+    self.zeros = zeros
     self.delayedRows = delayedRows
     var arena = Arena.measuring
     _ = SymmetricFactor<Element>(order: accepted, in: &arena)
@@ -108,13 +112,17 @@ struct LayeredMeasure {
 
   /// g: what an elimination may add to the cost-to-go, relative to the norm; nil for anything.
   let limit: Double?
+  /// What is 0 relative to the norm, where rounding did little so far.
+  let least: Double
 
-  init(norm: Double, spreads: [Double], limit: Double?) {
-    (self.norm, self.spreads, self.limit) = (norm, spreads, limit)
+  init(norm: Double, spreads: [Double], limit: Double?, least: Double) {
+    (self.norm, self.spreads, self.limit, self.least) = (norm, spreads, limit, least)
   }
 
   /// What is 0 to working precision.
-  var tolerance: Double { max(1e-14, 4 * 0x1p-52 * growth) * norm }
+  var tolerance: Double { max(least, 4 * 0x1p-52 * growth) * norm }
+  /// What is added to a pivot that is counted as 0.
+  var zeroPivot: Double { norm > 0 ? norm : 1 }
   /// Of the layer's inputs.
   func spread(_ index: Int) -> Double { index == 0 ? 0 : spreads[index - 1] }
 
@@ -139,13 +147,14 @@ struct LayeredMeasure {
 /// The elimination of a layer whose pivots are not all good.
 ///
 /// An eigenvector v of F with eigenvalue μ is eliminated where that adds no more than g times ‖H + λ‖ to the
-/// cost-to-go, (‖∂z/∂X‖ ‖Cᵀ v‖)² ≤ g N |μ|; deflated where both μ and its coupling are 0 to working precision; and else
-/// left to the layer below, as one more unknown of its own: the pivot that makes it regular may be there.
+/// cost-to-go, (‖∂z/∂X‖ ‖Cᵀ v‖)² ≤ g N |μ|; counted as 0 where both μ and its coupling are 0 to working precision, and
+/// eliminated with μ + N, so that the factors are those of H + λ + N Σ v vᵀ, and can be measured; and else left to the
+/// layer below, as one more unknown of its own: the pivot that makes it regular may be there.
 extension LayeredElimination {
   func eliminateWithDelays(
     _ index: Int, cost: Planes, next: Planes, front: LayeredFront<Element>?, keepsForm: Bool, triesPivots: Bool,
     measure: inout LayeredMeasure, interruption: Interruption
-  ) throws(EngineError) -> (layer: DelayedLayer<Element>, front: LayeredFront<Element>?, zeros: Int) {
+  ) throws(EngineError) -> (layer: DelayedLayer<Element>, front: LayeredFront<Element>?) {
     let layer = keepsForm ? layers[index] : layers[index].primal
     let size = layer.shape
     let (below, carried) = (size.below, front?.count ?? 0)
@@ -168,7 +177,7 @@ extension LayeredElimination {
         index, all.coupling.base, divided.base, rows: order, columns: below, stride: below)
       if all.pivot.smallestPivot > (index == 0 ? 100 : 1) * measure.tolerance && growth <= measure.limit ?? .infinity {
         measure.growth += growth
-        return (all, try reduce(all, divided, reduced, nil, index, into: next), 0)
+        return (all, try reduce(all, divided, reduced, nil, index, into: next))
       }
     }
     try interruption.check()
@@ -189,6 +198,9 @@ extension LayeredElimination {
       false, true, order, accepted, order, 1, block.base, order, rows.base, order, 0, image.base, accepted)
     Element.multiply(
       false, false, accepted, accepted, order, 1, rows.base, order, image.base, accepted, 0, corner.base, accepted)
+    for place in choice.zeros {
+      corner.base[place * (accepted + 1)] = corner.base[place * (accepted + 1)] + Element(measure.zeroPivot)
+    }
     let own = try FactorBuffer<Element>(accepted * width)
     let left = try FactorBuffer<Element>(delayed * width)
     Element.multiply(
@@ -204,10 +216,10 @@ extension LayeredElimination {
       width)
     guard
       let result = try DelayedLayer(
-        layer, carried: carried, acceptedRows: rows, accepted: accepted, delayedRows: delayedRows, delayed: delayed,
-        f: corner, coupling: own)
+        layer, carried: carried, acceptedRows: rows, accepted: accepted, zeros: choice.zeros,
+        delayedRows: delayedRows, delayed: delayed, f: corner, coupling: own)
     else { throw Self.singular }
-    return (result, try reduce(result, result.divided(), reduced, left, index, into: next), choice.zeros)
+    return (result, try reduce(result, result.divided(), reduced, left, index, into: next))
   }
 
   /// Unknowns to choose pivots among. Eigenvectors of a larger matrix take minutes, in which nothing can stop them.
@@ -300,7 +312,8 @@ extension LayeredElimination {
   private struct Choice {
     var accepted: [Element] = []
     var delayed: [Element] = []
-    var zeros = 0
+    /// Places among the accepted rows.
+    var zeros: [Int] = []
     var growth = 0.0
   }
 
@@ -320,7 +333,11 @@ extension LayeredElimination {
       choice.growth = max(choice.growth, growth)
       return .accepted
     }
-    let (vectors, values) = try Element.diagonalized(block.base, order: order)
+    func takeZero(_ row: some Sequence<Element>) {
+      choice.zeros.append(choice.accepted.count / order)
+      choice.accepted += row
+    }
+    let (vectors, values) = try diagonalized(block, order)
     let rows = try FactorBuffer(vectors)
     let image = try FactorBuffer<Element>(order * below)
     Element.multiply(
@@ -329,7 +346,7 @@ extension LayeredElimination {
     for place in 0..<order {
       switch fate(values[place], spread * length(image.base + place * below, below)) {
       case .accepted: choice.accepted += vectors[place * order..<(place + 1) * order]
-      case .zero: choice.zeros += 1
+      case .zero: takeZero(vectors[place * order..<(place + 1) * order])
       case .delayed: waiting.append(place)
       }
     }
@@ -364,7 +381,7 @@ extension LayeredElimination {
         inner.base[column * rest + row] = corner.base[row * count + first + column]
       }
     }
-    let (turns, pivots) = try Element.diagonalized(inner.base, order: rest)
+    let (turns, pivots) = try diagonalized(inner, rest)
     let turn = try FactorBuffer(turns)
     let final = try FactorBuffer<Element>(rest * order)
     Element.multiply(false, false, rest, order, rest, 1, turn.base, rest, hidden, order, 0, final.base, order)
@@ -374,11 +391,18 @@ extension LayeredElimination {
     for place in 0..<rest {
       switch fate(pivots[place], length(across.base + place * first, first)) {
       case .accepted: take(final.base + place * order, into: &choice.accepted)
-      case .zero: choice.zeros += 1
+      case .zero: takeZero(UnsafeBufferPointer(start: final.base + place * order, count: order))
       case .delayed: take(final.base + place * order, into: &choice.delayed)
       }
     }
     return choice
+  }
+
+  private func diagonalized(
+    _ matrix: FactorBuffer<Element>, _ order: Int
+  ) throws(EngineError) -> (rows: [Element], values: [Double]) {
+    // What came in was finite: this is no one's argument.
+    do { return try Element.diagonalized(matrix.base, order: order) } catch .notFinite { throw Self.overflow }
   }
 
   /// An orthonormal basis of the columns of x [rows, columns] whose rest is above the tolerance, and then of all others.

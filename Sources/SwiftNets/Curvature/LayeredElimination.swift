@@ -32,11 +32,15 @@ final class LayeredElimination<Element: FactorScalar> {
   private(set) var delays: [DelayedLayer<Element>?]
   /// Eigenvalues counted as 0.
   private(set) var zeros = 0
+  /// What stands in for pivots that are counted as 0.
+  private(set) var zeroPivot = 1.0
+  /// Whether λ is one of them, for weights of the first layer outside the span of its inputs: H is 0 there.
+  private(set) var isRestZero = false
   private var pristine: [[Double]] = []
   private var measured: (norm: Double, spreads: [Double])?
   private let workspace: LayeredWorkspace<Element>
   private let memory: ArenaMemory
-  private let output: UnsafeMutablePointer<Double>  // [N, outputs, outputs]
+  let output: UnsafeMutablePointer<Double>  // [N, outputs, outputs]
   /// Whether products are large enough for OpenBLAS's threads. Two threads on one small layer would wait for each other's
   /// memory longer than they work.
   let isLarge: Bool
@@ -130,14 +134,16 @@ final class LayeredElimination<Element: FactorScalar> {
     var (norm, spreads) = (0.0, [Double]())
     for step in 0..<3 {
       let size = scipy_cblas_dnrm2(Int32(shape.parameters), vector.base, 1)
+      guard size.isFinite else { throw Self.overflow }
       guard size > 0 else { break }
       for index in 0..<shape.parameters { vector.base[index] /= size }
       try product.multiply(layers, output, vector.base, into: vector.base, interruption)
       norm = max(norm, scipy_cblas_dnrm2(Int32(shape.parameters), vector.base, 1))
       // The tangents of a vector of variance 1: the Jacobian's norm by Frobenius, no less than its 2-norm.
       if step == 0 { spreads = product.sizes.map { $0 * Double(shape.parameters).squareRoot() } }
-      guard norm.isFinite else { throw Self.overflow }
     }
+    // NaN is no maximum, and of numbers that overflow nothing is known.
+    guard vector.isFinite, spreads.allSatisfy(\.isFinite) else { throw Self.overflow }
     measured = (norm, spreads)
     return (norm, spreads)
   }
@@ -148,8 +154,8 @@ final class LayeredElimination<Element: FactorScalar> {
         + "would take more time or memory than there is")
   }
 
-  private static var overflow: EngineError {
-    .numerical("the layered elimination overflowed: numbers are too large for float64")
+  static var overflow: EngineError {
+    .numerical("the layered elimination overflowed: numbers on the way are too large for float64")
   }
 
   /// Factors H + shift, for the numbers loaded.
@@ -171,15 +177,18 @@ final class LayeredElimination<Element: FactorScalar> {
     rescale(to: norm > 0x1p300 || norm < 0x1p-300 && norm > 0 ? Int(norm.exponent) : 0)
     func scaled(_ number: Double) -> Double { scalbn(number, Int32(-exponent)) }
     self.shift = Complex(scaled(shift.real), scaled(shift.imaginary))
-    var measure = LayeredMeasure(norm: scaled(norm), spreads: spreads, limit: nil)
+    var measure = LayeredMeasure(norm: scaled(norm), spreads: spreads, limit: nil, least: 1e-14)
     forgetDelays()
     if try eliminatePlainly(measure, interruption) {
       let found = try certify(measure.norm, product, interruption)
       if found.isGood || isCostly && found.isAccepted { return found }
     }
-    for limit in [1e4, 1e2] {
+    // In the end with more that counts as 0: it is proved, or refused.
+    var refusal: FactorCertificate?
+    for (limit, least) in [(1e4, 1e-14), (1e2, 1e-14), (1e2, 1e-12)] {
+      let (isFirst, isLast) = (limit > 1e2, least > 1e-14)
       forgetDelays()
-      measure = LayeredMeasure(norm: measure.norm, spreads: spreads, limit: limit)
+      measure = LayeredMeasure(norm: measure.norm, spreads: spreads, limit: limit, least: least)
       // Told now, and not after the layers above it.
       for (index, layer) in layers.enumerated()
       where !canDivide(index, measure) && layer.primal.shape.order > Self.largestChoice { throw Self.tooLarge }
@@ -187,22 +196,36 @@ final class LayeredElimination<Element: FactorScalar> {
         try eliminate(&measure, interruption)
       } catch .outOfMemory {
         throw Self.tooLarge
+      } catch .numerical(let message) {
+        guard isLast else { throw .numerical(message) }
+        break
       }
-      // Weights of the first layer outside the span of its inputs: H is 0 there.
-      if self.shift == Complex(0) { zeros += (delays[0]?.layer ?? layers[0]).restCount }
+      if isZero(self.shift, measure) {
+        zeros += firstRest
+        isRestZero = firstRest > 0
+      }
       if zeros > 0 {
+        // Of a complex matrix they are not told.
+        guard let real = self as? LayeredElimination<Double> else { return nil }
+        zeroPivot = measure.zeroPivot
         // What is 0 beside roundings that grew may not be 0 beside those that did not.
-        if limit > 1e2 && measure.tolerance > 1e-13 * measure.norm { continue }
-        return nil
+        if isFirst && measure.tolerance > 1e-13 * measure.norm { continue }
+        if try real.provesZeros(measure, product, interruption) { return nil }
+        continue
       }
       let found = try certify(measure.norm, product, interruption)
-      if limit == 1e2 || found.isFair { return found }
+      if found.isFair || !isFirst && found.isAccepted || shape.isComplex && !isFirst { return found }
+      if !isFirst { refusal = refusal ?? found }
     }
-    return nil
+    if let refusal { return refusal }
+    throw .numerical(
+      "the matrix is singular to working precision, and it cannot be proved how many of its eigenvalues are 0")
   }
 
+  private var firstRest: Int { (delays[0]?.layer ?? layers[0]).restCount }
+
   private func forgetDelays() {
-    zeros = 0
+    (zeros, isRestZero) = (0, false)
     for index in layers.indices { delays[index] = nil }
   }
 
@@ -211,7 +234,7 @@ final class LayeredElimination<Element: FactorScalar> {
     shape.layers.reduce(0) { $0 + 25 * pow(Double($1.parameters), 3) * Double(Element.parts * Element.parts) } > 4e9
   }
 
-  private func certify(
+  func certify(
     _ norm: Double, _ product: LayeredProduct, _ interruption: Interruption
   ) throws(EngineError) -> FactorCertificate {
     let count = shape.parameters
@@ -222,6 +245,7 @@ final class LayeredElimination<Element: FactorScalar> {
         let (source, target) = (x.real.row(row), y.real.row(row))
         try product.multiply(layers, output, source, into: target, interruption)
         Double.axpy(count, shift.real, source, target)
+        if zeros > 0, let real = self as? LayeredElimination<Double> { try real.addZeros(of: source, to: target) }
         guard let imaginary = x.imaginary?.row(row), let other = y.imaginary?.row(row) else { continue }
         try product.multiply(layers, output, imaginary, into: other, interruption)
         Double.axpy(count, shift.real, imaginary, other)
@@ -264,8 +288,13 @@ final class LayeredElimination<Element: FactorScalar> {
         interruption: interruption)
       delays[index] = found.layer
       front = found.front
-      zeros += found.zeros
+      zeros += found.layer.zeros.count
     }
+  }
+
+  /// λ as an eigenvalue: no rounding has touched it.
+  private func isZero(_ shift: Complex, _ measure: LayeredMeasure) -> Bool {
+    shift.magnitude <= measure.least * measure.norm
   }
 
   /// Whether weights outside the span of the inputs may be divided by the shift: that adds D Dᵀ / λ to the cost-to-go.
@@ -273,7 +302,8 @@ final class LayeredElimination<Element: FactorScalar> {
     let layer = layers[index]
     guard layer.hasRest, index > 0 else { return true }
     let size = measure.spread(index) * scipy_cblas_dnrm2(Int32(layer.shape.above), layer.deltas, 1)
-    return shift != Complex(0) && size / shift.magnitude * (size / measure.norm) <= measure.limit ?? .infinity
+    return !isZero(shift, measure)
+      && size / shift.magnitude * (size / measure.norm) <= measure.limit ?? .infinity
   }
 
   /// With pivots of the layer's own.
@@ -435,7 +465,10 @@ extension LayeredElimination where Element == Double {
     for (layer, delayed) in zip(layers, delays) {
       (delayed?.pivot ?? layer.pivot).tally(&inertia, &determinant)
       rest += (delayed?.layer ?? layer).restCount
+      // The pivots that stand in for 0 are positive.
+      inertia.positive -= delayed?.zeros.count ?? 0
     }
+    if isRestZero { rest -= firstRest }
     if shift.real > 0 { inertia.positive += rest } else if shift.real < 0 { inertia.negative += rest }
     guard inertia.zero == 0 else { return (inertia, -.infinity) }
     let outside = rest > 0 ? Double(rest) * Double.logarithm(abs(shift.real)) : 0

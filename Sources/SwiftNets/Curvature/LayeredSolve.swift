@@ -66,7 +66,8 @@ extension LayeredElimination {
     for (index, layer) in layers.enumerated() {
       try interruption.check()
       sweep.up(
-        delays[index]?.layer ?? layer, delays[index], index, shift, isLast: index == layers.count - 1)
+        delays[index]?.layer ?? layer, delays[index], index, index == 0 && isRestZero ? Complex(zeroPivot) : shift,
+        isLast: index == layers.count - 1)
     }
   }
 }
