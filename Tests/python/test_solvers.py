@@ -571,3 +571,16 @@ def test_asking_for_the_inertia_is_true_or_false():
     net = MLP((2, 1))
     with pytest.raises(TypeError, match="^inertia is 'no'; expected True or False"):
         solve(net, np.ones(3), np.eye(2), np.ones((2, 1)), np.ones(3), damping=1.0, inertia="no")
+
+
+@pytest.mark.parametrize("method", ["layered", "dense", "minres"])
+def test_probabilities_of_one_are_solved_for(method):
+    net = MLP((2, 3, 4), loss="binary_cross_entropy")
+    w, x, y = net.initial(seed=0), np.eye(2), np.ones((2, 4))
+    b = np.arange(1.0, net.parameter_count + 1)
+    solution = net.solve(w, x, y, b, damping=2.0, method=method)
+    assert solution.success
+    matrix = net.hessian(w, x, y) + 2 * np.eye(len(b))
+    # b − A x in NumPy rounds by P roundings of |A| |x|.
+    slack = len(b) * np.finfo(float).eps * np.linalg.norm(abs(matrix) @ abs(solution.x))
+    assert np.linalg.norm(b - matrix @ solution.x) <= solution.residual_norms[0] + slack

@@ -664,11 +664,13 @@ class _System:
         # One point at a time: that of many samples is large.
         point, self._point = self._point, None
         del point
-        y = self.targets
+        w, y = moved(self.problem.w), self.targets
+        if self.problem.batch.targets is not None:
+            y = moved(y)
+            if self.problem.net.loss_function.name == "binary_cross_entropy":
+                y = 1 - abs(1 - y)  # a probability of 1 can but fall
         try:
-            self._point = self._linearize(
-                moved(self.problem.w), y if self.problem.batch.targets is None else moved(y)
-            )
+            self._point = self._linearize(w, y)
             # Twice: where few numbers of x matter, what one draw does to them may cancel.
             twice = np.tile(sides[good], 2)
             moves = self.rest(moved(np.tile(x[good], (2, 1))), twice) - np.tile(rests[good], (2, 1))
