@@ -159,7 +159,7 @@ def test_what_cannot_be_reached():
 def test_the_optimiser_finds_the_stationary_point():
     problem, w = net_problem()
     result = FunctionalInverseNewton().minimize(problem, w, gradient_tolerance=1e-11)
-    assert result.status == "converged", result
+    assert result.status == "saddle" and result.gradient_norm <= 1e-11, result
     for k in (1, 2, 3):
         method = FunctionalInverseNewton(order=k)
         whole = method.step(Quadratic([[2.0, 0.0], [0.0, -1.0]], [1.0, 1.0]), np.zeros(2), {})
@@ -440,3 +440,14 @@ def test_a_float32_certificate_is_that_of_float64():
     # The same sums in the same precision: a few roundings of the gradient's terms, below 1.
     assert result.converged
     assert result.residual_norm == pytest.approx(np.linalg.norm(wide), abs=20 * EPS)
+
+
+@pytest.mark.parametrize("order", [1, 2, 3])
+def test_a_run_that_ends_at_a_saddle_says_so(order):
+    net = MLP((2, 3, 2), l2=1e-3)
+    x, y = np.array([[1.0, 0.5], [-0.5, 2.0], [0.3, -1.0]]), np.eye(3, 2)
+    problem, w = NetProblem(net, x, y), 1e-3 * net.initial(seed=0)
+    method = FunctionalInverseNewton(order=order)
+    result = method.minimize(problem, w, iterations=40, gradient_tolerance=1e-8)
+    assert np.linalg.eigvalsh(net.hessian(result.w, x, y)).min() < -0.1
+    assert result.status == "saddle" and result.gradient_norm <= 1e-8

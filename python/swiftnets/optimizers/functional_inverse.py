@@ -27,7 +27,7 @@ class FunctionalInverseNewton(Optimizer):
 
     Each step takes as much of t ↦ ∇L⁻¹((1 − t) g) as brings the gradient down by half of what the
     path foretells: the whole of it near a stationary point, of whatever kind: minima and saddles
-    attract alike.
+    attract alike, and a run that ends at a saddle says so.
 
     Parameters
     ----------
@@ -68,5 +68,14 @@ class FunctionalInverseNewton(Optimizer):
                 False,
                 failure="no part of the series lowers the gradient",
                 rounding=not bool((series(0.25) != w).any()),
+                least_curvature=np.inf,
             )
-        return StepResult(found[0], loss, length, state, info={"step_length": found[2]})
+        # Saddles attract as minima do: where it ends, the run looks for itself.
+        return StepResult(
+            found[0],
+            loss,
+            length,
+            state,
+            info={"step_length": found[2]},
+            least_curvature=np.inf,
+        )
