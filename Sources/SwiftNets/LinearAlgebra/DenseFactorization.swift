@@ -76,7 +76,8 @@ public final class DenseFactorization: @unchecked Sendable {
     _ shift: Double, _ interruption: Interruption
   ) throws(EngineError) -> (summary: FactorSummary, isPositiveDefinite: Bool) {
     let size = max(largest, abs(shift))
-    exponent = size > 0x1p300 || size < 0x1p-300 && size > 0 ? Int(size.exponent) : 0
+    // Even, as the roots of Cholesky are then scaled without rounding.
+    exponent = size > 0x1p300 || size < 0x1p-300 && size > 0 ? Int(size.exponent) & ~1 : 0
     let norm = max(restore(shift), scalbn(size, Int32(-exponent)))
     var found = State.definite
     if (0..<order).contains(where: { !(factors.base[$0 * (order + 1)] > 0) }) {
