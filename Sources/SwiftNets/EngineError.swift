@@ -10,6 +10,8 @@ public enum EngineError: Error, Equatable {
   case notConverged(String)
   /// The caller asked to stop.
   case cancelled
+  /// An object is in use where this call cannot wait for it.
+  case busy(String)
   /// A factorisation broke down.
   case numerical(String)
 }

@@ -32,8 +32,11 @@ func interruptible<Result>(
     return try body()
   }
   pthread_detach(thread)
+  let generation = Fork.generation
   while !call.isDone {
     try interruption.check()
+    // In a child, where the interruption forked, nobody is at the call any more.
+    guard Fork.generation == generation else { throw .cancelled }
     usleep(call.patience())
   }
   return try call.outcome()
@@ -41,6 +44,9 @@ func interruptible<Result>(
 
 /// Calls under way, abandoned ones among them.
 private let running = Atomic<Int>(0)
+
+/// In the child of a fork: the threads that would count them out are the parent's.
+func forgetCallsUnderWay() { running.store(0, ordering: .relaxed) }
 
 /// A process must not end under a call: OpenBLAS frees its memory and stops its threads at exit.
 private let waitsAtExit: Void = {

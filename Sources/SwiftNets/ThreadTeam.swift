@@ -26,11 +26,20 @@ enum ThreadTeam {
     /// Returns when every member of the team has come here.
     func barrier() { barrierState?.wait(count) }
 
+    /// A barrier that tells every member the same: what member 0 says. A flag read on its own may have changed between
+    /// two members' looks, and members that part wait for each other for ever.
+    func agree(_ value: @autoclosure () -> Bool) -> Bool {
+      guard let barrierState else { return value() }
+      return barrierState.agree(index == 0 ? value() : nil, count)
+    }
+
     /// This member's share of 0..<total, in units of `grain`.
     func share(of total: Int, grain: Int = 1) -> Range<Int> { share(of: total, grain: grain, parts: parts) }
 
     /// One part's share: contiguous, in the order of the parts, the same every time.
-    func share(of total: Int, part: Int) -> Range<Int> { share(of: total, grain: 1, parts: part..<part + 1) }
+    func share(of total: Int, grain: Int = 1, part: Int) -> Range<Int> {
+      share(of: total, grain: grain, parts: part..<part + 1)
+    }
 
     private func share(of total: Int, grain: Int, parts: Range<Int>) -> Range<Int> {
       let units = (total + grain - 1) / grain
@@ -52,6 +61,9 @@ enum ThreadTeam {
     guard pool.isWorthwhile(), pool.hire(parts - 1) else { return body(alone) }
     withoutActuallyEscaping(body) { pool.perform(parts: parts, $0) }
   }
+
+  /// In the child of a fork: the helpers are the parent's.
+  static func forgetHelpers() { Pool.shared.reset() }
 }
 
 /// A barrier that threads can use again and again.
@@ -59,15 +71,34 @@ private final class Barrier: Sendable {
   private let arrived = Atomic<Int>(0)
   private let phase = Atomic<Int>(0)
   private let waited = Atomic<Int>(0)
+  // By parity of the phase: the next one is written while members still read the last one.
+  private let even = Atomic<Bool>(false)
+  private let odd = Atomic<Bool>(false)
+
+  func agree(_ value: Bool?, _ count: Int) -> Bool {
+    let isEven = phase.load(ordering: .relaxed) & 1 == 0
+    if let value { isEven ? even.store(value, ordering: .relaxed) : odd.store(value, ordering: .relaxed) }
+    wait(count)
+    return isEven ? even.load(ordering: .relaxed) : odd.load(ordering: .relaxed)
+  }
 
   func wait(_ count: Int) {
+    let generation = Fork.generation
     let now = phase.load(ordering: .relaxed)
     if arrived.add(1, ordering: .acquiringAndReleasing).newValue == count {
       arrived.store(0, ordering: .relaxed)
       phase.store(now &+ 1, ordering: .releasing)
     } else {
-      waited.add(spin { phase.load(ordering: .acquiring) != now }, ordering: .relaxed)
+      // In a child, where a member's caller forked, nobody else comes: the job runs out, and its call fails.
+      waited.add(
+        spin { phase.load(ordering: .acquiring) != now || Fork.generation != generation }, ordering: .relaxed)
     }
+  }
+
+  func reset() {
+    arrived.store(0, ordering: .relaxed)
+    phase.store(0, ordering: .relaxed)
+    waited.store(0, ordering: .relaxed)
   }
 
   /// Nanoseconds that members waited here since the last look.
@@ -118,17 +149,20 @@ private final class Pool: @unchecked Sendable {
 
   private init() {
     reset()
-    pthread_atfork(nil, nil) { Pool.shared.reset() }
+    Fork.watch()
   }
 
   /// The state of a process without helpers: at the start, and in the child of a fork.
-  private func reset() {
+  func reset() {
     pthread_mutex_init(callers, nil)
     pthread_mutex_init(sleepLock, nil)
     pthread_cond_init(wake, nil)
     owner.store(0, ordering: .relaxed)
-    job = nil
+    barrier.reset()
     helpers = 0
+    aloneUntil = 0
+    pause = Self.shortestPause
+    wasLate = false
     generation.store(0, ordering: .relaxed)
     finished.store(0, ordering: .relaxed)
     sleepers.store(0, ordering: .relaxed)
@@ -143,6 +177,7 @@ private final class Pool: @unchecked Sendable {
   }
 
   func unlock() {
+    guard isCallerBusy else { return }  // a fork came between
     owner.store(0, ordering: .relaxed)
     pthread_mutex_unlock(callers)
   }
@@ -203,9 +238,11 @@ private final class Pool: @unchecked Sendable {
       pthread_cond_broadcast(wake)
       pthread_mutex_unlock(sleepLock)
     }
+    let fork = Fork.generation
     let start = nanoseconds()
     body(member(0, of: parts))
-    let waited = spin { finished.load(ordering: .acquiring) == parts - 1 } + barrier.takeWaited()
+    let waited =
+      spin { finished.load(ordering: .acquiring) == parts - 1 || Fork.generation != fork } + barrier.takeWaited()
     job = nil
     // A helper that had to be woken tells nothing of the processors, nor does a single job that was mostly waiting; two
     // in a row are processors that do something else.

@@ -26,6 +26,16 @@ nonisolated(unsafe) private let emptyMessage = UnsafePointer<CChar>(strdup("no e
 
 /// Runs `body` and turns what it throws into a status and a message.
 func status(_ body: () throws -> Void) -> swn_status {
+  Threads.prepare()
+  let generation = Fork.generation
+  let found = outcome(body)
+  guard Fork.generation != generation else { return found }
+  // The caller's poll forked: in the child the rest of the team is missing, and what was computed means nothing.
+  remember("the process was forked in the middle of this call; in the child it has no result")
+  return swn_status(SWN_BUSY)
+}
+
+private func outcome(_ body: () throws -> Void) -> swn_status {
   do {
     try body()
     return swn_status(SWN_OK)
@@ -46,6 +56,9 @@ func status(_ body: () throws -> Void) -> swn_status {
     case .cancelled:
       remember("cancelled by the caller")
       return swn_status(SWN_CANCELLED)
+    case .busy(let message):
+      remember(message)
+      return swn_status(SWN_BUSY)
     case .numerical(let message):
       remember(message)
       return swn_status(SWN_NUMERICAL)
@@ -87,6 +100,7 @@ extension Interruption {
       return
     }
     let context = control.pointee.context
-    self.init { poll(context) != 0 }
+    let generation = Fork.generation
+    self.init { poll(context) != 0 || Fork.generation != generation }
   }
 }

@@ -15,7 +15,7 @@ static PyObject *set_threads(PyObject *module, PyObject *argument)
   if (!take_int(argument, "threads", &count)) return NULL;
   Call call;
   begin(&call, module);
-  release(&call); /* OpenBLAS waits here for products that other threads have running */
+  release(&call);
   return finish(&call, swn_set_threads(count)) ? Py_NewRef(Py_None) : NULL;
 }
 
@@ -40,6 +40,7 @@ static void quiet(const char *name, const blasint *info, size_t name_length)
 static int execute(PyObject *module)
 {
   scipy_openblas_set_xerbla(quiet);
+  swn_get_threads(); /* the engine makes ready: a fork may come before the first call */
   ModuleState *state = PyModule_GetState(module);
   state->convergence_error = PyErr_NewExceptionWithDoc(
       "swiftnets._core.ConvergenceError", "An iterative solve stopped short of its tolerance.",

@@ -25,7 +25,7 @@ class _Pool(threading.local):
 
     def find(self, count: int, dtype: np.dtype[Any]) -> npt.NDArray[Any] | None:
         for array in self.arrays:
-            # Views and buffers that are exported refer to the array, too.
+            # Views refer to the array that they are of, and exported buffers to a view.
             if sys.getrefcount(array) == _FREE and len(array) == count and array.dtype == dtype:
                 return array
         return None
@@ -52,4 +52,5 @@ def take(count: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
         if len(_pool.arrays) == _KEPT:
             del _pool.arrays[0]
         _pool.arrays.append(found)
-    return found
+    # A view: whoever freezes or reshapes what came back does not do it to what is used again.
+    return found[:]

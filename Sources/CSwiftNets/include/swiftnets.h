@@ -27,7 +27,8 @@ enum {
   SWN_NOT_FINITE = 3,       /* the numbers overflowed or a NaN came in */
   SWN_NOT_CONVERGED = 4,    /* an iterative solve stopped short of its tolerance */
   SWN_CANCELLED = 5,        /* the caller's poll function asked to stop */
-  SWN_NUMERICAL = 6         /* a factorisation broke down */
+  SWN_NUMERICAL = 6,        /* a factorisation broke down */
+  SWN_BUSY = 7 /* a handle is in use by the call that this one interrupts, or the process was forked in this call */
 };
 
 /* What went wrong in the last call on this thread that did not return SWN_OK. Valid until the next call on this
@@ -37,7 +38,7 @@ const char *swn_last_error(void);
 /* The engine's version, "major.minor.patch". */
 const char *swn_version(void);
 
-/* Threads that one call may use, OpenBLAS's included: at least 1. The same count gives the same bits.
+/* Threads that one call may use: at least 1. The same count gives the same bits, whatever other threads do.
  * The count holds for the whole process. */
 swn_status swn_set_threads(int32_t count);
 int32_t swn_get_threads(void);

@@ -23,7 +23,6 @@ final class LayerSystem<T: KernelScalar> {
   private let partials: [[Matrix<T>]]  // by parity of the step, by part: their shares of H p
   private var preconditioner: KroneckerPreconditioner<T>?
   private var isPrepared = false  // the preconditioner belongs to the numbers that were loaded last
-  private let stopRequested: Storage<Double>
 
   private struct Member {
     let x: Matrix<T>
@@ -56,7 +55,6 @@ final class LayerSystem<T: KernelScalar> {
     }
     self.members = members
     self.partials = partials
-    stopRequested = try Storage(count: 1)
   }
 
   /// Takes over the numbers of a pass.
@@ -126,6 +124,7 @@ final class LayerSystem<T: KernelScalar> {
   private struct Outcome {
     var iterations = 0
     var abandoned = false
+    var isCancelled = false
   }
 
   /// Conjugate gradients from x = 0. Without preconditioner it may give up early, when one would be quicker.
@@ -136,13 +135,12 @@ final class LayerSystem<T: KernelScalar> {
     let mayAbandon =
       preconditioner == nil && max(net.insize, net.hidsize) <= FirstLayerSolve.preconditionerLimit
     var outcome = Outcome()
-    stopRequested.base[0] = 0
     ThreadTeam.run(parts: threads) { member in
       let found = conjugateGradients(
         member, operand, preconditioner, T(tolerance), limit, mayAbandon, interruption)
       if member.index == 0 { outcome = found }
     }
-    if stopRequested.base[0] != 0 { throw .cancelled }
+    if outcome.isCancelled { throw .cancelled }
     return outcome
   }
 
@@ -170,16 +168,13 @@ final class LayerSystem<T: KernelScalar> {
     guard start > 0 else { return outcome }
 
     while outcome.iterations < limit {
-      if member.index == 0, stopRequested.base[0] == 0, (try? interruption.check()) == nil {
-        stopRequested.base[0] = 1
-      }
       let shares = partials[outcome.iterations & 1]
       for part in member.parts {
         product(of: own.p, operand, into: shares[part], rows: member.share(of: samples, part: part))
       }
       outcome.iterations += 1
-      member.barrier()
-      if stopRequested.base[0] != 0 { break }
+      outcome.isCancelled = member.agree((try? interruption.check()) == nil)
+      if outcome.isCancelled { break }
 
       own.q.base.update(from: shares[0].base, count: count)
       for other in 1..<member.partCount { T.axpy(count, 1, shares[other].base, own.q.base) }

@@ -33,7 +33,7 @@ public final class NetworkEngine: Sendable {
   public final class Point: Sendable {
     fileprivate let kept: Kept
     public let net: MultilayerPerceptron
-    private let turn = Turn()
+    private let gate = Gate()
 
     fileprivate enum Kept: Sendable {
       case float64(Linearization<Double>)
@@ -50,13 +50,13 @@ public final class NetworkEngine: Sendable {
       _ kind: CurvatureKind, _ v: UnsafeRawPointer, _ count: Int, into out: UnsafeMutableRawPointer,
       interruption: Interruption
     ) throws(EngineError) {
-      try turn.take(interruption)
-      defer { turn.give() }
-      switch kept {
-      case .float64(let point):
-        try point.products(kind, reading(v), count, .set, into: writing(out), interruption: interruption)
-      case .float32(let point):
-        try point.products(kind, reading(v), count, .set, into: writing(out), interruption: interruption)
+      try gate.write(interruption) { () throws(EngineError) in
+        switch kept {
+        case .float64(let point):
+          try point.products(kind, reading(v), count, .set, into: writing(out), interruption: interruption)
+        case .float32(let point):
+          try point.products(kind, reading(v), count, .set, into: writing(out), interruption: interruption)
+        }
       }
     }
 
@@ -65,17 +65,17 @@ public final class NetworkEngine: Sendable {
       _ kind: CurvatureKind, shift: Double, _ starts: UnsafeRawPointer, _ count: Int, steps: Int,
       diagonal: UnsafeMutableRawPointer, offDiagonal: UnsafeMutableRawPointer, interruption: Interruption
     ) throws(EngineError) {
-      try turn.take(interruption)
-      defer { turn.give() }
-      switch kept {
-      case .float64(let point):
-        try point.lanczos(
-          kind, shift: shift, reading(starts), count, steps: steps, diagonal: writing(diagonal),
-          offDiagonal: writing(offDiagonal), interruption: interruption)
-      case .float32(let point):
-        try point.lanczos(
-          kind, shift: Float(shift), reading(starts), count, steps: steps, diagonal: writing(diagonal),
-          offDiagonal: writing(offDiagonal), interruption: interruption)
+      try gate.write(interruption) { () throws(EngineError) in
+        switch kept {
+        case .float64(let point):
+          try point.lanczos(
+            kind, shift: shift, reading(starts), count, steps: steps, diagonal: writing(diagonal),
+            offDiagonal: writing(offDiagonal), interruption: interruption)
+        case .float32(let point):
+          try point.lanczos(
+            kind, shift: Float(shift), reading(starts), count, steps: steps, diagonal: writing(diagonal),
+            offDiagonal: writing(offDiagonal), interruption: interruption)
+        }
       }
     }
   }

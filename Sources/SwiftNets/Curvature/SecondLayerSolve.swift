@@ -143,9 +143,8 @@ final class SecondLayerSolve {
           let target = weightedHidden.row(sample)
           for unit in 0..<order { target[unit] = factor * pass.h1[sample, unit] }
         }
-        scipy_cblas_dsyrk(
-          CblasRowMajor, CblasLower, CblasTrans, Int32(order), Int32(pass.samples), 1, weightedHidden.base,
-          Int32(weightedHidden.stride), 0, matrix.base, Int32(matrix.stride))
+        symmetricProduct(
+          1, weightedHidden.view(0..<pass.samples, 0..<order), isTransposed: true, 0, into: matrix)
       }
       for i in 0..<order {
         matrix[i, i] += damping

@@ -28,15 +28,12 @@ struct CholeskyFactor {
       let ld = Int32(gram.stride)
       let diagonal = gram.row(first) + first
       if first > 0 {
-        scipy_cblas_dsyrk(
-          CblasRowMajor, CblasLower, CblasNoTrans, order, Int32(first), -1, gram.row(first), ld, 1, diagonal, ld)
+        symmetricProduct(-1, gram.view(first..<end, 0..<first), 1, into: gram.view(first..<end, first..<end))
       }
-      guard
-        try Threads.alone({ () throws(EngineError) in
-          // A row-major lower triangle is a column-major upper one.
-          scipy_LAPACKE_dpotrf_work(LAPACK_COL_MAJOR, CChar(UInt8(ascii: "U")), order, diagonal, ld) == 0
-        })
-      else { return nil }
+      // A row-major lower triangle is a column-major upper one.
+      guard scipy_LAPACKE_dpotrf_work(LAPACK_COL_MAJOR, CChar(UInt8(ascii: "U")), order, diagonal, ld) == 0 else {
+        return nil
+      }
       if end < n {
         let below = gram.view(end..<n, first..<end)
         if first > 0 {
@@ -44,15 +41,11 @@ struct CholeskyFactor {
             -1, gram.view(end..<n, 0..<first), gram.view(first..<end, 0..<first), transposeB: true, 1, into: below,
             interruption: interruption)
         }
-        scipy_cblas_dtrsm(
-          CblasRowMajor, CblasRight, CblasLower, CblasTrans, CblasNonUnit, Int32(n - end), order, 1, diagonal, ld,
-          below.base, ld)
+        solveRows(below, by: diagonal, gram.stride, isTransposed: true)
       }
       guard
-        try Threads.alone({ () throws(EngineError) in
-          scipy_LAPACKE_dtrtri_work(
-            LAPACK_COL_MAJOR, CChar(UInt8(ascii: "U")), CChar(UInt8(ascii: "N")), order, diagonal, ld) == 0
-        })
+        scipy_LAPACKE_dtrtri_work(
+          LAPACK_COL_MAJOR, CChar(UInt8(ascii: "U")), CChar(UInt8(ascii: "N")), order, diagonal, ld) == 0
       else { return nil }
     }
     mirror()
@@ -71,19 +64,17 @@ struct CholeskyFactor {
       try .padded(n, width)
     }
     let isCancelled = Flag(false)
-    try Threads.alone { () throws(EngineError) in
-      ThreadTeam.run(parts: threads) { member in
-        let share = member.share(of: b.columns)
-        // Only the caller's thread may ask; the others hear of it.
-        let own = member.index == 0 ? interruption : Interruption { isCancelled.value }
-        do throws(EngineError) {
-          for first in stride(from: share.lowerBound, to: share.upperBound, by: width) {
-            let columns = first..<min(share.upperBound, first + width)
-            try solve(b.view(0..<n, columns), work[member.index], interruption: own)
-          }
-        } catch {
-          isCancelled.value = true
+    ThreadTeam.run(parts: threads) { member in
+      let share = member.share(of: b.columns)
+      // Only the caller's thread may ask; the others hear of it.
+      let own = member.index == 0 ? interruption : Interruption { isCancelled.value }
+      do throws(EngineError) {
+        for first in stride(from: share.lowerBound, to: share.upperBound, by: width) {
+          let columns = first..<min(share.upperBound, first + width)
+          try solve(b.view(0..<n, columns), work[member.index], interruption: own)
         }
+      } catch {
+        isCancelled.value = true
       }
     }
     if isCancelled.value { throw .cancelled }

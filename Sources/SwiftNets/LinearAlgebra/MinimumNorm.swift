@@ -297,9 +297,8 @@ private func lowerGram(_ xs: Matrix<Double>, into gram: Matrix<Double>, interrup
   for first in stride(from: 0, to: xs.rows, by: block) {
     try interruption.check()
     let end = min(xs.rows, first + block)
-    scipy_cblas_dsyrk(
-      CblasRowMajor, CblasLower, CblasNoTrans, Int32(end - first), Int32(xs.columns), 1, xs.row(first),
-      Int32(xs.stride), 0, gram.row(first) + first, Int32(gram.stride))
+    symmetricProduct(
+      1, xs.view(first..<end, 0..<xs.columns), 0, into: gram.view(first..<end, first..<end))
     if end < xs.rows {
       try product(
         1, xs.view(end..<xs.rows, 0..<xs.columns), xs.view(first..<end, 0..<xs.columns), transposeB: true, 0,

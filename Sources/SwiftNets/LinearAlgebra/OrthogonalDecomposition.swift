@@ -169,9 +169,7 @@ struct OrthogonalDecomposition {
     // Both triangles lie by columns: for a row-major BLAS they are lower ones, R₁₁ᵀ and Tᵀ.
     let triangle = z?.matrix ?? q.matrix
     let asStored = (z == nil) == transposed
-    scipy_cblas_dtrsm(
-      CblasRowMajor, CblasLeft, CblasLower, asStored ? CblasNoTrans : CblasTrans, CblasNonUnit, Int32(rank),
-      Int32(b.columns), 1, triangle.base, Int32(triangle.stride), b.base, Int32(b.stride))
+    solveColumns(b.view(0..<rank, 0..<b.columns), by: triangle.base, triangle.stride, isTransposed: !asStored)
   }
 }
 
@@ -219,10 +217,12 @@ private struct Reflectors {
         Int32(Self.block), work.base)
       let rest = count - first - width
       guard rest > 0 else { continue }
-      _ = scipy_LAPACKE_dgemqrt_work(
-        LAPACK_COL_MAJOR, CChar(UInt8(ascii: "L")), CChar(UInt8(ascii: "T")), Int32(height), Int32(rest),
-        Int32(width), Int32(width), matrix.row(first) + first, ld, triangle, Int32(Self.block),
-        matrix.row(first + width) + first, ld, work.base)
+      inParts(Threads.forWork(of: saturating(height, width, rest)), of: rest, grain: 8) { columns in
+        _ = scipy_LAPACKE_dgemqrt_work(
+          LAPACK_COL_MAJOR, CChar(UInt8(ascii: "L")), CChar(UInt8(ascii: "T")), Int32(height), Int32(columns.count),
+          Int32(width), Int32(width), matrix.row(first) + first, ld, triangle, Int32(Self.block),
+          matrix.row(first + width + columns.lowerBound) + first, ld, work.base + Self.block * columns.lowerBound)
+      }
     }
   }
 
@@ -235,10 +235,14 @@ private struct Reflectors {
       try interruption.check()
       let width = min(Self.block, count - first)
       // For LAPACK b is its transpose, so the blocks act from the right, transposed.
-      _ = scipy_LAPACKE_dgemqrt_work(
-        LAPACK_COL_MAJOR, CChar(UInt8(ascii: "R")), CChar(UInt8(ascii: transposed ? "N" : "T")), Int32(b.columns),
-        Int32(matrix.columns - first), Int32(width), Int32(width), matrix.row(first) + first, Int32(matrix.stride),
-        triangles.base + first * Self.block, Int32(Self.block), b.row(first), Int32(b.stride), work.base)
+      let height = matrix.columns - first
+      inParts(Threads.forWork(of: saturating(height, width, b.columns)), of: b.columns, grain: 8) { columns in
+        _ = scipy_LAPACKE_dgemqrt_work(
+          LAPACK_COL_MAJOR, CChar(UInt8(ascii: "R")), CChar(UInt8(ascii: transposed ? "N" : "T")),
+          Int32(columns.count), Int32(height), Int32(width), Int32(width), matrix.row(first) + first,
+          Int32(matrix.stride), triangles.base + first * Self.block, Int32(Self.block),
+          b.row(first) + columns.lowerBound, Int32(b.stride), work.base + Self.block * columns.lowerBound)
+      }
     }
   }
 }

@@ -69,40 +69,52 @@ struct Pixels {
 
   /// The same through float32 products: bytes squared are at most 2¹⁴, so 1024 of them stay within 24 bits.
   func gramInFloats(into gram: Matrix<Double>, interruption: Interruption) throws(EngineError) {
-    let base = bytes.base
     let block = 512
     let depth = 1024
-    let left: Matrix<Float> = try Matrix(rows: block, columns: depth)
-    let right: Matrix<Float> = try Matrix(rows: block, columns: depth)
-    let partial: Matrix<Float> = try Matrix(rows: block, columns: block)
-    var i = 0
-    while i < rows {
-      let height = min(block, rows - i)
-      var j = 0
-      while j <= i {
-        let width = min(block, rows - j)
-        var p = 0
-        while p < columns {
-          try interruption.check()
-          let count = min(depth, columns - p)
-          for row in 0..<height { swk_pixels_to_floats(count, base + (i + row) * stride + p, left.row(row)) }
-          for row in 0..<width { swk_pixels_to_floats(count, base + (j + row) * stride + p, right.row(row)) }
-          scipy_cblas_sgemm(
-            CblasRowMajor, CblasNoTrans, CblasTrans, Int32(height), Int32(width), Int32(count), 1, left.base,
-            Int32(depth), right.base, Int32(depth), 0, partial.base, Int32(block))
-          for row in 0..<height {
-            let target = gram.row(i + row) + j
-            let source = partial.row(row)
-            for column in 0..<width {
-              let value = Double(source[column]) * 0x1p-16
-              target[column] = p == 0 ? value : target[column] + value
-            }
-          }
-          p += count
+    let starts = Array(Swift.stride(from: 0, to: rows, by: block))
+    let blocks = starts.flatMap { i in starts.filter { $0 <= i }.map { (i, $0) } }
+    let threads = Threads.forWork(of: saturating(rows, columns))
+    let scratches = try (0..<threads).map { _ throws(EngineError) in
+      (
+        left: try Matrix<Float>(rows: block, columns: depth), right: try Matrix<Float>(rows: block, columns: depth),
+        partial: try Matrix<Float>(rows: block, columns: block)
+      )
+    }
+    let weight = saturating(block, block / 16, columns)
+    try inSlices(of: blocks.count, least: threads, weight: weight, interruption: interruption) { slice in
+      let queue = Queue(slice.lowerBound)
+      ThreadTeam.run(parts: threads) { member in
+        let (left, right, partial) = scratches[member.index]
+        while let index = queue.next(below: slice.upperBound) {
+          addBlock(blocks[index], block, depth, left, right, partial, into: gram)
         }
-        j += width
       }
-      i += height
+    }
+  }
+
+  /// Rows from i times rows from j, `depth` columns at a time.
+  private func addBlock(
+    _ corner: (i: Int, j: Int), _ block: Int, _ depth: Int, _ left: Matrix<Float>, _ right: Matrix<Float>,
+    _ partial: Matrix<Float>, into gram: Matrix<Double>
+  ) {
+    let base = bytes.base
+    let (i, j) = corner
+    let (height, width) = (min(block, rows - i), min(block, rows - j))
+    for p in Swift.stride(from: 0, to: columns, by: depth) {
+      let count = min(depth, columns - p)
+      for row in 0..<height { swk_pixels_to_floats(count, base + (i + row) * stride + p, left.row(row)) }
+      for row in 0..<width { swk_pixels_to_floats(count, base + (j + row) * stride + p, right.row(row)) }
+      scipy_cblas_sgemm(
+        CblasRowMajor, CblasNoTrans, CblasTrans, Int32(height), Int32(width), Int32(count), 1, left.base,
+        Int32(depth), right.base, Int32(depth), 0, partial.base, Int32(block))
+      for row in 0..<height {
+        let target = gram.row(i + row) + j
+        let source = partial.row(row)
+        for column in 0..<width {
+          let value = Double(source[column]) * 0x1p-16
+          target[column] = p == 0 ? value : target[column] + value
+        }
+      }
     }
   }
 }

@@ -1,6 +1,9 @@
 import COpenBLAS
 
-/// c = β c + α op(a) op(b) with OpenBLAS, in slices of rows of c short enough to be interrupted between.
+// Large products, each on the team with OpenBLAS on one thread in every part. Parts are cut the same way whoever does
+// them, so that the bits depend on their number alone.
+
+/// c = β c + α op(a) op(b), in slices of rows of c short enough to be interrupted between.
 ///
 /// A slice is about 4 · 10⁹ operations: some 40 ms on two cores.
 func product(
@@ -15,11 +18,77 @@ func product(
   while first < c.rows {
     let count = min(slice, c.rows - first)
     try interruption.check()
-    scipy_cblas_dgemm(
-      CblasRowMajor, transposeA ? CblasTrans : CblasNoTrans, transposeB ? CblasTrans : CblasNoTrans,
-      Int32(count), Int32(c.columns), Int32(depth), alpha, transposeA ? a.base + first : a.row(first),
-      Int32(a.stride), b.base, Int32(b.stride), beta, c.row(first), Int32(c.stride))
+    let parts = Threads.forWork(of: saturating(count, c.columns, depth))
+    let isTall = count >= c.columns
+    inParts(parts, of: isTall ? count : c.columns, grain: 8) { share in
+      let (rows, columns) = isTall ? (share, 0..<c.columns) : (0..<count, share)
+      let row = first + rows.lowerBound
+      scipy_cblas_dgemm(
+        CblasRowMajor, transposeA ? CblasTrans : CblasNoTrans, transposeB ? CblasTrans : CblasNoTrans,
+        Int32(rows.count), Int32(columns.count), Int32(depth), alpha, transposeA ? a.base + row : a.row(row),
+        Int32(a.stride), transposeB ? b.row(columns.lowerBound) : b.base + columns.lowerBound, Int32(b.stride), beta,
+        c.row(row) + columns.lowerBound, Int32(c.stride))
+    }
     first += count
+  }
+}
+
+/// The lower triangle of c [n, n] = β c + α a aᵀ, or α aᵀ a where `isTransposed`.
+func symmetricProduct(
+  _ alpha: Double, _ a: Matrix<Double>, isTransposed: Bool = false, _ beta: Double, into c: Matrix<Double>
+) {
+  let n = c.rows
+  let depth = isTransposed ? a.rows : a.columns
+  let transpose = isTransposed ? CblasTrans : CblasNoTrans
+  func factor(_ row: Int) -> UnsafeMutablePointer<Double> { isTransposed ? a.base + row : a.row(row) }
+  let parts = Threads.forWork(of: saturating(n, n, depth))
+  // Up to row n √(p / parts) lies a p-th of the triangle.
+  let ends = (0...parts).map { Int(Double(n) * (Double($0) / Double(parts)).squareRoot() + 4) / 8 * 8 }
+  inParts(parts, of: parts, grain: 1) { share in
+    for part in share {
+      let (first, end) = (part == 0 ? 0 : min(ends[part], n), part == parts - 1 ? n : min(ends[part + 1], n))
+      guard first < end else { continue }
+      if first > 0 {
+        scipy_cblas_dgemm(
+          CblasRowMajor, transpose, isTransposed ? CblasNoTrans : CblasTrans, Int32(end - first), Int32(first),
+          Int32(depth), alpha, factor(first), Int32(a.stride), a.base, Int32(a.stride), beta, c.row(first),
+          Int32(c.stride))
+      }
+      scipy_cblas_dsyrk(
+        CblasRowMajor, CblasLower, transpose, Int32(end - first), Int32(depth), alpha, factor(first), Int32(a.stride),
+        beta, c.row(first) + first, Int32(c.stride))
+    }
+  }
+}
+
+/// b = b op(l)⁻¹ for the rows of b, with l lower triangular.
+func solveRows(
+  _ b: Matrix<Double>, by l: UnsafePointer<Double>, _ ldl: Int, isTransposed: Bool, isUnit: Bool = false
+) {
+  inParts(Threads.forWork(of: saturating(b.rows, b.columns, b.columns)), of: b.rows, grain: 8) { rows in
+    scipy_cblas_dtrsm(
+      CblasRowMajor, CblasRight, CblasLower, isTransposed ? CblasTrans : CblasNoTrans,
+      isUnit ? CblasUnit : CblasNonUnit, Int32(rows.count), Int32(b.columns), 1, l, Int32(ldl),
+      b.row(rows.lowerBound), Int32(b.stride))
+  }
+}
+
+/// b = op(l)⁻¹ b, with l lower triangular.
+func solveColumns(_ b: Matrix<Double>, by l: UnsafePointer<Double>, _ ldl: Int, isTransposed: Bool) {
+  inParts(Threads.forWork(of: saturating(b.columns, b.rows, b.rows)), of: b.columns, grain: 8) { columns in
+    scipy_cblas_dtrsm(
+      CblasRowMajor, CblasLeft, CblasLower, isTransposed ? CblasTrans : CblasNoTrans, CblasNonUnit, Int32(b.rows),
+      Int32(columns.count), 1, l, Int32(ldl), b.base + columns.lowerBound, Int32(b.stride))
+  }
+}
+
+/// Runs `body` on the shares of 0..<total that `parts` parts have, on the team.
+func inParts(_ parts: Int, of total: Int, grain: Int, _ body: (Range<Int>) -> Void) {
+  ThreadTeam.run(parts: parts) { member in
+    for part in member.parts {
+      let share = member.share(of: total, grain: grain, part: part)
+      if !share.isEmpty { body(share) }
+    }
   }
 }
 

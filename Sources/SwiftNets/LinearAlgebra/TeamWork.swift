@@ -31,56 +31,6 @@ final class Flag: Sendable {
   }
 }
 
-/// Lets one thread at a time through; those that wait still ask whether to stop.
-final class Turn: Sendable {
-  private let taken = Atomic<Bool>(false)
-
-  func take(_ interruption: Interruption) throws(EngineError) {
-    while taken.exchange(true, ordering: .acquiring) {
-      try interruption.check()
-      usleep(100)
-    }
-  }
-
-  func give() { taken.store(false, ordering: .releasing) }
-}
-
-/// Lets through any number of readers at once, or one writer; those that wait still ask whether to stop. A writer that
-/// waits keeps new readers out.
-final class Gate: Sendable {
-  private let inside = Atomic<Int>(0)  // readers, or −1 for a writer
-  private let waiting = Atomic<Int>(0)  // writers
-
-  func read<Result>(
-    _ interruption: Interruption, _ body: () throws(EngineError) -> Result
-  ) throws(EngineError) -> Result {
-    while true {
-      let readers = inside.load(ordering: .relaxed)
-      if readers >= 0 && waiting.load(ordering: .relaxed) == 0 {
-        if inside.compareExchange(expected: readers, desired: readers + 1, ordering: .acquiring).exchanged { break }
-      } else {
-        try interruption.check()
-        usleep(100)
-      }
-    }
-    defer { inside.subtract(1, ordering: .releasing) }
-    return try body()
-  }
-
-  func write<Result>(
-    _ interruption: Interruption, _ body: () throws(EngineError) -> Result
-  ) throws(EngineError) -> Result {
-    waiting.add(1, ordering: .relaxed)
-    defer { waiting.subtract(1, ordering: .relaxed) }
-    while !inside.compareExchange(expected: 0, desired: -1, ordering: .acquiring).exchanged {
-      try interruption.check()
-      usleep(100)
-    }
-    defer { inside.store(0, ordering: .releasing) }
-    return try body()
-  }
-}
-
 /// Numbers handed out one by one to the members of a team.
 final class Queue: Sendable {
   private let upcoming: Atomic<Int>
