@@ -53,3 +53,24 @@ def test_gradients_that_are_kept_stay_what_they_were():
     kept = [net.gradient(w, x, y) for w in points]
     for w, gradient in zip(points, kept, strict=True):
         assert np.array_equal(gradient, net.gradient(w, x, y))
+
+
+def test_a_result_that_was_frozen_or_reshaped_spoils_nothing_for_the_next():
+    net = MLP((100, 120, 10))
+    rng = np.random.default_rng(0)
+    x, y, w = rng.standard_normal((4, 100)), rng.standard_normal((4, 10)), net.initial(0)
+    expected = net.gradient(w, x, y).copy()
+
+    def freeze(g):
+        g.flags.writeable = False
+
+    def reshape(g):
+        g.shape = (2, -1)
+
+    def retype(g):
+        g.dtype = np.int64
+
+    for change in (freeze, reshape, retype):
+        for _ in range(20):  # more than are kept
+            change(net.gradient(w, x, y))
+        assert np.array_equal(net.gradient(w, x, y), expected)

@@ -2,6 +2,7 @@
 #include "core.h"
 
 #include <stdatomic.h>
+#include <unistd.h>
 
 static swn_slow_shape shape_of(const Call *call)
 {
@@ -92,8 +93,15 @@ static PyObject *slow_hessian_block(PyObject *module, PyObject *const *args, Py_
 /* The engine's working memory serves one call at a time; the GIL does not see to that, as steps run without it. */
 typedef struct {
   swn_slow_workspace *engine;
-  atomic_flag busy;
+  atomic_long user; /* the process that has it, or 0: what a parent's thread had is free in the child of a fork */
 } Workspace;
+
+static bool take(Workspace *workspace)
+{
+  long user = atomic_load_explicit(&workspace->user, memory_order_relaxed), self = getpid();
+  return user != self && atomic_compare_exchange_strong_explicit(&workspace->user, &user, self, memory_order_acquire,
+                                                                 memory_order_relaxed);
+}
 
 static const char workspace_name[] = "swiftnets.slow_workspace";
 
@@ -108,7 +116,6 @@ static PyObject *slow_workspace(PyObject *module, PyObject *Py_UNUSED(ignored))
 {
   Workspace *workspace = PyMem_Calloc(1, sizeof *workspace);
   if (!workspace) return PyErr_NoMemory();
-  atomic_flag_clear(&workspace->busy);
   PyObject *capsule = NULL;
   if (succeeded(module, swn_slow_workspace_create(&workspace->engine))) {
     capsule = PyCapsule_New(workspace, workspace_name, free_workspace);
@@ -140,7 +147,7 @@ static PyObject *slow_step(PyObject *module, PyObject *const *args, Py_ssize_t g
   begin(&call, module);
   PyObject *result = NULL;
   if (take_arrays(&call, args + 1, inputs, 4) && take_arrays(&call, args + 8, outputs, 2)) {
-    if (atomic_flag_test_and_set_explicit(&workspace->busy, memory_order_acquire)) {
+    if (!take(workspace)) {
       PyErr_SetString(PyExc_RuntimeError, "workspace is in use by another call; each thread needs its own");
     } else {
       swn_slow_report report = {0};
@@ -149,7 +156,7 @@ static PyObject *slow_step(PyObject *module, PyObject *const *args, Py_ssize_t g
           swn_slow_step(workspace->engine, shape_of(&call), size(&call, 'n'), data(&call, 0), data(&call, 1),
                         data(&call, 2), data(&call, 3), alpha, damping, method, data(&call, 4), data(&call, 5),
                         &report, &call.control);
-      atomic_flag_clear_explicit(&workspace->busy, memory_order_release);
+      atomic_store_explicit(&workspace->user, 0, memory_order_release);
       if (finish(&call, status)) {
         result = Py_BuildValue("(dddii)", report.loss, report.residual1, report.residual2, (int)report.iterations,
                                (int)report.refinements);

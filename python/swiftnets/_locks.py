@@ -1,4 +1,7 @@
-"""A lock for objects that threads share, which forks and signal handlers cannot jam. Nothing here is public."""
+"""A lock for objects that threads share, which forks and signal handlers cannot jam.
+
+Nothing here is public.
+"""
 
 from __future__ import annotations
 
@@ -29,21 +32,23 @@ class Lock:
         self._renew()
 
     def _renew(self) -> None:
-        self._lock = threading.Lock()
-        self._owner: int | None = None
+        # One that its own thread may take again: `_busy` tells what must not be. A signal may come
+        # between taking a lock and noting who has it.
+        self._lock = threading.RLock()
+        self._busy = False
         self._generation = _generation
 
     def __enter__(self) -> None:
         if self._generation != _generation:
             self._renew()
-        me = threading.get_ident()
-        if self._owner == me:
+        self._lock.acquire()
+        if self._busy:
+            self._lock.release()
             raise RuntimeError(
                 f"{self._what} is in use by the call that this one interrupts; use another one in "
                 "signal handlers"
             )
-        self._lock.acquire()
-        self._owner = me
+        self._busy = True
 
     def __exit__(
         self,
@@ -51,7 +56,6 @@ class Lock:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        # A fork may have come between: the lock that was taken is gone, another thread may have this.
-        if self._generation == _generation and self._owner == threading.get_ident():
-            self._owner = None
+        if self._generation == _generation:  # else a fork came between, and the lock is another one
+            self._busy = False
             self._lock.release()

@@ -1,0 +1,128 @@
+"""Forks at random moments while another thread is inside the engine.
+
+    python Tests/stress/forks.py [--seconds 60] [--seed 0] [NAME ...]
+
+Every operation runs in a thread over and over while the main one forks. Each child does the
+operation itself, must get the parent's bits, and ends through sys.exit. A child that takes more
+than its patience is counted as hung and killed. Exits with 1 if any hung or differed.
+"""
+
+import argparse
+import os
+import random
+import signal
+import sys
+import threading
+import time
+
+import numpy as np
+
+from swiftnets import MLP, FastNet, SlowNet, _core
+from swiftnets.krylov import minres
+
+PATIENCE = 30  # seconds
+
+
+def operations():
+    r = np.random.default_rng(0)
+    x, y = r.standard_normal((200, 40)), r.standard_normal((200, 10))
+    net = MLP((40, 60, 10))
+    w = net.initial(0)
+    v = r.standard_normal((8, net.parameter_count))
+    point = net.linearize(w, x, y)
+    small = MLP((6, 8, 8, 3))
+    ws, xs, ys = small.initial(0), r.standard_normal((20, 6)), r.standard_normal((20, 3))
+    factors = small.factorize(ws, xs, ys, damping=0.5)
+    b = r.standard_normal(small.parameter_count)
+    images = r.integers(0, 256, (150, 300)) / 256 - 0.5
+    targets = np.eye(10)[r.integers(0, 10, 150)]
+    slow_x, slow_y = r.standard_normal((50, 50)), np.eye(100)[r.integers(0, 100, 50)]
+    slow = SlowNet(seed=0)
+    large, wide = r.standard_normal((600, 700)), r.standard_normal((700, 500))
+
+    def fast():
+        return FastNet(300, 10, seed=0).step(images, targets).loss
+
+    def predict():
+        out = np.empty((600, 500))
+        _core.fast_predict(large, wide, out)
+        return out
+
+    def slow_step():
+        fresh = SlowNet(seed=0)
+        fresh.step(slow_x, slow_y)
+        return np.concatenate([fresh.w1.ravel(), fresh.w2.ravel()])
+
+    return {
+        "gradient": lambda: net.gradient(w, x, y),
+        "hvp at a kept point": lambda: point.hvp(v),
+        "dense": lambda: small.hessian(ws, xs, ys),
+        "layered solve": lambda: factors.solve(b),
+        "layered update": lambda: factors.update(0.5).solve(b),
+        "dense solve": lambda: small.factorize(ws, xs, ys, damping=0.5, method="dense").solve(b),
+        "minres": lambda: minres(point.hvp, v[0], iterations=20).x,
+        "slow gradient": lambda: np.concatenate([g.ravel() for g in slow.gradient(slow_x, slow_y)]),
+        "slow step": slow_step,
+        "fast step": fast,
+        "large product": predict,
+    }
+
+
+def run(name, operation, seconds, generator):
+    """Forks, hung children and different bits within so many seconds."""
+    expected = np.asarray(operation()).tobytes()
+    stop = threading.Event()
+
+    def loop():
+        while not stop.is_set():
+            operation()
+
+    worker = threading.Thread(target=loop)
+    worker.start()
+    forks = hung = different = 0
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        time.sleep(generator.uniform(0, 0.01))
+        child = os.fork()
+        if child == 0:
+            stop.set()
+            sys.exit(0 if np.asarray(operation()).tobytes() == expected else 3)
+        forks += 1
+        patience = time.monotonic() + PATIENCE
+        while True:
+            ended, status = os.waitpid(child, os.WNOHANG)
+            if ended:
+                different += os.waitstatus_to_exitcode(status) != 0
+                break
+            if time.monotonic() > patience:
+                os.kill(child, signal.SIGKILL)
+                os.waitpid(child, 0)
+                hung += 1
+                break
+            time.sleep(0.002)
+    stop.set()
+    worker.join()
+    print(f"{name:22s} {forks:5d} forks, {hung} hung, {different} different or failed", flush=True)
+    return hung + different
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help="operations; all by default")
+    parser.add_argument("--seconds", type=float, default=60, help="in all")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    _core.set_threads(2)
+    chosen = operations()
+    if options.names:
+        chosen = {name: chosen[name] for name in options.names}
+    generator = random.Random(options.seed)
+    bad = sum(
+        run(name, operation, options.seconds / len(chosen), generator)
+        for name, operation in chosen.items()
+    )
+    sys.exit(bad > 0)
+
+
+if __name__ == "__main__":
+    main()
