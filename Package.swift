@@ -26,7 +26,7 @@ let package = Package(
         .unsafeFlags(["-L\(openBLAS)/lib", "-Xlinker", "-rpath", "-Xlinker", "\(openBLAS)/lib"]),
         .linkedLibrary("scipy_openblas"),
       ]),
-    .target(name: "CKernels", cSettings: [.unsafeFlags(["-O3"])]),
+    .target(name: "CKernels", cSettings: [.unsafeFlags(["-O3", "-fstack-protector-strong"])]),
     .target(name: "CSwiftNets"),
     .target(
       name: "SwiftNets",

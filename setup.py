@@ -5,11 +5,9 @@ from the build requirement scipy-openblas32, is copied beside the module. Everyt
 package is in pyproject.toml.
 """
 
-import importlib.metadata
 import importlib.util
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +19,7 @@ from setuptools.errors import CompileError, PlatformError
 ROOT = Path(__file__).resolve().parent
 SHIM = Path("python", "core")
 LEAST_SWIFT = (6, 1)
+HARDENED = ["-fstack-protector-strong", "-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=2", "-O2"]
 
 # The copy of OpenBLAS gets a name of its own, so that no other package's OpenBLAS, possibly another
 # version under the original name, is taken for it in one process. The two names are of one length:
@@ -86,7 +85,6 @@ class BuildCore(build_ext):
             )
         blas.write_bytes(library.replace(THEIR_NAME, OUR_NAME))
         blas.chmod(0o755)
-        self.copy_blas_licence(blas)
 
         engine = self.build_engine(openblas)
         objects = self.compiler.compile(
@@ -95,10 +93,12 @@ class BuildCore(build_ext):
             macros=ext.define_macros,
             include_dirs=[*ext.include_dirs, str(openblas / "include")],
             depends=ext.depends,
-            extra_postargs=["-std=c11", "-fvisibility=hidden", "-Wextra"],
+            extra_postargs=["-std=c11", "-fvisibility=hidden", "-Wextra", *HARDENED],
         )
         # swiftc links, as cc would leave out the Swift runtime's start-up object.
         linker = ["-soname", module.name, "-rpath", "$ORIGIN", "--gc-sections", "-s"]
+        # Addresses are bound at once and read-only from then on, and data is never executable.
+        linker += ["-z", "relro", "-z", "now", "--rosegment", "-z", "noexecstack"]
         linker += [f"--version-script={SHIM / 'exports.map'}"]
         run(
             ["swiftc", "-emit-library", "-static-stdlib", "-no-toolchain-stdlib-rpath"]
@@ -118,11 +118,6 @@ class BuildCore(build_ext):
             SWIFTNETS_OPENBLAS=str(openblas),
         )
         return scratch / "release" / "libSwiftNetsABI.a"
-
-    def copy_blas_licence(self, blas):
-        for file in importlib.metadata.files("scipy-openblas32") or []:
-            if file.name.startswith("LICENSE"):
-                shutil.copyfile(file.locate(), blas.with_suffix(".LICENSE.txt"))
 
     def copy_extensions_to_source(self):
         """In-place builds, editable installs among them, need OpenBLAS beside the module too."""

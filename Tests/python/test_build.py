@@ -1,5 +1,6 @@
 """The build: a wheel that stands alone, clear words without Swift, the C interface by itself."""
 
+import importlib.metadata
 import json
 import os
 import re
@@ -12,11 +13,13 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from packaging.licenses import canonicalize_license_expression
 
 import swiftnets
 
 ROOT = Path(__file__).resolve().parents[2]
 SMOKE = Path(__file__).with_name("smoke.py")
+LICENCES = ROOT / "licenses"
 TAG = re.compile(r"swiftnets-[\d.]+-cp311-abi3-manylinux_(\d+)_(\d+)_\w+\.whl")
 
 pytestmark = pytest.mark.skipif(
@@ -112,15 +115,60 @@ def test_the_module_needs_only_the_system_and_the_openblas_beside_it(module):
     assert "Library soname: [libswiftnets_blas.so]" in shown
 
 
+def test_the_module_is_hardened(module):
+    headers = run("readelf", "--program-headers", "--wide", module).stdout
+    dynamic = run("readelf", "--dynamic", "--wide", module).stdout
+    segments = re.findall(r"^ +(LOAD|GNU_RELRO|GNU_STACK) .* ([R ][W ][E ]) +0x\w+$", headers, re.M)
+    loaded = [flags for kind, flags in segments if kind == "LOAD"]
+    assert "GNU_RELRO" in dict(segments), headers
+    assert re.search(r"\(FLAGS_1\).*NOW", dynamic), dynamic
+    assert "(TEXTREL)" not in dynamic
+    assert dict(segments)["GNU_STACK"].strip() == "RW"
+    # Code alone is executable, and neither it nor what is only read can be written.
+    assert "R E" in loaded
+    assert "R  " in loaded
+    assert not any("W" in flags and "E" in flags for flags in loaded)
+    symbols = run("nm", "-D", "--undefined-only", module).stdout
+    assert "__stack_chk_fail" in symbols
+    assert re.search(r"__\w+_chk", symbols.replace("__stack_chk_fail", "")), symbols
+
+
 def test_the_wheel_carries_types_data_and_licences_and_no_build_paths(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
         contents = [archive.read(name) for name in names if "/" in name]
-    for name in ("py.typed", "_core.pyi", "libswiftnets_blas.LICENSE.txt"):
+    for name in ("py.typed", "_core.pyi"):
         assert f"swiftnets/{name}" in names
     assert any(name.startswith("swiftnets/data/") for name in names)
-    assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
+    licences = {name.partition(".dist-info/licenses/")[2] for name in names} - {""}
+    assert licences == {"LICENSE"} | {f"licenses/{path.name}" for path in LICENCES.iterdir()}
     assert not any(str(ROOT).encode() in content for content in contents)
+
+
+def test_the_licence_is_an_expression_of_all_parts(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        metadata = archive.read(name).decode()
+    (expression,) = re.findall(r"^License-Expression: (.*)$", metadata, re.M)
+    assert canonicalize_license_expression(expression) == expression
+    parts = set(expression.split(" AND "))
+    assert parts == {
+        "Apache-2.0",
+        "Apache-2.0 WITH Swift-exception",
+        "BSD-3-Clause",
+        "GPL-3.0-or-later WITH GCC-exception-3.1",
+        "MIT",
+    }
+
+
+def test_the_notices_are_those_of_the_parts_that_are_built_in():
+    (notice,) = (
+        file.locate()
+        for file in importlib.metadata.files("scipy-openblas32") or []
+        if file.name.startswith("LICENSE")
+    )
+    assert (LICENCES / "OpenBLAS.txt").read_bytes() == Path(notice).read_bytes()
+    assert "Runtime Library Exception" in (LICENCES / "Swift.txt").read_text()
 
 
 @pytest.fixture(scope="module")
