@@ -19,6 +19,9 @@ from setuptools.errors import CompileError, PlatformError
 ROOT = Path(__file__).resolve().parent
 SHIM = Path("python", "core")
 LEAST_SWIFT = (6, 1)
+# A sanitizer for the engine, the shim and the link of both, "address" or "thread": see `make sanitize`.
+SANITIZER = os.environ.get("SWIFTNETS_SANITIZE", "")
+UNDEFINED = ["-fsanitize=undefined", "-fno-sanitize-recover=undefined"]
 HARDENED = ["-fstack-protector-strong", "-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=2", "-O2"]
 
 # The copy of OpenBLAS gets a name of its own, so that no other package's OpenBLAS, possibly another
@@ -93,25 +96,35 @@ class BuildCore(build_ext):
             macros=ext.define_macros,
             include_dirs=[*ext.include_dirs, str(openblas / "include")],
             depends=ext.depends,
-            extra_postargs=["-std=c11", "-fvisibility=hidden", "-Wextra", *HARDENED],
+            extra_postargs=["-std=c11", "-fvisibility=hidden", "-Wextra", *self.flags()],
         )
         # swiftc links, as cc would leave out the Swift runtime's start-up object.
-        linker = ["-soname", module.name, "-rpath", "$ORIGIN", "--gc-sections", "-s"]
+        linker = ["-soname", module.name, "-rpath", "$ORIGIN"]
+        linker += [] if SANITIZER else ["--gc-sections", "-s"]
         # Addresses are bound at once and read-only from then on, and data is never executable.
         linker += ["-z", "relro", "-z", "now", "--rosegment", "-z", "noexecstack"]
         linker += [f"--version-script={SHIM / 'exports.map'}"]
         run(
             ["swiftc", "-emit-library", "-static-stdlib", "-no-toolchain-stdlib-rpath"]
+            + ([f"-sanitize={SANITIZER}"] if SANITIZER else [])
             + [*objects, str(engine), f"-L{blas.parent}", f"-l{blas.stem.removeprefix('lib')}"]
             + [word for flag in linker for word in ("-Xlinker", flag)]
             + ["-o", str(module)],
             "linking swiftnets._core failed",
         )
 
+    def flags(self):
+        """What the shim is compiled with beyond the usual."""
+        if not SANITIZER:
+            return HARDENED
+        return ["-O1", "-g", f"-fsanitize={SANITIZER}", *UNDEFINED]
+
     def build_engine(self, openblas):
         """The engine as a static library, always at one place: a second build is incremental."""
-        scratch = ROOT / "build" / "swift"
+        scratch = ROOT / "build" / f"swift{SANITIZER and '-'}{SANITIZER}"
         options = ["--static-swift-stdlib", "--product", "SwiftNetsABI"]
+        if SANITIZER:
+            options += [f"--sanitize={SANITIZER}", *(word for flag in UNDEFINED for word in ("-Xcc", flag))]
         run(
             ["swift", "build", "-c", "release", *options, "--scratch-path", str(scratch)],
             "building the Swift engine failed",

@@ -15,7 +15,6 @@ public enum Fork {
   private static let isWatching: Bool =
     pthread_atfork(nil, nil) {
       Fork.count.add(1, ordering: .relaxed)
-      forgetCallsUnderWay()
       ThreadTeam.forgetHelpers()
     } == 0
 }

@@ -50,6 +50,36 @@ import Testing
     #expect(arrivals.load(ordering: .relaxed) == 3 * rounds)
   }
 
+  @Test func `members agree on what the first of them says, every time`() {
+    let rounds = 2000
+    let parted = Atomic<Int>(0)
+    let told = Mutex([Int: [Bool]]())
+    ThreadTeam.run(parts: 3) { member in
+      var heard: [Bool] = []
+      for round in 0..<rounds { heard.append(member.agree(round * round % 7 == 2)) }
+      let mine = heard
+      told.withLock { $0[member.index] = mine }
+    }
+    for heard in told.withLock({ $0 }).values where heard != (0..<rounds).map({ $0 * $0 % 7 == 2 }) {
+      parted.add(1, ordering: .relaxed)
+    }
+    #expect(parted.load(ordering: .relaxed) == 0)
+  }
+
+  @Test func `a thread that holds a gate for itself is told so, and may read again where it reads`() throws {
+    let gate = Gate()
+    let patient = Interruption { false }
+    try gate.write(patient) { () throws(EngineError) in
+      #expect(throws: EngineError.self) { try gate.read(patient) { () throws(EngineError) in } }
+      #expect(throws: EngineError.self) { try gate.write(patient) { () throws(EngineError) in } }
+    }
+    try gate.read(patient) { () throws(EngineError) in
+      #expect(throws: EngineError.self) { try gate.write(patient) { () throws(EngineError) in } }
+      #expect(try gate.read(patient) { () throws(EngineError) in 5 } == 5)
+    }
+    #expect(try gate.write(patient) { () throws(EngineError) in 7 } == 7)
+  }
+
   @Test func `a job started from within a job is done`() {
     let done = Mutex([Int](repeating: 0, count: 3))
     ThreadTeam.run(parts: 2) { member in
@@ -72,31 +102,6 @@ import Testing
     }
     #expect(counter.total.load(ordering: .relaxed) == 4 * 200 * 2)
   }
-}
-
-@Suite struct InterruptionTests {
-  @Test func `a call on its own thread hands over its result and its error`() throws {
-    let patient = Interruption { false }
-    #expect(try interruptible(patient) { () throws(EngineError) in 42 } == 42)
-    #expect(throws: EngineError.numerical("broke")) {
-      try interruptible(patient) { () throws(EngineError) -> Int in throw .numerical("broke") }
-    }
-  }
-
-  @Test func `a caller that wants to stop is not kept until the call ends`() {
-    let gate = Gate()
-    // The call ends only when the gate opens, which is after it was given up.
-    #expect(throws: EngineError.cancelled) {
-      try interruptible(Interruption { true }) { () throws(EngineError) in gate.hold() }
-    }
-    gate.open()
-  }
-}
-
-private final class Gate: Sendable {
-  private let isOpen = Atomic<Bool>(false)
-  func open() { isOpen.store(true, ordering: .releasing) }
-  func hold() { while !isOpen.load(ordering: .acquiring) { usleep(1000) } }
 }
 
 private final class Counter: Sendable {

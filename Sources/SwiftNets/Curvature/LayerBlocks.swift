@@ -16,7 +16,7 @@ func hessianBlock(
   var passes: [RPass] = []
   for _ in 0..<threads { passes.append(try RPass(pass, xs, layer: layer)) }
   // A few directions between looks at the caller's wish to stop.
-  let group = max(1, 20_000_000 / max(1, 4 * pass.samples * net.hidsize * (net.insize + net.outsize))) * threads
+  let group = max(1, 20_000_000 / max(1, saturating(4, pass.samples, net.hidsize, net.insize + net.outsize))) * threads
   for first in stride(from: 0, to: rows * columns, by: group) {
     try interruption.check()
     let directions = first..<min(first + group, rows * columns)

@@ -5,25 +5,29 @@ public protocol Scalar: BinaryFloatingPoint & Sendable {}
 extension Double: Scalar {}
 extension Float: Scalar {}
 
-/// Memory for `count` scalars, aligned to a cache line and set to zero, freed with its last owner.
+/// What lies behind the last element of any memory that kernels read: they read whole vectors.
+let slackBytes = 64
+
+/// Memory for `count` scalars and some slack, aligned to a cache line and set to zero, freed with its last owner.
 final class Storage<Element: Scalar>: @unchecked Sendable {
   let base: UnsafeMutablePointer<Element>
   let count: Int
   private let mappedBytes: Int  // 0 where the memory is the allocator's
 
   init(count: Int) throws(EngineError) {
-    let (bytes, overflow) = count.multipliedReportingOverflow(by: MemoryLayout<Element>.stride)
-    guard !overflow, count >= 0 else { throw .outOfMemory(bytes: Int.max) }
+    let bytes = saturating(count, MemoryLayout<Element>.stride)
+    guard count >= 0, bytes < Int.max - slackBytes else { throw .outOfMemory(bytes: Int.max) }
+    let all = bytes + slackBytes
     var raw: UnsafeMutableRawPointer?
     if bytes >= Self.largeBytes {
       // Fresh pages are zero already, and are then made by the threads that fill them.
-      raw = mmap(nil, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+      raw = mmap(nil, all, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
       // MAP_FAILED, spelt out: the constant would link in all of Swift's Glibc module, which asks for glibc 2.35.
       if raw == UnsafeMutableRawPointer(bitPattern: -1) { raw = nil }
-      if let raw { madvise(raw, bytes, MADV_HUGEPAGE) }
-      mappedBytes = bytes
+      if let raw { madvise(raw, all, MADV_HUGEPAGE) }
+      mappedBytes = all
     } else {
-      if posix_memalign(&raw, 64, max(bytes, 64)) == 0, let raw { memset(raw, 0, max(bytes, 64)) } else { raw = nil }
+      if posix_memalign(&raw, 64, all) == 0, let raw { memset(raw, 0, all) } else { raw = nil }
       mappedBytes = 0
     }
     guard let raw else { throw .outOfMemory(bytes: bytes) }

@@ -1,20 +1,29 @@
+import CKernels
 import COpenBLAS
 import Glibc
 
 /// Replaces a symmetric matrix by its eigenvectors, as rows, and returns the eigenvalues in ascending order.
 ///
-/// LAPACK's divide and conquer (`dsyevd`, `ssyevd`); only one triangle is read.
-/// - Throws: `numerical` when it does not converge, which takes a matrix with entries that are not finite.
+/// LAPACK's divide and conquer (`dsyevd`, `ssyevd`) for small matrices; for large float64 ones the same algorithm by
+/// `TridiagonalEigen`, on the team and with looks at the interruption. The upper triangle is read alone.
+/// - Throws: `numerical` when it does not converge, `notFinite` for a matrix with entries that are not finite,
+///   `cancelled`.
 /// - Complexity: about 9 n³ operations.
-func symmetricEigen<T: KernelScalar>(_ matrix: Matrix<T>) throws(EngineError) -> [T] {
+func symmetricEigen<T: KernelScalar>(
+  _ matrix: Matrix<T>, interruption: Interruption = Interruption()
+) throws(EngineError) -> [T] {
   let n = matrix.rows
-  var values = [T](repeating: 0, count: max(n, 1))
   guard n > 0 else { return [] }
   for row in 0..<n {
-    for column in 0...row where !matrix[row, column].isFinite {
+    for column in row..<n where !matrix[row, column].isFinite {
       throw .notFinite("a matrix to be diagonalised has entries that are not finite")
     }
   }
+  if n > 400, let large = matrix as? Matrix<Double> {
+    guard let values = try largeSymmetricEigen(large, interruption) as? [T] else { return [] }
+    return values
+  }
+  var values = [T](repeating: 0, count: n)
   // Column-major eigenvectors as columns are row-major eigenvectors as rows, and the matrix is its own transpose.
   let info = values.withUnsafeMutableBufferPointer { values in
     if let base = matrix.base as? UnsafeMutablePointer<Double> {
@@ -29,4 +38,100 @@ func symmetricEigen<T: KernelScalar>(_ matrix: Matrix<T>) throws(EngineError) ->
   }
   guard info == 0 else { throw .numerical("the symmetric eigenvalue solver did not converge (LAPACK info \(info))") }
   return values
+}
+
+/// A = Q T Qᵀ by Householder's reflections, T = Z Λ Zᵀ by divide and conquer, and the rows of (Q Z)ᵀ in A's place.
+private func largeSymmetricEigen(_ a: Matrix<Double>, _ interruption: Interruption) throws(EngineError) -> [Double] {
+  let n = a.rows
+  guard n < Int(Int32.max) else { throw .outOfMemory(bytes: saturating(n, n, 8)) }
+  // Powers of 2 round nothing, and take squares into the range.
+  var largest = 0.0
+  for row in 0..<n {
+    for column in row..<n { largest = max(largest, abs(a[row, column])) }
+  }
+  let exponent = largest > 0 ? Int32(clamping: largest.exponent) : 0
+  let scale = abs(exponent) > 200 ? scalbn(1.0, -exponent / 2) : 1
+  if scale != 1 {
+    // In two halves: one of them may not be a number of its own.
+    for row in 0..<n {
+      for column in row..<n { a[row, column] = a[row, column] * scale * scale }
+    }
+  }
+  let work: Storage<Double> = try Storage(count: 3 * n)
+  let (d, e, tau) = (work.base, work.base + n, work.base + 2 * n)
+  try reduceToTridiagonal(a, d, e, tau, interruption)
+  let z: Matrix<Double> = try Matrix(rows: n, columns: n)  // eigenvectors of T as rows
+  try TridiagonalEigen(order: n).decompose(d, e, into: z, interruption: interruption)
+  // Each slice of eigenvectors is reflected by itself; about 4 · 10⁹ operations between two looks.
+  let threads = Threads.forWork(of: saturating(n, n))
+  let slice = max(8 * threads, Int(2e9 / (Double(n) * Double(n))))
+  for first in stride(from: 0, to: n, by: slice) {
+    try interruption.check()
+    let count = min(slice, n - first)
+    var failed = false
+    inParts(threads, of: count, grain: 8) { share in
+      let info = scipy_LAPACKE_dormtr(
+        LAPACK_COL_MAJOR, CChar(UInt8(ascii: "L")), CChar(UInt8(ascii: "L")), CChar(UInt8(ascii: "N")), Int32(n),
+        Int32(share.count), a.base, Int32(a.stride), tau, z.row(first + share.lowerBound), Int32(z.stride))
+      if info != 0 { failed = true }
+    }
+    if failed { throw .outOfMemory(bytes: saturating(64, n, 8)) }
+  }
+  for row in 0..<n { a.row(row).update(from: z.row(row), count: n) }
+  return (0..<n).map { d[$0] / scale / scale }
+}
+
+/// The reduction to tridiagonal form (LAPACK's dsytrd, lower triangle by columns), its rank-2k updates on the team.
+private func reduceToTridiagonal(
+  _ a: Matrix<Double>, _ d: UnsafeMutablePointer<Double>, _ e: UnsafeMutablePointer<Double>,
+  _ tau: UnsafeMutablePointer<Double>, _ interruption: Interruption
+) throws(EngineError) {
+  let n = a.rows
+  let lower = [CChar(UInt8(ascii: "L"))]
+  var first = 0
+  let panel = 32
+  let work: Matrix<Double> = try Matrix(rows: panel, columns: n)
+  while n - first > 2 * panel {
+    try interruption.check()
+    let left = n - first
+    // A panel reads all that is left once a column: about 4 · 10⁸ bytes between two looks.
+    let width = max(4, min(panel, Int(1e8 / (Double(left) * Double(left)))))
+    var (order, columns, lda, ldw) = (Int32(left), Int32(width), Int32(a.stride), Int32(n))
+    scipy_dlatrd_(
+      lower, &order, &columns, a.row(first) + first, &lda, e + first, tau + first, work.base, &ldw, 1)
+    // What is left less V Wᵀ + W Vᵀ; by columns the lower triangle, here rows of the upper one.
+    let start = first + width
+    let rest = n - start
+    let v = a.row(first) + start  // [width, rest]
+    let w = work.base + width
+    let parts = Threads.forWork(of: saturating(rest, rest, width))
+    let ends = (0...parts).map { rest - Int(Double(rest) * (1 - Double($0) / Double(parts)).squareRoot()) }
+    inParts(parts, of: parts, grain: 1) { share in
+      for part in share {
+        let (low, high) = (ends[part], part == parts - 1 ? rest : ends[part + 1])
+        guard low < high else { continue }
+        let corner = a.row(start + low) + start + low
+        scipy_cblas_dsyr2k(
+          CblasColMajor, CblasLower, CblasNoTrans, Int32(high - low), Int32(width), -1, v + low, Int32(a.stride),
+          w + low, Int32(n), 1, corner, Int32(a.stride))
+        guard high < rest else { continue }
+        let below = a.row(start + low) + start + high
+        for (x, ldx, y, ldy) in [(v, a.stride, w, n), (w, n, v, a.stride)] {
+          scipy_cblas_dgemm(
+            CblasColMajor, CblasNoTrans, CblasTrans, Int32(rest - high), Int32(high - low), Int32(width), -1,
+            x + high, Int32(ldx), y + low, Int32(ldy), 1, below, Int32(a.stride))
+        }
+      }
+    }
+    // The reflectors' leading ones made room for the off-diagonal.
+    for index in first..<start {
+      a[index, index + 1] = e[index]
+      d[index] = a[index, index]
+    }
+    first = start
+  }
+  let info = scipy_LAPACKE_dsytrd(
+    LAPACK_COL_MAJOR, lower[0], Int32(n - first), a.row(first) + first, Int32(a.stride), d + first, e + first,
+    tau + first)
+  guard info == 0 else { throw .outOfMemory(bytes: saturating(64, n, 8)) }
 }

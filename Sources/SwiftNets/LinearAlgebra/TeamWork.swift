@@ -1,16 +1,16 @@
 import Glibc
 import Synchronization
 
-/// Memory for `count` integers, not set to zero, freed with its last owner.
+/// Memory for `count` integers and some slack, not set to zero, freed with its last owner.
 final class Integers<Element: FixedWidthInteger>: @unchecked Sendable {
   let base: UnsafeMutablePointer<Element>
   let count: Int
 
   init(count: Int) throws(EngineError) {
-    let (bytes, overflow) = count.multipliedReportingOverflow(by: MemoryLayout<Element>.stride)
+    let bytes = saturating(count, MemoryLayout<Element>.stride)
     var raw: UnsafeMutableRawPointer?
-    guard !overflow, count >= 0, posix_memalign(&raw, 64, max(bytes, 64)) == 0, let raw else {
-      throw .outOfMemory(bytes: overflow ? Int.max : bytes)
+    guard count >= 0, bytes < Int.max - slackBytes, posix_memalign(&raw, 64, bytes + slackBytes) == 0, let raw else {
+      throw .outOfMemory(bytes: bytes)
     }
     base = raw.bindMemory(to: Element.self, capacity: max(count, 1))
     self.count = count

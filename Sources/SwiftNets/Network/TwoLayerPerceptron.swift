@@ -92,7 +92,7 @@ final class TwoLayerPass {
   }
 
   /// Multiply–adds of one forward and backward pass, counted as two operations.
-  var operations: Int { 6 * samples * net.hidsize * (net.insize + net.outsize) }
+  var operations: Int { saturating(6, samples, net.hidsize, net.insize + net.outsize) }
 
   /// Half the sum of squares that `forward` found, added in the order of the parts.
   var loss: Double {

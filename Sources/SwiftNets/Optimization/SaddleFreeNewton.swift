@@ -130,7 +130,7 @@ public final class SaddleFreeNewton {
   }
 
   private func memory(for net: TwoLayerPerceptron, samples: Int) throws(EngineError) -> Memory {
-    let threads = Threads.forWork(of: 6 * samples * net.hidsize * (net.insize + net.outsize))
+    let threads = Threads.forWork(of: saturating(6, samples, net.hidsize, net.insize + net.outsize))
     if let memory, memory.net == net, memory.samples == samples, memory.threads == threads { return memory }
     memory = nil  // freed before its successor is made
     let fresh = Memory(
@@ -184,11 +184,7 @@ public final class SaddleFreeNewton {
     }
     let vectors: Matrix<Double> = try Matrix(rows: count, columns: count)
     vectors.base.update(from: block.base, count: count * count)
-    let values = try interruptible(interruption) { () throws(EngineError) in
-      // In small matrices OpenBLAS's threads cost more than they give, far more on busy processors.
-      guard count >= 1000 else { return try Threads.alone { () throws(EngineError) in try symmetricEigen(vectors) } }
-      return try symmetricEigen(vectors)
-    }
+    let values = try symmetricEigen(vectors, interruption: interruption)
     // The rows of `vectors` are the eigenvectors: coefficients by a product with them, the step by their transpose.
     let n = Int32(count)
     scipy_cblas_dgemv(CblasRowMajor, CblasNoTrans, n, n, 1, vectors.base, n, g.row(0), 1, 0, g.row(1), 1)
