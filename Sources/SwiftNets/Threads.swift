@@ -37,6 +37,4 @@ public enum Threads {
     }
     chosen.store(count, ordering: .relaxed)
   }
-
-  static func alone<Result>(_ body: () throws(EngineError) -> Result) throws(EngineError) -> Result { try body() }
 }

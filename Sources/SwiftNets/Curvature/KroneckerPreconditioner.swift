@@ -55,9 +55,7 @@ final class KroneckerPreconditioner<T: KernelScalar> {
     }
     multiply(w2.operand, weighted, scale: agreement, into: qt, rows: 0..<hid)
 
-    let (inputValues, hiddenValues) = try Threads.alone { () throws(EngineError) in
-      (try symmetricEigen(vt), try symmetricEigen(qt))
-    }
+    let (inputValues, hiddenValues) = (try symmetricEigen(vt), try symmetricEigen(qt))
     for row in 0..<inNet { for column in 0..<inNet { v[column, row] = vt[row, column] } }
     for row in 0..<hid { for column in 0..<hid { q[column, row] = qt[row, column] } }
     for row in 0..<inNet {

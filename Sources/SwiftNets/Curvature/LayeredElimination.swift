@@ -98,9 +98,7 @@ final class LayeredElimination<Element: FactorScalar> {
         (output + sample * width * width).update(from: matrix.row(sample), count: width * width)
       }
     }
-    try Threads.alone { () throws(EngineError) in
-      for (layer, state) in zip(layers, states) { layer.load(state, work: workspace.spanning) }
-    }
+    for (layer, state) in zip(layers, states) { layer.load(state, work: workspace.spanning) }
     exponent = 0
     pristine = []
     measured = nil
@@ -162,13 +160,6 @@ final class LayeredElimination<Element: FactorScalar> {
   /// - Returns: what the factors prove; nil where eigenvalues were counted as 0, so that there is no inverse.
   /// - Throws: `numerical` where H + shift is singular and it cannot be told how, `cancelled`.
   func factor(shift: Complex, interruption: Interruption) throws(EngineError) -> FactorCertificate? {
-    guard isLarge else {
-      return try Threads.alone { () throws(EngineError) in try factorAlone(shift, interruption) }
-    }
-    return try factorAlone(shift, interruption)
-  }
-
-  private func factorAlone(_ shift: Complex, _ interruption: Interruption) throws(EngineError) -> FactorCertificate? {
     let product = try LayeredProduct(shape)
     // Of H itself, whatever an earlier shift scaled it by.
     if measured == nil { rescale(to: 0) }
@@ -317,7 +308,7 @@ final class LayeredElimination<Element: FactorScalar> {
     if control.isCancelled { throw .cancelled }
     Element.join(workspace.pivot(of: layer), into: layer.pivot.base, count: order * order)
     // Alone: for each of its columns the factorisation would wake OpenBLAS's threads twice.
-    let isRegular = try Threads.alone { () throws(EngineError) in layer.pivot.factor(isCancelled: control.check) }
+    let isRegular = layer.pivot.factor(isCancelled: control.check)
     if control.isCancelled { throw .cancelled }
     // Without a layer below there is no growth to betray a pivot that is nearly 0.
     guard isRegular, layer.pivot.smallestPivot > (index == 0 ? 100 : 1) * measure.tolerance else { return nil }

@@ -48,7 +48,7 @@ extension LayeredElimination {
           }
         }
       }
-      try Threads.alone { () throws(EngineError) in try run(sweep, interruption) }
+      try run(sweep, interruption)
       for row in rows {
         let offset = (row - first) * shape.parameters
         x.real.row(row).update(from: sweep.vectors.real + offset, count: shape.parameters)

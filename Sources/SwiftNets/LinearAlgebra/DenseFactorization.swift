@@ -66,9 +66,7 @@ public final class DenseFactorization: @unchecked Sendable {
     guard shift.isFinite else { throw .invalidArgument("the shift is \(shift); it must be finite") }
     return try gate.write(interruption) { () throws(EngineError) in
       state = .none
-      // Alone for small matrices: they are factored before OpenBLAS's threads are awake.
-      if order > 512 { return try factorAlone(shift, interruption) }
-      return try Threads.alone { () throws(EngineError) in try factorAlone(shift, interruption) }
+      return try factorAlone(shift, interruption)
     }
   }
 
@@ -200,15 +198,12 @@ public final class DenseFactorization: @unchecked Sendable {
       let size = Int32(end - first)
       let corner = all.row(first) + first
       if first > 0 {
-        scipy_cblas_dsyrk(
-          CblasRowMajor, CblasLower, CblasNoTrans, size, Int32(first), -1, all.row(first), ld, 1, corner, ld)
+        symmetricProduct(-1, all.view(first..<end, 0..<first), 1, into: all.view(first..<end, first..<end))
       }
       // A row-major lower triangle is a column-major upper one.
-      guard
-        try Threads.alone({ () throws(EngineError) in
-          scipy_LAPACKE_dpotrf_work(LAPACK_COL_MAJOR, CChar(UInt8(ascii: "U")), size, corner, ld) == 0
-        })
-      else { return false }
+      guard scipy_LAPACKE_dpotrf_work(LAPACK_COL_MAJOR, CChar(UInt8(ascii: "U")), size, corner, ld) == 0 else {
+        return false
+      }
       guard end < order else { break }
       let below = all.view(end..<order, first..<end)
       if first > 0 {
@@ -216,9 +211,7 @@ public final class DenseFactorization: @unchecked Sendable {
           -1, all.view(end..<order, 0..<first), all.view(first..<end, 0..<first), transposeB: true, 1, into: below,
           interruption: interruption)
       }
-      scipy_cblas_dtrsm(
-        CblasRowMajor, CblasRight, CblasLower, CblasTrans, CblasNonUnit, Int32(order - end), size, 1, corner, ld,
-        below.base, ld)
+      SwiftNets.solveRows(below, by: corner, order, isTransposed: true)
     }
     return true
   }
@@ -243,11 +236,7 @@ public final class DenseFactorization: @unchecked Sendable {
       for first in stride(from: 0, to: b.rows, by: Self.rows) {
         try interruption.check()
         let count = min(Self.rows, b.rows - first)
-        if order > 512 {
-          solve(b, into: x, from: first, count, numbers)
-        } else {
-          try Threads.alone { () throws(EngineError) in solve(b, into: x, from: first, count, numbers) }
-        }
+        solve(b, into: x, from: first, count, numbers)
       }
     }
     for row in 0..<x.rows {
@@ -291,9 +280,8 @@ public final class DenseFactorization: @unchecked Sendable {
         CblasRowMajor, CblasLower, isTransposed ? CblasTrans : CblasNoTrans, CblasNonUnit, Int32(order), factors.base,
         Int32(order), b, 1)
     } else {
-      scipy_cblas_dtrsm(
-        CblasRowMajor, CblasRight, CblasLower, isTransposed ? CblasNoTrans : CblasTrans, CblasNonUnit, Int32(count),
-        Int32(order), 1, factors.base, Int32(order), b, Int32(order))
+      SwiftNets.solveRows(
+        Matrix(borrowing: b, rows: count, columns: order), by: factors.base, order, isTransposed: !isTransposed)
     }
   }
 }

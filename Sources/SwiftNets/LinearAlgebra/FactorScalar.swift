@@ -98,9 +98,11 @@ extension Double: FactorScalar {
     count: Int
   ) {
     guard n <= 256 && isTransposed else {
-      scipy_cblas_dtrsm(
-        CblasRowMajor, CblasLeft, CblasLower, isTransposed ? CblasTrans : CblasNoTrans, CblasUnit, Int32(n),
-        Int32(count), 1, m, Int32(ldm), b, Int32(ldb))
+      inParts(partsOfLarge(n, n, count), of: count, grain: 8) { columns in
+        scipy_cblas_dtrsm(
+          CblasRowMajor, CblasLeft, CblasLower, isTransposed ? CblasTrans : CblasNoTrans, CblasUnit, Int32(n),
+          Int32(columns.count), 1, m, Int32(ldm), b + columns.lowerBound, Int32(ldb))
+      }
       return
     }
     // Twice as fast as OpenBLAS for small matrices: a few rows at a time, less all rows below them in one deep product.
@@ -123,9 +125,11 @@ extension Double: FactorScalar {
       scipy_cblas_dtrsv(
         CblasRowMajor, CblasLower, isTransposed ? CblasTrans : CblasNoTrans, CblasUnit, Int32(n), m, Int32(ldm), b, 1)
     } else {
-      scipy_cblas_dtrsm(
-        CblasRowMajor, CblasRight, CblasLower, isTransposed ? CblasNoTrans : CblasTrans, CblasUnit, Int32(count),
-        Int32(n), 1, m, Int32(ldm), b, Int32(n))
+      inParts(partsOfLarge(n, n, count), of: count, grain: 8) { rows in
+        scipy_cblas_dtrsm(
+          CblasRowMajor, CblasRight, CblasLower, isTransposed ? CblasNoTrans : CblasTrans, CblasUnit,
+          Int32(rows.count), Int32(n), 1, m, Int32(ldm), b + rows.lowerBound * n, Int32(n))
+      }
     }
   }
 
@@ -141,9 +145,7 @@ extension Double: FactorScalar {
         x, 1, beta, y, 1)
     } else {
       let (from, to) = isTransposed ? (columns, rows) : (rows, columns)
-      scipy_cblas_dgemm(
-        CblasRowMajor, CblasNoTrans, isTransposed ? CblasTrans : CblasNoTrans, Int32(count), Int32(to), Int32(from),
-        alpha, x, Int32(from), g, Int32(columns), beta, y, Int32(to))
+      multiply(false, isTransposed, count, to, from, alpha, x, from, g, columns, beta, y, to)
     }
   }
 
@@ -160,9 +162,12 @@ extension Double: FactorScalar {
     _ c: UnsafeMutablePointer<Double>, _ ldc: Int
   ) {
     guard m > 0, n > 0 else { return }
-    scipy_cblas_dgemm(
-      CblasRowMajor, transposesA ? CblasTrans : CblasNoTrans, transposesB ? CblasTrans : CblasNoTrans, Int32(m),
-      Int32(n), Int32(k), alpha, a, Int32(max(lda, 1)), b, Int32(max(ldb, 1)), beta, c, Int32(ldc))
+    inParts(partsOfLarge(m, n, k), of: n, grain: 8) { columns in
+      scipy_cblas_dgemm(
+        CblasRowMajor, transposesA ? CblasTrans : CblasNoTrans, transposesB ? CblasTrans : CblasNoTrans, Int32(m),
+        Int32(columns.count), Int32(k), alpha, a, Int32(max(lda, 1)),
+        b + columns.lowerBound * (transposesB ? ldb : 1), Int32(max(ldb, 1)), beta, c + columns.lowerBound, Int32(ldc))
+    }
   }
 
   static func diagonalized(
@@ -207,24 +212,28 @@ extension Complex: FactorScalar {
     isTransposed: Bool, _ n: Int, _ m: UnsafePointer<Complex>, _ ldm: Int, _ b: UnsafeMutablePointer<Complex>,
     _ ldb: Int, count: Int
   ) {
-    var one = Complex(1)
-    scipy_cblas_ztrsm(
-      CblasRowMajor, CblasLeft, CblasLower, isTransposed ? CblasTrans : CblasNoTrans, CblasUnit, Int32(n), Int32(count),
-      &one, m, Int32(ldm), b, Int32(ldb))
+    inParts(partsOfLarge(4 * n, n, count), of: count, grain: 8) { columns in
+      var one = Complex(1)
+      scipy_cblas_ztrsm(
+        CblasRowMajor, CblasLeft, CblasLower, isTransposed ? CblasTrans : CblasNoTrans, CblasUnit, Int32(n),
+        Int32(columns.count), &one, m, Int32(ldm), b + columns.lowerBound, Int32(ldb))
+    }
   }
 
   static func solveRows(
     isTransposed: Bool, _ n: Int, _ m: UnsafePointer<Complex>, _ ldm: Int, _ b: UnsafeMutablePointer<Complex>,
     count: Int
   ) {
-    var one = Complex(1)
     if count == 1 {
       scipy_cblas_ztrsv(
         CblasRowMajor, CblasLower, isTransposed ? CblasTrans : CblasNoTrans, CblasUnit, Int32(n), m, Int32(ldm), b, 1)
     } else {
-      scipy_cblas_ztrsm(
-        CblasRowMajor, CblasRight, CblasLower, isTransposed ? CblasNoTrans : CblasTrans, CblasUnit, Int32(count),
-        Int32(n), &one, m, Int32(ldm), b, Int32(n))
+      inParts(partsOfLarge(4 * n, n, count), of: count, grain: 8) { rows in
+        var one = Complex(1)
+        scipy_cblas_ztrsm(
+          CblasRowMajor, CblasRight, CblasLower, isTransposed ? CblasNoTrans : CblasTrans, CblasUnit,
+          Int32(rows.count), Int32(n), &one, m, Int32(ldm), b + rows.lowerBound * n, Int32(n))
+      }
     }
   }
 
@@ -232,17 +241,16 @@ extension Complex: FactorScalar {
     isTransposed: Bool, count: Int, _ x: UnsafePointer<Complex>, _ g: UnsafePointer<Complex>, rows: Int, columns: Int,
     _ y: UnsafeMutablePointer<Complex>
   ) {
-    var alpha = Complex(isTransposed ? -1 : 1)
-    var beta = Complex(isTransposed ? 1 : 0)
     if count == 1 {
+      var alpha = Complex(isTransposed ? -1 : 1)
+      var beta = Complex(isTransposed ? 1 : 0)
       scipy_cblas_zgemv(
         CblasRowMajor, isTransposed ? CblasNoTrans : CblasTrans, Int32(rows), Int32(columns), &alpha, g, Int32(columns),
         x, 1, &beta, y, 1)
     } else {
       let (from, to) = isTransposed ? (columns, rows) : (rows, columns)
-      scipy_cblas_zgemm(
-        CblasRowMajor, CblasNoTrans, isTransposed ? CblasTrans : CblasNoTrans, Int32(count), Int32(to), Int32(from),
-        &alpha, x, Int32(from), g, Int32(columns), &beta, y, Int32(to))
+      multiply(
+        false, isTransposed, count, to, from, isTransposed ? -1 : 1, x, from, g, columns, isTransposed ? 1 : 0, y, to)
     }
   }
 
@@ -250,10 +258,7 @@ extension Complex: FactorScalar {
     _ m: Int, _ n: Int, _ k: Int, _ h: UnsafePointer<Complex>, _ g: UnsafePointer<Complex>, stride: Int, from c: Planes,
     _ ldc: Int, work: UnsafeMutablePointer<Complex>
   ) {
-    var (one, zero) = (Complex(1), Complex(0))
-    scipy_cblas_zgemm(
-      CblasRowMajor, CblasTrans, CblasNoTrans, Int32(m), Int32(n), Int32(k), &one, h, Int32(stride), g, Int32(stride),
-      &zero, work, Int32(n))
+    multiply(true, false, m, n, k, 1, h, stride, g, stride, 0, work, n)
     for row in 0..<m {
       let (real, imaginary, product) = (c[0] + row * ldc, c[1] + row * ldc, work + row * n)
       for column in 0..<n {
@@ -269,10 +274,13 @@ extension Complex: FactorScalar {
     _ c: UnsafeMutablePointer<Complex>, _ ldc: Int
   ) {
     guard m > 0, n > 0 else { return }
-    var (alpha, beta) = (Complex(alpha), Complex(beta))
-    scipy_cblas_zgemm(
-      CblasRowMajor, transposesA ? CblasTrans : CblasNoTrans, transposesB ? CblasTrans : CblasNoTrans, Int32(m),
-      Int32(n), Int32(k), &alpha, a, Int32(max(lda, 1)), b, Int32(max(ldb, 1)), &beta, c, Int32(ldc))
+    inParts(partsOfLarge(4 * m, n, k), of: n, grain: 8) { columns in
+      var (alpha, beta) = (Complex(alpha), Complex(beta))
+      scipy_cblas_zgemm(
+        CblasRowMajor, transposesA ? CblasTrans : CblasNoTrans, transposesB ? CblasTrans : CblasNoTrans, Int32(m),
+        Int32(columns.count), Int32(k), &alpha, a, Int32(max(lda, 1)),
+        b + columns.lowerBound * (transposesB ? ldb : 1), Int32(max(ldb, 1)), &beta, c + columns.lowerBound, Int32(ldc))
+    }
   }
 
   /// With F = A + iB, eigenvectors (x, y) of [A B; B −A] with eigenvalues μ ≥ 0: V = x − iy. Where μ is near 0 those of μ
@@ -329,8 +337,13 @@ func product(
     return
   }
   let isStraight = aColumn == 1 && aRow >= k
-  scipy_cblas_dgemm(
-    CblasRowMajor, isStraight ? CblasNoTrans : CblasTrans, CblasNoTrans, Int32(m), Int32(n), Int32(k),
-    update == .subtract ? -1 : 1, a, Int32(isStraight ? aRow : aColumn), b, Int32(ldb), update == .set ? 0 : 1, c,
-    Int32(ldc))
+  Double.multiply(
+    !isStraight, false, m, n, k, update == .subtract ? -1 : 1, a, isStraight ? aRow : aColumn, b, ldb,
+    update == .set ? 0 : 1, c, ldc)
+}
+
+/// The parts of a product of so many operations: those of small matrices would wait for each other's memory longer than
+/// they work.
+private func partsOfLarge(_ sizes: Int...) -> Int {
+  sizes.reduce(1) { saturating($0, $1) } > 1 << 23 ? Threads.count : 1
 }
