@@ -19,7 +19,7 @@ from setuptools.errors import CompileError, PlatformError
 ROOT = Path(__file__).resolve().parent
 SHIM = Path("python", "core")
 LEAST_SWIFT = (6, 1)
-# A sanitizer for the engine, the shim and the link of both, "address" or "thread": see `make sanitize`.
+# A sanitizer for engine, shim and link, "address" or "thread": see `make sanitize`.
 SANITIZER = os.environ.get("SWIFTNETS_SANITIZE", "")
 UNDEFINED = ["-fsanitize=undefined", "-fno-sanitize-recover=undefined"]
 HARDENED = ["-fstack-protector-strong", "-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=2", "-O2"]
@@ -124,7 +124,10 @@ class BuildCore(build_ext):
         scratch = ROOT / "build" / f"swift{SANITIZER and '-'}{SANITIZER}"
         options = ["--static-swift-stdlib", "--product", "SwiftNetsABI"]
         if SANITIZER:
-            options += [f"--sanitize={SANITIZER}", *(word for flag in UNDEFINED for word in ("-Xcc", flag))]
+            options += [
+                f"--sanitize={SANITIZER}",
+                *(word for flag in UNDEFINED for word in ("-Xcc", flag)),
+            ]
         run(
             ["swift", "build", "-c", "release", *options, "--scratch-path", str(scratch)],
             "building the Swift engine failed",

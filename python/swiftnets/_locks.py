@@ -24,31 +24,32 @@ class Lock:
     """Lets one thread at a time through.
 
     In the child of a fork it is free, whoever had it: that thread is not there. A signal handler
-    that calls for what its own thread is at work on would wait for itself: it gets a RuntimeError.
+    that calls for what its own thread is at work on would wait for itself: it gets a RuntimeError,
+    unless the lock is `nested` and lets its own thread in again, as callbacks of long runs need.
     """
 
-    def __init__(self, what: str) -> None:
-        self._what = what
+    def __init__(self, what: str, *, nested: bool = False) -> None:
+        self._what, self._nested = what, nested
         self._renew()
 
     def _renew(self) -> None:
-        # One that its own thread may take again: `_busy` tells what must not be. A signal may come
+        # One that its own thread may take again: `_depth` tells what must not be. A signal may come
         # between taking a lock and noting who has it.
         self._lock = threading.RLock()
-        self._busy = False
+        self._depth = 0
         self._generation = _generation
 
     def __enter__(self) -> None:
         if self._generation != _generation:
             self._renew()
         self._lock.acquire()
-        if self._busy:
+        if self._depth and not self._nested:
             self._lock.release()
             raise RuntimeError(
                 f"{self._what} is in use by the call that this one interrupts; use another one in "
                 "signal handlers"
             )
-        self._busy = True
+        self._depth += 1
 
     def __exit__(
         self,
@@ -57,5 +58,5 @@ class Lock:
         trace: TracebackType | None,
     ) -> None:
         if self._generation == _generation:  # else a fork came between, and the lock is another one
-            self._busy = False
+            self._depth -= 1
             self._lock.release()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import numbers
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
@@ -18,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from swiftnets import _checks, _core
+from swiftnets._locks import Lock
 from swiftnets._samples import Batch, FloatArray
 
 if TYPE_CHECKING:
@@ -396,7 +396,7 @@ class LayeredFactorization:
         )
         problem.check_memory(self._plan.bytes, "the layered factorisation")
         self._dtype, self._l2 = dtype, problem.net.l2
-        self._lock = threading.Lock()
+        self._lock = Lock("the factorisation")
         self._shift = shift
         self._engine, found = _factor(
             shift, problem.call, _core.layered, _FORMS.index(form), *self._parts(shift)
@@ -620,7 +620,7 @@ class DenseFactorization:
         self._count = len(matrix)
         _checks.memory(8 * self._count**2, "the dense factorisation")
         self._dtype, self._diagonal, self._shift = dtype, diagonal, shift
-        self._lock = threading.Lock()
+        self._lock = Lock("the factorisation")
         found = _factor(shift, _core.dense, matrix, shift + diagonal)
         self._engine, self._is_positive_definite, summary = found
         self._summary, self._bytes = _Summary.of(summary), summary[2]

@@ -13,7 +13,6 @@ Usually reached through a net: `MLP.hessian_operator`, `MLP.gauss_newton_operato
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from swiftnets import _checks
+from swiftnets._locks import Lock
 from swiftnets._samples import FloatArray
 
 try:
@@ -189,7 +189,7 @@ class _Points:
 
     def __init__(self, linearize: Callable[[FloatArray], Linearization]) -> None:
         self._linearize = linearize
-        self._lock = threading.Lock()
+        self._lock = Lock("the operator", nested=True)
         self._last: tuple[bytes, Linearization] | None = None
 
     def at(self, w: npt.ArrayLike) -> Linearization:

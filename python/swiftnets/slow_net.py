@@ -19,7 +19,6 @@ import argparse
 import random
 import secrets
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -29,6 +28,7 @@ import numpy.typing as npt
 
 from swiftnets import _checks, _core, _training
 from swiftnets._checks import Array, Pair
+from swiftnets._locks import Lock
 from swiftnets._training import CheckpointError, Corrects, Event, History
 
 __all__ = [
@@ -389,7 +389,7 @@ class SlowNet:
         return draw, w1, w2
 
     def _begin(self) -> None:
-        self._lock = threading.RLock()  # one step, or one fit, at a time
+        self._lock = Lock("the net", nested=True)  # one step, or one fit, at a time
         self._workspace = _core.slow_workspace()
 
     def __getstate__(self) -> dict[str, Any]:

@@ -41,8 +41,7 @@ final class LayeredElimination<Element: FactorScalar> {
   private let workspace: LayeredWorkspace<Element>
   private let memory: ArenaMemory
   let output: UnsafeMutablePointer<Double>  // [N, outputs, outputs]
-  /// Whether products are large enough for OpenBLAS's threads. Two threads on one small layer would wait for each other's
-  /// memory longer than they work.
+  /// Whether the caller is asked between pieces of a product, too.
   let isLarge: Bool
 
   init(_ shape: LayeredShape) throws(EngineError) {
@@ -307,7 +306,6 @@ final class LayeredElimination<Element: FactorScalar> {
     formPivot(layer, cost, control)
     if control.isCancelled { throw .cancelled }
     Element.join(workspace.pivot(of: layer), into: layer.pivot.base, count: order * order)
-    // Alone: for each of its columns the factorisation would wake OpenBLAS's threads twice.
     let isRegular = layer.pivot.factor(isCancelled: control.check)
     if control.isCancelled { throw .cancelled }
     // Without a layer below there is no growth to betray a pivot that is nearly 0.
@@ -595,7 +593,6 @@ private struct LayeredWorkspace<Element: FactorScalar> {
 
 /// The course of one factorisation: whether to stop.
 private final class LayeredControl {
-  /// Whether the caller is asked between pieces of a product, too.
   let isLarge: Bool
   private let interruption: Interruption
   private(set) var isCancelled = false

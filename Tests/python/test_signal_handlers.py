@@ -1,0 +1,98 @@
+"""Signal handlers that call for the very object that they interrupt: answered or told, no wait."""
+
+import signal
+import threading
+
+import numpy as np
+import pytest
+
+from swiftnets import MLP, FastNet, SlowNet
+
+RNG = np.random.default_rng(0)
+
+
+def hvp():
+    net = MLP((60, 80, 10))
+    x, y = RNG.standard_normal((2000, 60)), RNG.standard_normal((2000, 10))
+    point = net.linearize(net.initial(0), x, y)
+    v = RNG.standard_normal((64, net.parameter_count))
+    return lambda: point.hvp(v)
+
+
+def layered():
+    net = MLP([24] * 6)
+    x, y = RNG.standard_normal((24, 24)), RNG.standard_normal((24, 24))
+    return net.factorize(net.initial(0), x, y, damping=1.0, method="layered")
+
+
+def layered_update():
+    factors = layered()
+    return lambda: factors.update(1.0).solve(np.ones(factors.parameter_count))
+
+
+def layered_solve():
+    factors = layered()
+    b = RNG.standard_normal((200, factors.parameter_count))
+    return lambda: factors.solve(b)
+
+
+def dense_update():
+    net = MLP((30, 40, 10))
+    x, y = RNG.standard_normal((50, 30)), RNG.standard_normal((50, 10))
+    factors = net.factorize(net.initial(0), x, y, damping=5.0, method="dense")
+    return lambda: factors.update(5.0).solve(np.ones(net.parameter_count))
+
+
+def slow_step():
+    net = SlowNet(seed=0)
+    x, y = RNG.standard_normal((50, 50)), np.eye(100)[RNG.integers(0, 100, 50)]
+    return lambda: [net.step(x, y) for _ in range(100)]
+
+
+def fast_step():
+    images, targets = (
+        RNG.integers(0, 256, (400, 800)) / 256 - 0.5,
+        np.eye(10)[RNG.integers(0, 10, 400)],
+    )
+    net = FastNet(800, 10, seed=0)
+    return lambda: net.step(images, targets)
+
+
+@pytest.mark.parametrize(
+    "make", [hvp, layered_update, layered_solve, dense_update, slow_step, fast_step]
+)
+def test_a_handler_that_uses_what_it_interrupts_gets_an_answer_or_an_error(make):
+    operate = make()
+    operate()
+    busy, answered, inside = [], [], []
+
+    def handler(number, frame):
+        if inside:
+            return
+        inside.append(1)
+        try:
+            operate()
+            answered.append(1)
+        except RuntimeError as error:
+            busy.append(str(error))
+        finally:
+            inside.pop()
+
+    before = signal.signal(signal.SIGALRM, handler)
+    watchdog = threading.Timer(120, lambda: signal.raise_signal(signal.SIGABRT))
+    watchdog.start()
+    try:
+        for delay in np.linspace(0.003, 0.12, 6):
+            signal.setitimer(signal.ITIMER_REAL, delay)
+            for _ in range(20):
+                operate()
+                if not any(signal.getitimer(signal.ITIMER_REAL)):
+                    break
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        watchdog.cancel()
+    assert busy or answered
+    assert all("in use" in message for message in busy)
+    operate()
