@@ -1,51 +1,14 @@
-"""The lock of shared objects: threads take turns, re-entrance is told, a fork frees it."""
+"""Locks of shared objects: a fork frees them, whoever had them."""
 
 import os
 import threading
 
-import pytest
-
-from swiftnets._locks import Lock
+from swiftnets._locks import lock_of
 
 
-def test_threads_take_turns():
-    lock, inside, most = Lock("it"), [], []
-
-    def work():
-        for _ in range(200):
-            with lock:
-                inside.append(1)
-                most.append(len(inside))
-                inside.pop()
-
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert max(most) == 1
-
-
-def test_who_has_it_already_is_told_and_keeps_it():
-    lock = Lock("the net")
-    with lock:
-        with pytest.raises(RuntimeError, match="the net is in use by the call that this one"), lock:
-            pass
-        free = []
-        thread = threading.Thread(target=lambda: free.append(lock._lock.acquire(timeout=0.05)))
-        thread.start()
-        thread.join()
-        assert free == [False]
-    with lock:
-        pass
-
-
-def test_an_exception_lets_go():
-    lock = Lock("it")
-    with pytest.raises(KeyError), lock:
-        raise KeyError
-    with lock:
-        pass
+class Owner:
+    def __init__(self):
+        self._lock = lock_of(self)
 
 
 def in_child(body):
@@ -60,11 +23,26 @@ def in_child(body):
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
+def takes_it(owner):
+    """Whether another thread gets the lock within a few seconds."""
+    got = []
+
+    def take():
+        if owner._lock.acquire(timeout=5):
+            got.append(1)
+            owner._lock.release()
+
+    thread = threading.Thread(target=take)
+    thread.start()
+    thread.join()
+    return bool(got)
+
+
 def test_a_child_is_not_kept_out_by_a_thread_of_its_parent():
-    lock, taken, done = Lock("it"), threading.Event(), threading.Event()
+    owner, taken, done = Owner(), threading.Event(), threading.Event()
 
     def hold():
-        with lock:
+        with owner._lock:
             taken.set()
             done.wait(30)
 
@@ -73,16 +51,7 @@ def test_a_child_is_not_kept_out_by_a_thread_of_its_parent():
     taken.wait(30)
 
     def body():
-        got = []
-
-        def take():
-            with lock:
-                got.append(1)
-
-        other = threading.Thread(target=take, daemon=True)
-        other.start()
-        other.join(10)
-        assert got
+        assert takes_it(owner)
 
     assert in_child(body) == 0
     done.set()
@@ -90,12 +59,22 @@ def test_a_child_is_not_kept_out_by_a_thread_of_its_parent():
 
 
 def test_a_fork_inside_leaves_parent_and_child_with_a_lock_that_works():
-    lock = Lock("it")
+    owner = Owner()
 
     def body():
-        with lock:
-            pass
+        assert takes_it(owner)
 
-    with lock:
+    with owner._lock:
         assert in_child(body) == 0
     body()
+
+
+def test_owners_are_not_kept_alive():
+    import gc
+    import weakref
+
+    owner = Owner()
+    seen = weakref.ref(owner)
+    del owner
+    gc.collect()
+    assert seen() is None

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from swiftnets import _checks, _core
-from swiftnets._locks import Lock
+from swiftnets._locks import lock_of
 from swiftnets._samples import Batch, FloatArray
 
 if TYPE_CHECKING:
@@ -396,7 +396,7 @@ class LayeredFactorization:
         )
         problem.check_memory(self._plan.bytes, "the layered factorisation")
         self._dtype, self._l2 = dtype, problem.net.l2
-        self._lock = Lock("the factorisation")
+        self._lock = lock_of(self)
         self._shift = shift
         self._engine, found = _factor(
             shift, problem.call, _core.layered, _FORMS.index(form), *self._parts(shift)
@@ -494,10 +494,10 @@ class LayeredFactorization:
                 raise TypeError("the factorisation is one for real shifts; expected damping alone")
             new = _checks.real(damping, "damping")
         with self._lock:
-            self._shift, self._summary = new, _Summary()
+            self._summary = _Summary()
             parts = self._parts(new)
             found = _factor(new, _core.layered_update, self._engine, *parts)
-            self._summary, self._bytes = _Summary.of(found), found[2]
+            self._shift, self._summary, self._bytes = new, _Summary.of(found), found[2]
         return self
 
     @property
@@ -620,7 +620,7 @@ class DenseFactorization:
         self._count = len(matrix)
         _checks.memory(8 * self._count**2, "the dense factorisation")
         self._dtype, self._diagonal, self._shift = dtype, diagonal, shift
-        self._lock = Lock("the factorisation")
+        self._lock = lock_of(self)
         found = _factor(shift, _core.dense, matrix, shift + diagonal)
         self._engine, self._is_positive_definite, summary = found
         self._summary, self._bytes = _Summary.of(summary), summary[2]
@@ -666,8 +666,9 @@ class DenseFactorization:
         """
         new = _checks.real(damping, "damping")
         with self._lock:
-            self._shift, self._summary, self._is_positive_definite = new, _Summary(), False
+            self._summary, self._is_positive_definite = _Summary(), False
             found = _factor(new, _core.dense_update, self._engine, new + self._diagonal)
+            self._shift = new
             self._is_positive_definite, self._summary = found[0], _Summary.of(found[1])
         return self
 

@@ -27,7 +27,7 @@ import numpy.typing as npt
 
 from swiftnets import _checks, _core, _training
 from swiftnets._checks import Array, Pair
-from swiftnets._locks import Lock
+from swiftnets._locks import lock_of
 from swiftnets._training import CheckpointError, Corrects, Event, History
 from swiftnets.slow_net import act, dact, errfn, inv_act, labels_to_onehots, rand_onehots
 
@@ -231,7 +231,7 @@ class FastNet:
             self.w = w
 
     def _begin(self) -> None:
-        self._lock = Lock("the net", nested=True)  # one step, or one fit, at a time
+        self._lock = lock_of(self)  # one step, or one fit, at a time
         self._cache: OrderedDict[Hashable, _Kept] = OrderedDict()  # the longest unused first
         self._warned: set[Hashable] = set()
 

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from swiftnets import _checks
-from swiftnets._locks import Lock
+from swiftnets._locks import lock_of
 from swiftnets._samples import FloatArray
 
 try:
@@ -189,7 +189,7 @@ class _Points:
 
     def __init__(self, linearize: Callable[[FloatArray], Linearization]) -> None:
         self._linearize = linearize
-        self._lock = Lock("the operator", nested=True)
+        self._lock = lock_of(self)
         self._last: tuple[bytes, Linearization] | None = None
 
     def at(self, w: npt.ArrayLike) -> Linearization:

@@ -28,7 +28,7 @@ import numpy.typing as npt
 
 from swiftnets import _checks, _core, _training
 from swiftnets._checks import Array, Pair
-from swiftnets._locks import Lock
+from swiftnets._locks import lock_of
 from swiftnets._training import CheckpointError, Corrects, Event, History
 
 __all__ = [
@@ -389,7 +389,7 @@ class SlowNet:
         return draw, w1, w2
 
     def _begin(self) -> None:
-        self._lock = Lock("the net", nested=True)  # one step, or one fit, at a time
+        self._lock = lock_of(self)  # one step, or one fit, at a time
         self._workspace = _core.slow_workspace()
 
     def __getstate__(self) -> dict[str, Any]:

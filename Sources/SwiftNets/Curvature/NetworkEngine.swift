@@ -103,11 +103,13 @@ public final class NetworkEngine: Sendable {
       guard net.loss.kind == .softmaxCrossEntropy else {
         throw .invalidArgument("labels are for the softmax cross-entropy loss; give targets")
       }
-      for sample in 0..<batch.count where labels[sample] < 0 || labels[sample] >= Int64(net.outputs) {
+      let copy = try Integers<Int64>(count: batch.count)
+      copy.base.update(from: labels, count: batch.count)
+      for sample in 0..<batch.count where copy.base[sample] < 0 || copy.base[sample] >= Int64(net.outputs) {
         throw .invalidArgument(
-          "labels[\(sample)] is \(labels[sample]); it must be from 0 to \(net.outputs - 1)")
+          "labels[\(sample)] is \(copy.base[sample]); it must be from 0 to \(net.outputs - 1)")
       }
-      targets = .labels(labels)
+      targets = .labels(copy)
     }
     return Samples(
       inputs: Matrix(reading: reading(batch.inputs), rows: batch.count, columns: net.inputs), targets: targets,

@@ -81,7 +81,6 @@ public final class MinimumNorm: @unchecked Sendable {
       guard route != .cholesky else {
         throw .invalidArgument("xs is \(rows) × \(columns): the Cholesky route needs at least as many columns as rows")
       }
-      try Self.checkFinite(xs, interruption)
     }
 
     let ofTranspose = xs.rows <= xs.columns
@@ -94,6 +93,8 @@ public final class MinimumNorm: @unchecked Sendable {
         for column in 0..<xs.columns { a[column, row] = xs[row, column] }
       }
     }
+    // The copy: another thread may change xs, and a NaN would become a place of pivots.
+    try Self.checkFinite(a, interruption)
     let decomposition = try OrthogonalDecomposition(replacing: a, tolerance: tolerance, interruption: interruption)
     factor = .orthogonal(decomposition, ofTranspose: ofTranspose)
     (self.route, condition, rank, isPixels) = (.orthogonal, decomposition.condition, decomposition.rank, false)

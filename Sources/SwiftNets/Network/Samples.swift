@@ -1,12 +1,12 @@
-/// Inputs with their targets and weights: borrowed memory, valid during one call.
+/// Inputs with their targets and weights: borrowed memory but for labels, valid during one call.
 struct Samples<Element: Scalar>: @unchecked Sendable {
   enum Targets: @unchecked Sendable {
     /// For calls that need none.
     case none
     /// One row a sample, as wide as the outputs.
     case rows(Matrix<Element>)
-    /// A class each, from 0.
-    case labels(UnsafePointer<Int64>)
+    /// A class each, from 0: a copy, as what was checked once is an index from then on.
+    case labels(Integers<Int64>)
   }
 
   let inputs: Matrix<Element>

@@ -49,7 +49,7 @@ struct Softmax<Element: KernelScalar> {
     let rest = Element(others / (1 + others))
     switch targets {
     case .labels(let labels):
-      let label = Int(labels[sample])
+      let label = Int(labels.base[sample])
       for column in 0..<width { cotangent[column] = scale * p[column] }
       cotangent[label] = -(scale * (label == top ? rest : 1 - p[label]))
       return (logarithm + (Double(z[top]) - Double(z[label])), 1)

@@ -8,22 +8,21 @@ import Testing
   private func evaluate<T: KernelScalar>(
     _ z: [T], _ targets: [T]?, label: Int64 = 0
   ) -> (p: [T], loss: Double, slope: [T], product: [T], top: Int) {
-    var (z, y, labels) = (z, targets ?? [], [label])
+    var (z, y) = (z, targets ?? [])
+    let labels = try! Integers<Int64>(count: 1)
+    labels.base[0] = label
     let width = z.count
     var (p, slope, product) = ([T](repeating: 0, count: width), [T](repeating: 0, count: width), z)
     let directions = (0..<width).map { T($0 * $0) - 1 }
     var (loss, top) = (0.0, 0)
     z.withUnsafeMutableBufferPointer { z in
       y.withUnsafeMutableBufferPointer { y in
-        labels.withUnsafeMutableBufferPointer { labels in
-          let given: Samples<T>.Targets =
-            targets == nil
-            ? .labels(labels.baseAddress!) : .rows(Matrix(borrowing: y.baseAddress!, rows: 1, columns: width))
-          let softmax = Softmax(z.baseAddress!, width, into: &p)
-          loss = softmax.evaluate(z.baseAddress!, p, width, given, 0, scale: 1, into: &slope).loss
-          top = softmax.top
-          Softmax.multiply(p, top, 1, directions, width, into: &product)
-        }
+        let given: Samples<T>.Targets =
+          targets == nil ? .labels(labels) : .rows(Matrix(borrowing: y.baseAddress!, rows: 1, columns: width))
+        let softmax = Softmax(z.baseAddress!, width, into: &p)
+        loss = softmax.evaluate(z.baseAddress!, p, width, given, 0, scale: 1, into: &slope).loss
+        top = softmax.top
+        Softmax.multiply(p, top, 1, directions, width, into: &product)
       }
     }
     return (p, loss, slope, product, top)

@@ -1,0 +1,151 @@
+"""Random operations on shared objects from more threads than cores, with what else may happen.
+
+    python Tests/stress/threads.py [--seconds 60] [--seed 0] [--threads 6]
+
+Every result must have the bits that the operation alone gives, whatever the other threads do: other
+products on the same handles, updates of other factorisations, and a thread that changes copies of
+labels and inputs while calls read them, whose results alone may be anything. Signals interrupt the
+main thread's calls at random. A watchdog ends the process if nothing has happened for a minute.
+Exits with 1 if a result differed.
+"""
+
+import argparse
+import contextlib
+import faulthandler
+import random
+import signal
+import sys
+import threading
+import time
+
+import numpy as np
+
+from swiftnets import MLP, FastNet, _core
+
+
+class Interrupted(Exception):
+    pass
+
+
+def shared(generator):
+    """Operations on shared handles, and operations on what another thread changes."""
+    r = np.random.default_rng(generator.randrange(2**32))
+    net = MLP((40, 60, 10), loss="softmax_cross_entropy")
+    w, x, labels = net.initial(0), r.standard_normal((300, 40)), r.integers(0, 10, 300)
+    v = r.standard_normal((8, net.parameter_count))
+    point = net.linearize(w, x, labels)
+    small = MLP([8] * 6)
+    ws, xs, ys = small.initial(0), r.standard_normal((12, 8)), r.standard_normal((12, 8))
+    layered = small.factorize(ws, xs, ys, damping=0.5, method="layered")
+    dense = small.factorize(ws, xs, ys, damping=0.5, method="dense")
+    b = r.standard_normal((20, small.parameter_count))
+    images, targets = r.integers(0, 256, (150, 300)) / 256 - 0.5, np.eye(10)[r.integers(0, 10, 150)]
+    large, wide = r.standard_normal((600, 700)), r.standard_normal((700, 500))
+
+    def product():
+        out = np.empty((600, 500))
+        _core.fast_predict(large, wide, out)
+        return out
+
+    stable = {
+        "gradient": lambda: net.gradient(w, x, labels),
+        "hvp": lambda: point.hvp(v),
+        "lanczos": lambda: np.hstack(point.lanczos(v[:2], 10)),
+        "third": lambda: net.third(w, x, labels, v[0], v[1]),
+        "layered solve": lambda: layered.solve(b),
+        "layered update": lambda: layered.update(0.5).solve(b),
+        "dense solve": lambda: dense.solve(b),
+        "dense update": lambda: dense.update(0.5).solve(b),
+        "new factors": lambda: small.factorize(ws, xs, ys, damping=0.7).solve(b),
+        "fast step": lambda: FastNet(300, 10, seed=0).step(images, targets).loss,
+        "large product": product,
+    }
+    moving_x, moving_labels = x.copy(), labels.copy()
+    moving_images = images.copy()
+
+    def change():
+        moving_labels[:] = r.integers(-(2**40), 2**40, 300)
+        moving_x[r.integers(300)] = r.choice([np.nan, np.inf, 1e308, 0.0])
+        moving_images[r.integers(150)] = r.choice([np.nan, 0.5, -0.5, np.inf])
+        moving_labels[:] = labels
+        moving_x[:], moving_images[:] = x, images
+
+    moving = {
+        "gradient": lambda: net.gradient(w, moving_x, moving_labels),
+        "diagonal": lambda: net.hessian_diagonal(w, moving_x, moving_labels),
+        "factors": lambda: FastNet(300, 10, seed=0).step(moving_images, targets),
+        "states": lambda: net.factorize(w, moving_x[:6], moving_labels[:6], damping=1.0),
+    }
+    return stable, moving, change
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=6)
+    options = parser.parse_args()
+    _core.set_threads(2)
+    stable, moving, change = shared(random.Random(options.seed))
+    expected = {name: np.asarray(operation()).tobytes() for name, operation in stable.items()}
+    end = time.monotonic() + options.seconds
+    counts, different, lock = {"done": 0, "interrupted": 0}, [], threading.Lock()
+
+    def check(generator):
+        name = generator.choice(list(stable))
+        same = np.asarray(stable[name]()).tobytes() == expected[name]
+        with lock:
+            counts["done"] += 1
+            faulthandler.dump_traceback_later(60, exit=True)
+            if not same:
+                different.append(name)
+
+    def steady(seed):
+        generator = random.Random(seed)
+        while time.monotonic() < end:
+            check(generator)
+
+    def careless():
+        generator = random.Random(options.seed)
+        while time.monotonic() < end:
+            with contextlib.suppress(ValueError, ArithmeticError, np.linalg.LinAlgError):
+                generator.choice(list(moving.values()))()
+
+    def changing():
+        while time.monotonic() < end:
+            change()
+
+    def interrupt(number, frame):
+        raise Interrupted
+
+    workers = [
+        threading.Thread(target=steady, args=(options.seed + k,)) for k in range(options.threads)
+    ]
+    workers += [threading.Thread(target=careless), threading.Thread(target=changing)]
+    faulthandler.dump_traceback_later(60, exit=True)
+    for worker in workers:
+        worker.start()
+    signal.signal(signal.SIGALRM, interrupt)
+    generator = random.Random(-options.seed)
+    while time.monotonic() < end:
+        try:
+            signal.setitimer(signal.ITIMER_REAL, generator.uniform(0.001, 0.2))
+            while True:
+                check(generator)
+                if time.monotonic() >= end:
+                    break
+        except Interrupted:
+            counts["interrupted"] += 1
+    signal.signal(signal.SIGALRM, signal.SIG_IGN)
+    for worker in workers:
+        worker.join()
+    faulthandler.cancel_dump_traceback_later()
+    print(
+        f"{counts['done']} operations, {counts['interrupted']} interrupted, "
+        f"{len(different)} different: {sorted(set(different))}"
+    )
+    sys.exit(bool(different))
+
+
+if __name__ == "__main__":
+    main()
