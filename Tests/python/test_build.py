@@ -140,7 +140,8 @@ def test_the_wheel_carries_types_data_and_licences_and_no_build_paths(wheel):
     for name in ("py.typed", "_core.pyi"):
         assert f"swiftnets/{name}" in names
     assert any(name.startswith("swiftnets/data/") for name in names)
-    licences = {name.partition(".dist-info/licenses/")[2] for name in names} - {""}
+    licences = {name.partition(".dist-info/licenses/")[2] for name in names if name[-1] != "/"}
+    licences -= {""}
     assert licences == {"LICENSE"} | {f"licenses/{path.name}" for path in LICENCES.iterdir()}
     assert not any(str(ROOT).encode() in content for content in contents)
 

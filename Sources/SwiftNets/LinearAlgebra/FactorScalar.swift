@@ -192,7 +192,7 @@ extension Complex: FactorScalar {
   static var parts: Int { 2 }
   init(_ real: Double) { self.init(real, 0) }
   init(_ number: Complex) { self = number }
-  var magnitude: Double { hypot(real, imaginary) }
+  var magnitude: Double { hypotenuse(abs(real), abs(imaginary)) }
   var conjugate: Complex { Complex(real, -imaginary) }
 
   static func bunchKaufmanPanel(

@@ -150,10 +150,10 @@ func norm(_ count: Int, _ x: UnsafePointer<Double>) -> Double {
   return Matrix(reading: x, rows: 1, columns: count).norm
 }
 
-/// √(a² + b²) for finite a, b ≥ 0, without overflow or underflow on the way.
-private func hypotenuse(_ a: Double, _ b: Double) -> Double {
+/// √(a² + b²) for a, b ≥ 0, without overflow or underflow on the way; the C library's asks for glibc 2.35.
+func hypotenuse(_ a: Double, _ b: Double) -> Double {
   let large = max(a, b)
-  guard large > 0 else { return 0 }
+  guard large > 0, a.isFinite, b.isFinite else { return a + b }
   let ratio = min(a, b) / large
   return large * (1 + ratio * ratio).squareRoot()
 }
