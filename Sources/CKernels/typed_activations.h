@@ -39,8 +39,9 @@ INLINE V TYPED(log1p)(V e) {
   return 2 * s + 2 * s * square * sum;
 }
 
-INLINE V TYPED(absolute)(V x) { return (V)((M)x & ~((M){} + ((INTEGER)1 << (8 * sizeof(T) - 1)))); }
-INLINE V TYPED(with_sign)(V x, V of) { return (V)((M)x | ((M)of & ((M){} + ((INTEGER)1 << (8 * sizeof(T) - 1))))); }
+#define SIGN_BIT (INTEGER)((uint64_t)1 << (8 * sizeof(T) - 1))
+INLINE V TYPED(absolute)(V x) { return (V)((M)x & ~((M){} + SIGN_BIT)); }
+INLINE V TYPED(with_sign)(V x, V of) { return (V)((M)x | ((M)of & ((M){} + SIGN_BIT))); }
 
 // Within ±limit: where factors vanish, so that an infinity times 0 is 0.
 INLINE V TYPED(within)(V x, T limit) {
