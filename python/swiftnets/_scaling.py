@@ -100,13 +100,11 @@ def row_norms(rows: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
 
 def _sum(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> float:
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        parts = [
-            float(
-                a[first : first + _BLOCK].astype(np.float64, copy=False)
-                @ b[first : first + _BLOCK].astype(np.float64, copy=False)
-            )
-            for first in range(0, len(a), _BLOCK)
-        ]
+        parts = []
+        for first in range(0, len(a), _BLOCK):
+            left = a[first : first + _BLOCK].astype(np.float64, copy=False)
+            right = left if b is a else b[first : first + _BLOCK].astype(np.float64, copy=False)
+            parts.append(float(left @ right))
     try:
         return math.fsum(parts)
     except (OverflowError, ValueError):  # a sum, or inf − inf

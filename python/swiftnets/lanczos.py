@@ -152,6 +152,8 @@ def lanczos(product: Callable[[Array], Array], start: npt.ArrayLike, steps: int)
     diagonal: list[float] = []
     off_diagonal: list[float] = []
     scale = 0.0  # of T, as far as it is known
+    limits = np.finfo(dtype)
+    small, large = float(limits.tiny) / unit, float(limits.max) * unit
     for j in range(steps):
         # Copies: what the function does to its argument, or keeps of its result, is no matter here.
         image = returned(product(basis[j].copy()), "product", first.shape)
@@ -171,7 +173,9 @@ def lanczos(product: Callable[[Array], Array], start: npt.ArrayLike, steps: int)
                 np.array(diagonal), np.array(off_diagonal), beta, basis[: j + 1], norm(first)
             )
         off_diagonal.append(beta)
-        # Scaled, as 1 / β and β itself in float32 need not be numbers.
-        e = exponent(image)
-        basis[j + 1] = np.ldexp(image, -e) / dtype.type(math.ldexp(beta, -e))
+        if small < beta < large:
+            basis[j + 1] = image / dtype.type(beta)
+        else:  # scaled: β itself in float32 need not be a number
+            e = exponent(image)
+            basis[j + 1] = np.ldexp(image, -e) / dtype.type(math.ldexp(beta, -e))
     raise AssertionError("the last step returns")
