@@ -19,7 +19,8 @@ from setuptools.errors import CompileError, PlatformError
 ROOT = Path(__file__).resolve().parent
 SHIM = Path("python", "core")
 LEAST_SWIFT = (6, 1)
-# A sanitizer for engine, shim and link, "address" or "thread": see `make sanitize`.
+# For developers: "address" or "thread" builds engine, shim and link with that sanitizer (and the
+# shim with CC=clang), into a --build-base of its own. Preload clang's runtime to import it.
 SANITIZER = os.environ.get("SWIFTNETS_SANITIZE", "")
 UNDEFINED = ["-fsanitize=undefined", "-fno-sanitize-recover=undefined"]
 HARDENED = ["-fstack-protector-strong", "-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=2", "-O2"]
