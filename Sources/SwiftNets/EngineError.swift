@@ -29,6 +29,9 @@ public struct Interruption {
 
   /// Throws `EngineError.cancelled` when the caller asked to stop.
   public func check() throws(EngineError) {
-    if let requested, requested() { throw .cancelled }
+    if isRequested { throw .cancelled }
   }
+
+  /// Whether the caller asked to stop.
+  var isRequested: Bool { requested?() ?? false }
 }

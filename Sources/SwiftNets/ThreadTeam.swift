@@ -22,6 +22,10 @@ enum ThreadTeam {
     /// Members of the team.
     let count: Int
     fileprivate let barrierState: Barrier?
+    fileprivate let stop: Stop?
+
+    /// The caller without a team, whom nobody stops.
+    static var alone: Member { Member(index: 0, parts: 0..<1, partCount: 1, count: 1, barrierState: nil, stop: nil) }
 
     /// Returns when every member of the team has come here.
     func barrier() { barrierState?.wait(count) }
@@ -31,6 +35,25 @@ enum ThreadTeam {
     func agree(_ value: @autoclosure () -> Bool) -> Bool {
       guard let barrierState else { return value() }
       return barrierState.agree(index == 0 ? value() : nil, count)
+    }
+
+    /// Whether to skip what is left to do, but for the meetings: members that part wait for each other for ever. The
+    /// caller's own thread asks whether to stop, and the others hear of it.
+    var isStopped: Bool { stop?.isRequested(asking: index == 0) ?? false }
+
+    /// Runs `body` on pieces of `range`, of about 10⁸ units of weight but no fewer than `grain` items, until the job is
+    /// stopped. The pieces are the same whether anybody may stop it or not.
+    @inline(__always)
+    func inPieces(_ range: Range<Int>, weight: Int, grain: Int = 8, _ body: (Range<Int>) -> Void) {
+      let size = max(grain, 100_000_000 / max(weight, 1) / grain * grain)
+      var first = range.lowerBound
+      while first < range.upperBound {
+        if isStopped { return }
+        // No small rest: kernels treat few rows in another way.
+        let end = range.upperBound - first < size + grain ? range.upperBound : first + size
+        body(first..<end)
+        first = end
+      }
     }
 
     /// This member's share of 0..<total, in units of `grain`.
@@ -50,20 +73,50 @@ enum ThreadTeam {
   }
 
   /// Runs `body` on up to `parts` threads, the caller among them, which do `parts` parts; returns when all are done.
-  static func run(parts: Int, _ body: (Member) -> Void) {
-    let alone = Member(index: 0, parts: 0..<parts, partCount: parts, count: 1, barrierState: nil)
+  static func run(parts: Int, _ body: (Member) -> Void) { run(parts: parts, stop: nil, body) }
+
+  /// The same for work of more than a few milliseconds: members look at `isStopped`, and skip what is left.
+  /// - Throws: `cancelled` where the caller asked to stop; what was computed then means nothing.
+  static func run(
+    parts: Int, _ interruption: Interruption, _ body: (Member) -> Void
+  ) throws(EngineError) {
+    guard interruption.requested != nil else { return run(parts: parts, stop: nil, body) }
+    let stop = Stop(interruption)
+    run(parts: parts, stop: stop, body)
+    if stop.isSet { throw .cancelled }
+  }
+
+  private static func run(parts: Int, stop: Stop?, _ body: (Member) -> Void) {
+    let alone = Member(index: 0, parts: 0..<parts, partCount: parts, count: 1, barrierState: nil, stop: stop)
     guard parts > 1 else { return body(alone) }
     let pool = Pool.shared
-    // A job may ask its caller whether to stop, and the answer may start a job: that one is done alone.
-    guard !pool.isCallerBusy else { return body(alone) }
-    pool.lock()
+    // A job may ask its caller whether to stop, and the answer may start a job: that one is done alone. So is one that
+    // would wait long for another caller's: nobody could stop it meanwhile.
+    guard !pool.isCallerBusy, pool.lock() else { return body(alone) }
     defer { pool.unlock() }
     guard pool.isWorthwhile(), pool.hire(parts - 1) else { return body(alone) }
-    withoutActuallyEscaping(body) { pool.perform(parts: parts, $0) }
+    withoutActuallyEscaping(body) { pool.perform(parts: parts, stop, $0) }
   }
 
   /// In the child of a fork: the helpers are the parent's.
   static func forgetHelpers() { Pool.shared.reset() }
+}
+
+/// Whether the members of a job are to skip what is left of it.
+private final class Stop: @unchecked Sendable {
+  private let interruption: Interruption
+  private let flag = Atomic<Bool>(false)
+
+  init(_ interruption: Interruption) { self.interruption = interruption }
+
+  var isSet: Bool { flag.load(ordering: .relaxed) }
+
+  func isRequested(asking: Bool) -> Bool {
+    if isSet { return true }
+    guard asking, interruption.isRequested else { return false }
+    flag.store(true, ordering: .relaxed)
+    return true
+  }
 }
 
 /// A barrier that threads can use again and again.
@@ -136,6 +189,7 @@ private final class Pool: @unchecked Sendable {
 
   // Written by the caller that holds `callers`, before it publishes a new `generation`.
   private var job: ((ThreadTeam.Member) -> Void)?
+  private var stop: Stop?
   private var helpers = 0
   private let generation = Atomic<Int>(0)  // counts jobs, with the number of parts in the low byte
   private let finished = Atomic<Int>(0)
@@ -159,6 +213,7 @@ private final class Pool: @unchecked Sendable {
     pthread_cond_init(wake, nil)
     owner.store(0, ordering: .relaxed)
     barrier.reset()
+    stop = nil
     helpers = 0
     aloneUntil = 0
     pause = Self.shortestPause
@@ -171,10 +226,19 @@ private final class Pool: @unchecked Sendable {
   /// Whether this thread is in a job that it called itself.
   var isCallerBusy: Bool { owner.load(ordering: .relaxed) == UInt(pthread_self()) }
 
-  func lock() {
-    pthread_mutex_lock(callers)
+  /// False where another caller's job keeps the team for longer than most take.
+  func lock() -> Bool {
+    if pthread_mutex_trylock(callers) != 0 {
+      var end = timespec()
+      clock_gettime(CLOCK_REALTIME, &end)
+      end.tv_nsec += Self.patience
+      if end.tv_nsec >= 1_000_000_000 { (end.tv_sec, end.tv_nsec) = (end.tv_sec + 1, end.tv_nsec - 1_000_000_000) }
+      guard pthread_mutex_timedlock(callers, &end) == 0 else { return false }
+    }
     owner.store(UInt(pthread_self()), ordering: .relaxed)
+    return true
   }
+  private static let patience = 2_000_000  // nanoseconds
 
   func unlock() {
     guard isCallerBusy else { return }  // a fork came between
@@ -227,8 +291,9 @@ private final class Pool: @unchecked Sendable {
     }
   }
 
-  func perform(parts: Int, _ body: @escaping (ThreadTeam.Member) -> Void) {
+  func perform(parts: Int, _ stop: Stop?, _ body: @escaping (ThreadTeam.Member) -> Void) {
     job = body
+    self.stop = stop
     finished.store(0, ordering: .relaxed)
     let next = ((generation.load(ordering: .relaxed) >> 8) &+ 1) << 8 | parts
     generation.store(next, ordering: .sequentiallyConsistent)
@@ -244,6 +309,7 @@ private final class Pool: @unchecked Sendable {
     let waited =
       spin { finished.load(ordering: .acquiring) == parts - 1 || Fork.generation != fork } + barrier.takeWaited()
     job = nil
+    self.stop = nil
     // A helper that had to be woken tells nothing of the processors, nor does a single job that was mostly waiting; two
     // in a row are processors that do something else.
     let now = nanoseconds()
@@ -260,7 +326,7 @@ private final class Pool: @unchecked Sendable {
   }
 
   private func member(_ index: Int, of parts: Int) -> ThreadTeam.Member {
-    .init(index: index, parts: index..<index + 1, partCount: parts, count: parts, barrierState: barrier)
+    .init(index: index, parts: index..<index + 1, partCount: parts, count: parts, barrierState: barrier, stop: stop)
   }
 
   private func help(index: Int, since start: Int) {

@@ -54,11 +54,13 @@ public func swnMlpStatesCount(_ net: OpaquePointer?, _ n: Int) -> Int {
 @_cdecl("swn_mlp_states")
 public func swnMlpStates(
   _ net: OpaquePointer?, _ w: UnsafeRawPointer?, _ samples: UnsafePointer<swn_samples>?,
-  _ out: UnsafeMutablePointer<Double>?
+  _ out: UnsafeMutablePointer<Double>?, _ control: UnsafePointer<swn_control>?
 ) -> swn_status {
   status {
     let out = try require(out, "out")
-    try NetworkStates(engine(net), memory(w, "w"), batch(samples)).copy(into: out)
+    let interruption = Interruption(control)
+    try NetworkStates(engine(net), memory(w, "w"), batch(samples), interruption: interruption).copy(
+      into: out, interruption: interruption)
   }
 }
 
@@ -141,8 +143,9 @@ public func swnDenseCreate(
     let handle = try require(factorization, "factorization")
     let place = try require(out, "info")
     let n = try size(n, "n")
-    let made = try DenseFactorization(rows(matrix, "matrix", n, n))
-    let found = try made.factor(shift: shift, interruption: Interruption(control))
+    let interruption = Interruption(control)
+    let made = try DenseFactorization(rows(matrix, "matrix", n, n), interruption: interruption)
+    let found = try made.factor(shift: shift, interruption: interruption)
     place.pointee = info(found.summary, isPositiveDefinite: found.isPositiveDefinite)
     handle.pointee = OpaquePointer(Unmanaged.passRetained(made).toOpaque())
   }
@@ -177,5 +180,19 @@ public func swnDenseSolve(
     try factorization.solve(
       rows(b, "b", k, factorization.order), into: rows(x, "x", k, factorization.order),
       interruption: Interruption(control))
+  }
+}
+
+@_cdecl("swn_symmetric_eigen")
+public func swnSymmetricEigen(
+  _ n: Int, _ matrix: UnsafeMutablePointer<Double>?, _ values: UnsafeMutablePointer<Double>?,
+  _ control: UnsafePointer<swn_control>?
+) -> swn_status {
+  status {
+    let n = try size(n, "n")
+    let values = try require(values, "values")
+    let found = try eigenvalues(
+      replacing: rows(try require(matrix, "matrix"), "matrix", n, n), interruption: Interruption(control))
+    for (index, value) in found.enumerated() { values[index] = value }
   }
 }

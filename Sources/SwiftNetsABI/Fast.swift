@@ -25,26 +25,28 @@ private func require(_ factorization: OpaquePointer?) throws -> MinimumNorm {
 @_cdecl("swn_fast_loss")
 public func swnFastLoss(
   _ shape: swn_fast_shape, _ n: Int, _ xs: UnsafePointer<Double>?, _ ys: UnsafePointer<Double>?,
-  _ w: UnsafePointer<Double>?, _ loss: UnsafeMutablePointer<Double>?
+  _ w: UnsafePointer<Double>?, _ loss: UnsafeMutablePointer<Double>?, _ control: UnsafePointer<swn_control>?
 ) -> swn_status {
   status {
     let net = try network(shape)
     let n = try size(n, "n")
     try require(loss, "loss").pointee = net.loss(
-      matrix(xs, "xs", n, net.insize), matrix(ys, "ys", n, net.outsize), w: matrix(w, "w", net.insize, net.outsize))
+      matrix(xs, "xs", n, net.insize), matrix(ys, "ys", n, net.outsize), w: matrix(w, "w", net.insize, net.outsize),
+      interruption: Interruption(control))
   }
 }
 
 @_cdecl("swn_fast_predict")
 public func swnFastPredict(
   _ shape: swn_fast_shape, _ n: Int, _ xs: UnsafePointer<Double>?, _ w: UnsafePointer<Double>?,
-  _ h: UnsafeMutablePointer<Double>?
+  _ h: UnsafeMutablePointer<Double>?, _ control: UnsafePointer<swn_control>?
 ) -> swn_status {
   status {
     let net = try network(shape)
     let n = try size(n, "n")
     try net.predict(
-      matrix(xs, "xs", n, net.insize), w: matrix(w, "w", net.insize, net.outsize), into: output(h, "h", n, net.outsize))
+      matrix(xs, "xs", n, net.insize), w: matrix(w, "w", net.insize, net.outsize), into: output(h, "h", n, net.outsize),
+      interruption: Interruption(control))
   }
 }
 

@@ -229,13 +229,13 @@ public func swnMlpMultilinear(
 public func swnLinearize(
   _ net: OpaquePointer?, _ w: UnsafeRawPointer?, _ samples: UnsafePointer<swn_samples>?,
   _ gradient: UnsafeMutableRawPointer?, _ loss: UnsafeMutablePointer<Double>?,
-  _ linearization: UnsafeMutablePointer<OpaquePointer?>?
+  _ linearization: UnsafeMutablePointer<OpaquePointer?>?, _ control: UnsafePointer<swn_control>?
 ) -> swn_status {
   status {
     let handle = try require(linearization, "linearization")
     let loss = try require(loss, "loss")
     let (point, value) = try engine(net).linearize(
-      memory(w, "w"), batch(samples), gradient: memory(gradient, "gradient"))
+      memory(w, "w"), batch(samples), gradient: memory(gradient, "gradient"), interruption: Interruption(control))
     loss.pointee = value
     handle.pointee = OpaquePointer(Unmanaged.passRetained(point).toOpaque())
   }

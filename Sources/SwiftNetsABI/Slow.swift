@@ -22,28 +22,31 @@ private func output(_ base: UnsafeMutablePointer<Double>?, _ name: String, _ row
 @_cdecl("swn_slow_loss")
 public func swnSlowLoss(
   _ shape: swn_slow_shape, _ n: Int, _ xs: UnsafePointer<Double>?, _ ys: UnsafePointer<Double>?,
-  _ w1: UnsafePointer<Double>?, _ w2: UnsafePointer<Double>?, _ loss: UnsafeMutablePointer<Double>?
+  _ w1: UnsafePointer<Double>?, _ w2: UnsafePointer<Double>?, _ loss: UnsafeMutablePointer<Double>?,
+  _ control: UnsafePointer<swn_control>?
 ) -> swn_status {
   status {
     let net = try network(shape)
     let n = try size(n, "n")
     try require(loss, "loss").pointee = net.loss(
       matrix(xs, "xs", n, net.insize), matrix(ys, "ys", n, net.outsize),
-      w1: matrix(w1, "w1", net.insize, net.hidsize), w2: matrix(w2, "w2", net.hidsize, net.outsize))
+      w1: matrix(w1, "w1", net.insize, net.hidsize), w2: matrix(w2, "w2", net.hidsize, net.outsize),
+      interruption: Interruption(control))
   }
 }
 
 @_cdecl("swn_slow_predict")
 public func swnSlowPredict(
   _ shape: swn_slow_shape, _ n: Int, _ xs: UnsafePointer<Double>?, _ w1: UnsafePointer<Double>?,
-  _ w2: UnsafePointer<Double>?, _ h2: UnsafeMutablePointer<Double>?
+  _ w2: UnsafePointer<Double>?, _ h2: UnsafeMutablePointer<Double>?, _ control: UnsafePointer<swn_control>?
 ) -> swn_status {
   status {
     let net = try network(shape)
     let n = try size(n, "n")
     try net.predict(
       matrix(xs, "xs", n, net.insize), w1: matrix(w1, "w1", net.insize, net.hidsize),
-      w2: matrix(w2, "w2", net.hidsize, net.outsize), into: output(h2, "h2", n, net.outsize))
+      w2: matrix(w2, "w2", net.hidsize, net.outsize), into: output(h2, "h2", n, net.outsize),
+      interruption: Interruption(control))
   }
 }
 
@@ -51,7 +54,7 @@ public func swnSlowPredict(
 public func swnSlowGradient(
   _ shape: swn_slow_shape, _ n: Int, _ xs: UnsafePointer<Double>?, _ ys: UnsafePointer<Double>?,
   _ w1: UnsafePointer<Double>?, _ w2: UnsafePointer<Double>?, _ dw1: UnsafeMutablePointer<Double>?,
-  _ dw2: UnsafeMutablePointer<Double>?, _ loss: UnsafeMutablePointer<Double>?
+  _ dw2: UnsafeMutablePointer<Double>?, _ loss: UnsafeMutablePointer<Double>?, _ control: UnsafePointer<swn_control>?
 ) -> swn_status {
   status {
     let net = try network(shape)
@@ -59,7 +62,8 @@ public func swnSlowGradient(
     try require(loss, "loss").pointee = net.gradient(
       matrix(xs, "xs", n, net.insize), matrix(ys, "ys", n, net.outsize),
       w1: matrix(w1, "w1", net.insize, net.hidsize), w2: matrix(w2, "w2", net.hidsize, net.outsize),
-      into: output(dw1, "dw1", net.insize, net.hidsize), output(dw2, "dw2", net.hidsize, net.outsize))
+      into: output(dw1, "dw1", net.insize, net.hidsize), output(dw2, "dw2", net.hidsize, net.outsize),
+      interruption: Interruption(control))
   }
 }
 

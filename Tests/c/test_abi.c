@@ -29,9 +29,9 @@ static const double x = 1, y = 1, w1 = 2, w2 = -3;
 static void slow_by_hand(void)
 {
   double loss = 0, h2 = 0, dw1 = 0, dw2 = 0, block = 0;
-  expect(swn_slow_loss(one, 1, &x, &y, &w1, &w2, &loss) == SWN_OK && near(loss, 8), "the loss is 4²/2");
-  expect(swn_slow_predict(one, 1, &x, &w1, &w2, &h2) == SWN_OK && near(h2, -3), "the output is half of -6");
-  expect(swn_slow_gradient(one, 1, &x, &y, &w1, &w2, &dw1, &dw2, &loss) == SWN_OK, "a gradient");
+  expect(swn_slow_loss(one, 1, &x, &y, &w1, &w2, &loss, NULL) == SWN_OK && near(loss, 8), "the loss is 4²/2");
+  expect(swn_slow_predict(one, 1, &x, &w1, &w2, &h2, NULL) == SWN_OK && near(h2, -3), "the output is half of -6");
+  expect(swn_slow_gradient(one, 1, &x, &y, &w1, &w2, &dw1, &dw2, &loss, NULL) == SWN_OK, "a gradient");
   expect(near(dw1, 6) && near(dw2, -4), "dw1 is -4 · 1/2 · -3 · 1, dw2 is -4 · 1/2 · 2");
   expect(swn_slow_hessian_block(one, 1, &x, &w1, &w2, 1, &block, NULL) == SWN_OK && near(block, 2.25),
          "the first block is (1/2 · -3 · 1)²");
@@ -58,8 +58,8 @@ static void fast_by_hand(void)
   const swn_fast_shape shape = {2, 1};
   const double xs[] = {3, 4}, ys[] = {5}, w[] = {1, -2}, b[] = {50};
   double loss = 0, h = 0, solution[2], residual = 1, out[2];
-  expect(swn_fast_predict(shape, 1, xs, w, &h) == SWN_OK && near(h, -2.5), "act(3 - 8) is -5/2");
-  expect(swn_fast_loss(shape, 1, xs, ys, w, &loss) == SWN_OK && near(loss, 7.5 * 7.5 / 2), "the loss is 7.5²/2");
+  expect(swn_fast_predict(shape, 1, xs, w, &h, NULL) == SWN_OK && near(h, -2.5), "act(3 - 8) is -5/2");
+  expect(swn_fast_loss(shape, 1, xs, ys, w, &loss, NULL) == SWN_OK && near(loss, 7.5 * 7.5 / 2), "the loss is 7.5²/2");
 
   swn_factorization *factorization = NULL;
   swn_factorization_info info;
@@ -98,7 +98,7 @@ static void mlp_by_hand(void)
 
   swn_linearization *point = NULL;
   double gradient[2], diagonal[2], off_diagonal[2];
-  expect(swn_linearize(net, w, &samples, gradient, &loss, &point) == SWN_OK && near(loss, 0.5), "a linearisation");
+  expect(swn_linearize(net, w, &samples, gradient, &loss, &point, NULL) == SWN_OK && near(loss, 0.5), "a linearisation");
   expect(swn_linearization_product(point, SWN_HESSIAN, 1, v, out, NULL) == SWN_OK && near(out[1], 12), "its product");
   expect(swn_linearization_lanczos(point, SWN_HESSIAN, 1, 1, 1, v, diagonal, off_diagonal, NULL) == SWN_OK &&
              near(diagonal[0], 10) && near(off_diagonal[0], 12),
@@ -131,6 +131,12 @@ static void mlp_by_hand(void)
          "and one with eigenvalues 1 and -1 is not");
   swn_dense_destroy(dense);
 
+  double rows[] = {1, 1, 1, 1}, values[2];
+  expect(swn_symmetric_eigen(2, rows, values, NULL) == SWN_OK && near(values[1], 2) && near(rows[2], rows[3]),
+         "of two ones the larger eigenvalue is 2, and its vector's numbers are the same");
+  expect(swn_symmetric_eigen(70000, rows, values, NULL) == SWN_INVALID_ARGUMENT && strstr(swn_last_error(), "70000"),
+         "an order that LAPACK cannot count is refused before anything is read");
+
   expect(swn_mlp_loss(net, NULL, &samples, &loss, NULL) == SWN_INVALID_ARGUMENT && strstr(swn_last_error(), "w"),
          "the message names the argument");
   expect(swn_mlp_dense(net, SWN_HESSIAN, w, &samples, 1, 0, out, NULL) == SWN_INVALID_ARGUMENT,
@@ -150,10 +156,10 @@ static int32_t stop(void *context)
 static void failures_have_a_status_and_a_message(void)
 {
   double loss;
-  expect(swn_slow_loss(one, 1, NULL, &y, &w1, &w2, &loss) == SWN_INVALID_ARGUMENT, "NULL is refused");
+  expect(swn_slow_loss(one, 1, NULL, &y, &w1, &w2, &loss, NULL) == SWN_INVALID_ARGUMENT, "NULL is refused");
   expect(strstr(swn_last_error(), "xs") != NULL, "the message names the argument");
-  expect(swn_slow_loss(one, 0, &x, &y, &w1, &w2, &loss) == SWN_INVALID_ARGUMENT, "no samples are refused");
-  expect(swn_slow_loss((swn_slow_shape){SIZE_MAX, 1, 1}, 1, &x, &y, &w1, &w2, &loss) == SWN_INVALID_ARGUMENT,
+  expect(swn_slow_loss(one, 0, &x, &y, &w1, &w2, &loss, NULL) == SWN_INVALID_ARGUMENT, "no samples are refused");
+  expect(swn_slow_loss((swn_slow_shape){SIZE_MAX, 1, 1}, 1, &x, &y, &w1, &w2, &loss, NULL) == SWN_INVALID_ARGUMENT,
          "an absurd size is refused");
   expect(swn_set_threads(0) == SWN_INVALID_ARGUMENT, "no threads are refused");
   expect(swn_set_threads(2) == SWN_OK && swn_get_threads() == 2, "two threads");

@@ -69,7 +69,8 @@ static PyObject *mlp_states(PyObject *module, PyObject *const *args, Py_ssize_t 
     call.sizes['c'] = count > PY_SSIZE_T_MAX ? PY_SSIZE_T_MAX : (Py_ssize_t)count;
     if (take_arrays(&call, args + 1 + SAMPLES, output, 1)) {
       release(&call);
-      swn_status status = swn_mlp_states(net->engine, data(&call, 0), &samples, data(&call, call.count - 1));
+      swn_status status =
+          swn_mlp_states(net->engine, data(&call, 0), &samples, data(&call, call.count - 1), &call.control);
       if (finish(&call, status)) result = Py_NewRef(Py_None);
     }
   }
@@ -241,6 +242,22 @@ static PyObject *dense_solve(PyObject *module, PyObject *const *args, Py_ssize_t
   return result;
 }
 
+static PyObject *symmetric_eigen(PyObject *module, PyObject *const *args, Py_ssize_t given)
+{
+  static const ArraySpec arrays[] = {{"matrix_out", "nn", true, 0}, {"values_out", "n", true, 0}};
+  if (!take_count("symmetric_eigen", given, 2)) return NULL;
+  Call call;
+  begin(&call, module);
+  PyObject *result = NULL;
+  if (take_arrays(&call, args, arrays, 2)) {
+    release(&call);
+    swn_status status = swn_symmetric_eigen(size(&call, 'n'), data(&call, 0), data(&call, 1), &call.control);
+    if (finish(&call, status)) result = Py_NewRef(Py_None);
+  }
+  end(&call);
+  return result;
+}
+
 #define SAMPLES_TEXT "net, w, x, targets, labels, weights, scale"
 PyMethodDef factorization_methods[] = {
     {"mlp_states", FASTCALL(mlp_states), METH_FASTCALL, "mlp_states(" SAMPLES_TEXT ", out)"},
@@ -257,5 +274,7 @@ PyMethodDef factorization_methods[] = {
     {"dense_update", FASTCALL(dense_update), METH_FASTCALL,
      "dense_update(factorization, shift) -> (is_positive_definite, summary)"},
     {"dense_solve", FASTCALL(dense_solve), METH_FASTCALL, "dense_solve(factorization, b, x_out)"},
+    {"symmetric_eigen", FASTCALL(symmetric_eigen), METH_FASTCALL,
+     "symmetric_eigen(matrix_out, values_out): the matrix is replaced by its eigenvectors, as rows"},
     {NULL, NULL, 0, NULL},
 };

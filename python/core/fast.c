@@ -12,8 +12,8 @@ static PyObject *fast_loss(PyObject *module, PyObject *const *args, Py_ssize_t g
     double loss = 0;
     swn_fast_shape shape = {size(&call, 'i'), size(&call, 'o')};
     release(&call);
-    swn_status status =
-        swn_fast_loss(shape, size(&call, 'n'), data(&call, 0), data(&call, 1), data(&call, 2), &loss);
+    swn_status status = swn_fast_loss(shape, size(&call, 'n'), data(&call, 0), data(&call, 1), data(&call, 2), &loss,
+                                      &call.control);
     if (finish(&call, status)) result = PyFloat_FromDouble(loss);
   }
   end(&call);
@@ -30,7 +30,8 @@ static PyObject *fast_predict(PyObject *module, PyObject *const *args, Py_ssize_
   if (take_arrays(&call, args, arrays, 3)) {
     swn_fast_shape shape = {size(&call, 'i'), size(&call, 'o')};
     release(&call);
-    swn_status status = swn_fast_predict(shape, size(&call, 'n'), data(&call, 0), data(&call, 1), data(&call, 2));
+    swn_status status =
+        swn_fast_predict(shape, size(&call, 'n'), data(&call, 0), data(&call, 1), data(&call, 2), &call.control);
     if (finish(&call, status)) result = Py_NewRef(Py_None);
   }
   end(&call);

@@ -410,7 +410,7 @@ static PyObject *linearize(PyObject *module, PyObject *const *args, Py_ssize_t g
     double loss = 0;
     release(&call);
     swn_status status = swn_linearize(net->engine, data(&call, 0), &samples, data(&call, call.count - 1), &loss,
-                                      &linearization->engine);
+                                      &linearization->engine, &call.control);
     if (finish(&call, status)) {
       PyObject *capsule = PyCapsule_New(linearization, linearization_name, free_linearization);
       if (capsule) {

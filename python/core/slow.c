@@ -20,7 +20,7 @@ static PyObject *slow_loss(PyObject *module, PyObject *const *args, Py_ssize_t g
     double loss = 0;
     release(&call);
     swn_status status = swn_slow_loss(shape_of(&call), size(&call, 'n'), data(&call, 0), data(&call, 1),
-                                      data(&call, 2), data(&call, 3), &loss);
+                                      data(&call, 2), data(&call, 3), &loss, &call.control);
     if (finish(&call, status)) result = PyFloat_FromDouble(loss);
   }
   end(&call);
@@ -37,7 +37,7 @@ static PyObject *slow_predict(PyObject *module, PyObject *const *args, Py_ssize_
   if (take_arrays(&call, args, arrays, 4)) {
     release(&call);
     swn_status status = swn_slow_predict(shape_of(&call), size(&call, 'n'), data(&call, 0), data(&call, 1),
-                                         data(&call, 2), data(&call, 3));
+                                         data(&call, 2), data(&call, 3), &call.control);
     if (finish(&call, status)) result = Py_NewRef(Py_None);
   }
   end(&call);
@@ -57,7 +57,7 @@ static PyObject *slow_gradient(PyObject *module, PyObject *const *args, Py_ssize
     release(&call);
     swn_status status =
         swn_slow_gradient(shape_of(&call), size(&call, 'n'), data(&call, 0), data(&call, 1), data(&call, 2),
-                          data(&call, 3), data(&call, 4), data(&call, 5), &loss);
+                          data(&call, 3), data(&call, 4), data(&call, 5), &loss, &call.control);
     if (finish(&call, status)) result = PyFloat_FromDouble(loss);
   }
   end(&call);

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from swiftnets import _checks
 from swiftnets._computed import hessian, require_finite, trial_gradient
+from swiftnets._lapack import aside
 from swiftnets._samples import FloatArray
 from swiftnets._scaling import norm, row_norms
 from swiftnets.factorizations import DenseFactorization, Factorization, _double, factorize, plan
@@ -487,7 +488,8 @@ class PerceptronInverse:
             _checks.finite(value, name)
         self._slope = _checks.real(slope, "slope", positive=True)
         self._slopes = self._slopes_at(self.w)
-        left, values, right = np.linalg.svd(self._x, full_matrices=False)
+        long = 20.0 * self._x.size * min(self._x.shape)
+        left, values, right = aside(long, np.linalg.svd, self._x, False)
         # As numpy.linalg.matrix_rank: what is below is rounding.
         kept = values > values[0] * max(self._x.shape) * np.finfo(float).eps
         self._inverse: Array = (right[kept].T / values[kept]) @ left[:, kept].T

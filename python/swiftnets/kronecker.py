@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from swiftnets import _checks
+from swiftnets._lapack import eigh
 from swiftnets._scaling import exponents
 from swiftnets.factorizations import _Problem, _states
 from swiftnets.mlp import MLP
@@ -72,8 +73,8 @@ class KroneckerFactors:
         damping = _checks.real(damping, "damping", positive=True)
         layers = []
         for inputs, outputs in zip(self.inputs, self.outputs, strict=True):
-            a, left = np.linalg.eigh(inputs)
-            g, right = np.linalg.eigh(outputs)
+            a, left = eigh(inputs)
+            g, right = eigh(outputs)
             # Both are positive semidefinite: what rounding made negative is 0.
             with np.errstate(over="ignore"):
                 scale = 1 / (np.outer(np.maximum(a, 0), np.maximum(g, 0)) + damping)

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from swiftnets import _checks
+from swiftnets._lapack import eigh
 from swiftnets._scaling import exponent, norm
 from swiftnets.krylov import returned
 
@@ -60,7 +61,7 @@ class Lanczos:
 
         But for the rounding of the products.
         """
-        values, vectors = np.linalg.eigh(self.matrix)
+        values, vectors = eigh(self.matrix)
         return values, self.residual * abs(vectors[-1])
 
     def apply(self, function: Callable[[Array], Array]) -> Array:
@@ -82,7 +83,7 @@ class Lanczos:
         """
         if not math.isfinite(self.norm):
             raise FloatingPointError("norm is inf: float64 does not hold ‖start‖")
-        values, vectors = np.linalg.eigh(self.matrix)
+        values, vectors = eigh(self.matrix)
         mapped = np.asarray(function(values))
         if mapped.dtype.kind not in "biuf":
             raise TypeError(f"function returned dtype {mapped.dtype}; expected real numbers")

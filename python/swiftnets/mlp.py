@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from swiftnets import _buffers, _checks, _core, _scaling, activations, losses
+from swiftnets._lapack import aside
 from swiftnets._samples import Batch, FloatArray, Reader, positive_total
 from swiftnets.activations import Activation, ActivationLike
 from swiftnets.losses import Loss, LossLike
@@ -1485,7 +1486,7 @@ def _length(part: slice) -> int:
 def _orthonormal(normal: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Orthonormal rows or columns, whichever are fewer, uniformly distributed."""
     m, n = normal.shape
-    q, r = np.linalg.qr(normal if m >= n else normal.T)
+    q, r = aside(4.0 * m * n * min(m, n), np.linalg.qr, normal if m >= n else normal.T)
     q = q * np.sign(np.diag(r))
     return q if m >= n else np.ascontiguousarray(q.T)
 

@@ -43,8 +43,8 @@ const char *swn_version(void);
 swn_status swn_set_threads(int32_t count);
 int32_t swn_get_threads(void);
 
-/* Called by long computations about every few milliseconds of work, on the calling thread. A result other than 0
- * makes the call return SWN_CANCELLED. Pass NULL for a call that nobody interrupts. */
+/* Called by long computations every few milliseconds of work, a tenth of a second at most, on the calling thread. A
+ * result other than 0 makes the call return SWN_CANCELLED. Pass NULL for a call that nobody interrupts. */
 typedef struct swn_control {
   int32_t (*poll)(void *context);
   void *context;
@@ -61,15 +61,16 @@ typedef struct swn_slow_shape {
 
 /* ½ Σ (h2 - ys)². */
 swn_status swn_slow_loss(swn_slow_shape shape, size_t n, const double *xs, const double *ys, const double *w1,
-                         const double *w2, double *loss);
+                         const double *w2, double *loss, const swn_control *control);
 
 /* The output activations h2 [n, outsize]. */
 swn_status swn_slow_predict(swn_slow_shape shape, size_t n, const double *xs, const double *w1, const double *w2,
-                            double *h2);
+                            double *h2, const swn_control *control);
 
 /* Gradients dw1, dw2 of the loss, shaped like w1 and w2; *loss too. */
 swn_status swn_slow_gradient(swn_slow_shape shape, size_t n, const double *xs, const double *ys, const double *w1,
-                             const double *w2, double *dw1, double *dw2, double *loss);
+                             const double *w2, double *dw1, double *dw2, double *loss,
+                             const swn_control *control);
 
 /* The dense Hessian block of one layer: `layer` 1 gives [insize·hidsize]², 2 gives [hidsize·outsize]², one Pearlmutter
  * R-pass a column. */
@@ -112,8 +113,9 @@ typedef struct swn_fast_shape {
 } swn_fast_shape;
 
 swn_status swn_fast_loss(swn_fast_shape shape, size_t n, const double *xs, const double *ys, const double *w,
-                         double *loss);
-swn_status swn_fast_predict(swn_fast_shape shape, size_t n, const double *xs, const double *w, double *h);
+                         double *loss, const swn_control *control);
+swn_status swn_fast_predict(swn_fast_shape shape, size_t n, const double *xs, const double *w, double *h,
+                            const swn_control *control);
 
 /* A factorisation of one batch's inputs xs [n, insize] that applies the pseudo-inverse of xs to many right-hand sides.
  * The same xs must be passed to every call that uses it: of pixels it keeps a copy in bytes, of other data none.
@@ -270,7 +272,7 @@ swn_status swn_mlp_multilinear(const swn_mlp *net, const void *w, const swn_samp
  * one; they take turns. */
 typedef struct swn_linearization swn_linearization;
 swn_status swn_linearize(const swn_mlp *net, const void *w, const swn_samples *samples, void *gradient, double *loss,
-                         swn_linearization **linearization);
+                         swn_linearization **linearization, const swn_control *control);
 void swn_linearization_destroy(swn_linearization *linearization); /* NULL is allowed */
 /* out [k, P] for v [k, P]. */
 swn_status swn_linearization_product(const swn_linearization *linearization, int32_t kind, size_t k, const void *v,
@@ -306,7 +308,8 @@ typedef struct swn_factor_info {
  * then the loss's Hessian in the net's outputs, [n, outputs] (diagonal), or [n, outputs, outputs] for softmax. Weights and
  * scale are in. SIZE_MAX where they would be more than can be counted. */
 size_t swn_mlp_states_count(const swn_mlp *net, size_t n);
-swn_status swn_mlp_states(const swn_mlp *net, const void *w, const swn_samples *samples, double *out);
+swn_status swn_mlp_states(const swn_mlp *net, const void *w, const swn_samples *samples, double *out,
+                          const swn_control *control);
 
 /* Which unknowns stand for a layer's weights: themselves, their parts in the span of the inputs, or whichever are fewer. */
 enum { SWN_FORM_AUTOMATIC = 0, SWN_FORM_PRIMAL = 1, SWN_FORM_DUAL = 2 };
@@ -345,6 +348,10 @@ swn_status swn_dense_update(swn_dense *factorization, double shift, swn_factor_i
 /* x [k, n] = (matrix + shift)⁻¹ b, row by row. */
 swn_status swn_dense_solve(const swn_dense *factorization, size_t k, const double *b, double *x,
                            const swn_control *control);
+
+/* The eigenvalues [n] of a symmetric matrix [n, n], ascending, and its eigenvectors as rows in its place. The upper
+ * triangle is read. Orders above 65,535 are more than LAPACK's integers count. */
+swn_status swn_symmetric_eigen(size_t n, double *matrix, double *values, const swn_control *control);
 
 #ifdef __cplusplus
 }

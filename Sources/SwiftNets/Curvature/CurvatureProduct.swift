@@ -42,9 +42,9 @@ final class CurvatureProduct<Element: KernelScalar> {
   func load(_ flat: UnsafePointer<Element>) { direction.load(flat) }
 
   /// Tangents of all layers along the direction loaded; those of the net's outputs are in `outputTangents`.
-  func forward(_ pass: NetworkPass<Element>, _ part: Range<Int>, origin: Int = 0) {
+  func forward(_ pass: NetworkPass<Element>, _ part: Range<Int>, origin: Int = 0, _ member: ThreadTeam.Member) {
     let rows = part.lowerBound - origin..<part.upperBound - origin
-    for (index, layer) in net.layers.enumerated() {
+    for (index, layer) in net.layers.enumerated() where !member.isStopped {
       let isCurved = pass.isCurved(index)
       let target = isCurved ? images[index] : tangents[index]
       let scale = isCurved || !pass.hasSlopes(index) ? nil : pass.slopes[index].rows(part)
@@ -68,11 +68,14 @@ final class CurvatureProduct<Element: KernelScalar> {
   func outputTangent(_ row: Int) -> UnsafeMutablePointer<Element> { tangents[net.depth - 1].row(row) }
 
   /// Tangents of the deltas: the R-pass's way back, or for Gauss–Newton the transposed Jacobian applied to C J v.
-  func backward(_ kind: CurvatureKind, _ pass: NetworkPass<Element>, _ part: Range<Int>, origin: Int = 0) {
+  func backward(
+    _ kind: CurvatureKind, _ pass: NetworkPass<Element>, _ part: Range<Int>, origin: Int = 0,
+    _ member: ThreadTeam.Member
+  ) {
     let rows = part.lowerBound - origin..<part.upperBound - origin
     applyOutputHessian(pass, part, rows.lowerBound)
     let isHessian = kind == .hessian
-    for index in net.layers.indices.reversed() {
+    for index in net.layers.indices.reversed() where !member.isStopped {
       let target = deltas[index]
       let count = part.count * target.stride
       if index < net.depth - 1 {
@@ -91,7 +94,7 @@ final class CurvatureProduct<Element: KernelScalar> {
 
   /// The deltas for a cotangent of the outputs, which `cotangent` gives row by row: the transposed Jacobian.
   func pullBack(
-    _ pass: NetworkPass<Element>, _ part: Range<Int>, origin: Int = 0,
+    _ pass: NetworkPass<Element>, _ part: Range<Int>, origin: Int = 0, _ member: ThreadTeam.Member,
     _ cotangent: (Int, UnsafeMutablePointer<Element>) -> Void
   ) {
     let rows = part.lowerBound - origin..<part.upperBound - origin
@@ -101,7 +104,9 @@ final class CurvatureProduct<Element: KernelScalar> {
       let target = deltas[last].row(rows.lowerBound)
       Element.multiply(part.count * deltas[last].stride, pass.slopes[last].row(part.lowerBound), target, target)
     }
-    for index in (0..<last).reversed() { pullBack(index, pass, part, rows, isHessian: false) }
+    for index in (0..<last).reversed() where !member.isStopped {
+      pullBack(index, pass, part, rows, isHessian: false)
+    }
   }
 
   private func pullBack(

@@ -74,16 +74,18 @@ final class DenseCurvature<Element: KernelScalar> {
   // MARK: The small matrices
 
   /// ∂²L/∂A∂A of every layer for `part` of the pass's rows.
-  func prepare(_ pass: NetworkPass<Element>, _ part: Range<Int>, _ scratch: Scratch) {
-    for sample in part {
-      for index in net.layers.indices.reversed() { prepare(index, pass, sample, scratch) }
+  func prepare(_ pass: NetworkPass<Element>, _ part: Range<Int>, _ scratch: Scratch, _ member: ThreadTeam.Member) {
+    for sample in part where !member.isStopped {
+      for index in net.layers.indices.reversed() { prepare(index, pass, sample, scratch, member) }
     }
   }
 
   /// The same, of which only the diagonals are kept, at the front of each matrix.
-  func prepareDiagonals(_ pass: NetworkPass<Element>, _ part: Range<Int>, _ scratch: Scratch) {
-    for sample in part {
-      for index in net.layers.indices.reversed() { prepare(index, pass, sample, scratch) }
+  func prepareDiagonals(
+    _ pass: NetworkPass<Element>, _ part: Range<Int>, _ scratch: Scratch, _ member: ThreadTeam.Member
+  ) {
+    for sample in part where !member.isStopped {
+      for index in net.layers.indices.reversed() { prepare(index, pass, sample, scratch, member) }
       for (index, layer) in net.layers.enumerated() {
         let row = own[index].row(sample)
         let step = hasDiagonal(index) ? 1 : Self.padded(layer.width) + 1
@@ -97,7 +99,9 @@ final class DenseCurvature<Element: KernelScalar> {
     }
   }
 
-  private func prepare(_ index: Int, _ pass: NetworkPass<Element>, _ sample: Int, _ scratch: Scratch) {
+  private func prepare(
+    _ index: Int, _ pass: NetworkPass<Element>, _ sample: Int, _ scratch: Scratch, _ member: ThreadTeam.Member
+  ) {
     let layer = net.layers[index]
     let width = layer.width
     let slopes = pass.hasSlopes(index) ? pass.slopes[index].row(sample) : nil
@@ -129,9 +133,10 @@ final class DenseCurvature<Element: KernelScalar> {
       let transposed = pass.weights().transposed[index + 1]
       let half = Matrix(
         borrowing: scratch.product.base, rows: upper.width, columns: width, stride: Self.padded(width))
-      apply(index + 1, sample, transposed, into: half)
-      multiply(
-        pass.weights().natural[index + 1].rows(0..<width).operand, half, into: out, rows: 0..<width)
+      apply(index + 1, sample, transposed, into: half, member)
+      member.inPieces(0..<width, weight: saturating(2, width, upper.width)) { rows in
+        multiply(pass.weights().natural[index + 1].rows(0..<width).operand, half, into: out, rows: rows)
+      }
     }
     for row in 0..<width {
       for column in row..<width {
@@ -145,20 +150,26 @@ final class DenseCurvature<Element: KernelScalar> {
   }
 
   /// out = M b with M the sample's own matrix of layer `index`.
-  private func apply(_ index: Int, _ sample: Int, _ b: Matrix<Element>, into out: Matrix<Element>) {
+  private func apply(
+    _ index: Int, _ sample: Int, _ b: Matrix<Element>, into out: Matrix<Element>, _ member: ThreadTeam.Member
+  ) {
     let width = net.layers[index].width
     if hasDiagonal(index) {
       Element.scaleRows(
         width, b.columns, own[index].row(sample), 1, b.base, b.stride, nil, 0, nil, 0, out.base, out.stride)
     } else {
-      multiply(matrix(own[index], sample, width, width).operand, b, into: out, rows: 0..<width)
+      member.inPieces(0..<width, weight: saturating(2, width, b.columns)) { rows in
+        multiply(matrix(own[index], sample, width, width).operand, b, into: out, rows: rows)
+      }
     }
   }
 
   /// Makes the cross matrices of `upper` > `lower` from those of `upper` − 1, for `part`.
-  func prepareCross(_ upper: Int, _ lower: Int, _ pass: NetworkPass<Element>, _ part: Range<Int>) {
+  func prepareCross(
+    _ upper: Int, _ lower: Int, _ pass: NetworkPass<Element>, _ part: Range<Int>, _ member: ThreadTeam.Member
+  ) {
     let (above, below) = (net.layers[upper], net.layers[lower])
-    for sample in part {
+    for sample in part where !member.isStopped {
       let image = matrix(images, sample, above.width, below.width)
       let transposed = pass.weights().transposed[upper]
       if upper == lower + 1 {
@@ -180,9 +191,11 @@ final class DenseCurvature<Element: KernelScalar> {
         } else {
           tangent.base.update(from: previous.base, count: above.fanIn * previous.stride)
         }
-        multiply(transposed.operand, tangent, into: image, rows: 0..<above.width)
+        member.inPieces(0..<above.width, weight: saturating(2, above.fanIn, below.width)) { rows in
+          multiply(transposed.operand, tangent, into: image, rows: rows)
+        }
       }
-      apply(upper, sample, image, into: matrix(cross, sample, above.width, below.width))
+      apply(upper, sample, image, into: matrix(cross, sample, above.width, below.width), member)
     }
   }
 
@@ -229,7 +242,7 @@ final class DenseCurvature<Element: KernelScalar> {
   /// The last layer's block for outputs `range`, where outputs do not mix: Zᵀ diag(m) Z each, the rest set to 0.
   func outputRows(
     _ range: Range<Int>, _ pass: NetworkPass<Element>, _ scratch: Scratch, _ update: Update,
-    into block: UnsafeMutablePointer<Element>, stride: Int
+    into block: UnsafeMutablePointer<Element>, stride: Int, _ member: ThreadTeam.Member
   ) {
     let index = net.depth - 1
     let layer = net.layers[index]
@@ -238,12 +251,14 @@ final class DenseCurvature<Element: KernelScalar> {
     let b = Matrix(borrowing: scratch.row.base, rows: samples, columns: layer.rows, stride: Self.padded(layer.rows))
     let gram = Matrix(
       borrowing: scratch.product.base, rows: layer.rows, columns: layer.rows, stride: Self.padded(layer.rows))
-    for k in range {
+    for k in range where !member.isStopped {
       Element.scaleRows(
         samples, layer.rows, own[index].base + k, own[index].stride, inputs.base, inputs.stride, nil, 0, nil, 0, b.base,
         b.stride)
-      multiply(inputs.transposed, b, into: gram, rows: 0..<layer.rows)
-      for i in 0..<layer.rows {
+      member.inPieces(0..<layer.rows, weight: saturating(2, samples, layer.rows)) { rows in
+        multiply(inputs.transposed, b, into: gram, rows: rows)
+      }
+      for i in 0..<layer.rows where !member.isStopped {
         let row = block + (i * layer.width + k) * stride
         if update == .set { row.update(repeating: 0, count: layer.parameterCount) }
         for j in 0..<layer.rows {
@@ -255,11 +270,13 @@ final class DenseCurvature<Element: KernelScalar> {
   }
 
   /// Completes a diagonal block of which `rows` made i ≥ i′, for outputs `range`: swapping i and i′ changes nothing.
-  func mirrorOwn(_ index: Int, _ range: Range<Int>, block: UnsafeMutablePointer<Element>, stride: Int) {
+  func mirrorOwn(
+    _ index: Int, _ range: Range<Int>, block: UnsafeMutablePointer<Element>, stride: Int, _ member: ThreadTeam.Member
+  ) {
     let layer = net.layers[index]
     let tile = 16
     for k in range {
-      for first in Swift.stride(from: 0, to: layer.rows, by: tile) {
+      for first in Swift.stride(from: 0, to: layer.rows, by: tile) where !member.isStopped {
         for left in Swift.stride(from: 0, through: first, by: tile) {
           for i in first..<min(first + tile, layer.rows) {
             let row = block + (i * layer.width + k) * stride

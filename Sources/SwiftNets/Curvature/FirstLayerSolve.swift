@@ -57,7 +57,7 @@ final class FirstLayerSolve {
     let gradient = norm(count, residual.base)
     var evidence = SolveEvidence(residual: gradient, gradient: gradient, image: 0)
 
-    single.load(pass, xs, damping: damping)
+    try single.load(pass, xs, damping: damping, interruption)
     if try refine(single, pass, xs, damping, &evidence, goal: 1e-5, interruption) { return evidence }
     // The numbers are beyond float32's range or the system beyond its precision.
     let exact: LayerSystem<Double>
@@ -67,7 +67,7 @@ final class FirstLayerSolve {
       exact = try LayerSystem(net: net, samples: pass.samples, threads: threads)
       double = exact
     }
-    exact.load(pass, xs, damping: damping)
+    try exact.load(pass, xs, damping: damping, interruption)
     _ = try refine(exact, pass, xs, damping, &evidence, goal: 1e-10, interruption)
     return evidence
   }
@@ -86,12 +86,12 @@ final class FirstLayerSolve {
         residual, norm: before, tolerance: max(goal, needed), limit: Self.limit - iterations,
         adding: solution, interruption)
       rounds += 1
-      let after = measure(pass, xs, damping, gradient: evidence.gradient)
+      let after = try measure(pass, xs, damping, gradient: evidence.gradient, interruption)
       guard after.residual <= before / 2 else {
         if !(after.residual <= before) {
           // A round that made it worse, or overflowed, is taken back.
           solution.base.update(from: previous.base, count: solution.rows * solution.stride)
-          evidence = measure(pass, xs, damping, gradient: evidence.gradient)
+          evidence = try measure(pass, xs, damping, gradient: evidence.gradient, interruption)
         } else {
           evidence = after
         }
@@ -105,20 +105,24 @@ final class FirstLayerSolve {
 
   /// The residual dW₁ − (H₁₁ + λ) s in float64, left in `residual`, and its norm.
   private func measure(
-    _ pass: TwoLayerPass, _ xs: Matrix<Double>, _ damping: Double, gradient: Double
-  ) -> SolveEvidence {
-    ThreadTeam.run(parts: threads) { member in
-      let rows = member.share(of: pass.samples)
-      multiply(xs.operand, solution, scale: pass.slope1, into: hidden, rows: rows)
-      multiply(hidden.operand, pass.w2, scale: pass.slope2, into: output, rows: rows)
-      for row in rows {
-        let target = output.row(row)
-        let slope = pass.slope2.row(row)
-        for column in 0..<output.stride { target[column] *= slope[column] }
+    _ pass: TwoLayerPass, _ xs: Matrix<Double>, _ damping: Double, gradient: Double, _ interruption: Interruption
+  ) throws(EngineError) -> SolveEvidence {
+    try ThreadTeam.run(parts: threads, interruption) { member in
+      let weight = saturating(2, net.hidsize, net.insize + 2 * net.outsize)
+      member.inPieces(member.share(of: pass.samples), weight: weight) { rows in
+        multiply(xs.operand, solution, scale: pass.slope1, into: hidden, rows: rows)
+        multiply(hidden.operand, pass.w2, scale: pass.slope2, into: output, rows: rows)
+        for row in rows {
+          let target = output.row(row)
+          let slope = pass.slope2.row(row)
+          for column in 0..<output.stride { target[column] *= slope[column] }
+        }
+        multiply(output.operand, pass.w2t, scale: pass.slope1, into: hidden, rows: rows)
       }
-      multiply(output.operand, pass.w2t, scale: pass.slope1, into: hidden, rows: rows)
       member.barrier()
-      multiply(xs.transposed, hidden, into: residual, rows: member.share(of: net.insize))
+      member.inPieces(member.share(of: net.insize), weight: saturating(2, pass.samples, net.hidsize)) {
+        multiply(xs.transposed, hidden, into: residual, rows: $0)
+      }
     }
     let count = net.insize * solution.stride
     let image = norm(count, residual.base) + damping * norm(count, solution.base)

@@ -34,12 +34,15 @@ final class KroneckerPreconditioner<T: KernelScalar> {
   }
 
   func form(
-    xs: Matrix<T>, w2: Matrix<T>, w2t: Matrix<T>, slope1: Matrix<T>, slope2Squared: Matrix<T>, damping: T
+    xs: Matrix<T>, w2: Matrix<T>, w2t: Matrix<T>, slope1: Matrix<T>, slope2Squared: Matrix<T>, damping: T,
+    _ interruption: Interruption
   ) throws(EngineError) {
     let inNet = net.insize
     let hid = net.hidsize
     // Symmetric factors: vt and qt hold them until their eigenvectors take their place.
-    multiply(xs.transposed, xs, into: vt, rows: 0..<inNet)
+    try inSlices(of: inNet, least: 8, weight: saturating(2, samples, inNet), interruption: interruption) {
+      multiply(xs.transposed, xs, into: vt, rows: $0)
+    }
     var mean = [T](repeating: 0, count: net.outsize)
     for row in 0..<samples {
       for column in 0..<net.outsize { mean[column] += slope2Squared[row, column] / T(samples) }
@@ -49,13 +52,16 @@ final class KroneckerPreconditioner<T: KernelScalar> {
       for unit in 0..<hid { weighted[output, unit] = mean[output] * w2t[output, unit] }
     }
     let agreement: Matrix<T> = try .padded(hid, hid)
-    multiply(slope1.transposed, slope1, into: agreement, rows: 0..<hid)
+    try inSlices(of: hid, least: 8, weight: saturating(2, samples, hid), interruption: interruption) {
+      multiply(slope1.transposed, slope1, into: agreement, rows: $0)
+    }
     for row in 0..<hid {
       for column in 0..<hid { agreement[row, column] /= T(samples) }
     }
     multiply(w2.operand, weighted, scale: agreement, into: qt, rows: 0..<hid)
 
-    let (inputValues, hiddenValues) = (try symmetricEigen(vt), try symmetricEigen(qt))
+    let inputValues = try symmetricEigen(vt, interruption: interruption)
+    let hiddenValues = try symmetricEigen(qt, interruption: interruption)
     for row in 0..<inNet { for column in 0..<inNet { v[column, row] = vt[row, column] } }
     for row in 0..<hid { for column in 0..<hid { q[column, row] = qt[row, column] } }
     for row in 0..<inNet {
@@ -63,7 +69,9 @@ final class KroneckerPreconditioner<T: KernelScalar> {
         inverse[row, column] = 1 / (max(inputValues[row], 0) * max(hiddenValues[column], 0) + damping)
       }
     }
-    multiply(xs.operand, v, into: inputs, rows: 0..<samples)
+    try inSlices(of: samples, least: 8, weight: saturating(2, inNet, inNet), interruption: interruption) {
+      multiply(xs.operand, v, into: inputs, rows: $0)
+    }
   }
 
   /// Sets `right` to Vᵀ r.

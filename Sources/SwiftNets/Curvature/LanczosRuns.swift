@@ -40,9 +40,9 @@ extension Linearization {
         }
         let last = min(step + stepsAtOnce, steps)
         let now = runs
-        ThreadTeam.run(parts: now.count) { member in
+        try ThreadTeam.run(parts: now.count, interruption) { member in
           for run in member.share(of: now.count) {
-            for step in step..<last {
+            for step in step..<last where !member.isStopped {
               wholeProduct(kind, now[run].vector, .set, into: now[run].image, member)
               now[run].advance(step)
             }

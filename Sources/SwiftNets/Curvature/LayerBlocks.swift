@@ -20,12 +20,12 @@ func hessianBlock(
   for first in stride(from: 0, to: rows * columns, by: group) {
     try interruption.check()
     let directions = first..<min(first + group, rows * columns)
-    ThreadTeam.run(parts: threads) { member in
+    try ThreadTeam.run(parts: threads, interruption) { member in
       let own = passes[member.index]
-      for offset in member.share(of: directions.count) {
+      for offset in member.share(of: directions.count) where !member.isStopped {
         let direction = directions.lowerBound + offset
         own.direction[direction / columns, direction % columns] = 1
-        own.run()
+        own.run(member)
         own.direction[direction / columns, direction % columns] = 0
         for row in 0..<rows {
           block.row(direction).advanced(by: row * columns).update(from: own.result.row(row), count: columns)
@@ -56,20 +56,28 @@ private final class RPass {
     output = try .padded(pass.samples, net.outsize)
   }
 
-  func run() {
-    let samples = 0..<pass.samples
-    if layer == 1 {
-      multiply(xs.operand, direction, scale: pass.slope1, into: hidden, rows: samples)  // R{h₁}
-      multiply(hidden.operand, pass.w2, scale: pass.slope2, into: output, rows: samples)  // R{h₂}
-    } else {
-      multiply(pass.h1.operand, direction, scale: pass.slope2, into: output, rows: samples)
-    }
-    for entry in 0..<pass.samples * output.stride { output.base[entry] *= pass.slope2.base[entry] }  // R{G₂}
-    if layer == 1 {
+  func run(_ member: ThreadTeam.Member) {
+    let net = pass.net
+    let weight = saturating(2, net.hidsize, layer == 1 ? net.insize + 2 * net.outsize : net.outsize)
+    member.inPieces(0..<pass.samples, weight: weight) { samples in
+      if layer == 1 {
+        multiply(xs.operand, direction, scale: pass.slope1, into: hidden, rows: samples)  // R{h₁}
+        multiply(hidden.operand, pass.w2, scale: pass.slope2, into: output, rows: samples)  // R{h₂}
+      } else {
+        multiply(pass.h1.operand, direction, scale: pass.slope2, into: output, rows: samples)
+      }
+      for entry in samples.lowerBound * output.stride..<samples.upperBound * output.stride {
+        output.base[entry] *= pass.slope2.base[entry]  // R{G₂}
+      }
+      guard layer == 1 else { return }
       multiply(output.operand, pass.w2t, scale: pass.slope1, into: hidden, rows: samples)  // R{G₁}
-      multiply(xs.transposed, hidden, into: result, rows: 0..<result.rows)
-    } else {
-      multiply(pass.h1.transposed, output, into: result, rows: 0..<result.rows)
+    }
+    member.inPieces(0..<result.rows, weight: saturating(2, pass.samples, result.columns)) { rows in
+      if layer == 1 {
+        multiply(xs.transposed, hidden, into: result, rows: rows)
+      } else {
+        multiply(pass.h1.transposed, output, into: result, rows: rows)
+      }
     }
   }
 }
@@ -83,7 +91,9 @@ extension TwoLayerPerceptron {
     guard layer == 1 || layer == 2 else { throw .invalidArgument("layer is \(layer); it must be 1 or 2") }
     let pass = try TwoLayerPass(net: self, samples: xs.rows)
     pass.load(w1: w1, w2: w2)
-    ThreadTeam.run(parts: Threads.forWork(of: pass.operations)) { pass.forward(xs, nil, member: $0) }
+    try ThreadTeam.run(parts: Threads.forWork(of: pass.operations), interruption) {
+      pass.forward(xs, nil, member: $0)
+    }
     try SwiftNets.hessianBlock(pass, xs, layer: layer, into: block, interruption: interruption)
   }
 }

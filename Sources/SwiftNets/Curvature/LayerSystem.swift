@@ -58,15 +58,20 @@ final class LayerSystem<T: KernelScalar> {
   }
 
   /// Takes over the numbers of a pass.
-  func load(_ pass: TwoLayerPass, _ source: Matrix<Double>, damping: Double) {
+  func load(
+    _ pass: TwoLayerPass, _ source: Matrix<Double>, damping: Double, _ interruption: Interruption
+  ) throws(EngineError) {
     self.damping = T(damping)
     isPrepared = false
-    for row in 0..<samples {
-      for column in 0..<net.insize { xs[row, column] = T(source[row, column]) }
-      for column in 0..<net.hidsize { slope1[row, column] = T(pass.slope1[row, column]) }
-      for column in 0..<net.outsize {
-        let slope = T(pass.slope2[row, column])
-        slope2Squared[row, column] = slope * slope
+    let weight = 16 * (net.insize + net.hidsize + net.outsize)
+    try inSlices(of: samples, weight: weight, interruption: interruption) { rows in
+      for row in rows {
+        for column in 0..<net.insize { xs[row, column] = T(source[row, column]) }
+        for column in 0..<net.hidsize { slope1[row, column] = T(pass.slope1[row, column]) }
+        for column in 0..<net.outsize {
+          let slope = T(pass.slope2[row, column])
+          slope2Squared[row, column] = slope * slope
+        }
       }
     }
     for row in 0..<net.hidsize {
@@ -95,7 +100,7 @@ final class LayerSystem<T: KernelScalar> {
         add(norm, to: total)
         return used
       }
-      try prepare()
+      try prepare(interruption)
     }
     guard let preconditioner else { return used }
     preconditioner.rotate(right)
@@ -115,16 +120,16 @@ final class LayerSystem<T: KernelScalar> {
     }
   }
 
-  private func prepare() throws(EngineError) {
+  private func prepare(_ interruption: Interruption) throws(EngineError) {
     if preconditioner == nil { preconditioner = try KroneckerPreconditioner(net: net, samples: samples) }
-    try preconditioner?.form(xs: xs, w2: w2, w2t: w2t, slope1: slope1, slope2Squared: slope2Squared, damping: damping)
+    try preconditioner?.form(
+      xs: xs, w2: w2, w2t: w2t, slope1: slope1, slope2Squared: slope2Squared, damping: damping, interruption)
     isPrepared = true
   }
 
   private struct Outcome {
     var iterations = 0
     var abandoned = false
-    var isCancelled = false
   }
 
   /// Conjugate gradients from x = 0. Without preconditioner it may give up early, when one would be quicker.
@@ -135,18 +140,16 @@ final class LayerSystem<T: KernelScalar> {
     let mayAbandon =
       preconditioner == nil && max(net.insize, net.hidsize) <= FirstLayerSolve.preconditionerLimit
     var outcome = Outcome()
-    ThreadTeam.run(parts: threads) { member in
-      let found = conjugateGradients(
-        member, operand, preconditioner, T(tolerance), limit, mayAbandon, interruption)
+    try ThreadTeam.run(parts: threads, interruption) { member in
+      let found = conjugateGradients(member, operand, preconditioner, T(tolerance), limit, mayAbandon)
       if member.index == 0 { outcome = found }
     }
-    if outcome.isCancelled { throw .cancelled }
     return outcome
   }
 
   private func conjugateGradients(
     _ member: ThreadTeam.Member, _ operand: Matrix<T>, _ preconditioner: KroneckerPreconditioner<T>?,
-    _ tolerance: T, _ limit: Int, _ mayAbandon: Bool, _ interruption: Interruption
+    _ tolerance: T, _ limit: Int, _ mayAbandon: Bool
   ) -> Outcome {
     let own = members[member.index]
     let count = right.rows * right.stride
@@ -170,11 +173,10 @@ final class LayerSystem<T: KernelScalar> {
     while outcome.iterations < limit {
       let shares = partials[outcome.iterations & 1]
       for part in member.parts {
-        product(of: own.p, operand, into: shares[part], rows: member.share(of: samples, part: part))
+        product(of: own.p, operand, into: shares[part], rows: member.share(of: samples, part: part), member)
       }
       outcome.iterations += 1
-      outcome.isCancelled = member.agree((try? interruption.check()) == nil)
-      if outcome.isCancelled { break }
+      if member.agree(member.isStopped) { break }
 
       own.q.base.update(from: shares[0].base, count: count)
       for other in 1..<member.partCount { T.axpy(count, 1, shares[other].base, own.q.base) }
@@ -217,15 +219,22 @@ final class LayerSystem<T: KernelScalar> {
   }
 
   /// One part's share of H₁₁ p: that of its samples.
-  private func product(of p: Matrix<T>, _ operand: Matrix<T>, into result: Matrix<T>, rows: Range<Int>) {
-    multiply(operand.operand, p, scale: slope1, into: hidden, rows: rows)
-    multiply(hidden.operand, w2, scale: slope2Squared, into: output, rows: rows)
-    multiply(output.operand, w2t, scale: slope1, into: hidden, rows: rows)
+  private func product(
+    of p: Matrix<T>, _ operand: Matrix<T>, into result: Matrix<T>, rows: Range<Int>, _ member: ThreadTeam.Member
+  ) {
+    let weight = saturating(2, net.hidsize, net.insize + 2 * net.outsize)
+    member.inPieces(rows, weight: weight) { rows in
+      multiply(operand.operand, p, scale: slope1, into: hidden, rows: rows)
+      multiply(hidden.operand, w2, scale: slope2Squared, into: output, rows: rows)
+      multiply(output.operand, w2t, scale: slope1, into: hidden, rows: rows)
+    }
     let mine = Operand(
       base: operand.row(rows.lowerBound), rows: net.insize, columns: rows.count, rowStep: 1,
       columnStep: operand.stride)
     let share = Matrix(
       borrowing: hidden.row(rows.lowerBound), rows: rows.count, columns: net.hidsize, stride: hidden.stride)
-    multiply(mine, share, into: result, rows: 0..<net.insize)
+    member.inPieces(0..<net.insize, weight: saturating(2, rows.count, net.hidsize)) {
+      multiply(mine, share, into: result, rows: $0)
+    }
   }
 }

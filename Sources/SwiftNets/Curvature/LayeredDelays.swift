@@ -51,7 +51,7 @@ final class DelayedLayer<Element: FactorScalar> {
   init?(
     _ layer: EliminatedLayer<Element>, carried: Int, acceptedRows: FactorBuffer<Element>?, accepted: Int,
     zeros: [Int] = [], delayedRows: FactorBuffer<Element>, delayed: Int, f: FactorBuffer<Element>,
-    coupling c: FactorBuffer<Element>
+    coupling c: FactorBuffer<Element>, interruption: Interruption
   ) throws(EngineError) {
     self.layer = layer
     self.carried = carried
@@ -73,14 +73,17 @@ final class DelayedLayer<Element: FactorScalar> {
     bytes =
       held + MemoryLayout<Element>.stride
       * (accepted * width + (acceptedRows == nil ? 0 : accepted * order) + delayed * order)
-    guard pivot.factor() else { return nil }
+    guard try pivot.factor(interruption: interruption) else { return nil }
     guard width > 0 else { return }
     for row in 0..<accepted {
       (coupling.base + row * width).update(from: c.base + Int(pivot.places[row]) * width, count: width)
     }
-    if accepted > 0 {
+    guard accepted > 0 else { return }
+    let weight = saturating(accepted, accepted, Element.parts)
+    try inSlices(of: width, least: 8, weight: weight, interruption: interruption) { columns in
       Element.solveColumns(
-        isTransposed: true, accepted, pivot.base, pivot.stride, coupling.base, width, count: width)
+        isTransposed: true, accepted, pivot.base, pivot.stride, coupling.base + columns.lowerBound, width,
+        count: columns.count)
     }
   }
 
@@ -163,25 +166,25 @@ extension LayeredElimination {
     let block = try FactorBuffer<Element>(order * order)
     let coupling = try FactorBuffer<Element>(order * below)
     let reduced = try FactorBuffer<Element>(below * below)
-    try form(layer, cost, front, into: block, coupling, reduced)
+    try form(layer, cost, front, into: block, coupling, reduced, interruption)
     try interruption.check()
     let spread = measure.spread(index)
     let none = try FactorBuffer<Element>(0)
     if triesPivots,
       let all = try DelayedLayer(
         layer, carried: carried, acceptedRows: nil, accepted: order, delayedRows: none, delayed: 0, f: block,
-        coupling: coupling)
+        coupling: coupling, interruption: interruption)
     {
       let divided = try all.divided()
       let growth = measure.growth(
         index, all.coupling.base, divided.base, rows: order, columns: below, stride: below)
       if all.pivot.smallestPivot > (index == 0 ? 100 : 1) * measure.tolerance && growth <= measure.limit ?? .infinity {
         measure.growth += growth
-        return (all, try reduce(all, divided, reduced, nil, index, into: next))
+        return (all, try reduce(all, divided, reduced, nil, index, into: next, interruption))
       }
     }
     try interruption.check()
-    var choice = try choose(order, below, block, coupling, spread: spread, measure)
+    var choice = try choose(order, below, block, coupling, spread: spread, measure, interruption)
     measure.growth += choice.growth
     // As many as there are couplings would do, but for roundings and small eigenvalues; more and more would be quadratic.
     guard choice.delayed.count / order <= 4 * below + 8 else { throw Self.singular }
@@ -194,35 +197,63 @@ extension LayeredElimination {
     // F Vᵀ, then V F Vᵀ and its corners.
     let image = try FactorBuffer<Element>(order * max(accepted, delayed))
     let corner = try FactorBuffer<Element>(accepted * accepted)
-    Element.multiply(
-      false, true, order, accepted, order, 1, block.base, order, rows.base, order, 0, image.base, accepted)
-    Element.multiply(
-      false, false, accepted, accepted, order, 1, rows.base, order, image.base, accepted, 0, corner.base, accepted)
+    try multiply(
+      false, true, order, accepted, order, 1, block.base, order, rows.base, order, 0, image.base, accepted, interruption
+    )
+    try multiply(
+      false, false, accepted, accepted, order, 1, rows.base, order, image.base, accepted, 0, corner.base, accepted,
+      interruption)
     for place in choice.zeros {
       corner.base[place * (accepted + 1)] = corner.base[place * (accepted + 1)] + Element(measure.zeroPivot)
     }
     let own = try FactorBuffer<Element>(accepted * width)
     let left = try FactorBuffer<Element>(delayed * width)
-    Element.multiply(
-      false, false, accepted, below, order, 1, rows.base, order, coupling.base, below, 0, own.base, width)
-    Element.multiply(
-      false, false, delayed, below, order, 1, delayedRows.base, order, coupling.base, below, 0, left.base, width)
-    Element.multiply(
-      false, true, order, delayed, order, 1, block.base, order, delayedRows.base, order, 0, image.base, delayed)
-    Element.multiply(
-      false, false, accepted, delayed, order, 1, rows.base, order, image.base, delayed, 0, own.base + below, width)
-    Element.multiply(
+    try multiply(
+      false, false, accepted, below, order, 1, rows.base, order, coupling.base, below, 0, own.base, width, interruption)
+    try multiply(
+      false, false, delayed, below, order, 1, delayedRows.base, order, coupling.base, below, 0, left.base, width,
+      interruption)
+    try multiply(
+      false, true, order, delayed, order, 1, block.base, order, delayedRows.base, order, 0, image.base, delayed,
+      interruption)
+    try multiply(
+      false, false, accepted, delayed, order, 1, rows.base, order, image.base, delayed, 0, own.base + below, width,
+      interruption)
+    try multiply(
       false, false, delayed, delayed, order, 1, delayedRows.base, order, image.base, delayed, 0, left.base + below,
-      width)
+      width, interruption)
     guard
       let result = try DelayedLayer(
         layer, carried: carried, acceptedRows: rows, accepted: accepted, zeros: choice.zeros,
-        delayedRows: delayedRows, delayed: delayed, f: corner, coupling: own)
+        delayedRows: delayedRows, delayed: delayed, f: corner, coupling: own, interruption: interruption)
     else { throw Self.singular }
-    return (result, try reduce(result, result.divided(), reduced, left, index, into: next))
+    return (result, try reduce(result, result.divided(), reduced, left, index, into: next, interruption))
   }
 
-  /// Unknowns to choose pivots among. Eigenvectors of a larger matrix take minutes, in which nothing can stop them.
+  /// c = α op(a) op(b) + β c of `FactorScalar`, in slices short enough to be interrupted between.
+  private func multiply(
+    _ transposesA: Bool, _ transposesB: Bool, _ m: Int, _ n: Int, _ k: Int, _ alpha: Double,
+    _ a: UnsafePointer<Element>,
+    _ lda: Int, _ b: UnsafePointer<Element>, _ ldb: Int, _ beta: Double, _ c: UnsafeMutablePointer<Element>, _ ldc: Int,
+    _ interruption: Interruption
+  ) throws(EngineError) {
+    let (isTall, part) = (m > n, 2 * Element.parts * Element.parts)
+    let weight = saturating(part, min(m, n), k)
+    try inSlices(of: max(m, n), least: 8, weight: weight, interruption: interruption) { slice in
+      let first = slice.lowerBound
+      if isTall {
+        Element.multiply(
+          transposesA, transposesB, slice.count, n, k, alpha, a + first * (transposesA ? 1 : lda), lda, b, ldb, beta,
+          c + first * ldc, ldc)
+      } else {
+        Element.multiply(
+          transposesA, transposesB, m, slice.count, k, alpha, a, lda, b + first * (transposesB ? ldb : 1), ldb, beta,
+          c + first, ldc)
+      }
+    }
+  }
+
+  /// Unknowns to choose pivots among: eigenvectors of a larger matrix take minutes.
   static var largestChoice: Int { 2048 / Element.parts }
 
   static var singular: EngineError {
@@ -243,7 +274,8 @@ extension LayeredElimination {
   /// F [order, order], C [order, below], and W P̂ Wᵀ with the part of X⊥ [below, below].
   private func form(
     _ layer: EliminatedLayer<Element>, _ cost: Planes, _ front: LayeredFront<Element>?,
-    into block: FactorBuffer<Element>, _ coupling: FactorBuffer<Element>, _ reduced: FactorBuffer<Element>
+    into block: FactorBuffer<Element>, _ coupling: FactorBuffer<Element>, _ reduced: FactorBuffer<Element>,
+    _ interruption: Interruption
   ) throws(EngineError) {
     let size = layer.shape
     let (samples, rank, width, fanIn) = (size.samples, size.rank, size.width, size.fanIn)
@@ -253,13 +285,14 @@ extension LayeredElimination {
     Element.join(cost, into: curvature.base, count: above * above)
     let spread = try FactorBuffer<Element>(layer.spread, count: samples * rank)
     let left = try FactorBuffer<Element>(own * above)
-    Element.multiply(
+    try multiply(
       true, false, rank, width * above, samples, 1, spread.base, rank, curvature.base, width * above, 0, left.base,
-      width * above)
+      width * above, interruption)
     for row in 0..<order {
       let source = row < own ? left.base + row * above : front!.coupling.base + (row - own) * above
-      Element.multiply(
-        true, false, rank, width, samples, 1, spread.base, rank, source, width, 0, block.base + row * order, width)
+      try multiply(
+        true, false, rank, width, samples, 1, spread.base, rank, source, width, 0, block.base + row * order, width,
+        interruption)
       if row < own {
         block.base[row * (order + 1)] = block.base[row * (order + 1)] + Element(shift)
       } else if let front {
@@ -271,13 +304,17 @@ extension LayeredElimination {
     }
     guard below > 0 else { return }
     let weights = try FactorBuffer<Element>(layer.weights, count: fanIn * width)
-    func backward(_ rows: Int, _ source: UnsafePointer<Element>, _ target: UnsafeMutablePointer<Element>) {
-      Element.multiply(
-        false, true, rows * samples, fanIn, width, 1, source, width, weights.base, width, 0, target, fanIn)
+    func backward(
+      _ rows: Int, _ source: UnsafePointer<Element>, _ target: UnsafeMutablePointer<Element>
+    ) throws(EngineError) {
+      try multiply(
+        false, true, rows * samples, fanIn, width, 1, source, width, weights.base, width, 0, target, fanIn, interruption
+      )
     }
-    backward(own, left.base, coupling.base)
-    if let front { backward(carried, front.coupling.base, coupling.base + own * below) }
+    try backward(own, left.base, coupling.base)
+    if let front { try backward(carried, front.coupling.base, coupling.base + own * below) }
     for component in 0..<rank {
+      try interruption.check()
       for input in 0..<fanIn {
         let entry = layer.basis.map { $0[component * size.rows + input] } ?? (component == input ? 1 : 0)
         if entry == 0 { continue }
@@ -290,15 +327,16 @@ extension LayeredElimination {
       }
     }
     let image = try FactorBuffer<Element>(above * below)
-    backward(above, curvature.base, image.base)
+    try backward(above, curvature.base, image.base)
     for sample in 0..<samples {
-      Element.multiply(
+      try multiply(
         false, false, fanIn, below, width, 1, weights.base, width, image.base + sample * width * below, below, 0,
-        reduced.base + sample * fanIn * below, below)
+        reduced.base + sample * fanIn * below, below, interruption)
     }
     guard layer.hasRest else { return }
     let reciprocal = Element(Complex(1) / shift)
     for row in 0..<below {
+      if row % 64 == 0 { try interruption.check() }
       for column in 0..<below {
         let overlap = layer.overlaps[row / fanIn * samples + column / fanIn]
         let entry = Element(overlap * layer.rest[row % fanIn * fanIn + column % fanIn])
@@ -321,7 +359,7 @@ extension LayeredElimination {
 
   private func choose(
     _ order: Int, _ below: Int, _ block: FactorBuffer<Element>, _ coupling: FactorBuffer<Element>, spread: Double,
-    _ measure: LayeredMeasure
+    _ measure: LayeredMeasure, _ interruption: Interruption
   ) throws(EngineError) -> Choice {
     var choice = Choice()
     func fate(_ value: Double, _ size: Double) -> Fate {
@@ -337,11 +375,11 @@ extension LayeredElimination {
       choice.zeros.append(choice.accepted.count / order)
       choice.accepted += row
     }
-    let (vectors, values) = try diagonalized(block, order)
+    let (vectors, values) = try diagonalized(block, order, interruption)
     let rows = try FactorBuffer(vectors)
     let image = try FactorBuffer<Element>(order * below)
-    Element.multiply(
-      false, false, order, below, order, 1, rows.base, order, coupling.base, below, 0, image.base, below)
+    try multiply(
+      false, false, order, below, order, 1, rows.base, order, coupling.base, below, 0, image.base, below, interruption)
     var waiting: [Int] = []
     for place in 0..<order {
       switch fate(values[place], spread * length(image.base + place * below, below)) {
@@ -353,14 +391,14 @@ extension LayeredElimination {
     guard !waiting.isEmpty, below > 0 else { return choice }
     // Directions among them that the layer below does not see are decided here, by their coupling to the others.
     let count = waiting.count
-    let seen = range(
+    let seen = try range(
       waiting.flatMap { place in (0..<below).map { image.base[place * below + $0] } }, count, below,
-      tolerance: measure.tolerance / spread)
+      tolerance: measure.tolerance / spread, interruption: interruption)
     let own = try FactorBuffer(waiting.flatMap { vectors[$0 * order..<($0 + 1) * order] })
     let rotation = try FactorBuffer(seen.numbers.map(\.conjugate))
     let turned = try FactorBuffer<Element>(count * order)
-    Element.multiply(
-      false, false, count, order, count, 1, rotation.base, count, own.base, order, 0, turned.base, order)
+    try multiply(
+      false, false, count, order, count, 1, rotation.base, count, own.base, order, 0, turned.base, order, interruption)
     let (first, rest) = (seen.rank, count - seen.rank)
     func take(_ source: UnsafePointer<Element>, into target: inout [Element]) {
       target += UnsafeBufferPointer(start: source, count: order)
@@ -369,11 +407,11 @@ extension LayeredElimination {
     guard rest > 0 else { return choice }
     let hidden = turned.base + first * order
     let product = try FactorBuffer<Element>(order * count)  // F (V₁; V₂)ᵀ
-    Element.multiply(
-      false, true, order, count, order, 1, block.base, order, turned.base, order, 0, product.base, count)
+    try multiply(
+      false, true, order, count, order, 1, block.base, order, turned.base, order, 0, product.base, count, interruption)
     let corner = try FactorBuffer<Element>(rest * count)
-    Element.multiply(
-      false, false, rest, count, order, 1, hidden, order, product.base, count, 0, corner.base, count)
+    try multiply(
+      false, false, rest, count, order, 1, hidden, order, product.base, count, 0, corner.base, count, interruption)
     let inner = try FactorBuffer<Element>(rest * rest)
     for row in 0..<rest {
       for column in 0...row {
@@ -381,13 +419,14 @@ extension LayeredElimination {
         inner.base[column * rest + row] = corner.base[row * count + first + column]
       }
     }
-    let (turns, pivots) = try diagonalized(inner, rest)
+    let (turns, pivots) = try diagonalized(inner, rest, interruption)
     let turn = try FactorBuffer(turns)
     let final = try FactorBuffer<Element>(rest * order)
-    Element.multiply(false, false, rest, order, rest, 1, turn.base, rest, hidden, order, 0, final.base, order)
+    try multiply(false, false, rest, order, rest, 1, turn.base, rest, hidden, order, 0, final.base, order, interruption)
     let across = try FactorBuffer<Element>(rest * first)
-    Element.multiply(
-      false, false, rest, first, rest, 1, turn.base, rest, corner.base, count, 0, across.base, max(first, 1))
+    try multiply(
+      false, false, rest, first, rest, 1, turn.base, rest, corner.base, count, 0, across.base, max(first, 1),
+      interruption)
     for place in 0..<rest {
       switch fate(pivots[place], length(across.base + place * first, first)) {
       case .accepted: take(final.base + place * order, into: &choice.accepted)
@@ -399,19 +438,24 @@ extension LayeredElimination {
   }
 
   private func diagonalized(
-    _ matrix: FactorBuffer<Element>, _ order: Int
+    _ matrix: FactorBuffer<Element>, _ order: Int, _ interruption: Interruption
   ) throws(EngineError) -> (rows: [Element], values: [Double]) {
     // What came in was finite: this is no one's argument.
-    do { return try Element.diagonalized(matrix.base, order: order) } catch .notFinite { throw Self.overflow }
+    do throws(EngineError) {
+      return try Element.diagonalized(matrix.base, order: order, interruption: interruption)
+    } catch .notFinite {
+      throw Self.overflow
+    }
   }
 
   /// An orthonormal basis of the columns of x [rows, columns] whose rest is above the tolerance, and then of all others.
   private func range(
-    _ x: [Element], _ rows: Int, _ columns: Int, tolerance: Double
-  ) -> (numbers: [Element], rank: Int) {
+    _ x: [Element], _ rows: Int, _ columns: Int, tolerance: Double, interruption: Interruption
+  ) throws(EngineError) -> (numbers: [Element], rank: Int) {
     var x = x
     var basis = OrthonormalRows<Element>(length: rows)
     while basis.count < min(rows, columns) {
+      try interruption.check()
       var sizes = [Double](repeating: 0, count: columns)
       for row in 0..<rows {
         for column in 0..<columns {
@@ -435,7 +479,7 @@ extension LayeredElimination {
       }
     }
     let rank = basis.count
-    basis.complete()
+    try basis.complete(interruption: interruption)
     return (basis.numbers, rank)
   }
 
@@ -455,7 +499,7 @@ extension LayeredElimination {
   /// What is left to minimise: P̂ of the layer below into `next`, and the unknowns that it takes over.
   private func reduce(
     _ layer: DelayedLayer<Element>, _ divided: FactorBuffer<Element>, _ reduced: FactorBuffer<Element>,
-    _ left: FactorBuffer<Element>?, _ index: Int, into next: Planes
+    _ left: FactorBuffer<Element>?, _ index: Int, into next: Planes, _ interruption: Interruption
   ) throws(EngineError) -> LayeredFront<Element>? {
     let (below, delayed, width) = (layer.layer.shape.below, layer.delayed, layer.width)
     guard below > 0 else { return nil }
@@ -468,12 +512,13 @@ extension LayeredElimination {
       (all.base + (below + row) * width).update(from: left!.base + row * width, count: width)
       for column in 0..<below { all.base[column * width + below + row] = left!.base[row * width + column] }
     }
-    Element.multiply(
+    try multiply(
       true, false, width, width, layer.accepted, -1, layer.coupling.base, max(width, 1), divided.base, width, 1,
-      all.base, width)
+      all.base, width, interruption)
     let half = Element(0.5)
     let whole = try FactorBuffer<Element>(below * below)
     for row in 0..<below {
+      if row % 64 == 0 { try interruption.check() }
       for column in 0...row {
         let mean = half * (all.base[row * width + column] + all.base[column * width + row])
         var entry = Element(lower.slopes[row] * lower.slopes[column]) * mean

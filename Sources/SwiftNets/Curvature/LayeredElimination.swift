@@ -76,8 +76,11 @@ final class LayeredElimination<Element: FactorScalar> {
 
   /// Takes over the numbers of a batch.
   /// - Throws: `notFinite` where one of them is not.
-  func load(_ states: [LayerState], _ hessian: OutputHessian) throws(EngineError) {
+  func load(
+    _ states: [LayerState], _ hessian: OutputHessian, interruption: Interruption
+  ) throws(EngineError) {
     for (index, state) in states.enumerated() {
+      try interruption.check()
       for matrix in [state.inputs, state.weights, state.slopes, state.curvatures, state.deltas]
       where !matrix.isFinite {
         throw .notFinite("layer \(index) has numbers that are not finite")
@@ -97,7 +100,9 @@ final class LayeredElimination<Element: FactorScalar> {
         (output + sample * width * width).update(from: matrix.row(sample), count: width * width)
       }
     }
-    for (layer, state) in zip(layers, states) { layer.load(state, work: workspace.spanning) }
+    for (layer, state) in zip(layers, states) {
+      try layer.load(state, work: workspace.spanning, interruption: interruption)
+    }
     exponent = 0
     pristine = []
     measured = nil
@@ -306,8 +311,7 @@ final class LayeredElimination<Element: FactorScalar> {
     formPivot(layer, cost, control)
     if control.isCancelled { throw .cancelled }
     Element.join(workspace.pivot(of: layer), into: layer.pivot.base, count: order * order)
-    let isRegular = layer.pivot.factor(isCancelled: control.check)
-    if control.isCancelled { throw .cancelled }
+    let isRegular = try layer.pivot.factor(interruption: control.interruption)
     // Without a layer below there is no growth to betray a pivot that is nearly 0.
     guard isRegular, layer.pivot.smallestPivot > (index == 0 ? 100 : 1) * measure.tolerance else { return nil }
     guard index > 0 else { return 0 }
@@ -352,7 +356,10 @@ final class LayeredElimination<Element: FactorScalar> {
     for part in 0..<Element.parts {
       let (left, right, pivot) = (workspace.left[part], workspace.wide[part], workspace.pivot(of: layer)[part])
       control.multiply(rank, length, samples, layer.spread, 1, rank, cost[part], length, .set, left, length)
-      Double.transpose(order, above, left, above, right, order)
+      control.inSlices(of: order, weight: copied * above) { rows in
+        let first = rows.lowerBound
+        Double.transpose(rows.count, above, left + first * above, above, right + first, order)
+      }
       control.multiply(
         rank, transposedLength, samples, layer.spread, 1, rank, right, transposedLength, .set, pivot, transposedLength)
       let shift = part == 0 ? shift.real : shift.imaginary
@@ -426,11 +433,13 @@ final class LayeredElimination<Element: FactorScalar> {
     let (order, size) = (layer.shape.order, layer.shape.below)
     let slopes = below.slopes
     for first in stride(from: 0, to: size, by: workspace.block) {
-      if control.isLarge && control.check() { return }
       let end = min(first + workspace.block, size)
-      Element.subtractProduct(
-        end - first, end, order, workspace.divided + first, layer.coupling, stride: size, from: next + first * size,
-        size, work: workspace.product)
+      control.inSlices(of: end, weight: 2 * (end - first) * order * Element.parts) { columns in
+        Element.subtractProduct(
+          end - first, columns.count, order, workspace.divided + first, layer.coupling + columns.lowerBound,
+          stride: size, from: next + (first * size + columns.lowerBound), size, work: workspace.product)
+      }
+      if control.isCancelled { return }
       for part in 0..<Element.parts {
         let plane = next[part]
         for row in first..<end {
@@ -498,7 +507,9 @@ struct EliminatedLayer<Element: FactorScalar> {
       transposedDeltas: transposedDeltas, overlaps: overlaps, rest: rest, pivot: pivot, coupling: coupling)
   }
 
-  func load(_ state: LayerState, work: UnsafeMutablePointer<Double>) {
+  func load(
+    _ state: LayerState, work: UnsafeMutablePointer<Double>, interruption: Interruption
+  ) throws(EngineError) {
     let (samples, width, fanIn, rows) = (shape.samples, shape.width, shape.fanIn, shape.rows)
     for row in 0..<fanIn { (weights + row * width).update(from: state.weights.row(row), count: width) }
     Double.transpose(fanIn, width, weights, width, transposedWeights, fanIn)
@@ -510,11 +521,16 @@ struct EliminatedLayer<Element: FactorScalar> {
     for row in 0..<samples { (inputs + row * rows).update(from: state.inputs.row(row), count: rows) }
     prepareDeltas()
     guard let basis else { return }
-    factorRows(state.inputs, r: spread, b: basis, work: work)
+    try factorRows(state.inputs, r: spread, b: basis, work: work, interruption: interruption)
     guard hasRest, !shape.isFirst else { return }
     rest.update(repeating: 0, count: fanIn * fanIn)
     for index in 0..<fanIn { rest[index * (fanIn + 1)] = 1 }
-    Double.gemm(fanIn, fanIn, shape.rank, basis, 1, rows, basis, rows, nil, 0, .subtract, true, rest, fanIn)
+    try inSlices(of: fanIn, least: 8, weight: saturating(2, fanIn, shape.rank), interruption: interruption) { range in
+      let first = range.lowerBound
+      Double.gemm(
+        range.count, fanIn, shape.rank, basis + first, 1, rows, basis, rows, nil, 0, .subtract, true,
+        rest + first * fanIn, fanIn)
+    }
   }
 
   /// What is computed from D.
@@ -594,7 +610,7 @@ private struct LayeredWorkspace<Element: FactorScalar> {
 /// The course of one factorisation: whether to stop.
 private final class LayeredControl {
   let isLarge: Bool
-  private let interruption: Interruption
+  let interruption: Interruption
   private(set) var isCancelled = false
 
   init(_ interruption: Interruption, isLarge: Bool) {
@@ -618,7 +634,7 @@ private final class LayeredControl {
       product(m, n, k, a, aRow, aColumn, b, ldb, update, c, ldc)
       return
     }
-    inSlices(of: m, weight: 2 * n * k) { rows in
+    inSlices(of: m, weight: 2 * n * (k + copied / 2)) { rows in
       product(
         rows.count, n, k, a + rows.lowerBound * aRow, aRow, aColumn, b, ldb, update, c + rows.lowerBound * ldc, ldc)
     }

@@ -48,20 +48,22 @@ public final class LayeredFactorization {
     self.form = form
     self.shift = (shift, imaginaryShift ?? 0)
     elimination = shape.isComplex ? .complex(try LayeredElimination(shape)) : .real(try LayeredElimination(shape))
-    try load(layers: layers, output: output)
+    try load(layers: layers, output: output, interruption: interruption)
     try factor(shift: shift, imaginaryShift: imaginaryShift, interruption: interruption)
   }
 
   /// Takes another batch or other weights of the same sizes; `factor` comes next.
   /// - Throws: `invalidArgument` where the sizes are others, `notFinite`.
-  public func load(layers: [LayerState], output: OutputHessian) throws(EngineError) {
+  public func load(
+    layers: [LayerState], output: OutputHessian, interruption: Interruption = Interruption()
+  ) throws(EngineError) {
     state = .none
     guard try LayeredShape(layers, output, isComplex: shape.isComplex, form: form) == shape else {
       throw .invalidArgument("the layers have other sizes than those that the factorisation was made for")
     }
     switch elimination {
-    case .real(let elimination): try elimination.load(layers, output)
-    case .complex(let elimination): try elimination.load(layers, output)
+    case .real(let elimination): try elimination.load(layers, output, interruption: interruption)
+    case .complex(let elimination): try elimination.load(layers, output, interruption: interruption)
     }
   }
 

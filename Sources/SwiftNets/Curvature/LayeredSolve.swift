@@ -29,7 +29,8 @@ extension LayeredElimination {
     interruption: Interruption
   ) throws(EngineError) {
     let count = b.real.rows
-    let chunk = min(count, 32)
+    // Fewer of large layers, where nobody could stop them for a while.
+    let chunk = min(count, max(shape.largestOrder, shape.largestAbove) > 4096 ? 8 : 32)
     var measuring = Arena.measuring
     _ = LayeredSweep<Element>(shape, delays, count: chunk, in: &measuring)
     let memory = try ArenaMemory(bytes: measuring.bytes)
@@ -60,14 +61,14 @@ extension LayeredElimination {
   private func run(_ sweep: LayeredSweep<Element>, _ interruption: Interruption) throws(EngineError) {
     for (index, layer) in layers.enumerated().reversed() {
       try interruption.check()
-      sweep.down(
-        delays[index]?.layer ?? layer, delays[index], index, shift, isLast: index == layers.count - 1)
+      try sweep.down(
+        delays[index]?.layer ?? layer, delays[index], index, shift, isLast: index == layers.count - 1, interruption)
     }
     for (index, layer) in layers.enumerated() {
       try interruption.check()
-      sweep.up(
+      try sweep.up(
         delays[index]?.layer ?? layer, delays[index], index, index == 0 && isRestZero ? Complex(zeroPivot) : shift,
-        isLast: index == layers.count - 1)
+        isLast: index == layers.count - 1, interruption)
     }
   }
 }
@@ -150,8 +151,9 @@ private struct LayeredSweep<Element: FactorScalar> {
 
   /// u of this layer, and p of the layer below.
   func down(
-    _ layer: EliminatedLayer<Element>, _ delayed: DelayedLayer<Element>?, _ index: Int, _ shift: Complex, isLast: Bool
-  ) {
+    _ layer: EliminatedLayer<Element>, _ delayed: DelayedLayer<Element>?, _ index: Int, _ shift: Complex, isLast: Bool,
+    _ interruption: Interruption
+  ) throws(EngineError) {
     let size = layer.shape
     let (order, width, samples, below) = (size.order, size.width, size.samples, size.below)
     let above = tangent(index)
@@ -169,6 +171,7 @@ private struct LayeredSweep<Element: FactorScalar> {
       }
     }
     for row in 0..<count {
+      try interruption.check()
       for part in 0..<Element.parts {
         let target = right[part] + row * order
         let source = vectors[part] + row * parameters + offsets[index]
@@ -187,7 +190,7 @@ private struct LayeredSweep<Element: FactorScalar> {
       }
     }
     if let delayed {
-      downWithDelays(delayed, halves[index], next)
+      try downWithDelays(delayed, halves[index], next, interruption)
       return
     }
     Element.join(right, into: joined, count: count * order)
@@ -196,7 +199,8 @@ private struct LayeredSweep<Element: FactorScalar> {
       let (source, target) = (joined + row * order, half + row * order)
       for place in 0..<order { target[place] = source[Int(layer.pivot.places[place])] }
     }
-    Element.solveRows(isTransposed: true, order, layer.pivot.base, layer.pivot.stride, half, count: count)
+    try Element.solveRows(
+      isTransposed: true, order, layer.pivot.base, layer.pivot.stride, half, count: count, interruption: interruption)
     guard below > 0 else { return }
     joined.update(from: half, count: count * order)
     layer.pivot.divideRows(joined, count: count)
@@ -207,7 +211,9 @@ private struct LayeredSweep<Element: FactorScalar> {
   }
 
   /// The same with `right` and the front as the right-hand side, both of what is eliminated and of what is left.
-  private func downWithDelays(_ layer: DelayedLayer<Element>, _ half: UnsafeMutablePointer<Element>, _ next: Planes) {
+  private func downWithDelays(
+    _ layer: DelayedLayer<Element>, _ half: UnsafeMutablePointer<Element>, _ next: Planes, _ interruption: Interruption
+  ) throws(EngineError) {
     let (own, carried, order) = (layer.layer.shape.order, layer.carried, layer.order)
     let (below, accepted, delayed, width) = (layer.layer.shape.below, layer.accepted, layer.delayed, layer.width)
     for row in 0..<count {
@@ -227,7 +233,9 @@ private struct LayeredSweep<Element: FactorScalar> {
       }
     }
     guard accepted > 0 else { return }
-    Element.solveRows(isTransposed: true, accepted, layer.pivot.base, layer.pivot.stride, half, count: count)
+    try Element.solveRows(
+      isTransposed: true, accepted, layer.pivot.base, layer.pivot.stride, half, count: count,
+      interruption: interruption)
     guard width > 0 else { return }
     joined.update(from: half, count: count * accepted)
     layer.pivot.divideRows(joined, count: count)
@@ -268,29 +276,36 @@ private struct LayeredSweep<Element: FactorScalar> {
 
   /// X of this layer, and z of its outputs.
   func up(
-    _ layer: EliminatedLayer<Element>, _ delayed: DelayedLayer<Element>?, _ index: Int, _ shift: Complex, isLast: Bool
-  ) {
+    _ layer: EliminatedLayer<Element>, _ delayed: DelayedLayer<Element>?, _ index: Int, _ shift: Complex, isLast: Bool,
+    _ interruption: Interruption
+  ) throws(EngineError) {
     let size = layer.shape
     let (order, width, samples, below) = (size.order, size.width, size.samples, size.below)
     let inputs = tangent(index + 1)
     let half = halves[index]
     if let delayed {
-      upWithDelays(delayed, half, inputs)
+      try upWithDelays(delayed, half, inputs, interruption)
     } else {
       if below > 0 {
         Element.join(inputs, into: along, count: count * below)
         Element.multiplyRows(
           isTransposed: true, count: count, along, layer.coupling, rows: order, columns: below, half)
       }
+      try interruption.check()
       layer.pivot.divideRows(half, count: count)
-      Element.solveRows(isTransposed: false, order, layer.pivot.base, layer.pivot.stride, half, count: count)
+      try Element.solveRows(
+        isTransposed: false, order, layer.pivot.base, layer.pivot.stride, half, count: count,
+        interruption: interruption)
       for row in 0..<count {
         let (source, target) = (half + row * order, joined + row * order)
         for place in 0..<order { target[Int(layer.pivot.places[place])] = source[place] }
       }
       Element.split(joined, into: right, count: count * order)
     }
-    for row in 0..<count { setWeights(layer, index, row, shift) }
+    for row in 0..<count {
+      try interruption.check()
+      setWeights(layer, index, row, shift)
+    }
     if isLast { return }
     let outputs = tangent(index)
     for part in 0..<Element.parts {
@@ -309,7 +324,10 @@ private struct LayeredSweep<Element: FactorScalar> {
   }
 
   /// `right` and the front of the layer above from z of this layer's inputs and the front of the layer below.
-  private func upWithDelays(_ layer: DelayedLayer<Element>, _ half: UnsafeMutablePointer<Element>, _ inputs: Planes) {
+  private func upWithDelays(
+    _ layer: DelayedLayer<Element>, _ half: UnsafeMutablePointer<Element>, _ inputs: Planes,
+    _ interruption: Interruption
+  ) throws(EngineError) {
     let (own, carried, order) = (layer.layer.shape.order, layer.carried, layer.order)
     let (below, accepted, delayed, width) = (layer.layer.shape.below, layer.accepted, layer.delayed, layer.width)
     for row in 0..<count {
@@ -322,7 +340,9 @@ private struct LayeredSweep<Element: FactorScalar> {
           false, true, count, accepted, width, -1, along, width, layer.coupling.base, width, 1, half, accepted)
       }
       layer.pivot.divideRows(half, count: count)
-      Element.solveRows(isTransposed: false, accepted, layer.pivot.base, layer.pivot.stride, half, count: count)
+      try Element.solveRows(
+        isTransposed: false, accepted, layer.pivot.base, layer.pivot.stride, half, count: count,
+        interruption: interruption)
     }
     for row in 0..<count {
       for place in 0..<accepted {

@@ -42,14 +42,14 @@ final class Linearization<Element: KernelScalar>: @unchecked Sendable {
   func load(
     _ w: UnsafePointer<Element>, _ samples: Samples<Element>, _ first: Int, _ count: Int,
     keeping depth: NetworkPass<Element>.Depth, isCopying: Bool = false, hasTargets: Bool = true,
-    gradient: UnsafeMutablePointer<Element>? = nil, _ update: Update = .set
+    gradient: UnsafeMutablePointer<Element>? = nil, _ update: Update = .set, interruption: Interruption
   ) throws(EngineError) -> Double {
     let parts = self.parts(count)
     try pass.begin(rows: count, parts: parts)
     var sums = Array(repeating: 0.0, count: parts)
-    sums.withUnsafeMutableBufferPointer { sums in
+    try sums.withUnsafeMutableBufferPointer { sums throws(EngineError) in
       nonisolated(unsafe) let sums = sums
-      ThreadTeam.run(parts: parts) { member in
+      try ThreadTeam.run(parts: parts, interruption) { member in
         load(w, samples, first, count, keeping: depth, isCopying, hasTargets, member, sums)
         guard let gradient else { return }
         member.barrier()
@@ -67,13 +67,16 @@ final class Linearization<Element: KernelScalar>: @unchecked Sendable {
   ) {
     pass.load(w, isCopying: isCopying, member)
     for part in member.parts {
-      let rows = member.share(of: count, part: part)
-      pass.forward(samples, from: first, rows, keeping: depth, thread: member.index)
-      guard hasTargets else { continue }
-      sums[part] =
-        depth == .outputs
-        ? pass.loss(samples, from: first, rows)
-        : pass.backward(samples, from: first, rows, keeping: depth, thread: member.index)
+      var sum = 0.0
+      member.inPieces(member.share(of: count, part: part), weight: weight) { rows in
+        pass.forward(samples, from: first, rows, keeping: depth, member)
+        guard hasTargets else { return }
+        sum +=
+          depth == .outputs
+          ? pass.loss(samples, from: first, rows)
+          : pass.backward(samples, from: first, rows, keeping: depth, member)
+      }
+      sums[part] = sum
     }
   }
 
@@ -83,18 +86,23 @@ final class Linearization<Element: KernelScalar>: @unchecked Sendable {
     // Part by part, so that the kernels meet the same blocks whoever does them: the same bits.
     for part in member.parts {
       for (index, layer) in net.layers.enumerated() {
-        pass.gradient(index, member.share(of: layer.rows, part: part), samples, update, into: gradient)
+        let rows = member.share(of: layer.rows, part: part)
+        member.inPieces(rows, weight: saturating(2, samples.count, layer.width)) { rows in
+          pass.gradient(index, rows, samples, update, into: gradient)
+        }
       }
     }
   }
 
   /// The gradient at the point loaded, a chunk at a time.
-  func gradient(into gradient: UnsafeMutablePointer<Element>) throws(EngineError) {
+  func gradient(
+    into gradient: UnsafeMutablePointer<Element>, interruption: Interruption
+  ) throws(EngineError) {
     let sum = try ChunkSum(length: net.parameterCount, samples: pass.rows, into: gradient)
     for first in Swift.stride(from: 0, to: pass.rows, by: ChunkSum<Element>.chunk) {
       let rows = first..<min(first + ChunkSum<Element>.chunk, pass.rows)
       let (target, update) = sum.next(rows.count)
-      ThreadTeam.run(parts: parts(rows.count)) { collectGradient($0, update, rows, into: target) }
+      try ThreadTeam.run(parts: parts(rows.count), interruption) { collectGradient($0, update, rows, into: target) }
     }
     sum.finish()
   }
@@ -117,8 +125,8 @@ final class Linearization<Element: KernelScalar>: @unchecked Sendable {
     try prepare(parts, rows: min(piece, pass.rows))
     try inSlices(
       of: count, least: parts, weight: saturating(12 * length, pass.rows), interruption: interruption
-    ) { slice in
-      ThreadTeam.run(parts: parts) { member in
+    ) { slice throws(EngineError) in
+      try ThreadTeam.run(parts: parts, interruption) { member in
         for k in member.share(of: slice.count) {
           let offset = (slice.lowerBound + k) * length
           wholeProduct(kind, v + offset, update, into: out + offset, member)
@@ -137,10 +145,13 @@ final class Linearization<Element: KernelScalar>: @unchecked Sendable {
     own.load(v)
     sum.begin(update, into: out)
     for rows in pieces(pass.rows) {
+      if member.isStopped { break }
       let (target, now) = sum.next(rows.count)
-      along(kind, own, rows, origin: rows.lowerBound)
+      along(kind, own, rows, origin: rows.lowerBound, member)
       for (index, layer) in net.layers.enumerated() {
-        own.collect(index, 0..<layer.rows, kind, pass, rows, origin: rows.lowerBound, now, into: target)
+        member.inPieces(0..<layer.rows, weight: saturating(4, rows.count, layer.width)) { range in
+          own.collect(index, range, kind, pass, rows, origin: rows.lowerBound, now, into: target)
+        }
       }
     }
     sum.finish()
@@ -160,7 +171,7 @@ final class Linearization<Element: KernelScalar>: @unchecked Sendable {
       try interruption.check()
       let rows = first..<min(first + step, pass.rows)
       let (target, now) = sum.next(rows.count)
-      ThreadTeam.run(parts: parts) { multiply(kind, v, rows, now, into: target, $0) }
+      try ThreadTeam.run(parts: parts, interruption) { multiply(kind, v, rows, now, into: target, $0) }
     }
     sum.finish()
   }
@@ -179,16 +190,17 @@ final class Linearization<Element: KernelScalar>: @unchecked Sendable {
     }
     // A member that does all parts keeps them side by side.
     func origin(_ part: Int) -> Int { member.count == 1 ? start : samples(part).lowerBound }
-    for part in member.parts { along(kind, own, samples(part), origin: origin(part)) }
+    for part in member.parts { along(kind, own, samples(part), origin: origin(part), member) }
     member.barrier()
     for share in member.parts {
       var now = update
       for part in 0..<member.partCount where !samples(part).isEmpty {
         let source = products[member.count == 1 ? 0 : part]
         for (index, layer) in net.layers.enumerated() {
-          source.collect(
-            index, member.share(of: layer.rows, part: share), kind, pass, samples(part), origin: origin(part), now,
-            into: out)
+          let range = member.share(of: layer.rows, part: share)
+          member.inPieces(range, weight: saturating(4, samples(part).count, layer.width)) { range in
+            source.collect(index, range, kind, pass, samples(part), origin: origin(part), now, into: out)
+          }
         }
         now = .add
       }
@@ -198,25 +210,34 @@ final class Linearization<Element: KernelScalar>: @unchecked Sendable {
   /// `load` with the curvature kept, and one product: all in one job.
   func loadAndMultiply(
     _ kind: CurvatureKind, _ w: UnsafePointer<Element>, _ samples: Samples<Element>, _ first: Int, _ count: Int,
-    _ v: UnsafePointer<Element>, _ update: Update, into out: UnsafeMutablePointer<Element>
+    _ v: UnsafePointer<Element>, _ update: Update, into out: UnsafeMutablePointer<Element>, interruption: Interruption
   ) throws(EngineError) {
     let parts = self.parts(count)
     try pass.begin(rows: count, parts: parts)
     try prepare(parts, rows: count)
-    withUnsafeTemporaryAllocation(of: Double.self, capacity: parts) { sums in
-      nonisolated(unsafe) let sums = sums
-      ThreadTeam.run(parts: parts) { member in
-        load(w, samples, first, count, keeping: .curvature, false, true, member, sums)
-        multiply(kind, v, 0..<count, update, into: out, member)
-      }
+    let sums = try Storage<Double>(count: parts)
+    let buffer = UnsafeMutableBufferPointer(start: sums.base, count: parts)
+    nonisolated(unsafe) let places = buffer
+    try ThreadTeam.run(parts: parts, interruption) { member in
+      load(w, samples, first, count, keeping: .curvature, false, true, member, places)
+      multiply(kind, v, 0..<count, update, into: out, member)
     }
   }
 
-  private func along(_ kind: CurvatureKind, _ own: CurvatureProduct<Element>, _ rows: Range<Int>, origin: Int) {
-    guard !rows.isEmpty else { return }
-    if kind == .empiricalFisher { return own.projectOnGradients(pass, rows, origin: origin) }
-    own.forward(pass, rows, origin: origin)
-    own.backward(kind, pass, rows, origin: origin)
+  private func along(
+    _ kind: CurvatureKind, _ own: CurvatureProduct<Element>, _ rows: Range<Int>, origin: Int,
+    _ member: ThreadTeam.Member
+  ) {
+    member.inPieces(rows, weight: saturating(2, weight)) { rows in
+      if kind == .empiricalFisher { return own.projectOnGradients(pass, rows, origin: origin) }
+      own.forward(pass, rows, origin: origin, member)
+      own.backward(kind, pass, rows, origin: origin, member)
+    }
+  }
+
+  /// Operations of one pass over a sample, about.
+  private var weight: Int {
+    net.layers.reduce(saturating(6, net.parameterCount)) { $0 + 64 * $1.width }
   }
 
   /// Ranges of at most `piece` rows.
@@ -231,9 +252,9 @@ final class Linearization<Element: KernelScalar>: @unchecked Sendable {
     _ v: UnsafePointer<Element>, _ count: Int, interruption: Interruption,
     _ place: (Int, Int) -> UnsafeMutablePointer<Element>
   ) throws(EngineError) {
-    try perDirection(count, interruption) { k, own, rows in
+    try perDirection(count, interruption) { k, own, rows, member in
       if rows.lowerBound == 0 { own.load(v + k * net.parameterCount) }
-      own.forward(pass, rows, origin: rows.lowerBound)
+      member.inPieces(rows, weight: weight) { own.forward(pass, $0, origin: rows.lowerBound, member) }
       for row in rows {
         place(k, row).update(from: own.outputTangent(row - rows.lowerBound), count: net.outputs)
       }
@@ -245,14 +266,18 @@ final class Linearization<Element: KernelScalar>: @unchecked Sendable {
     _ count: Int, _ update: Update, into out: UnsafeMutablePointer<Element>, interruption: Interruption,
     _ cotangent: (Int, Int) -> UnsafePointer<Element>
   ) throws(EngineError) {
-    try perDirection(count, interruption) { k, own, rows in
-      own.pullBack(pass, rows, origin: rows.lowerBound) { row, target in
-        target.update(from: cotangent(k, row), count: net.outputs)
+    try perDirection(count, interruption) { k, own, rows, member in
+      member.inPieces(rows, weight: weight) { piece in
+        own.pullBack(pass, piece, origin: rows.lowerBound, member) { row, target in
+          target.update(from: cotangent(k, row), count: net.outputs)
+        }
       }
       for (index, layer) in net.layers.enumerated() {
-        own.collect(
-          index, 0..<layer.rows, .gaussNewton, pass, rows, origin: rows.lowerBound,
-          rows.lowerBound == 0 ? update : .add, into: out + k * net.parameterCount)
+        member.inPieces(0..<layer.rows, weight: saturating(2, rows.count, layer.width)) { range in
+          own.collect(
+            index, range, .gaussNewton, pass, rows, origin: rows.lowerBound,
+            rows.lowerBound == 0 ? update : .add, into: out + k * net.parameterCount)
+        }
       }
     }
   }
@@ -261,30 +286,35 @@ final class Linearization<Element: KernelScalar>: @unchecked Sendable {
   func jacobians(
     interruption: Interruption, _ place: (Int) -> UnsafeMutablePointer<Element>
   ) throws(EngineError) {
-    try perDirection(net.outputs, interruption) { output, own, rows in
-      own.pullBack(pass, rows, origin: rows.lowerBound) { _, target in
-        target.update(repeating: 0, count: net.outputs)
-        target[output] = 1
-      }
-      for row in rows {
-        own.outerProducts(row, pass, origin: rows.lowerBound, into: place(row) + output * net.parameterCount)
+    try perDirection(net.outputs, interruption) { output, own, rows, member in
+      member.inPieces(rows, weight: saturating(weight, copied / 32)) { piece in
+        own.pullBack(pass, piece, origin: rows.lowerBound, member) { _, target in
+          target.update(repeating: 0, count: net.outputs)
+          target[output] = 1
+        }
+        for row in piece {
+          own.outerProducts(row, pass, origin: rows.lowerBound, into: place(row) + output * net.parameterCount)
+        }
       }
     }
   }
 
   /// Runs `body` for each direction and each piece of the rows, directions shared among the threads.
   private func perDirection(
-    _ count: Int, _ interruption: Interruption, _ body: (Int, CurvatureProduct<Element>, Range<Int>) -> Void
+    _ count: Int, _ interruption: Interruption,
+    _ body: (Int, CurvatureProduct<Element>, Range<Int>, ThreadTeam.Member) -> Void
   ) throws(EngineError) {
     let parts = min(self.parts(pass.rows, count), max(count, 1))
     try prepare(parts, rows: min(piece, pass.rows))
     nonisolated(unsafe) let body = body
     try inSlices(
       of: count, least: parts, weight: saturating(8 * net.parameterCount, pass.rows), interruption: interruption
-    ) { slice in
-      ThreadTeam.run(parts: parts) { member in
+    ) { slice throws(EngineError) in
+      try ThreadTeam.run(parts: parts, interruption) { member in
         for k in member.share(of: slice.count) {
-          for rows in pieces(pass.rows) { body(slice.lowerBound + k, products[member.index], rows) }
+          for rows in pieces(pass.rows) where !member.isStopped {
+            body(slice.lowerBound + k, products[member.index], rows, member)
+          }
         }
       }
     }

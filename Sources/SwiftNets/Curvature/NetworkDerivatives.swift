@@ -55,7 +55,7 @@ final class NetworkDerivatives<Element: KernelScalar>: @unchecked Sendable {
   ) throws(EngineError) -> Double {
     var sum = 0.0
     try inChunks(samples.count, interruption: interruption) { (workspace, first, count) throws(EngineError) in
-      sum += try workspace.load(w, samples, first, count, keeping: .outputs)
+      sum += try workspace.load(w, samples, first, count, keeping: .outputs, interruption: interruption)
     }
     return sum
   }
@@ -65,7 +65,7 @@ final class NetworkDerivatives<Element: KernelScalar>: @unchecked Sendable {
     interruption: Interruption
   ) throws(EngineError) {
     try inChunks(samples.count, interruption: interruption) { (workspace, first, count) throws(EngineError) in
-      try workspace.load(w, samples, first, count, keeping: .outputs, hasTargets: false)
+      try workspace.load(w, samples, first, count, keeping: .outputs, hasTargets: false, interruption: interruption)
       let outputs = workspace.pass.inputs[net.depth]
       for row in 0..<count { (out + (first + row) * net.outputs).update(from: outputs.row(row), count: net.outputs) }
     }
@@ -80,7 +80,8 @@ final class NetworkDerivatives<Element: KernelScalar>: @unchecked Sendable {
     let sum = try ChunkSum(length: net.parameterCount, samples: samples.count, into: out)
     try inChunks(samples.count, interruption: interruption) { (workspace, first, count) throws(EngineError) in
       let (target, update) = sum.next(count)
-      loss += try workspace.load(w, samples, first, count, keeping: .gradient, gradient: target, update)
+      loss += try workspace.load(
+        w, samples, first, count, keeping: .gradient, gradient: target, update, interruption: interruption)
     }
     sum.finish()
     return loss
@@ -92,10 +93,10 @@ final class NetworkDerivatives<Element: KernelScalar>: @unchecked Sendable {
     interruption: Interruption
   ) throws(EngineError) {
     try inChunks(samples.count, interruption: interruption) { (workspace, first, count) throws(EngineError) in
-      try workspace.load(w, samples, first, count, keeping: .gradient)
-      ThreadTeam.run(parts: workspace.parts(count)) { member in
-        for row in member.share(of: count) {
-          workspace.pass.sampleGradient(row, into: out + (first + row) * net.parameterCount)
+      try workspace.load(w, samples, first, count, keeping: .gradient, interruption: interruption)
+      try ThreadTeam.run(parts: workspace.parts(count), interruption) { member in
+        member.inPieces(member.share(of: count), weight: copied / 8 * net.parameterCount, grain: 1) { rows in
+          for row in rows { workspace.pass.sampleGradient(row, into: out + (first + row) * net.parameterCount) }
         }
       }
     }
@@ -111,9 +112,10 @@ final class NetworkDerivatives<Element: KernelScalar>: @unchecked Sendable {
     try inChunks(samples.count, interruption: interruption) { (workspace, first, rows) throws(EngineError) in
       let (target, update) = sum.next(rows)
       if count == 1 {
-        return try workspace.loadAndMultiply(kind, w, samples, first, rows, v, update, into: target)
+        return try workspace.loadAndMultiply(
+          kind, w, samples, first, rows, v, update, into: target, interruption: interruption)
       }
-      try workspace.load(w, samples, first, rows, keeping: .curvature)
+      try workspace.load(w, samples, first, rows, keeping: .curvature, interruption: interruption)
       try workspace.products(kind, v, count, update, into: target, interruption: interruption)
     }
     sum.finish()
@@ -121,13 +123,15 @@ final class NetworkDerivatives<Element: KernelScalar>: @unchecked Sendable {
 
   /// A linearisation that keeps the passes of all samples, with the gradient and the loss there.
   func linearize(
-    _ w: UnsafePointer<Element>, _ samples: Samples<Element>, gradient: UnsafeMutablePointer<Element>
+    _ w: UnsafePointer<Element>, _ samples: Samples<Element>, gradient: UnsafeMutablePointer<Element>,
+    interruption: Interruption
   ) throws(EngineError) -> (Linearization<Element>, Double) {
     let kept = try Linearization<Element>(net, capacity: max(samples.count, 1), piece: piece)
     let isBlocked = ChunkSum<Element>.isBlocked(samples.count)
     let loss = try kept.load(
-      w, samples, 0, samples.count, keeping: .curvature, isCopying: true, gradient: isBlocked ? nil : gradient)
-    if isBlocked { try kept.gradient(into: gradient) }
+      w, samples, 0, samples.count, keeping: .curvature, isCopying: true, gradient: isBlocked ? nil : gradient,
+      interruption: interruption)
+    if isBlocked { try kept.gradient(into: gradient, interruption: interruption) }
     return (kept, loss)
   }
 
@@ -140,7 +144,7 @@ final class NetworkDerivatives<Element: KernelScalar>: @unchecked Sendable {
   ) throws(EngineError) {
     nonisolated(unsafe) let out = out
     try inChunks(samples.count, interruption: interruption) { (workspace, first, rows) throws(EngineError) in
-      try workspace.load(w, samples, first, rows, keeping: .gradient, hasTargets: false)
+      try workspace.load(w, samples, first, rows, keeping: .gradient, hasTargets: false, interruption: interruption)
       try workspace.tangents(v, count, interruption: interruption) { k, row in
         out + (k * samples.count + first + row) * net.outputs
       }
@@ -156,7 +160,7 @@ final class NetworkDerivatives<Element: KernelScalar>: @unchecked Sendable {
     let sum = try ChunkSum(length: saturating(count, net.parameterCount), samples: samples.count, into: out)
     try inChunks(samples.count, interruption: interruption) { (workspace, first, rows) throws(EngineError) in
       let (target, update) = sum.next(rows)
-      try workspace.load(w, samples, first, rows, keeping: .gradient, hasTargets: false)
+      try workspace.load(w, samples, first, rows, keeping: .gradient, hasTargets: false, interruption: interruption)
       try workspace.cotangents(count, update, into: target, interruption: interruption) { k, row in
         u + (k * samples.count + first + row) * net.outputs
       }
@@ -171,7 +175,7 @@ final class NetworkDerivatives<Element: KernelScalar>: @unchecked Sendable {
   ) throws(EngineError) {
     nonisolated(unsafe) let out = out
     try inChunks(samples.count, interruption: interruption) { (workspace, first, rows) throws(EngineError) in
-      try workspace.load(w, samples, first, rows, keeping: .gradient, hasTargets: false)
+      try workspace.load(w, samples, first, rows, keeping: .gradient, hasTargets: false, interruption: interruption)
       try workspace.jacobians(interruption: interruption) { row in
         out + (first + row) * net.outputs * net.parameterCount
       }
@@ -203,7 +207,7 @@ final class NetworkDerivatives<Element: KernelScalar>: @unchecked Sendable {
       try interruption.check()
       let count = min(rows, samples.count - first)
       let (target, update) = sum.next(count)
-      try workspace.load(w, samples, first, count, keeping: .curvature)
+      try workspace.load(w, samples, first, count, keeping: .curvature, interruption: interruption)
       work.out = Matrix(borrowing: target, rows: out.rows, columns: out.columns)
       try work.add(block, update)
     }
@@ -229,17 +233,20 @@ final class NetworkDerivatives<Element: KernelScalar>: @unchecked Sendable {
       try interruption.check()
       let count = min(rows, samples.count - first)
       let (target, update) = sum.next(count)
-      try workspace.load(w, samples, first, count, keeping: .curvature)
+      try workspace.load(w, samples, first, count, keeping: .curvature, interruption: interruption)
       let pass = workspace.pass
-      ThreadTeam.run(parts: parts) { member in
-        if kind != .empiricalFisher { dense.prepareDiagonals(pass, member.share(of: count), scratches[member.index]) }
+      try ThreadTeam.run(parts: parts, interruption) { member in
+        if kind != .empiricalFisher {
+          dense.prepareDiagonals(pass, member.share(of: count), scratches[member.index], member)
+        }
         member.barrier()
         for (index, layer) in net.layers.enumerated() {
-          let share = member.share(of: layer.rows)
-          if kind == .empiricalFisher {
-            pass.squaredGradients(index, share, update, into: target)
-          } else {
-            dense.diagonal(index, share, pass, update, into: target)
+          member.inPieces(member.share(of: layer.rows), weight: saturating(8, count, layer.width), grain: 1) { rows in
+            if kind == .empiricalFisher {
+              pass.squaredGradients(index, rows, update, into: target)
+            } else {
+              dense.diagonal(index, rows, pass, update, into: target)
+            }
           }
         }
       }
@@ -265,9 +272,9 @@ final class NetworkDerivatives<Element: KernelScalar>: @unchecked Sendable {
       let (base, update) = sum.next(count)
       let target = Matrix(borrowing: base, rows: out.rows, columns: out.columns)
       try inChunks(count, interruption: interruption) { (workspace, start, number) throws(EngineError) in
-        try workspace.load(w, samples, first + start, number, keeping: .gradient)
-        ThreadTeam.run(parts: workspace.parts(number)) { member in
-          for row in member.share(of: number) {
+        try workspace.load(w, samples, first + start, number, keeping: .gradient, interruption: interruption)
+        try ThreadTeam.run(parts: workspace.parts(number), interruption) { member in
+          for row in member.share(of: number) where !member.isStopped {
             let target = gradients.row(start + row)
             workspace.pass.sampleGradient(row, into: target)
             // The weighted gradient over the root of the weight.
@@ -284,10 +291,12 @@ final class NetworkDerivatives<Element: KernelScalar>: @unchecked Sendable {
       let left = Matrix(
         borrowing: columns.base + upper.lowerBound, rows: count, columns: upper.count, stride: columns.stride)
       try inSlices(
-        of: bands, least: Threads.count, weight: saturating(2 * band, lower.count, count), interruption: interruption
-      ) { slice in
-        ThreadTeam.run(parts: Threads.forWork(of: saturating(slice.count * band, lower.count, count))) { member in
-          for index in member.share(of: slice.count) {
+        of: bands, least: Threads.count, weight: saturating(2 * band, lower.count, count + copied / 2),
+        interruption: interruption
+      ) { slice throws(EngineError) in
+        let parts = Threads.forWork(of: saturating(slice.count * band, lower.count, count))
+        try ThreadTeam.run(parts: parts, interruption) { member in
+          for index in member.share(of: slice.count) where !member.isStopped {
             let start = (slice.lowerBound + index) * band
             let range = start..<min(start + band, upper.count)
             // Whole vectors of the padded rows.
@@ -332,17 +341,20 @@ final class NetworkDerivatives<Element: KernelScalar>: @unchecked Sendable {
       let (target, update) = sum.next(count)
       pass.begin(rows: count)
       var sums = Array(repeating: 0.0, count: parts)
-      sums.withUnsafeMutableBufferPointer { sums in
+      try sums.withUnsafeMutableBufferPointer { sums throws(EngineError) in
         nonisolated(unsafe) let sums = sums
-        ThreadTeam.run(parts: parts) { member in
+        try ThreadTeam.run(parts: parts, interruption) { member in
           for part in member.parts {
             sums[part] = pass.run(
-              samples, from: first, member.share(of: count, part: part), work.scratches[member.index])
+              samples, from: first, member.share(of: count, part: part), work.scratches[member.index], member)
           }
           member.barrier()
           for (index, layer) in net.layers.enumerated() {
-            let share = member.share(of: layer.rows)
-            for (q, k) in kept.enumerated() { pass.gradient(index, share, k, update, into: target + q * length) }
+            for (q, k) in kept.enumerated() {
+              member.inPieces(member.share(of: layer.rows), weight: saturating(8, count, layer.width)) { rows in
+                pass.gradient(index, rows, k, update, into: target + q * length)
+              }
+            }
           }
         }
       }
@@ -382,21 +394,23 @@ final class NetworkDerivatives<Element: KernelScalar>: @unchecked Sendable {
     }
     let weight = saturating(6 * length, samples.count, algebra.count)
     let spare = sums
-    try inSlices(of: count, least: parts, weight: weight, interruption: interruption) { slice in
-      ThreadTeam.run(parts: parts) { member in
+    try inSlices(of: count, least: parts, weight: weight, interruption: interruption) { slice throws(EngineError) in
+      try ThreadTeam.run(parts: parts, interruption) { member in
         let work = works[member.index]
         for offset in member.share(of: slice.count) {
           let k = slice.lowerBound + offset
           work.pass.load(directions.count + 1, v + k * length)
           let sum = spare[member.index]
           sum.begin(into: out + k * length)
-          for first in Swift.stride(from: 0, to: samples.count, by: rows) {
+          for first in Swift.stride(from: 0, to: samples.count, by: rows) where !member.isStopped {
             let number = min(rows, samples.count - first)
             let (target, update) = sum.next(number)
             work.pass.begin(rows: number)
-            _ = work.pass.run(samples, from: first, 0..<number, work.scratches[0])
+            _ = work.pass.run(samples, from: first, 0..<number, work.scratches[0], member)
             for (index, layer) in net.layers.enumerated() {
-              work.pass.gradient(index, 0..<layer.rows, algebra.count - 1, update, into: target)
+              member.inPieces(0..<layer.rows, weight: saturating(8, number, layer.width)) { rows in
+                work.pass.gradient(index, rows, algebra.count - 1, update, into: target)
+              }
             }
           }
           sum.finish()
@@ -450,11 +464,15 @@ private struct DenseWork<Element: KernelScalar> {
 
   func add(_ block: (upper: Int, lower: Int)?, _ update: Update) throws(EngineError) {
     let (pass, dense, scratches) = (self.pass, self.dense, self.scratches)
-    ThreadTeam.run(parts: parts) { dense.prepare(pass, $0.share(of: pass.rows), scratches[$0.index]) }
+    try ThreadTeam.run(parts: parts, interruption) {
+      dense.prepare(pass, $0.share(of: pass.rows), scratches[$0.index], $0)
+    }
     for lower in net.layers.indices where block == nil || block!.lower == lower {
       for upper in lower..<net.depth where block == nil || block!.upper >= upper {
         if upper > lower {
-          ThreadTeam.run(parts: parts) { dense.prepareCross(upper, lower, pass, $0.share(of: pass.rows)) }
+          try ThreadTeam.run(parts: parts, interruption) {
+            dense.prepareCross(upper, lower, pass, $0.share(of: pass.rows), $0)
+          }
         }
         if block != nil && block!.upper != upper { continue }
         try add(upper, lower, update)
@@ -470,16 +488,19 @@ private struct DenseWork<Element: KernelScalar> {
     let total = isOutputs ? above.width : above.parameterCount
     let weight =
       isOutputs
-      ? 2 * pass.rows * above.rows * above.rows + above.rows * above.parameterCount
-      : 2 * pass.rows * below.parameterCount
-    try inSlices(of: total, least: parts, weight: weight, interruption: interruption) { slice in
-      ThreadTeam.run(parts: parts) { member in
+      ? saturating(2 * pass.rows, above.rows, above.rows + above.width)
+      : saturating(2, pass.rows, below.parameterCount)
+    try inSlices(of: total, least: parts, weight: weight, interruption: interruption) { slice throws(EngineError) in
+      try ThreadTeam.run(parts: parts, interruption) { member in
         let share = member.share(of: slice.count)
         let range = slice.lowerBound + share.lowerBound..<slice.lowerBound + share.upperBound
+        let scratch = scratches[member.index]
         if isOutputs {
-          dense.outputRows(range, pass, scratches[member.index], update, into: place, stride: stride)
+          dense.outputRows(range, pass, scratch, update, into: place, stride: stride, member)
         } else {
-          dense.rows(upper, lower, range, pass, scratches[member.index], update, into: place, stride: stride)
+          for number in range where !member.isStopped {
+            dense.rows(upper, lower, number..<number + 1, pass, scratch, update, into: place, stride: stride)
+          }
         }
       }
     }
@@ -491,9 +512,8 @@ private struct DenseWork<Element: KernelScalar> {
     for index in net.layers.indices where block == nil || block! == (index, index) {
       if dense.isBlockDiagonal(index) { continue }
       let place = self.place(index, index)
-      try interruption.check()
-      ThreadTeam.run(parts: parts) { member in
-        dense.mirrorOwn(index, member.share(of: net.layers[index].width), block: place, stride: stride)
+      try ThreadTeam.run(parts: parts, interruption) { member in
+        dense.mirrorOwn(index, member.share(of: net.layers[index].width), block: place, stride: stride, member)
       }
     }
     guard block == nil else { return }
@@ -506,7 +526,7 @@ private struct DenseWork<Element: KernelScalar> {
         borrowing: out.row(first) + below.offset, rows: height, columns: below.parameterCount, stride: stride)
       let target = Matrix(
         borrowing: out.row(below.offset) + first, rows: below.parameterCount, columns: height, stride: stride)
-      try inSlices(of: height, least: 64 * parts, weight: 4 * below.parameterCount, interruption: interruption) {
+      try inSlices(of: height, least: 64 * parts, weight: copied * below.parameterCount, interruption: interruption) {
         slice in
         ThreadTeam.run(parts: parts) { member in
           let share = member.share(of: slice.count, grain: 64)
@@ -522,7 +542,7 @@ private struct DenseWork<Element: KernelScalar> {
 private func mirrorUpper<T: KernelScalar>(_ a: Matrix<T>, interruption: Interruption) throws(EngineError) {
   let tile = 64
   let tiles = (a.rows + tile - 1) / tile
-  try inSlices(of: tiles, least: 1, weight: saturating(4 * tile, a.columns), interruption: interruption) { slice in
+  try inSlices(of: tiles, least: 1, weight: saturating(copied * tile, a.columns), interruption: interruption) { slice in
     ThreadTeam.run(parts: Threads.forWork(of: slice.count * tile * a.columns)) { member in
       for index in member.share(of: slice.count) {
         let first = (slice.lowerBound + index) * tile

@@ -210,14 +210,17 @@ public final class NetworkEngine: Sendable {
   }
 
   public func linearize(
-    _ w: UnsafeRawPointer, _ batch: Batch, gradient: UnsafeMutableRawPointer
+    _ w: UnsafeRawPointer, _ batch: Batch, gradient: UnsafeMutableRawPointer,
+    interruption: Interruption = Interruption()
   ) throws(EngineError) -> (Point, Double) {
     switch typed {
     case .float64(let d):
-      let (point, loss) = try d.linearize(reading(w), withTargets(batch), gradient: writing(gradient))
+      let (point, loss) = try d.linearize(
+        reading(w), withTargets(batch), gradient: writing(gradient), interruption: interruption)
       return (Point(.float64(point), net), loss)
     case .float32(let d):
-      let (point, loss) = try d.linearize(reading(w), withTargets(batch), gradient: writing(gradient))
+      let (point, loss) = try d.linearize(
+        reading(w), withTargets(batch), gradient: writing(gradient), interruption: interruption)
       return (Point(.float32(point), net), loss)
     }
   }

@@ -15,7 +15,7 @@ public final class NetworkFactorization: @unchecked Sendable {
     // Before anything large is allocated.
     let net = engine.net
     _ = try LayeredPlan(net, samples: batch.count, isComplex: shift.imaginary != nil, form: form)
-    let states = try NetworkStates(engine, w, batch)
+    let states = try NetworkStates(engine, w, batch, interruption: interruption)
     try interruption.check()
     factorization = try LayeredFactorization(
       layers: states.layers, output: states.output, shift: shift.real, imaginaryShift: shift.imaginary, form: form,

@@ -9,7 +9,8 @@ public struct NetworkStates {
 
   /// - Throws: `invalidArgument` for a float32 net or targets that are not the loss's, `outOfMemory`.
   public init(
-    _ engine: NetworkEngine, _ w: UnsafeRawPointer, _ batch: NetworkEngine.Batch
+    _ engine: NetworkEngine, _ w: UnsafeRawPointer, _ batch: NetworkEngine.Batch,
+    interruption: Interruption = Interruption()
   ) throws(EngineError) {
     guard engine.scalars == .float64 else {
       throw .invalidArgument("the net is in float32; its layers' states are there for float64 nets")
@@ -17,7 +18,8 @@ public struct NetworkStates {
     let net = engine.net
     let flat = w.assumingMemoryBound(to: Double.self)
     let point = try Linearization<Double>(net, capacity: batch.count, piece: batch.count)
-    try point.load(flat, engine.withTargets(batch), 0, batch.count, keeping: .curvature)
+    try point.load(
+      flat, engine.withTargets(batch), 0, batch.count, keeping: .curvature, interruption: interruption)
     let pass = point.pass
     layers = net.layers.enumerated().map { index, layer in
       if !pass.hasSlopes(index) {
@@ -30,17 +32,21 @@ public struct NetworkStates {
         // Zeros, as they were made, where the activation is piecewise linear.
         curvatures: pass.curvatures[index].prefix(layer.width), deltas: pass.deltas[index].prefix(layer.width))
     }
-    output = net.loss.isElementwise ? .diagonal(pass.outputHessian) : .blocks(try Self.softmaxBlocks(pass))
+    output =
+      net.loss.isElementwise ? .diagonal(pass.outputHessian) : .blocks(try Self.softmaxBlocks(pass, interruption))
     self.pass = pass
   }
 
   /// c (diag(p) − p pᵀ) of each sample; on the diagonal, 1 − p as the sum of the others keeps its digits where p is near 1.
-  private static func softmaxBlocks(_ pass: NetworkPass<Double>) throws(EngineError) -> Matrix<Double> {
+  private static func softmaxBlocks(
+    _ pass: NetworkPass<Double>, _ interruption: Interruption
+  ) throws(EngineError) -> Matrix<Double> {
     let width = pass.net.outputs
     let (size, overflow) = width.multipliedReportingOverflow(by: width)
     if overflow { throw .outOfMemory(bytes: Int.max) }
     let blocks = try Matrix<Double>(rows: pass.rows, columns: size)
     for sample in 0..<pass.rows {
+      try interruption.check()
       let (p, scale) = (pass.outputHessian.row(sample), pass.sampleScales.base[sample])
       for i in 0..<width {
         let block = blocks.row(sample) + i * width
@@ -62,19 +68,23 @@ public struct NetworkStates {
   }
 
   /// Writes each layer's inputs, slopes, curvatures and deltas, then the output Hessian, one dense array after the other.
-  public func copy(into out: UnsafeMutablePointer<Double>) {
+  public func copy(
+    into out: UnsafeMutablePointer<Double>, interruption: Interruption = Interruption()
+  ) throws(EngineError) {
     var next = out
-    func write(_ matrix: Matrix<Double>) {
-      for row in 0..<matrix.rows {
-        next.update(from: matrix.row(row), count: matrix.columns)
-        next += matrix.columns
+    func write(_ matrix: Matrix<Double>) throws(EngineError) {
+      try inSlices(of: matrix.rows, weight: copied * matrix.columns, interruption: interruption) { rows in
+        for row in rows {
+          next.update(from: matrix.row(row), count: matrix.columns)
+          next += matrix.columns
+        }
       }
     }
     for layer in layers {
-      for matrix in [layer.inputs, layer.slopes, layer.curvatures, layer.deltas] { write(matrix) }
+      for matrix in [layer.inputs, layer.slopes, layer.curvatures, layer.deltas] { try write(matrix) }
     }
     switch output {
-    case .diagonal(let matrix), .blocks(let matrix): write(matrix)
+    case .diagonal(let matrix), .blocks(let matrix): try write(matrix)
     }
   }
 }

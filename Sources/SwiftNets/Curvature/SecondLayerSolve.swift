@@ -10,6 +10,8 @@ import COpenBLAS
 final class SecondLayerSolve {
   /// Above this order four interleaved matrices no longer fit the cache.
   static let batchedLimit = 192
+  /// Of more, nobody could stop the product for a while.
+  private static let samplesAtOnce = 4096
 
   let solution: Matrix<Double>  // [hid, out]
   private let dual: Bool
@@ -23,6 +25,7 @@ final class SecondLayerSolve {
   private let projected: Matrix<Double>  // D₂ ∘ (h₁ r), a correction's right-hand side in the dual
   private let excess: Matrix<Double>  // (H₂₂ + λ) s − dW₂ as the check found it, [hid, out]
   private let scratch: [Storage<Double>]  // each member's matrices, pivots, right-hand sides and slopes
+  private let gramParts: [Storage<Double>]  // each member's matrices of some of many samples
   private let sums: Storage<Double>
 
   init(net: TwoLayerPerceptron, samples: Int, threads: Int) throws(EngineError) {
@@ -44,6 +47,11 @@ final class SecondLayerSolve {
       scratch.append(try Storage(count: batched ? perLane * lanes : order * (order + 1)))
     }
     self.scratch = scratch
+    var gramParts: [Storage<Double>] = []
+    for _ in 0..<(batched && !dual && samples > Self.samplesAtOnce ? threads : 0) {
+      gramParts.append(try Storage(count: padded * padded * lanes))
+    }
+    self.gramParts = gramParts
     sums = try Storage(count: 8 * 64 * 4)
   }
 
@@ -59,14 +67,14 @@ final class SecondLayerSolve {
     let right = inverse + padded * lanes
     let slopes = right + padded * lanes
     let outputs = member.share(of: solution.stride, grain: lanes)
-    for first in stride(from: outputs.lowerBound, to: outputs.upperBound, by: lanes) {
+    for first in stride(from: outputs.lowerBound, to: outputs.upperBound, by: lanes) where !member.isStopped {
       for sample in 0..<pass.samples {
         (slopes + sample * lanes).update(from: pass.slope2.row(sample) + first, count: lanes)
       }
       if dual {
         swk_batched_scaled_kernel(padded, order, kernel.base, kernel.stride, slopes, damping, matrix)
       } else {
-        swk_batched_gram(padded, order, pass.samples, pass.h1.base, pass.h1.stride, slopes, damping, matrix)
+        formGram(pass, slopes, damping: damping, into: matrix, member)
       }
       for row in 0..<order { (right + row * lanes).update(from: source.row(row) + first, count: lanes) }
       for entry in order * lanes..<padded * lanes { right[entry] = 0 }
@@ -80,11 +88,30 @@ final class SecondLayerSolve {
     if dual { leaveDual(pass, damping: damping, correcting: correcting, member: member) }
   }
 
+  /// h₁ᵀ diag(D₂²) h₁ + λ of four outputs; of many samples a part at a time.
+  private func formGram(
+    _ pass: TwoLayerPass, _ slopes: UnsafePointer<Double>, damping: Double, into matrix: UnsafeMutablePointer<Double>,
+    _ member: ThreadTeam.Member
+  ) {
+    let count = padded * padded * lanes
+    for first in stride(from: 0, to: pass.samples, by: Self.samplesAtOnce) where !member.isStopped {
+      let number = min(Self.samplesAtOnce, pass.samples - first)
+      let target = first == 0 ? matrix : gramParts[member.index].base
+      swk_batched_gram(
+        padded, order, number, pass.h1.row(first), pass.h1.stride, slopes + first * lanes, first == 0 ? damping : 0,
+        target)
+      if first > 0 { Double.axpy(count, 1, target, matrix) }
+    }
+  }
+
   /// The right-hand sides of the order's systems, one an output.
   private func prepare(_ pass: TwoLayerPass, correcting: Bool, member: ThreadTeam.Member) -> Matrix<Double> {
     guard dual else { return correcting ? excess : pass.dw2 }
     if correcting {
-      multiply(pass.h1.operand, excess, scale: pass.slope2, into: projected, rows: member.share(of: pass.samples))
+      let weight = saturating(2, pass.net.hidsize, pass.net.outsize)
+      member.inPieces(member.share(of: pass.samples), weight: weight) {
+        multiply(pass.h1.operand, excess, scale: pass.slope2, into: projected, rows: $0)
+      }
       member.barrier()
       return projected
     }
@@ -110,8 +137,11 @@ final class SecondLayerSolve {
   /// (H + λ)⁻¹ r = (r − h₁ᵀ(D₂ ∘ u)) / λ, which Woodbury's identity gives.
   private func leaveDual(_ pass: TwoLayerPass, damping: Double, correcting: Bool, member: ThreadTeam.Member) {
     let rows = member.share(of: pass.net.hidsize)
-    guard correcting else { return multiply(pass.h1.transposed, weighted, into: solution, rows: rows) }
-    multiply(pass.h1.transposed, weighted, into: dualImage, rows: rows)
+    let target = correcting ? dualImage : solution
+    member.inPieces(rows, weight: saturating(2, pass.samples, pass.net.outsize)) {
+      multiply(pass.h1.transposed, weighted, into: target, rows: $0)
+    }
+    guard correcting else { return }
     for row in rows {
       for output in 0..<solution.columns {
         solution[row, output] -= (excess[row, output] - dualImage[row, output]) / damping
@@ -124,7 +154,7 @@ final class SecondLayerSolve {
     _ pass: TwoLayerPass, damping: Double, correcting: Bool, interruption: Interruption
   ) throws(EngineError) {
     var source = pass.dw2
-    ThreadTeam.run(parts: Threads.count) { member in
+    try ThreadTeam.run(parts: Threads.count, interruption) { member in
       let right = prepare(pass, correcting: correcting, member: member)
       if member.index == 0 { source = right }
     }
@@ -143,22 +173,30 @@ final class SecondLayerSolve {
           let target = weightedHidden.row(sample)
           for unit in 0..<order { target[unit] = factor * pass.h1[sample, unit] }
         }
-        symmetricProduct(
-          1, weightedHidden.view(0..<pass.samples, 0..<order), isTransposed: true, 0, into: matrix)
+        // Of so many samples at a time that a product takes no longer than others do.
+        let step = max(64, 4_000_000_000 / saturating(order, order))
+        for first in stride(from: 0, to: pass.samples, by: step) {
+          try interruption.check()
+          symmetricProduct(
+            1, weightedHidden.view(first..<min(pass.samples, first + step), 0..<order), isTransposed: true,
+            first == 0 ? 0 : 1, into: matrix)
+        }
       }
       for i in 0..<order {
         matrix[i, i] += damping
         right[i] = source[i, output]
       }
-      let info = scipy_LAPACKE_dposv(
-        LAPACK_ROW_MAJOR, CChar(UInt8(ascii: "L")), Int32(order), 1, matrix.base, Int32(matrix.stride), right, 1)
-      guard info == 0 else {
+      guard try factorLower(matrix, interruption: interruption) else {
         throw .numerical("the second layer's block of output \(output) is not positive definite")
+      }
+      let vector = Matrix(borrowing: right, rows: 1, columns: order)
+      for isTransposed in [true, false] {
+        try solveRows(vector, by: matrix.base, matrix.stride, isTransposed: isTransposed, interruption: interruption)
       }
       accept(pass, output: output, values: right, step: 1, correcting: correcting)
     }
     guard dual else { return }
-    ThreadTeam.run(parts: Threads.count) {
+    try ThreadTeam.run(parts: Threads.count, interruption) {
       leaveDual(pass, damping: damping, correcting: correcting, member: $0)
     }
   }
@@ -166,28 +204,33 @@ final class SecondLayerSolve {
   /// h₁ h₁ᵀ, which the dual needs of all samples.
   private func formKernel(_ pass: TwoLayerPass, member: ThreadTeam.Member) {
     let rows = member.share(of: pass.samples)
-    for row in rows {
+    for row in rows where !member.isStopped {
       for unit in 0..<pass.net.hidsize { h1t[unit, row] = pass.h1[row, unit] }
     }
     member.barrier()
-    multiply(pass.h1.operand, h1t, into: kernel, rows: rows)
+    member.inPieces(rows, weight: saturating(2, pass.samples, pass.net.hidsize)) {
+      multiply(pass.h1.operand, h1t, into: kernel, rows: $0)
+    }
     member.barrier()
   }
 
   /// First half of the check: D₂² ∘ (h₁ s) on the member's samples. Every member's solve must be done.
   func prepareCheck(_ pass: TwoLayerPass, member: ThreadTeam.Member) {
-    let rows = member.share(of: pass.samples)
-    multiply(pass.h1.operand, solution, scale: pass.slope2, into: weighted, rows: rows)
-    for row in rows {
-      let target = weighted.row(row)
-      let slope = pass.slope2.row(row)
-      for output in 0..<weighted.stride { target[output] *= slope[output] }
+    member.inPieces(member.share(of: pass.samples), weight: saturating(2, solution.rows, solution.stride)) { rows in
+      multiply(pass.h1.operand, solution, scale: pass.slope2, into: weighted, rows: rows)
+      for row in rows {
+        let target = weighted.row(row)
+        let slope = pass.slope2.row(row)
+        for output in 0..<weighted.stride { target[output] *= slope[output] }
+      }
     }
   }
 
   /// Second half: the squared norms of the residual, the gradient, H s and s over the member's rows.
   func check(_ pass: TwoLayerPass, damping: Double, member: ThreadTeam.Member) {
-    multiply(pass.h1.transposed, weighted, into: excess, rows: member.share(of: pass.net.hidsize))
+    member.inPieces(member.share(of: pass.net.hidsize), weight: saturating(2, pass.samples, solution.stride)) {
+      multiply(pass.h1.transposed, weighted, into: excess, rows: $0)
+    }
     for part in member.parts {
       let found = sums.base + 32 * part
       for slot in 0..<4 { found[slot] = 0 }

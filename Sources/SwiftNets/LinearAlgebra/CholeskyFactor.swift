@@ -48,7 +48,7 @@ struct CholeskyFactor {
           LAPACK_COL_MAJOR, CChar(UInt8(ascii: "U")), CChar(UInt8(ascii: "N")), order, diagonal, ld) == 0
       else { return nil }
     }
-    mirror()
+    try mirror(interruption)
     let smallest = try smallestEigenvalue(interruption: interruption)
     guard smallest > 0, smallest.isFinite else { return nil }
     condition = max(1, largest / smallest)
@@ -58,41 +58,31 @@ struct CholeskyFactor {
   func solve(_ b: Matrix<Double>, interruption: Interruption) throws(EngineError) {
     let n = matrix.rows
     let threads = b.columns < 8 ? 1 : Threads.forWork(of: n * n)
-    // Working memory for each part, made here because nothing may throw out of a team but a cancellation.
+    // Working memory for each part, made here because nothing may throw out of a team.
     let width = min(Self.columns, (b.columns + threads - 1) / threads + 1)
     let work: [Matrix<Double>] = try (0..<threads).map { _ throws(EngineError) in
       try .padded(n, width)
     }
-    let isCancelled = Flag(false)
-    ThreadTeam.run(parts: threads) { member in
+    try ThreadTeam.run(parts: threads, interruption) { member in
       let share = member.share(of: b.columns)
-      // Only the caller's thread may ask; the others hear of it.
-      let own = member.index == 0 ? interruption : Interruption { isCancelled.value }
-      do throws(EngineError) {
-        for first in stride(from: share.lowerBound, to: share.upperBound, by: width) {
-          let columns = first..<min(share.upperBound, first + width)
-          try solve(b.view(0..<n, columns), work[member.index], interruption: own)
-        }
-      } catch {
-        isCancelled.value = true
+      for first in stride(from: share.lowerBound, to: share.upperBound, by: width) {
+        let columns = first..<min(share.upperBound, first + width)
+        solve(b.view(0..<n, columns), work[member.index], member)
       }
     }
-    if isCancelled.value { throw .cancelled }
   }
 
   /// Columns solved at once: the rows of the right-hand sides then stay in the cache.
   private static let columns = 112
   private static let depth = 128
 
-  private func solve(
-    _ b: Matrix<Double>, _ work: Matrix<Double>, interruption: Interruption
-  ) throws(EngineError) {
+  private func solve(_ b: Matrix<Double>, _ work: Matrix<Double>, _ member: ThreadTeam.Member) {
     let n = matrix.rows
     let x = Matrix(borrowing: work.base, rows: n, columns: b.columns, stride: work.stride)
     for row in 0..<n { x.row(row).update(from: b.row(row), count: b.columns) }
     let starts = Array(stride(from: 0, to: n, by: Self.block))
     for (first, isForward) in starts.map({ ($0, true) }) + starts.reversed().map({ ($0, false) }) {
-      try interruption.check()
+      if member.isStopped { return }
       let end = min(n, first + Self.block)
       let done = isForward ? 0..<first : end..<n
       // In pieces of which the rows of x stay in the first cache.
@@ -111,13 +101,13 @@ struct CholeskyFactor {
   }
 
   /// Copies L below its diagonal blocks to the upper triangle.
-  private func mirror() {
+  private func mirror(_ interruption: Interruption) throws(EngineError) {
     let n = matrix.rows
     let tiles = Queue(0)
     let size = 32
     let count = (n + size - 1) / size
-    ThreadTeam.run(parts: Threads.forWork(of: n * n)) { _ in
-      while let tile = tiles.next(below: count) {
+    try ThreadTeam.run(parts: Threads.forWork(of: n * n), interruption) { member in
+      while !member.isStopped, let tile = tiles.next(below: count) {
         let rows = tile * size..<min(n, (tile + 1) * size)
         let end = rows.lowerBound / Self.block * Self.block
         for left in stride(from: 0, to: end, by: size) {

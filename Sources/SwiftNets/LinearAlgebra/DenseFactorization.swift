@@ -25,8 +25,8 @@ public final class DenseFactorization: @unchecked Sendable {
   private let largest: Double
 
   /// Takes the upper triangle of A [order, order]; `factor` comes next.
-  /// - Throws: `notFinite`, `outOfMemory`.
-  public init(_ a: Matrix<Double>) throws(EngineError) {
+  /// - Throws: `notFinite`, `outOfMemory`, `cancelled`.
+  public init(_ a: Matrix<Double>, interruption: Interruption = Interruption()) throws(EngineError) {
     order = a.rows
     guard order <= 1 << 20 else { throw .outOfMemory(bytes: saturating(order, order, 8)) }
     var measuring = Arena.measuring
@@ -37,14 +37,17 @@ public final class DenseFactorization: @unchecked Sendable {
     (factors, diagonal) = Self.layOut(order, in: &arena)
     var sum = 0.0  // of zeros, and of NaN where a number is not finite
     var largest = 0.0
-    for row in 0..<order {
-      let (source, target) = (a.row(row), factors.base + row * order)
-      for column in row..<order {
-        target[column] = source[column]
-        sum += 0 * source[column]
-        largest = max(largest, abs(source[column]))
+    let (count, base, places) = (order, factors.base, diagonal)
+    try inSlices(of: count, weight: copied * count, interruption: interruption) { rows in
+      for row in rows {
+        let (source, target) = (a.row(row), base + row * count)
+        for column in row..<count {
+          target[column] = source[column]
+          sum += 0 * source[column]
+          largest = max(largest, abs(source[column]))
+        }
+        places[row] = source[row]
       }
-      diagonal[row] = source[row]
     }
     self.largest = largest
     guard sum == 0 else { throw .notFinite("the matrix has numbers that are not finite") }
@@ -76,21 +79,18 @@ public final class DenseFactorization: @unchecked Sendable {
     let size = max(largest, abs(shift))
     // Even, as the roots of Cholesky are then scaled without rounding.
     exponent = size > 0x1p300 || size < 0x1p-300 && size > 0 ? Int(size.exponent) & ~1 : 0
-    let norm = max(restore(shift), scalbn(size, Int32(-exponent)))
+    let norm = max(try restore(shift, interruption), scalbn(size, Int32(-exponent)))
     var found = State.definite
     if (0..<order).contains(where: { !(factors.base[$0 * (order + 1)] > 0) }) {
       found = .indefinite
-    } else if try !factorCholesky(interruption) {
-      _ = restore(shift)
+    } else if try !factorLower(
+      Matrix(borrowing: factors.base, rows: order, columns: order), interruption: interruption)
+    {
+      _ = try restore(shift, interruption)
       found = .indefinite
     }
     if found == .indefinite {
-      var error: EngineError?
-      let isRegular = factors.factor {
-        if error == nil { do throws(EngineError) { try interruption.check() } catch let caught { error = caught } }
-        return error != nil
-      }
-      if let error { throw error }
+      let isRegular = try factors.factor(interruption: interruption)
       guard isRegular else { throw .numerical("the matrix is singular to working precision: a pivot is 0") }
     }
     state = found
@@ -129,29 +129,32 @@ public final class DenseFactorization: @unchecked Sendable {
     let work = try Integers<UInt64>(count: order)
     let numbers = UnsafeMutableRawPointer(work.base).bindMemory(to: Double.self, capacity: work.count)
     return try FactorCertificate(order: order, norm: norm, isComplex: false) { b throws(EngineError) in
-      try interruption.check()
-      solve(b.real, into: b.real, from: 0, b.real.rows, numbers)
+      try solve(b.real, into: b.real, from: 0, b.real.rows, numbers, interruption)
     } multiply: { x, y throws(EngineError) in
-      try interruption.check()
-      multiply(x.real, shift, into: y.real)
+      try multiply(x.real, shift, into: y.real, interruption)
     }
   }
 
   /// (A + shift) 2^−exponent times the rows of x: from the upper triangle, which factors do not touch.
-  private func multiply(_ x: Matrix<Double>, _ shift: Double, into y: Matrix<Double>) {
+  private func multiply(
+    _ x: Matrix<Double>, _ shift: Double, into y: Matrix<Double>, _ interruption: Interruption
+  ) throws(EngineError) {
     for row in 0..<x.rows { y.row(row).update(repeating: 0, count: order) }
-    for index in 0..<order {
-      let entries = factors.base + index * (order + 1) + 1
-      let count = order - index - 1
-      for row in 0..<x.rows {
-        let (source, target) = (x.row(row) + index, y.row(row) + index)
-        if exponent == 0 {
-          target[0] += Double.dot(count, entries, source + 1)
-          Double.axpy(count, source[0], entries, target + 1)
-        } else {
-          for place in 0..<count {
-            target[0] += scaled(entries[place]) * source[place + 1]
-            target[place + 1] += scaled(entries[place]) * source[0]
+    let weight = saturating(exponent == 0 ? 8 : 64, order, x.rows)
+    try inSlices(of: order, weight: weight, interruption: interruption) { indices in
+      for index in indices {
+        let entries = factors.base + index * (order + 1) + 1
+        let count = order - index - 1
+        for row in 0..<x.rows {
+          let (source, target) = (x.row(row) + index, y.row(row) + index)
+          if exponent == 0 {
+            target[0] += Double.dot(count, entries, source + 1)
+            Double.axpy(count, source[0], entries, target + 1)
+          } else {
+            for place in 0..<count {
+              target[0] += scaled(entries[place]) * source[place + 1]
+              target[place + 1] += scaled(entries[place]) * source[0]
+            }
           }
         }
       }
@@ -165,10 +168,11 @@ public final class DenseFactorization: @unchecked Sendable {
 
   /// (A + shift) 2^−exponent into the lower triangle; returns the largest 2-norm of its rows, up to the diagonal, which
   /// that of the matrix is no less than.
-  private func restore(_ shift: Double) -> Double {
+  private func restore(_ shift: Double, _ interruption: Interruption) throws(EngineError) -> Double {
     let base = factors.base
     let tile = 32
     for first in stride(from: 0, to: order, by: tile) {
+      try interruption.check()
       for left in stride(from: 0, through: first, by: tile) {
         for row in first..<min(first + tile, order) {
           for column in left..<min(left + tile, row) {
@@ -179,44 +183,12 @@ public final class DenseFactorization: @unchecked Sendable {
     }
     var largest = 0.0
     for index in 0..<order {
+      if index % 1024 == 0 { try interruption.check() }
       base[index * (order + 1)] = scaled(diagonal[index]) + scaled(shift)
       largest = max(largest, scipy_cblas_dnrm2(Int32(index + 1), base + index * order, 1))
     }
     return largest
   }
-
-  // MARK: - Cholesky
-
-  /// L in place of the lower triangle; false where the matrix is not positive definite.
-  private func factorCholesky(_ interruption: Interruption) throws(EngineError) -> Bool {
-    let all = Matrix(borrowing: factors.base, rows: order, columns: order)
-    let ld = Int32(order)
-    // Left-looking: each block of columns takes all earlier ones at once, in one deep product.
-    for first in stride(from: 0, to: order, by: Self.block) {
-      try interruption.check()
-      let end = min(order, first + Self.block)
-      let size = Int32(end - first)
-      let corner = all.row(first) + first
-      if first > 0 {
-        symmetricProduct(-1, all.view(first..<end, 0..<first), 1, into: all.view(first..<end, first..<end))
-      }
-      // A row-major lower triangle is a column-major upper one.
-      guard scipy_LAPACKE_dpotrf_work(LAPACK_COL_MAJOR, CChar(UInt8(ascii: "U")), size, corner, ld) == 0 else {
-        return false
-      }
-      guard end < order else { break }
-      let below = all.view(end..<order, first..<end)
-      if first > 0 {
-        try product(
-          -1, all.view(end..<order, 0..<first), all.view(first..<end, 0..<first), transposeB: true, 1, into: below,
-          interruption: interruption)
-      }
-      SwiftNets.solveRows(below, by: corner, order, isTransposed: true)
-    }
-    return true
-  }
-
-  private static let block = 256
 
   // MARK: - Solves
 
@@ -234,9 +206,8 @@ public final class DenseFactorization: @unchecked Sendable {
       let work = try Integers<UInt64>(count: min(b.rows, Self.rows) * order)
       let numbers = UnsafeMutableRawPointer(work.base).bindMemory(to: Double.self, capacity: work.count)
       for first in stride(from: 0, to: b.rows, by: Self.rows) {
-        try interruption.check()
         let count = min(Self.rows, b.rows - first)
-        solve(b, into: x, from: first, count, numbers)
+        try solve(b, into: x, from: first, count, numbers, interruption)
       }
     }
     for row in 0..<x.rows {
@@ -251,12 +222,16 @@ public final class DenseFactorization: @unchecked Sendable {
   private static let rows = 64
 
   private func solve(
-    _ b: Matrix<Double>, into x: Matrix<Double>, from first: Int, _ count: Int, _ work: UnsafeMutablePointer<Double>
-  ) {
+    _ b: Matrix<Double>, into x: Matrix<Double>, from first: Int, _ count: Int, _ work: UnsafeMutablePointer<Double>,
+    _ interruption: Interruption
+  ) throws(EngineError) {
     if state == .definite {
       for row in 0..<count { (work + row * order).update(from: b.row(first + row), count: order) }
-      solveRows(work, count, isTransposed: false)
-      solveRows(work, count, isTransposed: true)
+      let rows = Matrix(borrowing: work, rows: count, columns: order)
+      for isTransposed in [true, false] {
+        try SwiftNets.solveRows(
+          rows, by: factors.base, order, isTransposed: isTransposed, interruption: interruption)
+      }
       for row in 0..<count { x.row(first + row).update(from: work + row * order, count: order) }
       return
     }
@@ -264,24 +239,14 @@ public final class DenseFactorization: @unchecked Sendable {
       let (source, target) = (b.row(first + row), work + row * order)
       for place in 0..<order { target[place] = source[Int(factors.places[place])] }
     }
-    Double.solveRows(isTransposed: true, order, factors.base, order, work, count: count)
+    try Double.solveRows(
+      isTransposed: true, order, factors.base, order, work, count: count, interruption: interruption)
     factors.divideRows(work, count: count)
-    Double.solveRows(isTransposed: false, order, factors.base, order, work, count: count)
+    try Double.solveRows(
+      isTransposed: false, order, factors.base, order, work, count: count, interruption: interruption)
     for row in 0..<count {
       let (source, target) = (work + row * order, x.row(first + row))
       for place in 0..<order { target[Int(factors.places[place])] = source[place] }
-    }
-  }
-
-  /// L⁻¹ or L⁻ᵀ times the rows of b.
-  private func solveRows(_ b: UnsafeMutablePointer<Double>, _ count: Int, isTransposed: Bool) {
-    if count == 1 {
-      scipy_cblas_dtrsv(
-        CblasRowMajor, CblasLower, isTransposed ? CblasTrans : CblasNoTrans, CblasNonUnit, Int32(order), factors.base,
-        Int32(order), b, 1)
-    } else {
-      SwiftNets.solveRows(
-        Matrix(borrowing: b, rows: count, columns: order), by: factors.base, order, isTransposed: !isTransposed)
     }
   }
 }

@@ -47,7 +47,8 @@ protocol FactorScalar: Sendable {
     count: Int)
   /// The same for the rows of b [count, n].
   static func solveRows(
-    isTransposed: Bool, _ n: Int, _ m: UnsafePointer<Self>, _ ldm: Int, _ b: UnsafeMutablePointer<Self>, count: Int)
+    isTransposed: Bool, _ n: Int, _ m: UnsafePointer<Self>, _ ldm: Int, _ b: UnsafeMutablePointer<Self>, _ ldb: Int,
+    count: Int)
 
   /// y = x g, or y − x gᵀ where `isTransposed`, for x [count, ·], g [rows, columns] and y [count, ·].
   static func multiplyRows(
@@ -66,7 +67,9 @@ protocol FactorScalar: Sendable {
 
   /// V as rows, unitary, and μ ≥ 0 or of both signs, with V F Vᵀ = diag(μ) up to rounding: eigenvectors of a real F,
   /// Takagi's vectors of a complex symmetric one.
-  static func diagonalized(_ f: UnsafePointer<Self>, order: Int) throws(EngineError) -> (rows: [Self], values: [Double])
+  static func diagonalized(
+    _ f: UnsafePointer<Self>, order: Int, interruption: Interruption
+  ) throws(EngineError) -> (rows: [Self], values: [Double])
 
   /// Puts `count` numbers together from their parts, or takes them apart.
   static func join(_ planes: Planes, into target: UnsafeMutablePointer<Self>, count: Int)
@@ -119,7 +122,8 @@ extension Double: FactorScalar {
   }
 
   static func solveRows(
-    isTransposed: Bool, _ n: Int, _ m: UnsafePointer<Double>, _ ldm: Int, _ b: UnsafeMutablePointer<Double>, count: Int
+    isTransposed: Bool, _ n: Int, _ m: UnsafePointer<Double>, _ ldm: Int, _ b: UnsafeMutablePointer<Double>, _ ldb: Int,
+    count: Int
   ) {
     if count == 1 {
       scipy_cblas_dtrsv(
@@ -128,7 +132,7 @@ extension Double: FactorScalar {
       inParts(partsOfLarge(n, n, count), of: count, grain: 8) { rows in
         scipy_cblas_dtrsm(
           CblasRowMajor, CblasRight, CblasLower, isTransposed ? CblasNoTrans : CblasTrans, CblasUnit,
-          Int32(rows.count), Int32(n), 1, m, Int32(ldm), b + rows.lowerBound * n, Int32(n))
+          Int32(rows.count), Int32(n), 1, m, Int32(ldm), b + rows.lowerBound * ldb, Int32(ldb))
       }
     }
   }
@@ -171,11 +175,11 @@ extension Double: FactorScalar {
   }
 
   static func diagonalized(
-    _ f: UnsafePointer<Double>, order: Int
+    _ f: UnsafePointer<Double>, order: Int, interruption: Interruption
   ) throws(EngineError) -> (rows: [Double], values: [Double]) {
     let matrix = try Matrix<Double>(rows: order, columns: order)
     matrix.base.update(from: f, count: order * order)
-    let values = try symmetricEigen(matrix)
+    let values = try symmetricEigen(matrix, interruption: interruption)
     return (Array(UnsafeBufferPointer(start: matrix.base, count: order * order)), values)
   }
 
@@ -222,7 +226,7 @@ extension Complex: FactorScalar {
 
   static func solveRows(
     isTransposed: Bool, _ n: Int, _ m: UnsafePointer<Complex>, _ ldm: Int, _ b: UnsafeMutablePointer<Complex>,
-    count: Int
+    _ ldb: Int, count: Int
   ) {
     if count == 1 {
       scipy_cblas_ztrsv(
@@ -232,7 +236,7 @@ extension Complex: FactorScalar {
         var one = Complex(1)
         scipy_cblas_ztrsm(
           CblasRowMajor, CblasRight, CblasLower, isTransposed ? CblasNoTrans : CblasTrans, CblasUnit,
-          Int32(rows.count), Int32(n), &one, m, Int32(ldm), b + rows.lowerBound * n, Int32(n))
+          Int32(rows.count), Int32(n), &one, m, Int32(ldm), b + rows.lowerBound * ldb, Int32(ldb))
       }
     }
   }
@@ -286,7 +290,7 @@ extension Complex: FactorScalar {
   /// With F = A + iB, eigenvectors (x, y) of [A B; B −A] with eigenvalues μ ≥ 0: V = x − iy. Where μ is near 0 those of μ
   /// and −μ mix, and V is made unitary.
   static func diagonalized(
-    _ f: UnsafePointer<Complex>, order n: Int
+    _ f: UnsafePointer<Complex>, order n: Int, interruption: Interruption
   ) throws(EngineError) -> (rows: [Complex], values: [Double]) {
     let matrix = try Matrix<Double>(rows: 2 * n, columns: 2 * n)
     for row in 0..<n {
@@ -298,10 +302,11 @@ extension Complex: FactorScalar {
         matrix[n + row, n + column] = -entry.real
       }
     }
-    let values = try symmetricEigen(matrix)
+    let values = try symmetricEigen(matrix, interruption: interruption)
     let largest = values.last ?? 0
     var rows = OrthonormalRows<Complex>(length: n)
     for place in 0..<n {
+      try interruption.check()
       let source = matrix.row(2 * n - 1 - place)
       let row = (0..<n).map { Complex(source[$0], -source[n + $0]) }
       if values[2 * n - 1 - place] > 1e-3 * largest { rows.take(row) } else { rows.append(row) }

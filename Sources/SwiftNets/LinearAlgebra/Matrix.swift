@@ -79,8 +79,8 @@ public struct Matrix<Element: Scalar>: @unchecked Sendable {
   }
 
   /// A view of borrowed memory that the engine only reads.
-  public init(reading base: UnsafePointer<Element>, rows: Int, columns: Int) {
-    self.init(borrowing: UnsafeMutablePointer(mutating: base), rows: rows, columns: columns)
+  public init(reading base: UnsafePointer<Element>, rows: Int, columns: Int, stride: Int? = nil) {
+    self.init(borrowing: UnsafeMutablePointer(mutating: base), rows: rows, columns: columns, stride: stride)
   }
 
   @inlinable

@@ -69,7 +69,7 @@ public final class MinimumNorm: @unchecked Sendable {
         if condition <= Self.largestCholeskyCondition, condition * tolerance < 0.5 || route == .cholesky {
           var products: PixelProducts?
           if let pixels { products = try PixelProducts(pixels, interruption: interruption) }
-          if products == nil { hash = try Self.hash(xs) }
+          if products == nil { hash = try Self.hash(xs, interruption) }
           factor = .cholesky(cholesky, products)
           (self.route, self.condition, rank, isPixels) = (.cholesky, condition, xs.rows, pixels != nil)
           bytes = gram.rows * gram.stride * MemoryLayout<Double>.stride + (products?.bytes ?? 0)
@@ -86,12 +86,13 @@ public final class MinimumNorm: @unchecked Sendable {
     let ofTranspose = xs.rows <= xs.columns
     let a: Matrix<Double>
     if ofTranspose {
-      a = try xs.copy()
+      a = try xs.copy(interruption: interruption)
     } else {
-      a = try Matrix(rows: xs.columns, columns: xs.rows)
-      for row in 0..<xs.rows {
-        for column in 0..<xs.columns { a[column, row] = xs[row, column] }
+      let fresh: Matrix<Double> = try Matrix(rows: xs.columns, columns: xs.rows)
+      try inSlices(of: xs.rows, least: 64, weight: copied * xs.columns, interruption: interruption) { rows in
+        transposeTiled(xs, rows, into: fresh)
       }
+      a = fresh
     }
     // The copy: another thread may change xs, and a NaN would become a place of pivots.
     try Self.checkFinite(a, interruption)
@@ -99,7 +100,7 @@ public final class MinimumNorm: @unchecked Sendable {
     factor = .orthogonal(decomposition, ofTranspose: ofTranspose)
     (self.route, condition, rank, isPixels) = (.orthogonal, decomposition.condition, decomposition.rank, false)
     bytes = decomposition.bytes
-    hash = try Self.hash(xs)
+    hash = try Self.hash(xs, interruption)
   }
 
   /// Whether X has full row rank, so that X X⁺ = 1.
@@ -121,8 +122,10 @@ public final class MinimumNorm: @unchecked Sendable {
         "xs is \(xs.rows) × \(xs.columns); the factorisation is one of \(rows) × \(columns)")
     }
     try interruption.check()
-    if case .cholesky(_, let pixels?) = factor { return try pixels.match(xs) ? Batch(xs: xs, pixels: pixels) : nil }
-    return try Self.hash(xs) == hash ? Batch(xs: xs, pixels: nil) : nil
+    if case .cholesky(_, let pixels?) = factor {
+      return try pixels.match(xs, interruption: interruption) ? Batch(xs: xs, pixels: pixels) : nil
+    }
+    return try Self.hash(xs, interruption) == hash ? Batch(xs: xs, pixels: nil) : nil
   }
 
   private func required(_ xs: Matrix<Double>, _ interruption: Interruption) throws(EngineError) -> Batch {
@@ -136,10 +139,11 @@ public final class MinimumNorm: @unchecked Sendable {
   ///
   /// Reads X once, as fast as memory gives it. A change of one entry changes the result for certain, any other but for
   /// one in 2⁶⁴ or so.
-  private static func hash(_ xs: Matrix<Double>) throws(EngineError) -> UInt64 {
+  private static func hash(_ xs: Matrix<Double>, _ interruption: Interruption) throws(EngineError) -> UInt64 {
     let rows: Integers<UInt64> = try Integers(count: xs.rows)
-    ThreadTeam.run(parts: Threads.forWork(of: xs.rows * xs.columns)) { member in
+    try ThreadTeam.run(parts: Threads.forWork(of: xs.rows * xs.columns), interruption) { member in
       for index in member.share(of: xs.rows) {
+        if index % 64 == 0 && member.isStopped { return }
         let words = UnsafeRawPointer(xs.row(index)).assumingMemoryBound(to: UInt64.self)
         var (a, b, c, d): (UInt64, UInt64, UInt64, UInt64) = (1, 2, 3, 4)
         var column = 0
@@ -184,10 +188,10 @@ public final class MinimumNorm: @unchecked Sendable {
       for row in 0..<w.rows { w.row(row).update(repeating: 0, count: w.columns) }
       return 0
     }
-    let residual = try b.copy()
+    let residual = try b.copy(interruption: interruption)
     switch factor {
     case .cholesky(let cholesky, _):
-      let dual = try b.copy()
+      let dual = try b.copy(interruption: interruption)
       let change: Matrix<Double> = try Matrix(rows: w.rows, columns: w.columns)
       try cholesky.solve(dual, interruption: interruption)
       try x.product(1, transposed: true, dual, 0, into: w, precision: .medium, interruption: interruption)
@@ -205,7 +209,7 @@ public final class MinimumNorm: @unchecked Sendable {
       residual.base.update(from: b.base, count: residual.rows * residual.stride)
       try x.product(-1, w, 1, into: residual, interruption: interruption)
     case .orthogonal(let decomposition, let ofTranspose):
-      let work = try b.copy()
+      let work = try b.copy(interruption: interruption)
       if ofTranspose {
         try decomposition.pseudoInverseOfTranspose(work, into: w, interruption: interruption)
       } else {
@@ -235,7 +239,7 @@ public final class MinimumNorm: @unchecked Sendable {
       try cholesky.solve(y, interruption: interruption)
       let correction: Matrix<Double> = try Matrix(rows: rows, columns: g.columns)
       for _ in 0..<corrections {
-        let residual = try g.copy()
+        let residual = try g.copy(interruption: interruption)
         try x.product(-1, transposed: true, y, 1, into: residual, interruption: interruption)
         try x.product(1, residual, 0, into: correction, interruption: interruption)
         try cholesky.solve(correction, interruption: interruption)
@@ -244,7 +248,7 @@ public final class MinimumNorm: @unchecked Sendable {
         }
       }
     case .orthogonal(let decomposition, let ofTranspose):
-      let work = try g.copy()
+      let work = try g.copy(interruption: interruption)
       if ofTranspose {
         try decomposition.pseudoInverse(work, into: y, interruption: interruption)
       } else {
@@ -267,8 +271,9 @@ public final class MinimumNorm: @unchecked Sendable {
   private var corrections: Int { condition < 1e5 ? 1 : 2 }
 
   private static func checkFinite(_ xs: Matrix<Double>, _ interruption: Interruption) throws(EngineError) {
-    try interruption.check()
-    guard xs.isFinite else { throw .notFinite("xs has entries that are not finite") }
+    try inSlices(of: xs.rows, weight: copied * xs.columns, interruption: interruption) { rows throws(EngineError) in
+      guard xs.view(rows, 0..<xs.columns).isFinite else { throw .notFinite("xs has entries that are not finite") }
+    }
   }
 }
 

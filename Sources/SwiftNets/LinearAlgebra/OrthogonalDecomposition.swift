@@ -8,8 +8,7 @@ import Glibc
 /// diagonal entry of R that is at most `tolerance` times the first one: that is the numerical rank k. Where k is less
 /// than the number of columns, a second QR, of [R₁₁ R₁₂]ᵀ = Z₁ T, leaves the k×k triangle T (else T = R₁₁ᵀ, Z₁ = 1).
 ///
-/// - The memory is A's and that of the k reflectors of Z₁. Native stretches between looks at the interruption are under
-///   0.1 s up to some 2 · 10⁷ entries, and grow with the entries beyond.
+/// - The memory is A's and that of the k reflectors of Z₁.
 /// - Complexity: 4 m n k operations, half of them bound by memory.
 struct OrthogonalDecomposition {
   let rows: Int  // m ≥ n
@@ -35,6 +34,7 @@ struct OrthogonalDecomposition {
     // The largest entry becomes about 1, so that no norm overflows or underflows. Powers of 2 round nothing.
     var largest = 0.0
     for row in 0..<n {
+      if row % 256 == 0 { try interruption.check() }
       let index = Int(scipy_cblas_idamax(Int32(m), a.row(row), 1))
       largest = max(largest, abs(a[row, min(index, m - 1)]))
     }
@@ -47,36 +47,46 @@ struct OrthogonalDecomposition {
     }
     let scale = scalbn(1.0, -min(max(Int32(clamping: largest.exponent), -1000), 1000))
     self.scale = scale
-    for row in 0..<n { scipy_cblas_dscal(Int32(m), scale, a.row(row), 1) }
+    try inSlices(of: n, weight: copied * m, interruption: interruption) { rows in
+      for row in rows { scipy_cblas_dscal(Int32(m), scale, a.row(row), 1) }
+    }
 
     let taus: Storage<Double> = try Storage(count: n)
     let norms: Matrix<Double> = try Matrix(rows: 2, columns: n)
     var order = (0..<Int32(clamping: n)).map { $0 }
-    for row in 0..<n {
-      let norm = scipy_cblas_dnrm2(Int32(m), a.row(row), 1)
-      norms[0, row] = norm
-      norms[1, row] = norm
+    try inSlices(of: n, weight: copied * m, interruption: interruption) { rows in
+      for row in rows {
+        let norm = scipy_cblas_dnrm2(Int32(m), a.row(row), 1)
+        norms[0, row] = norm
+        norms[1, row] = norm
+      }
     }
-    // Half the work of a panel reads all that is left of A once a column: about 6 · 10⁸ bytes between two looks.
-    let width = Int(min(32, max(4, 8e7 / (Double(m) * Double(n)))))
+    // Half the work of a panel reads all that is left of A once a column: LAPACK does it for small ones.
+    let isLarge = saturating(m, n) > 2_500_000
+    let width = 32
     let work: Matrix<Double> = try Matrix(rows: width + 1, columns: n)
     var done = 0
     var rank = n
     var left = 0.0
     while done < n {
       try interruption.check()
-      var found: Int32 = 0
-      var (pm, pn, offset, nb, ld, ldf) = (
-        Int32(m), Int32(n - done), Int32(done), Int32(min(width, n - done)), Int32(a.stride), Int32(n)
-      )
-      order.withUnsafeMutableBufferPointer { order in
-        guard let order = order.baseAddress else { return }
+      let panel = min(width, n - done)
+      let found = try order.withUnsafeMutableBufferPointer { order throws(EngineError) in
+        guard let order = order.baseAddress else { return 0 }
+        if isLarge {
+          return try PivotedPanel(a: a, taus: taus.base, norms: norms, work: work).run(
+            done, width: panel, order, interruption: interruption)
+        }
+        var (pm, pn, offset, nb, ld, ldf, found) = (
+          Int32(m), Int32(n - done), Int32(done), Int32(panel), Int32(a.stride), Int32(n), Int32(0)
+        )
         scipy_dlaqps_(
           &pm, &pn, &offset, &nb, &found, a.row(done), &ld, order + done, taus.base + done, norms.row(0) + done,
           norms.row(1) + done, work.row(0), work.row(1), &ldf)
+        return Int(found)
       }
       guard found > 0 else { throw .numerical("column-pivoted QR made no progress at column \(done)") }
-      let end = min(n, done + Int(found))
+      let end = min(n, done + found)
       let threshold = tolerance * abs(a[0, 0])
       if let cut = (done..<end).first(where: { !(abs(a[$0, $0]) > threshold) }) {
         rank = cut
@@ -97,8 +107,14 @@ struct OrthogonalDecomposition {
     if rank < n {
       // [R₁₁ R₁₂]ᵀ by columns, which are the rows of R.
       let r: Matrix<Double> = try Matrix(rows: rank, columns: n)
-      for row in 0..<rank {
-        for column in row..<n { r[row, column] = a[column, row] }
+      let tile = 32
+      for first in stride(from: 0, to: rank, by: tile) {
+        try interruption.check()
+        for left in stride(from: first, to: n, by: tile) {
+          for row in first..<min(first + tile, rank) {
+            for column in max(left, row)..<max(min(left + tile, n), row) { r[row, column] = a[column, row] }
+          }
+        }
       }
       z = try Reflectors(factoring: r, interruption: interruption)
     } else {
@@ -114,7 +130,7 @@ struct OrthogonalDecomposition {
   /// A⁺ b `[n, k]` for b `[m, k]`; b is overwritten.
   func pseudoInverse(_ b: Matrix<Double>, into x: Matrix<Double>, interruption: Interruption) throws(EngineError) {
     try q.apply(to: b, transposed: true, interruption: interruption)
-    solveTriangle(b, transposed: false)
+    try solveTriangle(b, transposed: false, interruption)
     let padded: Matrix<Double> = try Matrix(rows: columns, columns: b.columns)
     for row in 0..<rank { padded.row(row).update(from: b.row(row), count: b.columns) }
     try z?.apply(to: padded, transposed: false, interruption: interruption)
@@ -129,7 +145,7 @@ struct OrthogonalDecomposition {
   ) throws(EngineError) {
     let permuted = try permute(c)
     try z?.apply(to: permuted, transposed: true, interruption: interruption)
-    solveTriangle(permuted, transposed: true)
+    try solveTriangle(permuted, transposed: true, interruption)
     for row in 0..<rank {
       for column in 0..<c.columns { y[row, column] = permuted[row, column] * scale }
     }
@@ -164,12 +180,16 @@ struct OrthogonalDecomposition {
   }
 
   /// The first `rank` rows of b become T⁻ᵀ b, or T⁻¹ b where `transposed`; without Z₁, T is R₁₁ᵀ.
-  private func solveTriangle(_ b: Matrix<Double>, transposed: Bool) {
+  private func solveTriangle(
+    _ b: Matrix<Double>, transposed: Bool, _ interruption: Interruption
+  ) throws(EngineError) {
     guard rank > 0, b.columns > 0 else { return }
     // Both triangles lie by columns: for a row-major BLAS they are lower ones, R₁₁ᵀ and Tᵀ.
     let triangle = z?.matrix ?? q.matrix
     let asStored = (z == nil) == transposed
-    solveColumns(b.view(0..<rank, 0..<b.columns), by: triangle.base, triangle.stride, isTransposed: !asStored)
+    try solveColumns(
+      b.view(0..<rank, 0..<b.columns), by: triangle.base, triangle.stride, isTransposed: !asStored,
+      interruption: interruption)
   }
 }
 
@@ -217,11 +237,18 @@ private struct Reflectors {
         Int32(Self.block), work.base)
       let rest = count - first - width
       guard rest > 0 else { continue }
-      inParts(Threads.forWork(of: saturating(height, width, rest)), of: rest, grain: 8) { columns in
-        _ = scipy_LAPACKE_dgemqrt_work(
-          LAPACK_COL_MAJOR, CChar(UInt8(ascii: "L")), CChar(UInt8(ascii: "T")), Int32(height), Int32(columns.count),
-          Int32(width), Int32(width), matrix.row(first) + first, ld, triangle, Int32(Self.block),
-          matrix.row(first + width + columns.lowerBound) + first, ld, work.base + Self.block * columns.lowerBound)
+      let threads = Threads.forWork(of: saturating(height, width, rest))
+      try ThreadTeam.run(parts: threads, interruption) { member in
+        for part in member.parts {
+          let share = member.share(of: rest, grain: 8, part: part)
+          member.inPieces(share, weight: saturating(2, height, width)) { columns in
+            _ = scipy_LAPACKE_dgemqrt_work(
+              LAPACK_COL_MAJOR, CChar(UInt8(ascii: "L")), CChar(UInt8(ascii: "T")), Int32(height),
+              Int32(columns.count), Int32(width), Int32(width), matrix.row(first) + first, ld, triangle,
+              Int32(Self.block), matrix.row(first + width + columns.lowerBound) + first, ld,
+              work.base + Self.block * columns.lowerBound)
+          }
+        }
       }
     }
   }
@@ -236,12 +263,18 @@ private struct Reflectors {
       let width = min(Self.block, count - first)
       // For LAPACK b is its transpose, so the blocks act from the right, transposed.
       let height = matrix.columns - first
-      inParts(Threads.forWork(of: saturating(height, width, b.columns)), of: b.columns, grain: 8) { columns in
-        _ = scipy_LAPACKE_dgemqrt_work(
-          LAPACK_COL_MAJOR, CChar(UInt8(ascii: "R")), CChar(UInt8(ascii: transposed ? "N" : "T")),
-          Int32(columns.count), Int32(height), Int32(width), Int32(width), matrix.row(first) + first,
-          Int32(matrix.stride), triangles.base + first * Self.block, Int32(Self.block),
-          b.row(first) + columns.lowerBound, Int32(b.stride), work.base + Self.block * columns.lowerBound)
+      let threads = Threads.forWork(of: saturating(height, width, b.columns))
+      try ThreadTeam.run(parts: threads, interruption) { member in
+        for part in member.parts {
+          let share = member.share(of: b.columns, grain: 8, part: part)
+          member.inPieces(share, weight: saturating(2, height, width)) { columns in
+            _ = scipy_LAPACKE_dgemqrt_work(
+              LAPACK_COL_MAJOR, CChar(UInt8(ascii: "R")), CChar(UInt8(ascii: transposed ? "N" : "T")),
+              Int32(columns.count), Int32(height), Int32(width), Int32(width), matrix.row(first) + first,
+              Int32(matrix.stride), triangles.base + first * Self.block, Int32(Self.block),
+              b.row(first) + columns.lowerBound, Int32(b.stride), work.base + Self.block * columns.lowerBound)
+          }
+        }
       }
     }
   }

@@ -52,14 +52,15 @@ final class PixelProducts: @unchecked Sendable {
   var bytes: Int { pixels.bytes.count + transpose.count }
 
   /// Whether `xs` are these pixels, entry by entry.
-  func match(_ xs: Matrix<Double>) throws(EngineError) -> Bool {
+  func match(_ xs: Matrix<Double>, interruption: Interruption) throws(EngineError) -> Bool {
     let (columns, stride, base) = (pixels.columns, pixels.stride, pixels.bytes.base)
     let threads = Threads.forWork(of: pixels.rows * columns)
     let scratch: Integers<UInt8> = try Integers(count: threads * stride)
     let isSame = Flag(true)
-    ThreadTeam.run(parts: threads) { member in
+    try ThreadTeam.run(parts: threads, interruption) { member in
       let row = scratch.base + member.index * stride
       for index in member.share(of: xs.rows) where isSame.value {
+        if index % 64 == 0 && member.isStopped { return }
         if swk_pixels_from_doubles(columns, xs.row(index), row) == 0 || memcmp(row, base + index * stride, columns) != 0
         {
           isSame.value = false

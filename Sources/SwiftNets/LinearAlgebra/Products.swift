@@ -12,7 +12,7 @@ func product(
 ) throws(EngineError) {
   guard c.rows > 0, c.columns > 0 else { return }
   let depth = transposeA ? a.rows : a.columns
-  let perRow = 2 * Double(c.columns) * Double(max(depth, 1))
+  let perRow = 2 * Double(c.columns) * Double(depth + copied / 2)
   let slice = Int(max(1, min(Double(c.rows), (4e9 / perRow).rounded(.up))))
   var first = 0
   while first < c.rows {
@@ -104,9 +104,11 @@ extension Matrix where Element == Double {
   }
 
   /// A matrix of its own with the same entries.
-  func copy() throws(EngineError) -> Matrix<Double> {
+  func copy(interruption: Interruption = Interruption()) throws(EngineError) -> Matrix<Double> {
     let fresh: Matrix<Double> = try Matrix(rows: rows, columns: columns)
-    for index in 0..<rows { fresh.row(index).update(from: row(index), count: columns) }
+    try inSlices(of: rows, weight: copied * columns, interruption: interruption) { slice in
+      for index in slice { fresh.row(index).update(from: row(index), count: columns) }
+    }
     return fresh
   }
 

@@ -7,21 +7,35 @@ import Glibc
 /// LAPACK's divide and conquer (`dsyevd`, `ssyevd`) for small matrices; for large float64 ones the same algorithm by
 /// `TridiagonalEigen`, on the team and with looks at the interruption. The upper triangle is read alone.
 /// - Throws: `numerical` when it does not converge, `notFinite` for a matrix with entries that are not finite,
-///   `cancelled`.
+///   `invalidArgument` for one too large for LAPACK's integers, `cancelled`.
 /// - Complexity: about 9 n³ operations.
 func symmetricEigen<T: KernelScalar>(
   _ matrix: Matrix<T>, interruption: Interruption = Interruption()
 ) throws(EngineError) -> [T] {
   let n = matrix.rows
   guard n > 0 else { return [] }
-  for row in 0..<n {
-    for column in row..<n where !matrix[row, column].isFinite {
-      throw .notFinite("a matrix to be diagonalised has entries that are not finite")
+  guard n <= largestEigenOrder else {
+    throw .invalidArgument(
+      "a matrix of order \(n) is too large for eigenvectors: LAPACK's integers count up to order \(largestEigenOrder)")
+  }
+  try inSlices(of: n, weight: copied * n, interruption: interruption) { rows throws(EngineError) in
+    for row in rows {
+      for column in row..<n where !matrix[row, column].isFinite {
+        throw .notFinite("a matrix to be diagonalised has entries that are not finite")
+      }
     }
   }
   if n > 400, let large = matrix as? Matrix<Double> {
     guard let values = try largeSymmetricEigen(large, interruption) as? [T] else { return [] }
     return values
+  }
+  if n > 1024 {
+    // Nobody could stop LAPACK.
+    let wide = try Matrix<Double>(rows: n, columns: n)
+    for row in 0..<n { for column in row..<n { wide[row, column] = Double(matrix[row, column]) } }
+    let values = try largeSymmetricEigen(wide, interruption)
+    for row in 0..<n { for column in 0..<n { matrix[row, column] = T(wide[row, column]) } }
+    return values.map { T($0) }
   }
   var values = [T](repeating: 0, count: n)
   // Column-major eigenvectors as columns are row-major eigenvectors as rows, and the matrix is its own transpose.
@@ -40,14 +54,25 @@ func symmetricEigen<T: KernelScalar>(
   return values
 }
 
+/// Replaces a symmetric matrix, of which the upper triangle is read, by its eigenvectors as rows.
+/// - Returns: the eigenvalues, ascending.
+/// - Throws: what `symmetricEigen` throws.
+public func eigenvalues(
+  replacing matrix: Matrix<Double>, interruption: Interruption = Interruption()
+) throws(EngineError) -> [Double] {
+  try symmetricEigen(matrix, interruption: interruption)
+}
+
+/// Beyond it LAPACK's 32-bit integers do not count the numbers of a half of the vectors, and wrap.
+let largestEigenOrder = 65_535
+
 /// A = Q T Qᵀ by Householder's reflections, T = Z Λ Zᵀ by divide and conquer, and the rows of (Q Z)ᵀ in A's place.
 private func largeSymmetricEigen(_ a: Matrix<Double>, _ interruption: Interruption) throws(EngineError) -> [Double] {
   let n = a.rows
-  guard n < Int(Int32.max) else { throw .outOfMemory(bytes: saturating(n, n, 8)) }
   // Powers of 2 round nothing, and take squares into the range.
   var largest = 0.0
-  for row in 0..<n {
-    for column in row..<n { largest = max(largest, abs(a[row, column])) }
+  try inSlices(of: n, weight: copied * n, interruption: interruption) { rows in
+    for row in rows { for column in row..<n { largest = max(largest, abs(a[row, column])) } }
   }
   let exponent = largest > 0 ? Int32(clamping: largest.exponent) : 0
   let scale = abs(exponent) > 200 ? scalbn(1.0, -exponent / 2) : 1
@@ -62,23 +87,41 @@ private func largeSymmetricEigen(_ a: Matrix<Double>, _ interruption: Interrupti
   try reduceToTridiagonal(a, d, e, tau, interruption)
   let z: Matrix<Double> = try Matrix(rows: n, columns: n)  // eigenvectors of T as rows
   try TridiagonalEigen(order: n).decompose(d, e, into: z, interruption: interruption)
-  // Each slice of eigenvectors is reflected by itself; about 4 · 10⁹ operations between two looks.
-  let threads = Threads.forWork(of: saturating(n, n))
-  let slice = max(8 * threads, Int(2e9 / (Double(n) * Double(n))))
-  for first in stride(from: 0, to: n, by: slice) {
-    try interruption.check()
-    let count = min(slice, n - first)
-    var failed = false
-    inParts(threads, of: count, grain: 8) { share in
-      let info = scipy_LAPACKE_dormtr(
-        LAPACK_COL_MAJOR, CChar(UInt8(ascii: "L")), CChar(UInt8(ascii: "L")), CChar(UInt8(ascii: "N")), Int32(n),
-        Int32(share.count), a.base, Int32(a.stride), tau, z.row(first + share.lowerBound), Int32(z.stride))
-      if info != 0 { failed = true }
-    }
-    if failed { throw .outOfMemory(bytes: saturating(64, n, 8)) }
+  try reflect(z, a, tau, interruption)
+  try inSlices(of: n, weight: copied * n, interruption: interruption) { rows in
+    for row in rows { a.row(row).update(from: z.row(row), count: n) }
   }
-  for row in 0..<n { a.row(row).update(from: z.row(row), count: n) }
   return (0..<n).map { d[$0] / scale / scale }
+}
+
+/// The rows of z times the reflections that the reduction left in a (LAPACK's dormtr), the last ones first.
+private func reflect(
+  _ z: Matrix<Double>, _ a: Matrix<Double>, _ tau: UnsafePointer<Double>, _ interruption: Interruption
+) throws(EngineError) {
+  let (n, block) = (z.rows, 32)
+  let triangle: Storage<Double> = try Storage(count: block * block)
+  let work: Storage<Double> = try Storage(count: saturating(block, n))
+  for first in stride(from: 0, to: n - 1, by: block).reversed() {
+    let width = min(block, n - 1 - first)
+    let height = n - 1 - first
+    let v = a.row(first) + first + 1
+    _ = scipy_LAPACKE_dlarft_work(
+      LAPACK_COL_MAJOR, CChar(UInt8(ascii: "F")), CChar(UInt8(ascii: "C")), Int32(height), Int32(width), v,
+      Int32(a.stride), tau + first, triangle.base, Int32(block))
+    try ThreadTeam.run(parts: Threads.forWork(of: saturating(height, width, n)), interruption) { member in
+      for part in member.parts {
+        let share = member.share(of: n, grain: 8, part: part)
+        // Rows of the work from here on are this part's.
+        member.inPieces(share, weight: saturating(2, height, width)) { rows in
+          _ = scipy_LAPACKE_dlarfb_work(
+            LAPACK_COL_MAJOR, CChar(UInt8(ascii: "L")), CChar(UInt8(ascii: "N")), CChar(UInt8(ascii: "F")),
+            CChar(UInt8(ascii: "C")), Int32(height), Int32(rows.count), Int32(width), v, Int32(a.stride), triangle.base,
+            Int32(block), z.row(rows.lowerBound) + first + 1, Int32(z.stride), work.base + block * rows.lowerBound,
+            Int32(rows.count))
+        }
+      }
+    }
+  }
 }
 
 /// The reduction to tridiagonal form (LAPACK's dsytrd, lower triangle by columns), its rank-2k updates on the team.
@@ -91,14 +134,19 @@ private func reduceToTridiagonal(
   var first = 0
   let panel = 32
   let work: Matrix<Double> = try Matrix(rows: panel, columns: n)
+  let large = n > 1768 ? try TridiagonalPanel(a, work) : nil
   while n - first > 2 * panel {
     try interruption.check()
     let left = n - first
-    // A panel reads all that is left once a column: about 4 · 10⁸ bytes between two looks.
-    let width = max(4, min(panel, Int(1e8 / (Double(left) * Double(left)))))
-    var (order, columns, lda, ldw) = (Int32(left), Int32(width), Int32(a.stride), Int32(n))
-    scipy_dlatrd_(
-      lower, &order, &columns, a.row(first) + first, &lda, e + first, tau + first, work.base, &ldw, 1)
+    let width = panel
+    // A panel reads all that is left once a column: LAPACK does it where that is little.
+    if let large, left > 1768 {
+      try large.run(first, width: width, e, tau, interruption: interruption)
+    } else {
+      var (order, columns, lda, ldw) = (Int32(left), Int32(width), Int32(a.stride), Int32(n))
+      scipy_dlatrd_(
+        lower, &order, &columns, a.row(first) + first, &lda, e + first, tau + first, work.base, &ldw, 1)
+    }
     // What is left less V Wᵀ + W Vᵀ; by columns the lower triangle, here rows of the upper one.
     let start = first + width
     let rest = n - start
@@ -106,8 +154,8 @@ private func reduceToTridiagonal(
     let w = work.base + width
     let parts = Threads.forWork(of: saturating(rest, rest, width))
     let ends = (0...parts).map { rest - Int(Double(rest) * (1 - Double($0) / Double(parts)).squareRoot()) }
-    inParts(parts, of: parts, grain: 1) { share in
-      for part in share {
+    try ThreadTeam.run(parts: parts, interruption) { member in
+      for part in member.parts where !member.isStopped {
         let (low, high) = (ends[part], part == parts - 1 ? rest : ends[part + 1])
         guard low < high else { continue }
         let corner = a.row(start + low) + start + low

@@ -24,11 +24,12 @@ struct SymmetricFactor<Element: FactorScalar> {
   let stride: Int
   /// Row i of Pᵀ b is row places[i] of b.
   let places: UnsafeMutablePointer<Int32>
-  private let pivots: UnsafeMutablePointer<Int32>
+  let pivots: UnsafeMutablePointer<Int32>
   // D⁻¹: its diagonal, and at k its entry (k, k + 1), 0 except at the first row of a 2×2 block.
   private let inverse: UnsafeMutablePointer<Element>
   private let coupling: UnsafeMutablePointer<Element>
-  private let work: UnsafeMutablePointer<Element>
+  let work: UnsafeMutablePointer<Element>
+  let scratch: UnsafeMutablePointer<Element>  // of large orders
 
   /// Room for a matrix of `order`, or for the factors of the one at `base`.
   init(order: Int, in arena: inout Arena, base: UnsafeMutablePointer<Element>? = nil, stride: Int? = nil) {
@@ -40,6 +41,7 @@ struct SymmetricFactor<Element: FactorScalar> {
     inverse = arena.take(order)
     coupling = arena.take(order)
     work = arena.take(order * Self.panel(order))
+    scratch = arena.take(order > Self.largeOrder ? Self.tile * Self.tile : 0)
   }
 
   /// Measured: LAPACK's 64 is too wide for matrices of a hundred rows.
@@ -47,36 +49,56 @@ struct SymmetricFactor<Element: FactorScalar> {
 
   /// Replaces A by its factors.
   /// - Returns: false where A is singular or not finite, so that the factors are of no use.
+  /// - Throws: `cancelled`.
   /// - Complexity: n³/3 operations, four times that many for complex numbers.
-  func factor(isCancelled: () -> Bool = { false }) -> Bool {
+  func factor(interruption: Interruption = Interruption()) throws(EngineError) -> Bool {
     var left = order
     while left > 0 {
-      if isCancelled() { return false }
+      try interruption.check()
+      let width = Self.panel(order)
+      if left > Self.largeOrder {
+        let columns = try largePanel(left, width: width, interruption: interruption)
+        guard columns > 0 else { return false }
+        left -= columns
+        continue
+      }
       let (columns, info) = Element.bunchKaufmanPanel(
-        order: left, width: Self.panel(order), base, stride, pivots, work: work, order)
+        order: left, width: width, base, stride, pivots, work: work, order)
       guard info == 0, columns > 0 else { return false }
       left -= columns
     }
-    interchange()
+    try interchange(interruption)
     return invertBlocks()
   }
 
   /// Carries the interchanges of rows of U through the columns right of them: columns of M, rows below.
-  private func interchange() {
+  private func interchange(_ interruption: Interruption) throws(EngineError) {
     for index in 0..<order { places[index] = Int32(index) }
+    var exchanges: [(last: Int, own: Int, partner: Int)] = []
     var index = order - 1
     while index >= 0 {
       let isSingle = pivots[index] > 0
       let partner = Int(isSingle ? pivots[index] : -pivots[index]) - 1
       let own = isSingle ? index : index - 1
       if partner != own {
-        for row in Swift.stride(from: index + 1, to: order, by: 1) {
-          let entries = base + row * stride
-          (entries[own], entries[partner]) = (entries[partner], entries[own])
-        }
+        exchanges.append((index, own, partner))
         (places[own], places[partner]) = (places[partner], places[own])
       }
       index = own - 1
+    }
+    // Row by row, each in the order of the elimination: a row stays in the cache, columns would not.
+    try exchanges.withUnsafeBufferPointer { exchanges throws(EngineError) in
+      var first = exchanges.count
+      try inSlices(of: order, least: 64, weight: saturating(2, order), interruption: interruption) { rows in
+        for row in rows {
+          let entries = base + row * stride
+          while first > 0 && exchanges[first - 1].last < row { first -= 1 }
+          for place in first..<exchanges.count {
+            let (own, partner) = (exchanges[place].own, exchanges[place].partner)
+            (entries[own], entries[partner]) = (entries[partner], entries[own])
+          }
+        }
+      }
     }
   }
 

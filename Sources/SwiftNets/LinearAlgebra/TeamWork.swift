@@ -43,17 +43,21 @@ final class Queue: Sendable {
   }
 }
 
+/// The weight of a number that is copied: the system may have to make its page first.
+let copied = 256
+
 /// Runs `body` on consecutive slices of 0..<total, `least` items or about 10⁹ units of weight each, with a look at the
 /// interruption before each.
 func inSlices(
-  of total: Int, least: Int = 1, weight: Int, interruption: Interruption, _ body: (Range<Int>) -> Void
+  of total: Int, least: Int = 1, weight: Int, interruption: Interruption,
+  _ body: (Range<Int>) throws(EngineError) -> Void
 ) throws(EngineError) {
   let slice = max(least, 1_000_000_000 / max(weight, 1))
   var first = 0
   while first < total {
     try interruption.check()
     let end = min(total, first + slice)
-    body(first..<end)
+    try body(first..<end)
     first = end
   }
 }

@@ -13,10 +13,13 @@ final class TridiagonalEigen {
   private let indices: Integers<Int32>
   private let leaf = 32
 
+  /// The numbers of the working memory.
+  static func numbers(of order: Int) -> Int { saturating(2, order, order + 2) }
+
   /// Room for matrices of `order`.
   init(order: Int) throws(EngineError) {
     self.order = order
-    numbers = try Storage(count: saturating(2, order, order + 2))
+    numbers = try Storage(count: Self.numbers(of: order))
     indices = try Integers(count: 5 * order)
   }
 
@@ -27,19 +30,29 @@ final class TridiagonalEigen {
     _ d: UnsafeMutablePointer<Double>, _ e: UnsafeMutablePointer<Double>, into z: Matrix<Double>,
     interruption: Interruption
   ) throws(EngineError) {
-    for row in 0..<order { z.row(row).update(repeating: 0, count: order) }
+    try inSlices(of: order, weight: copied * order, interruption: interruption) { rows in
+      for row in rows { z.row(row).update(repeating: 0, count: order) }
+    }
+    // LAPACK's copies would wait for the system to make the pages.
+    try inSlices(of: numbers.count, weight: copied, interruption: interruption) { piece in
+      for index in stride(from: piece.lowerBound, to: piece.upperBound, by: 512) { numbers.base[index] = 0 }
+    }
     let sorted = indices.base  // of each piece, its eigenvalues' places in ascending order, from 1
     try solve(0..<order, d, e, z, sorted, interruption)
     // In ascending order, rows and all.
     let values = numbers.base
     let rows = numbers.base + order
-    for place in 0..<order {
-      let source = Int(sorted[place]) - 1
-      values[place] = d[source]
-      (rows + place * order).update(from: z.row(source), count: order)
+    try inSlices(of: order, weight: copied * order, interruption: interruption) { places in
+      for place in places {
+        let source = Int(sorted[place]) - 1
+        values[place] = d[source]
+        (rows + place * order).update(from: z.row(source), count: order)
+      }
     }
     d.update(from: values, count: order)
-    for row in 0..<order { z.row(row).update(from: rows + row * order, count: order) }
+    try inSlices(of: order, weight: copied * order, interruption: interruption) { places in
+      for row in places { z.row(row).update(from: rows + row * order, count: order) }
+    }
   }
 
   private func solve(
@@ -93,8 +106,7 @@ final class TridiagonalEigen {
     }
     let left = Int(k)
     try findRoots(left, poles, w, rho, values, q, stride, interruption)
-    try interruption.check()
-    formCoefficients(left, poles, w, q, stride, groups, coefficients)
+    try formCoefficients(left, poles, w, q, stride, groups, coefficients, interruption)
     // Vectors with numbers in the first half alone, in both, in the second alone.
     let (upper, both, lower) = (Int(types[0]), Int(types[1]), Int(types[2]))
     let rest = n - cut
@@ -123,7 +135,7 @@ final class TridiagonalEigen {
   ) throws(EngineError) {
     let failed = Flag(false)
     let parts = Threads.forWork(of: saturating(count, count, 16))
-    try inSlices(of: count, least: 8 * parts, weight: 200 * count, interruption: interruption) { slice in
+    try inSlices(of: count, least: 8 * parts, weight: 1000 * count, interruption: interruption) { slice in
       inParts(parts, of: slice.count, grain: 1) { share in
         for root in share {
           let place = slice.lowerBound + root
@@ -141,8 +153,8 @@ final class TridiagonalEigen {
   private func formCoefficients(
     _ count: Int, _ poles: UnsafeMutablePointer<Double>, _ w: UnsafeMutablePointer<Double>,
     _ q: UnsafeMutablePointer<Double>, _ stride: Int, _ groups: UnsafeMutablePointer<Int32>,
-    _ coefficients: UnsafeMutablePointer<Double>
-  ) {
+    _ coefficients: UnsafeMutablePointer<Double>, _ interruption: Interruption
+  ) throws(EngineError) {
     if count <= 2 {
       // The rows of q are the vectors already.
       for row in 0..<count {
@@ -154,16 +166,19 @@ final class TridiagonalEigen {
     }
     let parts = Threads.forWork(of: saturating(count, count))
     let squares = numbers.base
-    inParts(parts, of: count, grain: 8) { share in
+    try ThreadTeam.run(parts: parts, interruption) { member in
+      let share = member.share(of: count, grain: 8)
       for pole in share { squares[pole] = -q[pole * stride + pole] }
       for root in 0..<count {
+        if root % 64 == 0 && member.isStopped { return }
         let distances = q + root * stride
         for pole in share where pole != root { squares[pole] *= distances[pole] / (poles[pole] - poles[root]) }
       }
       for pole in share { w[pole] = squares[pole].squareRoot() * (w[pole] < 0 ? -1 : 1) }
     }
-    inParts(parts, of: count, grain: 8) { share in
-      for root in share {
+    try ThreadTeam.run(parts: parts, interruption) { member in
+      for root in member.share(of: count, grain: 8) {
+        if root % 64 == 0 && member.isStopped { return }
         let (distances, target) = (q + root * stride, coefficients + root * count)
         for pole in 0..<count { distances[pole] = w[pole] / distances[pole] }
         let length = scipy_cblas_dnrm2(Int32(count), distances, 1)

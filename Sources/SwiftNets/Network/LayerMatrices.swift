@@ -21,7 +21,10 @@ final class LayerMatrices<Element: KernelScalar> {
   }
 
   /// Takes the layers' matrices from `flat`, which must stay valid while they are used unless `isCopying`.
-  func load(_ flat: UnsafePointer<Element>, isCopying: Bool = false, layers: Range<Int>? = nil) {
+  func load(
+    _ flat: UnsafePointer<Element>, isCopying: Bool = false, layers: Range<Int>? = nil,
+    _ member: ThreadTeam.Member = .alone
+  ) {
     for index in layers ?? 0..<net.depth {
       let layer = net.layers[index]
       let source = Matrix(reading: flat + layer.offset, rows: layer.rows, columns: layer.width)
@@ -31,11 +34,17 @@ final class LayerMatrices<Element: KernelScalar> {
         natural[index] = source
       } else {
         natural[index] = copies[index]
-        for row in 0..<layer.rows { copies[index].row(row).update(from: source.row(row), count: layer.width) }
+        member.inPieces(0..<layer.rows, weight: copied / 8 * layer.width) { rows in
+          for row in rows { copies[index].row(row).update(from: source.row(row), count: layer.width) }
+        }
       }
       if index > 0 {
         let target = transposed[index]
-        Element.transpose(layer.fanIn, layer.width, source.base, source.stride, target.base, target.stride)
+        member.inPieces(0..<layer.fanIn, weight: copied / 8 * layer.width) { rows in
+          Element.transpose(
+            rows.count, layer.width, source.row(rows.lowerBound), source.stride, target.base + rows.lowerBound,
+            target.stride)
+        }
       }
     }
   }

@@ -86,7 +86,7 @@ final class NetworkPass<Element: KernelScalar> {
 
   /// Takes the weights, from memory that must stay valid unless `isCopying`: a copy for each part.
   func load(_ w: UnsafePointer<Element>, isCopying: Bool, _ member: ThreadTeam.Member) {
-    for part in member.parts where part < loaded { copies[part].load(w, isCopying: isCopying) }
+    for part in member.parts where part < loaded { copies[part].load(w, isCopying: isCopying, member) }
     if loaded < member.count { member.barrier() }
   }
 
@@ -95,13 +95,13 @@ final class NetworkPass<Element: KernelScalar> {
 
   /// Forward pass of `part`, a range of this chunk's rows, which are `first`… of the samples.
   func forward(
-    _ samples: Samples<Element>, from first: Int, _ part: Range<Int>, keeping depth: Depth, thread: Int
+    _ samples: Samples<Element>, from first: Int, _ part: Range<Int>, keeping depth: Depth, _ member: ThreadTeam.Member
   ) {
-    let weights = self.weights(thread)
+    let weights = self.weights(member.index)
     let fanIn = net.inputs
     for row in part { inputs[0].row(row).update(from: samples.inputs.row(first + row), count: fanIn) }
     guard !part.isEmpty else { return }
-    for (index, layer) in net.layers.enumerated() {
+    for (index, layer) in net.layers.enumerated() where !member.isStopped {
       let images = deltas[index]  // their place until the deltas are known
       let next = inputs[index + 1]
       multiply(inputs[index].prefix(layer.rows).operand, weights.natural[index], into: images, rows: part)
@@ -177,12 +177,12 @@ final class NetworkPass<Element: KernelScalar> {
 
   /// Backward pass of `part`, after `forward` with the same depth; returns the sum of the weighted losses.
   func backward(
-    _ samples: Samples<Element>, from first: Int, _ part: Range<Int>, keeping depth: Depth, thread: Int
+    _ samples: Samples<Element>, from first: Int, _ part: Range<Int>, keeping depth: Depth, _ member: ThreadTeam.Member
   ) -> Double {
-    guard !part.isEmpty else { return 0 }
-    let weights = self.weights(thread)
+    guard !part.isEmpty, !member.isStopped else { return 0 }
+    let weights = self.weights(member.index)
     let loss = lossAndCotangent(samples, from: first, part, order: depth == .curvature ? 2 : 1)
-    for index in net.layers.indices.reversed() {
+    for index in net.layers.indices.reversed() where !member.isStopped {
       let start = part.lowerBound
       let count = part.count * deltas[index].stride
       let isFolding = depth == .curvature && isCurved(index)

@@ -17,13 +17,15 @@ public struct Perceptron: Equatable, Sendable {
     let h: Matrix<Double> = try Matrix(rows: xs.rows, columns: outsize)
     try predict(xs, w: w, into: h, interruption: interruption)
     var sum = 0.0
-    for row in 0..<h.rows {
-      var part = 0.0
-      for column in 0..<outsize {
-        let error = h[row, column] - ys[row, column]
-        part += error * error
+    try inSlices(of: h.rows, weight: copied * outsize, interruption: interruption) { rows in
+      for row in rows {
+        var part = 0.0
+        for column in 0..<outsize {
+          let error = h[row, column] - ys[row, column]
+          part += error * error
+        }
+        sum += part
       }
-      sum += part
     }
     return sum / 2
   }
@@ -36,9 +38,11 @@ public struct Perceptron: Equatable, Sendable {
       throw .invalidArgument("a dimension of xs or w is larger than \(Int32.max)")
     }
     try product(1, xs, w, 0, into: h, interruption: interruption)
-    for row in 0..<h.rows {
-      let entries = h.row(row)
-      for column in 0..<outsize { entries[column] = Self.activation(entries[column]) }
+    try inSlices(of: h.rows, weight: copied * outsize, interruption: interruption) { rows in
+      for row in rows {
+        let entries = h.row(row)
+        for column in 0..<outsize { entries[column] = Self.activation(entries[column]) }
+      }
     }
   }
 

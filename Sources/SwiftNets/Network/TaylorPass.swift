@@ -86,12 +86,17 @@ final class TaylorPass<Element: KernelScalar> {
   func begin(rows: Int) { self.rows = rows }
 
   /// Forward and backward pass of `part` of the chunk's rows, which are `first`… of the samples; returns their loss.
-  func run(_ samples: Samples<Element>, from first: Int, _ part: Range<Int>, _ scratch: Scratch) -> Double {
-    guard !part.isEmpty else { return 0 }
-    for row in part { inputs[0][0].row(row).update(from: samples.inputs.row(first + row), count: net.inputs) }
-    for index in net.layers.indices { forward(index, part, scratch) }
-    let loss = cotangent(samples, first, part, scratch)
-    for index in net.layers.indices.reversed() { backward(index, part) }
+  func run(
+    _ samples: Samples<Element>, from first: Int, _ part: Range<Int>, _ scratch: Scratch, _ member: ThreadTeam.Member
+  ) -> Double {
+    var loss = 0.0
+    let weight = net.layers.reduce(saturating(6, net.parameterCount)) { $0 + 64 * $1.width }
+    member.inPieces(part, weight: saturating(algebra.count, weight)) { part in
+      for row in part { inputs[0][0].row(row).update(from: samples.inputs.row(first + row), count: net.inputs) }
+      for index in net.layers.indices where !member.isStopped { forward(index, part, scratch) }
+      loss += cotangent(samples, first, part, scratch)
+      for index in net.layers.indices.reversed() where !member.isStopped { backward(index, part) }
+    }
     return loss
   }
 

@@ -14,21 +14,25 @@ public struct TwoLayerPerceptron: Equatable, Sendable {
 
   /// ½ Σ (h₂ − Y)².
   public func loss(
-    _ xs: Matrix<Double>, _ ys: Matrix<Double>, w1: Matrix<Double>, w2: Matrix<Double>
+    _ xs: Matrix<Double>, _ ys: Matrix<Double>, w1: Matrix<Double>, w2: Matrix<Double>,
+    interruption: Interruption = .init()
   ) throws(EngineError) -> Double {
     let pass = try TwoLayerPass(net: self, samples: xs.rows)
     pass.load(w1: w1, w2: w2)
-    ThreadTeam.run(parts: Threads.forWork(of: pass.operations)) { pass.forward(xs, ys, member: $0) }
+    try ThreadTeam.run(parts: Threads.forWork(of: pass.operations), interruption) {
+      pass.forward(xs, ys, member: $0)
+    }
     return pass.loss
   }
 
   /// The output activations h₂, `[n, outsize]`, written to `h2`.
   public func predict(
-    _ xs: Matrix<Double>, w1: Matrix<Double>, w2: Matrix<Double>, into h2: Matrix<Double>
+    _ xs: Matrix<Double>, w1: Matrix<Double>, w2: Matrix<Double>, into h2: Matrix<Double>,
+    interruption: Interruption = .init()
   ) throws(EngineError) {
     let pass = try TwoLayerPass(net: self, samples: xs.rows)
     pass.load(w1: w1, w2: w2)
-    ThreadTeam.run(parts: Threads.forWork(of: pass.operations)) { member in
+    try ThreadTeam.run(parts: Threads.forWork(of: pass.operations), interruption) { member in
       pass.forward(xs, nil, member: member)
       for row in member.share(of: xs.rows) {
         h2.row(row).update(from: pass.error.row(row), count: outsize)
@@ -39,11 +43,11 @@ public struct TwoLayerPerceptron: Equatable, Sendable {
   /// The gradients of the loss, shaped like the weights, and the loss itself.
   public func gradient(
     _ xs: Matrix<Double>, _ ys: Matrix<Double>, w1: Matrix<Double>, w2: Matrix<Double>,
-    into dw1: Matrix<Double>, _ dw2: Matrix<Double>
+    into dw1: Matrix<Double>, _ dw2: Matrix<Double>, interruption: Interruption = .init()
   ) throws(EngineError) -> Double {
     let pass = try TwoLayerPass(net: self, samples: xs.rows)
     pass.load(w1: w1, w2: w2)
-    ThreadTeam.run(parts: Threads.forWork(of: pass.operations)) { member in
+    try ThreadTeam.run(parts: Threads.forWork(of: pass.operations), interruption) { member in
       pass.forward(xs, ys, member: member)
       pass.backward(member: member)
       member.barrier()
@@ -94,6 +98,9 @@ final class TwoLayerPass {
   /// Multiply–adds of one forward and backward pass, counted as two operations.
   var operations: Int { saturating(6, samples, net.hidsize, net.insize + net.outsize) }
 
+  /// The same of a pass either way over one sample.
+  private var weight: Int { saturating(4, net.hidsize, net.insize + net.outsize) }
+
   /// Half the sum of squares that `forward` found, added in the order of the parts.
   var loss: Double {
     var sum = 0.0
@@ -113,7 +120,9 @@ final class TwoLayerPass {
   /// h₁, D₁, D₂ and the error of the member's rows.
   func forward(_ xs: Matrix<Double>, _ ys: Matrix<Double>?, member: ThreadTeam.Member) {
     for part in member.parts {
-      losses.base[8 * part] = forward(xs, ys, rows: member.share(of: samples, part: part))
+      var squares = 0.0
+      member.inPieces(member.share(of: samples, part: part), weight: weight) { squares += forward(xs, ys, rows: $0) }
+      losses.base[8 * part] = squares
     }
   }
 
@@ -151,19 +160,24 @@ final class TwoLayerPass {
 
   /// G₂ and G₁ of the member's rows.
   func backward(member: ThreadTeam.Member) {
-    let rows = member.share(of: samples)
-    for row in rows {
-      let g = g2.row(row)
-      let e = error.row(row)
-      let slope = slope2.row(row)
-      for column in 0..<g2.stride { g[column] = e[column] * slope[column] }
+    member.inPieces(member.share(of: samples), weight: weight) { rows in
+      for row in rows {
+        let g = g2.row(row)
+        let e = error.row(row)
+        let slope = slope2.row(row)
+        for column in 0..<g2.stride { g[column] = e[column] * slope[column] }
+      }
+      multiply(g2.operand, w2t, scale: slope1, into: g1, rows: rows)
     }
-    multiply(g2.operand, w2t, scale: slope1, into: g1, rows: rows)
   }
 
   /// The member's rows of the gradients; every member's `backward` must be done.
   func gradients(_ xs: Matrix<Double>, member: ThreadTeam.Member) {
-    multiply(h1.transposed, g2, into: dw2, rows: member.share(of: net.hidsize))
-    multiply(xs.transposed, g1, into: dw1, rows: member.share(of: net.insize))
+    member.inPieces(member.share(of: net.hidsize), weight: saturating(2, samples, net.outsize)) {
+      multiply(h1.transposed, g2, into: dw2, rows: $0)
+    }
+    member.inPieces(member.share(of: net.insize), weight: saturating(2, samples, net.hidsize)) {
+      multiply(xs.transposed, g1, into: dw1, rows: $0)
+    }
   }
 }

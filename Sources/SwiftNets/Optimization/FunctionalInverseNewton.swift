@@ -35,9 +35,11 @@ public enum FunctionalInverseNewton {
     let a: Matrix<Double> = try Matrix(rows: xs.rows, columns: net.outsize)
     try batch.product(1, w, 0, into: a, interruption: interruption)
     let (loss, target) = try (r > 0 ? nudged : limit)(factorization, batch, ys, a, r, newW, interruption)
-    for row in 0..<w.rows {
-      let (old, step, new) = (w.row(row), target.step.row(row), newW.row(row))
-      for column in 0..<net.outsize { new[column] = old[column] - alpha * step[column] }
+    try inSlices(of: w.rows, weight: copied * net.outsize, interruption: interruption) { rows in
+      for row in rows {
+        let (old, step, new) = (w.row(row), target.step.row(row), newW.row(row))
+        for column in 0..<net.outsize { new[column] = old[column] - alpha * step[column] }
+      }
     }
     return Report(loss: loss, residual: target.residual, isSolved: target.residual <= factorization.promisedResidual)
   }
@@ -51,15 +53,17 @@ public enum FunctionalInverseNewton {
   ) throws(EngineError) -> Solution {
     let loss: Double
     if factorization.hasFullRowRank {
-      loss = try replace(a, ys) { sum, h, y in Perceptron.inverseSlope(h) * (h - y) }
+      loss = try replace(a, ys, interruption) { sum, h, y in Perceptron.inverseSlope(h) * (h - y) }
     } else {
-      let sums = try a.copy()
-      loss = try replace(a, ys) { sum, h, y in (h - y) * Perceptron.slope(sum) }
+      let sums = try a.copy(interruption: interruption)
+      loss = try replace(a, ys, interruption) { sum, h, y in (h - y) * Perceptron.slope(sum) }
       try factorization.project(a, interruption: interruption)
-      for row in 0..<a.rows {
-        for column in 0..<a.columns {
-          let difference = a[row, column] / Perceptron.slope(sums[row, column])
-          a[row, column] = Perceptron.inverseSlope(difference + ys[row, column]) * difference
+      try inSlices(of: a.rows, weight: copied * a.columns, interruption: interruption) { rows in
+        for row in rows {
+          for column in 0..<a.columns {
+            let difference = a[row, column] / Perceptron.slope(sums[row, column])
+            a[row, column] = Perceptron.inverseSlope(difference + ys[row, column]) * difference
+          }
         }
       }
     }
@@ -72,28 +76,34 @@ public enum FunctionalInverseNewton {
     _ factorization: MinimumNorm, _ x: Batch, _ ys: Matrix<Double>, _ a: Matrix<Double>, _ r: Double,
     _ step: Matrix<Double>, _ interruption: Interruption
   ) throws(EngineError) -> Solution {
-    let sums = try a.copy()
-    let loss = try replace(a, ys) { sum, h, y in (h - y) * Perceptron.slope(sum) }
+    let sums = try a.copy(interruption: interruption)
+    let loss = try replace(a, ys, interruption) { sum, h, y in (h - y) * Perceptron.slope(sum) }
     let gradient: Matrix<Double> = try Matrix(rows: step.rows, columns: a.columns)
     try x.product(1, transposed: true, a, 0, into: gradient, interruption: interruption)
     let ahead: Matrix<Double> = try Matrix(rows: step.rows, columns: a.columns)
     let behind: Matrix<Double> = try Matrix(rows: step.rows, columns: a.columns)
     var residual = 0.0
     for (sign, target) in [(1.0, ahead), (-1.0, behind)] {
-      for row in 0..<gradient.rows {
-        for column in 0..<gradient.columns { target[row, column] = gradient[row, column] * (1 + sign * r / 2) }
+      try inSlices(of: gradient.rows, weight: copied * gradient.columns, interruption: interruption) { rows in
+        for row in rows {
+          for column in 0..<gradient.columns { target[row, column] = gradient[row, column] * (1 + sign * r / 2) }
+        }
       }
       try factorization.solveTransposed(x, target, into: a, interruption: interruption)
-      for row in 0..<a.rows {
-        for column in 0..<a.columns {
-          let h = a[row, column] / Perceptron.slope(sums[row, column]) + ys[row, column]
-          a[row, column] = Perceptron.inverseActivation(h)
+      try inSlices(of: a.rows, weight: copied * a.columns, interruption: interruption) { rows in
+        for row in rows {
+          for column in 0..<a.columns {
+            let h = a[row, column] / Perceptron.slope(sums[row, column]) + ys[row, column]
+            a[row, column] = Perceptron.inverseActivation(h)
+          }
         }
       }
       residual = max(residual, try factorization.solve(x, a, into: target, interruption: interruption))
     }
-    for row in 0..<ahead.rows {
-      for column in 0..<ahead.columns { ahead[row, column] = (ahead[row, column] - behind[row, column]) / r }
+    try inSlices(of: ahead.rows, weight: copied * ahead.columns, interruption: interruption) { rows in
+      for row in rows {
+        for column in 0..<ahead.columns { ahead[row, column] = (ahead[row, column] - behind[row, column]) / r }
+      }
     }
     return (loss, (ahead, residual))
   }
@@ -101,19 +111,22 @@ public enum FunctionalInverseNewton {
   /// Replaces each of the net's sums by what `value` makes of it, of its activation h and of its target.
   /// - Returns: the loss.
   private static func replace(
-    _ sums: Matrix<Double>, _ ys: Matrix<Double>, by value: (_ sum: Double, _ h: Double, _ y: Double) -> Double
+    _ sums: Matrix<Double>, _ ys: Matrix<Double>, _ interruption: Interruption,
+    by value: (_ sum: Double, _ h: Double, _ y: Double) -> Double
   ) throws(EngineError) -> Double {
     var loss = 0.0
-    for row in 0..<sums.rows {
-      var part = 0.0
-      for column in 0..<sums.columns {
-        let sum = sums[row, column]
-        let y = ys[row, column]
-        let h = Perceptron.activation(sum)
-        part += (h - y) * (h - y)
-        sums[row, column] = value(sum, h, y)
+    try inSlices(of: sums.rows, weight: copied * sums.columns, interruption: interruption) { rows in
+      for row in rows {
+        var part = 0.0
+        for column in 0..<sums.columns {
+          let sum = sums[row, column]
+          let y = ys[row, column]
+          let h = Perceptron.activation(sum)
+          part += (h - y) * (h - y)
+          sums[row, column] = value(sum, h, y)
+        }
+        loss += part
       }
-      loss += part
     }
     loss /= 2
     guard loss.isFinite else { throw .notFinite("the loss is \(loss)") }

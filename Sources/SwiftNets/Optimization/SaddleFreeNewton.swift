@@ -78,7 +78,7 @@ public final class SaddleFreeNewton {
     let memory = try memory(for: net, samples: xs.rows)
     let (pass, first, second) = (memory.pass, memory.first, memory.second)
     pass.load(w1: w1, w2: w2)
-    ThreadTeam.run(parts: memory.threads) { member in
+    try ThreadTeam.run(parts: memory.threads, interruption) { member in
       pass.forward(xs, ys, member: member)
       pass.backward(member: member)
       member.barrier()
@@ -94,17 +94,17 @@ public final class SaddleFreeNewton {
       try second.solveLarge(pass, damping: damping, correcting: false, interruption: interruption)
     }
     let length = net.hidsize * net.outsize
-    report.second = check(memory, damping)
+    report.second = try check(memory, damping, interruption)
     if !report.second.isSolved(length: length) {
       // The rounding of a badly scaled system: one correction by the factorisation, with the residual of s itself.
       if second.isBatched {
-        ThreadTeam.run(parts: memory.threads) {
+        try ThreadTeam.run(parts: memory.threads, interruption) {
           second.solve(pass, damping: damping, correcting: true, member: $0)
         }
       } else {
         try second.solveLarge(pass, damping: damping, correcting: true, interruption: interruption)
       }
-      report.second = check(memory, damping)
+      report.second = try check(memory, damping, interruption)
     }
     report.first = try first.solve(pass, xs, damping: damping, interruption: interruption)
     report.iterations = first.iterations
@@ -120,8 +120,10 @@ public final class SaddleFreeNewton {
     return report
   }
 
-  private func check(_ memory: Memory, _ damping: Double) -> SolveEvidence {
-    ThreadTeam.run(parts: memory.threads) { member in
+  private func check(
+    _ memory: Memory, _ damping: Double, _ interruption: Interruption
+  ) throws(EngineError) -> SolveEvidence {
+    try ThreadTeam.run(parts: memory.threads, interruption) { member in
       memory.second.prepareCheck(memory.pass, member: member)
       member.barrier()
       memory.second.check(memory.pass, damping: damping, member: member)
@@ -155,7 +157,7 @@ public final class SaddleFreeNewton {
   ) throws(EngineError) -> Report {
     let pass = try TwoLayerPass(net: net, samples: xs.rows)
     pass.load(w1: w1, w2: w2)
-    ThreadTeam.run(parts: Threads.forWork(of: pass.operations)) { member in
+    try ThreadTeam.run(parts: Threads.forWork(of: pass.operations), interruption) { member in
       pass.forward(xs, ys, member: member)
       pass.backward(member: member)
       member.barrier()
@@ -183,13 +185,18 @@ public final class SaddleFreeNewton {
       g.row(0).advanced(by: row * w.columns).update(from: gradient.row(row), count: w.columns)
     }
     let vectors: Matrix<Double> = try Matrix(rows: count, columns: count)
-    vectors.base.update(from: block.base, count: count * count)
+    try inSlices(of: count, weight: copied * count, interruption: interruption) { rows in
+      vectors.row(rows.lowerBound).update(from: block.row(rows.lowerBound), count: rows.count * count)
+    }
     let values = try symmetricEigen(vectors, interruption: interruption)
     // The rows of `vectors` are the eigenvectors: coefficients by a product with them, the step by their transpose.
     let n = Int32(count)
+    try interruption.check()
     scipy_cblas_dgemv(CblasRowMajor, CblasNoTrans, n, n, 1, vectors.base, n, g.row(0), 1, 0, g.row(1), 1)
     for index in 0..<count { g[1, index] *= abs(1 / (values[index] + damping)) }
+    try interruption.check()
     scipy_cblas_dgemv(CblasRowMajor, CblasTrans, n, n, 1, vectors.base, n, g.row(1), 1, 0, g.row(2), 1)
+    try interruption.check()
     scipy_cblas_dgemv(CblasRowMajor, CblasNoTrans, n, n, 1, block.base, n, g.row(2), 1, 0, g.row(3), 1)
     let image = norm(count, g.row(3)) + damping * norm(count, g.row(2))
     for index in 0..<count {

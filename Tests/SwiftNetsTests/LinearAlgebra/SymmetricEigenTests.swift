@@ -97,4 +97,20 @@ import Testing
     matrix[0, 1] = .nan
     #expect(throws: EngineError.self) { try symmetricEigen(matrix) }
   }
+
+  /// LAPACK's 2 n² + 6 n + 1 wraps from order 32,767 on, and n² from 46,341.
+  @Test func `sizes of memory are counted in 64 bits`() {
+    #expect(TridiagonalEigen.numbers(of: 32_767) == 2_147_483_646)
+    #expect(TridiagonalEigen.numbers(of: 46_341) == 4_295_161_926)
+    #expect(TridiagonalEigen.numbers(of: .max) == .max)
+  }
+
+  @Test func `an order that LAPACK cannot count is refused by name, before anything is read`() throws {
+    let one = try Matrix<Double>(rows: 1, columns: 1)
+    let order = largestEigenOrder + 1
+    let huge = Matrix(borrowing: one.base, rows: order, columns: order)
+    let error = #expect(throws: EngineError.self) { _ = try symmetricEigen(huge) }
+    guard case .invalidArgument(let message)? = error else { return #expect(Bool(false)) }
+    #expect(message.contains("65536"))
+  }
 }

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from swiftnets import _checks, _identity, _training
 from swiftnets._computed import require_finite, trial_loss
+from swiftnets._lapack import eigh
 from swiftnets._samples import FloatArray
 from swiftnets._scaling import norm
 from swiftnets._training import CheckpointError, File
@@ -667,7 +668,7 @@ def extreme_curvatures(problem: Problem, w: FloatArray) -> tuple[float, float]:
     try:
         values, _ = lanczos(problem.linearize(w).hvp, start, _LOOK).eigenvalues()
     except NotImplementedError:  # a problem with a dense Hessian alone
-        values = np.linalg.eigvalsh(problem.hessian(w))
+        values = eigh(problem.hessian(w))[0]
     return float(values[0]), float(abs(values).max())
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from swiftnets import _checks
 from swiftnets._computed import linearized
+from swiftnets._lapack import eigh
 from swiftnets._samples import FloatArray
 from swiftnets._scaling import dot, norm
 from swiftnets.lanczos import lanczos
@@ -74,7 +75,7 @@ class CubicRegularization(Optimizer):
         step, decrease, least, products, at_rest = np.zeros_like(w), 0.0, math.inf, 0, True
         if length > 0:
             run = lanczos(point.hvp, point.gradient, self.steps)
-            values, vectors = np.linalg.eigh(run.matrix)
+            values, vectors = eigh(run.matrix)
             values, least = resolved(values, len(w), w.dtype)
             inner, products = run.norm * vectors[0], len(values)
             found, shift = secular_step(values, inner, radius, False)

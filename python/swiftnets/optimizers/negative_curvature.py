@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from swiftnets._lapack import eigh
 from swiftnets._samples import FloatArray
 from swiftnets._scaling import dot, norm
 from swiftnets.lanczos import lanczos
@@ -64,7 +65,7 @@ def look(point: PointLike, state: State, at_rest: bool) -> tuple[float, FloatArr
         return np.inf, None, {"looked": np.array(max(looked, length))}
     start = np.random.default_rng(0).standard_normal(len(g)).astype(g.dtype)
     run = lanczos(point.hvp, start, _PRODUCTS)
-    values, vectors = np.linalg.eigh(run.matrix)
+    values, vectors = eigh(run.matrix)
     least = resolved(values, len(g), g.dtype)[1]
     if not least < 0:
         return least, None, {"looked": np.array(length)}

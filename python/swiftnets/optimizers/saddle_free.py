@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from swiftnets import _checks
 from swiftnets._computed import hessian, linearized
+from swiftnets._lapack import eigh
 from swiftnets._samples import FloatArray
 from swiftnets._scaling import norm
 from swiftnets.factorizations import LayeredFactorization, factorize
@@ -210,7 +211,7 @@ class SaddleFreeNewton(Optimizer):
         return result, least
 
     def _applied(self, matrix: FloatArray, gradient: Array) -> tuple[Array, float]:
-        values, vectors = np.linalg.eigh(matrix.astype(np.float64, copy=False))
+        values, vectors = eigh(matrix)
         result: Array = vectors @ (self._function(values) * (vectors.T @ gradient))
         return result, resolved(values, len(values), matrix.dtype)[1]
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from swiftnets import _checks
 from swiftnets._computed import hessian, linearized, trial_gradient, trial_loss
+from swiftnets._lapack import eigh
 from swiftnets._samples import FloatArray
 from swiftnets._scaling import dot, exponent, norm
 from swiftnets.optimizers.base import Optimizer, State, StepResult, check_settings
@@ -258,7 +259,7 @@ def _to_edge(s: FloatArray, p: FloatArray, radius: float) -> float:
 def _exact(
     matrix: FloatArray, gradient: FloatArray, radius: float
 ) -> tuple[FloatArray, FloatArray, float]:
-    values, vectors = np.linalg.eigh(matrix.astype(np.float64, copy=False))
+    values, vectors = eigh(matrix)
     values, least = resolved(values, len(values), matrix.dtype)
     inner = vectors.T @ gradient.astype(np.float64, copy=False)
     step, _ = secular_step(values, inner, lambda _: radius, True)

@@ -1,0 +1,354 @@
+"""Ctrl-C ends every call within 0.2 s.
+
+What is measured is computing time, that of the whole process on one thread: a signal comes every 10
+ms of it, and the handler tells when Python got to see one. On a machine that other programs keep
+busy a call takes longer, but computes no longer between two looks.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from swiftnets import MLP, FastNet, SlowNet, _core, optimizers
+from swiftnets._lapack import aside, eigh
+from swiftnets.compare import compare
+from swiftnets.factorizations import DenseFactorization, layer_states
+from swiftnets.functional_inverse import FunctionalInverse, PerceptronInverse
+from swiftnets.kronecker import kronecker_factors
+from swiftnets.krylov import cg, minres
+from swiftnets.lanczos import lanczos
+from swiftnets.problems import NetProblem
+
+LIMIT = 0.2  # seconds from a signal to its exception
+ENOUGH = 0.35  # seconds that a call computes, at least or before it is ended
+RNG = np.random.default_rng(0)
+
+
+class Ended(Exception):
+    pass
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = _core.get_threads()
+    _core.set_threads(1)
+    yield
+    _core.set_threads(before)
+
+
+def watched(call):
+    """Computing time of a call, and the longest part of it in which Python saw no signal."""
+    times = [time.process_time()]
+
+    def handler(number, frame):
+        times.append(time.process_time())
+        if times[-1] > times[0] + ENOUGH:
+            raise Ended
+
+    before = signal.signal(signal.SIGPROF, handler)
+    try:
+        signal.setitimer(signal.ITIMER_PROF, 0.01, 0.01)
+        call()
+    except Ended:
+        pass
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
+    times.append(time.process_time())
+    return times[-1] - times[0], max(np.diff(times))
+
+
+def check(call):
+    """The better one of up to three tries: another program may take the caches away."""
+    longest = np.inf
+    for _ in range(3):
+        total, gap = watched(call)
+        assert total > LIMIT, f"{total:.2f} s tell nothing: make the call longer"
+        longest = min(longest, gap)
+        if longest < LIMIT:
+            return
+    raise AssertionError(f"{longest:.2f} s without a look at signals")
+
+
+# Nets with many samples, with wide layers, and with many of both.
+
+MANY = MLP((60, 80, 80, 10), loss="softmax_cross_entropy")
+WIDE = MLP((2000, 2000, 2000, 10), activation="gelu")
+SHAPES = {MANY: 60_000, WIDE: 96}
+
+
+def arguments(net, samples=None):
+    samples = samples or SHAPES[net]
+    x = RNG.standard_normal((samples, net.sizes[0]))
+    if net is MANY:
+        y = RNG.integers(0, net.sizes[-1], samples)
+    else:
+        y = RNG.standard_normal((samples, net.sizes[-1]))
+    return net.initial(0), x, y
+
+
+def repeated(call, times):
+    def calls():
+        for _ in range(times):
+            call()
+
+    return calls
+
+
+def directions(net, count):
+    return RNG.standard_normal((count, net.parameter_count))
+
+
+VALUES = {
+    "predict": lambda net, w, x, y: net.predict(w, x),
+    "loss": lambda net, w, x, y: net.loss(w, x, y),
+    "gradient": lambda net, w, x, y: net.gradient(w, x, y),
+    "loss_and_gradient": lambda net, w, x, y: net.loss_and_gradient(w, x, y),
+    "hvp": lambda net, w, x, y: net.hvp(w, x, y, w),
+    "gauss_newton_product": lambda net, w, x, y: net.gauss_newton_product(w, x, y, w),
+    "fisher_product": lambda net, w, x, y: net.fisher_product(w, x, y, w, kind="empirical"),
+    "jvp": lambda net, w, x, y: net.jvp(w, x, w),
+    "vjp": lambda net, w, x, y: net.vjp(w, x, np.ones((len(x), net.sizes[-1]))),
+    "linearize": lambda net, w, x, y: net.linearize(w, x, y),
+    "hessian_diagonal": lambda net, w, x, y: net.hessian_diagonal(w, x, y),
+    "gauss_newton_diagonal": lambda net, w, x, y: net.gauss_newton_diagonal(w, x, y),
+    "fisher_diagonal": lambda net, w, x, y: net.fisher_diagonal(w, x, y, kind="empirical"),
+    "taylor": lambda net, w, x, y: net.taylor(w, x, y, w),
+    "third": lambda net, w, x, y: net.third(w, x, y, w, w),
+    "fourth": lambda net, w, x, y: net.fourth(w, x, y, w, w, w),
+}
+
+
+@pytest.mark.parametrize("name", VALUES)
+@pytest.mark.parametrize("net", [MANY, WIDE], ids=["many", "wide"])
+def test_values_and_products_of_a_net_end_in_time(net, name):
+    given = arguments(net)
+    # Once is too short for some of many samples.
+    check(repeated(lambda: VALUES[name](net, *given), 1 if net is WIDE else 8))
+
+
+def test_matrices_of_a_net_end_in_time():
+    net = MLP((60, 50, 10))
+    w, x, y = arguments(net, 5000)
+    check(lambda: net.hessian(w, x, y))
+    check(lambda: net.fisher(w, x, y, kind="empirical"))
+    check(lambda: net.per_sample_gradients(w, x, y))
+    check(lambda: net.jacobian(w, x[:2000]))
+    wide = MLP((5, 600, 600, 1))
+    w, x, y = arguments(wide, 8)
+    check(lambda: wide.gauss_newton_diagonal(w, x, y))
+    softmax = MLP((20, 700), loss="softmax_cross_entropy")
+    x = RNG.standard_normal((600, 20))
+    check(lambda: layer_states(softmax, softmax.initial(0), x, RNG.integers(0, 700, 600)))
+
+
+def test_many_products_at_a_point_end_in_time():
+    net = MANY
+    w, x, y = arguments(net, 20_000)
+    point, v = net.linearize(w, x, y), directions(net, 40)
+    check(lambda: point.hvp(v))
+    check(lambda: point.fisher_product(v, kind="empirical"))
+    check(lambda: point.lanczos(steps=30, runs=4))
+    check(lambda: net.hvp(w, x, y, v))
+    check(lambda: net.jvp(w, x, v))
+    check(lambda: net.third(w, x, y, v[0], v))
+    check(lambda: lanczos(point.hvp, v[0], 60))
+    check(lambda: cg(lambda u: point.gauss_newton_product(u) + u, v[0], iterations=60))
+    check(lambda: minres(point.hvp, v[0], iterations=60))
+
+
+def symmetric(order):
+    matrix = RNG.standard_normal((order, order))
+    return (matrix + matrix.T) / 2
+
+
+def test_dense_factorisations_end_in_time():
+    order = 4000
+    matrix = symmetric(order)
+    check(lambda: DenseFactorization(matrix))  # by Bunch and Kaufman
+    check(lambda: DenseFactorization(matrix, damping=4.0 * order**0.5))  # by Cholesky
+    factors = DenseFactorization(matrix)
+    b = RNG.standard_normal((1000, order))
+    check(lambda: factors.solve(b))
+    check(lambda: factors.update(1.0))
+
+
+def test_layered_factorisations_end_in_time():
+    net = MLP((60, 60, 60, 60))
+    w, x, y = arguments(net, 40)
+    check(lambda: net.factorize(w, x, y, damping=1.0))
+    check(lambda: net.factorize(w, x, y, shift=1.0 + 1.0j))
+    wide = MLP((1500, 20, 3))
+    w, x, y = arguments(wide, 60)
+    factors = wide.factorize(w, x, y, damping=1.0)
+    b = directions(wide, 1000)
+    check(lambda: factors.solve(b))
+    check(repeated(lambda: factors.update(2.0), 4))
+    dense = MLP((40, 60, 10))
+    w, x, y = arguments(dense, 100)
+    check(lambda: dense.factorize(w, x, y, damping=0.1, method="dense"))
+    check(lambda: dense.solve(w, x, y, directions(dense, 20), damping=1e-3))
+
+
+def test_eigenvectors_end_in_time():
+    matrix = symmetric(2500)
+    check(lambda: eigh(matrix))
+    net = MLP((30, 60, 10))
+    problem = NetProblem(net, *arguments(net, 50)[1:])
+    for method in (
+        optimizers.SaddleFreeNewton(method="exact"),
+        optimizers.SaddleFreeNewton(method="rational"),
+        optimizers.KFAC(),
+        optimizers.Newton(damping=1.0),
+        optimizers.TrustRegion(),
+        optimizers.Halley(damping=1.0),
+    ):
+        check(lambda method=method: method.minimize(problem, net.initial(0), iterations=1000))
+
+
+def test_other_optimisers_and_comparisons_end_in_time():
+    problem = NetProblem(MANY, *arguments(MANY, 10_000)[1:])
+    w = MANY.initial(0)
+    for method in (
+        optimizers.SGD(),
+        optimizers.Adam(),
+        optimizers.LBFGS(),
+        optimizers.GaussNewton(),
+        optimizers.LevenbergMarquardt(),
+        optimizers.CubicRegularization(),
+        optimizers.QuarticLineSearch(),
+        optimizers.SaddleFreeNewton(),
+    ):
+        check(lambda method=method: method.minimize(problem, w, iterations=1000))
+    check(lambda: compare(problem, {"sgd": optimizers.SGD()}, [w], iterations=1000))
+
+
+def test_inverses_end_in_time():
+    net = MLP((30, 60, 10))
+    w, x, y = arguments(net, 3000)
+    check(lambda: kronecker_factors(MANY, *arguments(MANY, 40_000)).inverse(0.1))
+    problem = NetProblem(net, x[:50], y[:50], l2=1.0)
+    inverse = FunctionalInverse(problem, w)
+    check(repeated(lambda: inverse.solve(1.01 * problem.gradient(w)), 200))
+    x, y = RNG.standard_normal((900, 1500)), RNG.standard_normal((900, 10))
+    check(lambda: PerceptronInverse(x, y, np.zeros((1500, 10))))
+
+
+def test_slow_net_ends_in_time():
+    samples, insize, hidsize, outsize = 20_000, 300, 200, 300
+    xs = RNG.standard_normal((samples, insize))
+    ys = RNG.standard_normal((samples, outsize))
+    w1 = RNG.standard_normal((insize, hidsize)) / insize**0.5
+    w2 = RNG.standard_normal((hidsize, outsize)) / hidsize**0.5
+    out, dw1, dw2 = np.empty_like(ys), np.empty_like(w1), np.empty_like(w2)
+    check(repeated(lambda: _core.slow_loss(xs, ys, w1, w2), 4))
+    check(repeated(lambda: _core.slow_predict(xs, w1, w2, out), 4))
+    check(repeated(lambda: _core.slow_gradient(xs, ys, w1, w2, dw1, dw2), 2))
+
+    def step(samples, method=0, hidden=hidsize):
+        workspace = _core.slow_workspace()
+        a, b = np.ascontiguousarray(w1[:, :hidden]), np.ascontiguousarray(w2[:hidden])
+        _core.slow_step(workspace, xs[:samples], ys[:samples], a, b, 0.1, 0.1, method, a + 0, b + 0)
+
+    check(lambda: step(samples))  # of the second layer by Cholesky, one output at a time
+    check(lambda: step(samples, hidden=100))  # and four at once
+    check(repeated(lambda: step(150), 4))  # in the dual
+    check(lambda: step(50, 1, 6))  # dense
+    check(lambda: SlowNet(seed=0).hessian_block(*two_halves(2000), layer=1))
+
+
+def two_halves(samples):
+    return RNG.standard_normal((samples, 50)), np.eye(100)[RNG.integers(0, 100, samples)]
+
+
+def test_fast_net_ends_in_time():
+    samples, insize, outsize = 3000, 4000, 1000
+    xs, ys = RNG.standard_normal((samples, insize)), RNG.standard_normal((samples, outsize))
+    w, out = RNG.standard_normal((insize, outsize)), np.empty((samples, outsize))
+    check(repeated(lambda: _core.fast_loss(xs, ys, w), 3))
+    check(repeated(lambda: _core.fast_predict(xs, w, out), 3))
+    check(lambda: _core.factorize(xs, -1.0))
+    full, low = _core.factorize(xs, -1.0)[0], xs[:1500, :2000].copy()
+    low[1] = low[0]
+    check(lambda: _core.factorize(low, -1.0))
+    check(lambda: _core.minimum_norm(full, xs, ys, np.empty_like(w)))
+    check(lambda: _core.fast_step(full, xs, ys, w, 0.1, 0.0, np.empty_like(w)))
+    factors = _core.factorize(low, -1.0)[0]
+    check(repeated(lambda: _core.minimum_norm(factors, low, ys[:1500], np.empty((2000, 1000))), 2))
+    images = RNG.integers(0, 256, (2000, 3072)) / 256 - 0.5
+    net = FastNet(3072, 100, seed=0)
+    targets = np.eye(100)[RNG.integers(0, 100, 2000)]
+    check(repeated(lambda: net.step(images, targets), 3))
+
+
+def test_a_call_waits_for_no_other_threads_call():
+    """The team serves one call at a time: a second one does its work alone."""
+    _core.set_threads(2)
+    net = MLP((60, 50, 10))
+    given = arguments(net, 20_000)
+    stop = threading.Event()
+
+    def work():
+        while not stop.is_set():
+            net.hessian(*given)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        w, x, y = arguments(MANY, 10_000)
+        signal.signal(signal.SIGALRM, lambda number, frame: (_ for _ in ()).throw(Ended))
+        signal.setitimer(signal.ITIMER_REAL, 0.3)
+        with pytest.raises(Ended):
+            while True:
+                MANY.gradient(w, x, y)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        stop.set()
+        thread.join()
+
+
+def test_what_is_done_aside_is_left_and_tells_its_errors():
+    with pytest.raises(np.linalg.LinAlgError, match="square"):
+        aside(1e12, np.linalg.eigvals, np.ones((2, 3)))
+    assert aside(1e12, np.add, 1, 2) == aside(1.0, np.add, 1, 2) == 3
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        "np.linalg.svd",  # NumPy's, which goes on by itself
+        "lambda matrix: eigh(matrix)",
+    ],
+)
+def test_a_process_ends_at_once_after_ctrl_c(work):
+    code = f"""
+        import signal, threading, time, os
+        import numpy as np
+        from swiftnets._lapack import aside, eigh
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        matrix = np.random.default_rng(0).standard_normal((3000, 3000))
+        function = {work}
+        threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+        try:
+            aside(1e12, function, matrix) if function is np.linalg.svd else function(matrix)
+        except KeyboardInterrupt:
+            print(time.process_time())
+            raise SystemExit(3)
+    """
+    before = os.times()
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False
+    )
+    after = os.times()
+    assert done.returncode == 3, done.stderr
+    spent = after.children_user + after.children_system
+    spent -= before.children_user + before.children_system
+    # What it computed between the exception and its end, on two threads.
+    assert spent - float(done.stdout) < 1.0

@@ -1,0 +1,71 @@
+"""Long calls of linear algebra that Ctrl-C ends. Nothing here is public.
+
+NumPy's own cannot be stopped: a signal waits until they are done, for minutes where matrices are
+large.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any, TypeAlias, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from swiftnets import _core
+
+__all__ = ["aside", "eigh"]
+
+Array: TypeAlias = npt.NDArray[np.float64]
+Result = TypeVar("Result")
+
+_LARGE = 512  # from this order on NumPy's eigenvectors take long enough to notice
+_LONG = 2e9  # and other work from so many operations on
+
+
+def eigh(matrix: npt.NDArray[Any]) -> tuple[Array, Array]:
+    """`numpy.linalg.eigh` of one matrix in float64: large ones by the engine, which can be stopped.
+
+    Raises
+    ------
+    FloatingPointError
+        If a number of a large matrix is not finite.
+    """
+    if len(matrix) < _LARGE:
+        values, vectors = np.linalg.eigh(matrix.astype(np.float64, copy=False))
+        return values, vectors
+    # Both read the same triangle: the engine takes the upper one.
+    rows: Array = np.array(matrix.T, np.float64, order="C")
+    found: Array = np.empty(len(rows))
+    _core.symmetric_eigen(rows, found)
+    return found, rows.T
+
+
+def aside(operations: float, function: Callable[..., Result], *arguments: Any) -> Result:
+    """`function(*arguments)`; where that is long, on a thread of its own, which Ctrl-C abandons.
+
+    Parameters
+    ----------
+    operations : float
+        What the call takes, about.
+    function : callable
+        Of NumPy's alone, and without effects: an abandoned one goes on until it is done.
+    """
+    if operations < _LONG or threading.current_thread() is not threading.main_thread():
+        return function(*arguments)
+    results: list[Result] = []
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            results.append(function(*arguments))
+        except BaseException as error:  # the caller's now
+            errors.append(error)
+
+    thread = threading.Thread(target=work, name="swiftnets.aside", daemon=True)
+    thread.start()
+    thread.join()
+    if errors:
+        raise errors[0]
+    return results[0]
