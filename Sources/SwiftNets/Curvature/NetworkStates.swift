@@ -37,9 +37,7 @@ public struct NetworkStates {
   /// c (diag(p) − p pᵀ) of each sample; on the diagonal, 1 − p as the sum of the others keeps its digits where p is near 1.
   private static func softmaxBlocks(_ pass: NetworkPass<Double>) throws(EngineError) -> Matrix<Double> {
     let width = pass.net.outputs
-    let (size, overflow) = width.multipliedReportingOverflow(by: width)
-    if overflow { throw .outOfMemory(bytes: Int.max) }
-    let blocks = try Matrix<Double>(rows: pass.rows, columns: size)
+    let blocks = try Matrix<Double>(rows: pass.rows, columns: saturating(width, width))
     for sample in 0..<pass.rows {
       let (p, scale) = (pass.outputHessian.row(sample), pass.sampleScales.base[sample])
       for i in 0..<width {
@@ -57,8 +55,9 @@ public struct NetworkStates {
 
   /// How many numbers `copy` writes.
   public static func count(_ net: MultilayerPerceptron, samples: Int) -> Int {
-    let layers = net.layers.reduce(0) { $0 + $1.rows + 3 * $1.width }
-    return saturating(samples, layers + (net.loss.isElementwise ? net.outputs : saturating(net.outputs, net.outputs)))
+    let layers = net.layers.reduce(0) { saturating(sum: $0, $1.rows, saturating(3, $1.width)) }
+    let output = net.loss.isElementwise ? net.outputs : saturating(net.outputs, net.outputs)
+    return saturating(samples, saturating(sum: layers, output))
   }
 
   /// Writes each layer's inputs, slopes, curvatures and deltas, then the output Hessian, one dense array after the other.

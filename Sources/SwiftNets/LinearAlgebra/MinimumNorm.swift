@@ -72,7 +72,7 @@ public final class MinimumNorm: @unchecked Sendable {
           if products == nil { hash = try Self.hash(xs) }
           factor = .cholesky(cholesky, products)
           (self.route, self.condition, rank, isPixels) = (.cholesky, condition, xs.rows, pixels != nil)
-          bytes = gram.rows * gram.stride * MemoryLayout<Double>.stride + (products?.bytes ?? 0)
+          bytes = gram.bytes + (products?.bytes ?? 0)
           return
         }
       }
@@ -138,7 +138,7 @@ public final class MinimumNorm: @unchecked Sendable {
   /// one in 2⁶⁴ or so.
   private static func hash(_ xs: Matrix<Double>) throws(EngineError) -> UInt64 {
     let rows: Integers<UInt64> = try Integers(count: xs.rows)
-    ThreadTeam.run(parts: Threads.forWork(of: xs.rows * xs.columns)) { member in
+    ThreadTeam.run(parts: Threads.forWork(of: saturating(xs.rows, xs.columns))) { member in
       for index in member.share(of: xs.rows) {
         let words = UnsafeRawPointer(xs.row(index)).assumingMemoryBound(to: UInt64.self)
         var (a, b, c, d): (UInt64, UInt64, UInt64, UInt64) = (1, 2, 3, 4)

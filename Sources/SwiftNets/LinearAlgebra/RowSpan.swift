@@ -17,7 +17,7 @@ func factorRows(
   let reflectors = work
   let taus = work + m * n
   let room = taus + rank
-  let roomCount = Int32(clamping: n * (rowSpanBlock - 1))
+  let roomCount = Int32(clamping: saturating(n, rowSpanBlock - 1))
   for row in 0..<n { (reflectors + row * m).update(from: z.row(row), count: m) }
   _ = scipy_LAPACKE_dgeqrf_work(
     LAPACK_COL_MAJOR, Int32(m), Int32(n), reflectors, Int32(m), taus, room, roomCount)
