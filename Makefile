@@ -47,6 +47,7 @@ format: $(VENV)/test-stamp ## Format all sources
 
 lint: $(VENV)/test-stamp ## Check format, style and types
 	swift format lint --strict --recursive Package.swift Sources Tests
+	$(BIN)/python tools/check_sizes.py
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy

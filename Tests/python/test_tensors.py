@@ -141,6 +141,56 @@ def test_a_killed_run_goes_on_and_gives_the_same_bytes(tmp_path):
     assert path.read_bytes() == (tmp_path / "whole.npy").read_bytes()
 
 
+KILLED_ANYWHERE = """
+    import os, shutil, signal, sys
+    from pathlib import Path
+    from test_tensors import case
+    from swiftnets import tensors
+
+    net, w, x, y = case()
+    folder = Path(sys.argv[1])
+    left = -1
+
+    def hook(event, arguments):
+        global left
+        if event.split(".")[0] in ("open", "os", "mmap", "fcntl", "shutil"):
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    def compute(name):
+        tensors.compute(net, w, x, y, order=2, path=folder / name)
+        return (folder / name).read_bytes()
+
+    expected = compute("whole.npy")
+    sys.addaudithook(hook)
+    for moment in range(1, 1000):
+        shutil.rmtree(folder / "t", ignore_errors=True)
+        (folder / "t").mkdir()
+        child = os.fork()
+        if child == 0:
+            left = moment
+            compute("t/t.npy")
+            os._exit(0)
+        killed = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        assert compute("t/t.npy") == expected, moment
+        assert not (folder / "t/.t.npy.part").exists(), moment
+        if killed == 0:
+            break
+        assert killed == -signal.SIGKILL
+    print(moment)
+"""
+
+
+def test_a_run_killed_at_any_moment_goes_on(tmp_path):
+    """Before its file, between that and its first state, and after: each system call is one."""
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([os.path.dirname(__file__), *sys.path])}
+    command = [sys.executable, "-c", textwrap.dedent(KILLED_ANYWHERE), str(tmp_path)]
+    run = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300, check=False)
+    assert run.returncode == 0, run.stderr
+    assert int(run.stdout) > 20  # moments
+
+
 def test_what_is_complete_is_opened_and_not_made_again(tmp_path, monkeypatch):
     net, w, x, y = case()
     tensors.compute(net, w, x, y, order=2, path=tmp_path / "h.npy")

@@ -14,7 +14,7 @@ int swk_pixels_from_doubles(size_t count, const double *x, uint8_t *bytes);
 // y[i] = bytes[i] - 128.
 void swk_pixels_to_floats(size_t count, const uint8_t *bytes, float *y);
 
-// Whether the processor multiplies bytes (AVX-512 VNNI), as the functions below need; they do nothing without.
+// Whether the processor multiplies bytes (AVX-512 VNNI). The functions below must not be called where it does not.
 int swk_pixels_supported(void);
 
 enum { swk_pixels_panel = 32, swk_pixels_columns = 16, swk_pixels_digits = 7 };

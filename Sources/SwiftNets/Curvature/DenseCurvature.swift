@@ -36,7 +36,8 @@ final class DenseCurvature<Element: KernelScalar> {
     var own: [Matrix<Element>] = []
     for (index, layer) in net.layers.enumerated() {
       let isDiagonal = index == net.depth - 1 && net.loss.isElementwise
-      own.append(try Matrix(rows: capacity, columns: Self.padded(layer.width) * (isDiagonal ? 1 : layer.width)))
+      own.append(
+        try Matrix(rows: capacity, columns: saturating(Self.padded(layer.width), isDiagonal ? 1 : layer.width)))
     }
     self.own = own
     isFinite = try Matrix(rows: capacity, columns: net.depth)
@@ -46,22 +47,22 @@ final class DenseCurvature<Element: KernelScalar> {
     cross = try Matrix(rows: capacity, columns: largest)
   }
 
-  private static func padded(_ width: Int) -> Int { (width + Element.lanes - 1) / Element.lanes * Element.lanes }
+  private static func padded(_ width: Int) -> Int { roundedUp(width, to: Element.lanes) }
 
   private static func largestPair(_ net: MultilayerPerceptron) -> Int {
     var largest = 0
     for upper in net.layers.indices {
       for lower in 0..<upper {
-        largest = max(
-          largest, max(net.layers[upper].width, net.layers[upper].fanIn) * padded(net.layers[lower].width))
+        let (above, below) = (net.layers[upper], net.layers[lower])
+        largest = max(largest, saturating(max(above.width, above.fanIn), padded(below.width)))
       }
     }
     return largest
   }
 
   static func bytesPerSample(_ net: MultilayerPerceptron) -> Int {
-    let own = net.layers.reduce(0) { $0 + $1.width * padded($1.width) }
-    return (own + 3 * largestPair(net)) * MemoryLayout<Element>.stride
+    let own = net.layers.reduce(0) { saturating(sum: $0, saturating($1.width, padded($1.width))) }
+    return saturating(saturating(sum: own, saturating(3, largestPair(net))), MemoryLayout<Element>.stride)
   }
 
   private func hasDiagonal(_ index: Int) -> Bool { index == net.depth - 1 && net.loss.isElementwise }

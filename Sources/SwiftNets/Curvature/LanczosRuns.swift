@@ -16,7 +16,7 @@ extension Linearization {
     let length = net.parameterCount
     let threads = self.parts(pass.rows, count)
     let runsAtOnce = min(threads, count)
-    let vectors = try Matrix<Element>(rows: 3 * runsAtOnce, columns: length)
+    let vectors = try Matrix<Element>(rows: saturating(3, runsAtOnce), columns: length)
     try prepare(threads, rows: min(piece, pass.rows))
     let stepsAtOnce = max(1, 1_000_000_000 / max(saturating(12, length, pass.rows), 1))
     for first in Swift.stride(from: 0, to: count, by: runsAtOnce) {

@@ -1,5 +1,7 @@
 import Glibc
 
+// bounded: `LayeredShape` grants no size from 2³⁰ on, and no more than 2⁵⁰ bytes together.
+
 /// Numbers of one step of the elimination, not set to zero, with room for the kernels that read past the end.
 final class FactorBuffer<Element: FactorScalar> {
   let base: UnsafeMutablePointer<Element>

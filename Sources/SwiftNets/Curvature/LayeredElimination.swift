@@ -1,6 +1,8 @@
 import COpenBLAS
 import Glibc
 
+// bounded: `LayeredShape` grants no size from 2³⁰ on, and no more than 2⁵⁰ bytes together.
+
 /// Block elimination of (H + λ) X = V, a layer at a time from the last, for `LayeredFactorization`.
 ///
 /// With Z = R B, the rows of B orthonormal (R = Z and B = 1 in the primal form), a layer's weights move by X = Bᵀ Y + X⊥.
@@ -418,7 +420,7 @@ final class LayeredElimination<Element: FactorScalar> {
       Element.join(
         workspace.coupling + Int(layer.pivot.places[row]) * below, into: layer.coupling + row * below, count: below)
     }
-    control.inSlices(of: below, weight: order * order * Element.parts) { columns in
+    control.inSlices(of: below, weight: saturating(order, order, Element.parts)) { columns in
       Element.solveColumns(
         isTransposed: true, order, layer.pivot.base, layer.pivot.stride, layer.coupling + columns.lowerBound, below,
         count: columns.count)
@@ -634,7 +636,7 @@ private final class LayeredControl {
       product(m, n, k, a, aRow, aColumn, b, ldb, update, c, ldc)
       return
     }
-    inSlices(of: m, weight: 2 * n * (k + copied / 2)) { rows in
+    inSlices(of: m, weight: saturating(2, n, saturating(sum: k, copied / 2))) { rows in
       product(
         rows.count, n, k, a + rows.lowerBound * aRow, aRow, aColumn, b, ldb, update, c + rows.lowerBound * ldc, ldc)
     }

@@ -1,5 +1,7 @@
 import COpenBLAS
 
+// bounded: `LayeredShape` grants no size from 2³⁰ on, and no more than 2⁵⁰ bytes together.
+
 /// Exact products with H by the R-pass (Pearlmutter, 1994), from the numbers that the elimination was given: what its
 /// factors are measured by. One takes about 12 N P operations.
 final class LayeredProduct {

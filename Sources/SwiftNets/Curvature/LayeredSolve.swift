@@ -1,5 +1,7 @@
 import Glibc
 
+// bounded: `LayeredShape` grants no size from 2³⁰ on, and no more than 2⁵⁰ bytes together.
+
 /// The two sweeps of a solve with the factors of `LayeredElimination`, for some right-hand sides at once.
 ///
 /// Down from the last layer, with p the linear part of what is left to minimise: p̂ = S p, u = M⁻ᵀ Pᵀ (B V + Rᵀ p̂),

@@ -1,3 +1,5 @@
+// bounded: `LayeredShape` grants no size from 2³⁰ on, and no more than 2⁵⁰ bytes together.
+
 /// What the second derivatives of a net's loss are made of at one layer, for a batch of N samples.
 ///
 /// The layer takes Z to s(Z W). With G the loss's derivative in its outputs, samples' weights and the reduction included:

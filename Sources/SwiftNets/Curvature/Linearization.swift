@@ -22,7 +22,7 @@ final class Linearization<Element: KernelScalar>: @unchecked Sendable {
 
   /// Threads for work on `samples` samples, `directions` times.
   func parts(_ samples: Int, _ directions: Int = 1) -> Int {
-    Threads.forWork(of: saturating(6 * net.parameterCount, samples, directions))
+    Threads.forWork(of: saturating(6, net.parameterCount, samples, directions))
   }
 
   /// Makes sure of working memory for `count` threads, each for `rows` samples along one direction.
@@ -124,7 +124,7 @@ final class Linearization<Element: KernelScalar>: @unchecked Sendable {
     }
     try prepare(parts, rows: min(piece, pass.rows))
     try inSlices(
-      of: count, least: parts, weight: saturating(12 * length, pass.rows), interruption: interruption
+      of: count, least: parts, weight: saturating(12, length, pass.rows), interruption: interruption
     ) { slice throws(EngineError) in
       try ThreadTeam.run(parts: parts, interruption) { member in
         for k in member.share(of: slice.count) {
@@ -308,7 +308,7 @@ final class Linearization<Element: KernelScalar>: @unchecked Sendable {
     try prepare(parts, rows: min(piece, pass.rows))
     nonisolated(unsafe) let body = body
     try inSlices(
-      of: count, least: parts, weight: saturating(8 * net.parameterCount, pass.rows), interruption: interruption
+      of: count, least: parts, weight: saturating(8, net.parameterCount, pass.rows), interruption: interruption
     ) { slice throws(EngineError) in
       try ThreadTeam.run(parts: parts, interruption) { member in
         for k in member.share(of: slice.count) {
@@ -319,15 +319,4 @@ final class Linearization<Element: KernelScalar>: @unchecked Sendable {
       }
     }
   }
-}
-
-/// The product, or the largest integer where it would overflow.
-func saturating(_ factors: Int...) -> Int {
-  var product = 1
-  for factor in factors {
-    let (next, overflow) = product.multipliedReportingOverflow(by: factor)
-    if overflow { return Int.max }
-    product = next
-  }
-  return product
 }

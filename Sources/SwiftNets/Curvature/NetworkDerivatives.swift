@@ -192,7 +192,8 @@ final class NetworkDerivatives<Element: KernelScalar>: @unchecked Sendable {
     if kind == .empiricalFisher {
       return try empiricalFisher(w, samples, block: block, into: out, interruption: interruption)
     }
-    let bytes = NetworkPass<Element>.bytesPerSample(net) + DenseCurvature<Element>.bytesPerSample(net)
+    let bytes = saturating(
+      sum: NetworkPass<Element>.bytesPerSample(net), DenseCurvature<Element>.bytesPerSample(net))
     let rows = chunkRows(bytes, samples.count, bytes: 64 << 20)
     let workspace = try Linearization<Element>(net, capacity: rows, piece: piece)
     let dense = try DenseCurvature<Element>(net, kind, capacity: rows)
@@ -221,7 +222,8 @@ final class NetworkDerivatives<Element: KernelScalar>: @unchecked Sendable {
     _ kind: CurvatureKind, _ w: UnsafePointer<Element>, _ samples: Samples<Element>,
     into out: UnsafeMutablePointer<Element>, interruption: Interruption
   ) throws(EngineError) {
-    let bytes = NetworkPass<Element>.bytesPerSample(net) + DenseCurvature<Element>.bytesPerSample(net)
+    let bytes = saturating(
+      sum: NetworkPass<Element>.bytesPerSample(net), DenseCurvature<Element>.bytesPerSample(net))
     let rows = chunkRows(bytes, samples.count, bytes: 64 << 20)
     let workspace = try Linearization<Element>(net, capacity: rows, piece: piece)
     let dense = try DenseCurvature<Element>(net, kind, capacity: kind == .empiricalFisher ? 0 : rows)
@@ -261,7 +263,7 @@ final class NetworkDerivatives<Element: KernelScalar>: @unchecked Sendable {
     interruption: Interruption
   ) throws(EngineError) {
     let length = net.parameterCount
-    let rows = chunkRows(length * MemoryLayout<Element>.stride, samples.count, bytes: 64 << 20)
+    let rows = chunkRows(saturating(length, MemoryLayout<Element>.stride), samples.count, bytes: 64 << 20)
     let gradients: Matrix<Element> = try .padded(rows, length)
     let upper = block.map { net.layers[$0.upper].parameters } ?? 0..<length
     let lower = block.map { net.layers[$0.lower].parameters } ?? 0..<length
@@ -288,22 +290,20 @@ final class NetworkDerivatives<Element: KernelScalar>: @unchecked Sendable {
       let band = 48
       let bands = (upper.count + band - 1) / band
       let columns = gradients.rows(0..<count)
-      let left = Matrix(
-        borrowing: columns.base + upper.lowerBound, rows: count, columns: upper.count, stride: columns.stride)
+      let left = columns.view(columns.base + upper.lowerBound, rows: count, columns: upper.count)
       try inSlices(
-        of: bands, least: Threads.count, weight: saturating(2 * band, lower.count, count + copied / 2),
+        of: bands, least: Threads.count, weight: saturating(2, band, lower.count, saturating(sum: count, copied / 2)),
         interruption: interruption
       ) { slice throws(EngineError) in
-        let parts = Threads.forWork(of: saturating(slice.count * band, lower.count, count))
+        let parts = Threads.forWork(of: saturating(slice.count, band, lower.count, count))
         try ThreadTeam.run(parts: parts, interruption) { member in
           for index in member.share(of: slice.count) where !member.isStopped {
             let start = (slice.lowerBound + index) * band
             let range = start..<min(start + band, upper.count)
             // Whole vectors of the padded rows.
             let skip = isSymmetric ? start / Element.lanes * Element.lanes : 0
-            let b = Matrix(
-              borrowing: columns.base + lower.lowerBound + skip, rows: count, columns: lower.count - skip,
-              stride: columns.stride)
+            let b = columns.view(
+              columns.base + lower.lowerBound + skip, rows: count, columns: lower.count - skip)
             let c = Matrix(
               borrowing: target.base + skip, rows: upper.count, columns: lower.count - skip, stride: target.stride)
             multiply(left.transposed, b, update, isExact: true, into: c, rows: range)
@@ -327,7 +327,7 @@ final class NetworkDerivatives<Element: KernelScalar>: @unchecked Sendable {
   ) throws(EngineError) -> Double {
     let rows = chunkRows(TaylorPass<Element>.bytesPerSample(net, algebra), samples.count)
     let length = net.parameterCount
-    let parts = Threads.forWork(of: saturating(6 * length, samples.count, algebra.count))
+    let parts = Threads.forWork(of: saturating(6, length, samples.count, algebra.count))
     let work = try takeTaylor(algebra, rows: rows, parts: parts)
     defer { giveTaylor(work) }
     let pass = work.pass
@@ -373,7 +373,7 @@ final class NetworkDerivatives<Element: KernelScalar>: @unchecked Sendable {
     let algebra = TaylorAlgebra.multilinear(directions: directions.count + 1)
     let rows = chunkRows(TaylorPass<Element>.bytesPerSample(net, algebra), samples.count)
     let length = net.parameterCount
-    let parts = min(count, Threads.forWork(of: saturating(6 * length, samples.count, algebra.count, count)))
+    let parts = min(count, Threads.forWork(of: saturating(6, length, samples.count, algebra.count, count)))
     guard parts > 1 else {
       for k in 0..<count {
         _ = try taylor(
@@ -392,7 +392,7 @@ final class NetworkDerivatives<Element: KernelScalar>: @unchecked Sendable {
       work.pass.load(0, w)
       for (index, direction) in directions.enumerated() { work.pass.load(index + 1, direction) }
     }
-    let weight = saturating(6 * length, samples.count, algebra.count)
+    let weight = saturating(6, length, samples.count, algebra.count)
     let spare = sums
     try inSlices(of: count, least: parts, weight: weight, interruption: interruption) { slice throws(EngineError) in
       try ThreadTeam.run(parts: parts, interruption) { member in
@@ -488,7 +488,7 @@ private struct DenseWork<Element: KernelScalar> {
     let total = isOutputs ? above.width : above.parameterCount
     let weight =
       isOutputs
-      ? saturating(2 * pass.rows, above.rows, above.rows + above.width)
+      ? saturating(2, pass.rows, above.rows, saturating(sum: above.rows, above.width))
       : saturating(2, pass.rows, below.parameterCount)
     try inSlices(of: total, least: parts, weight: weight, interruption: interruption) { slice throws(EngineError) in
       try ThreadTeam.run(parts: parts, interruption) { member in
@@ -526,7 +526,9 @@ private struct DenseWork<Element: KernelScalar> {
         borrowing: out.row(first) + below.offset, rows: height, columns: below.parameterCount, stride: stride)
       let target = Matrix(
         borrowing: out.row(below.offset) + first, rows: below.parameterCount, columns: height, stride: stride)
-      try inSlices(of: height, least: 64 * parts, weight: copied * below.parameterCount, interruption: interruption) {
+      try inSlices(
+        of: height, least: 64 * parts, weight: saturating(copied, below.parameterCount), interruption: interruption
+      ) {
         slice in
         ThreadTeam.run(parts: parts) { member in
           let share = member.share(of: slice.count, grain: 64)
@@ -542,8 +544,8 @@ private struct DenseWork<Element: KernelScalar> {
 private func mirrorUpper<T: KernelScalar>(_ a: Matrix<T>, interruption: Interruption) throws(EngineError) {
   let tile = 64
   let tiles = (a.rows + tile - 1) / tile
-  try inSlices(of: tiles, least: 1, weight: saturating(copied * tile, a.columns), interruption: interruption) { slice in
-    ThreadTeam.run(parts: Threads.forWork(of: slice.count * tile * a.columns)) { member in
+  try inSlices(of: tiles, least: 1, weight: saturating(copied, tile, a.columns), interruption: interruption) { slice in
+    ThreadTeam.run(parts: Threads.forWork(of: saturating(slice.count, tile, a.columns))) { member in
       for index in member.share(of: slice.count) {
         let first = (slice.lowerBound + index) * tile
         let rows = first..<min(first + tile, a.rows)

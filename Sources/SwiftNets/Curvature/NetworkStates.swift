@@ -42,9 +42,7 @@ public struct NetworkStates {
     _ pass: NetworkPass<Double>, _ interruption: Interruption
   ) throws(EngineError) -> Matrix<Double> {
     let width = pass.net.outputs
-    let (size, overflow) = width.multipliedReportingOverflow(by: width)
-    if overflow { throw .outOfMemory(bytes: Int.max) }
-    let blocks = try Matrix<Double>(rows: pass.rows, columns: size)
+    let blocks = try Matrix<Double>(rows: pass.rows, columns: saturating(width, width))
     for sample in 0..<pass.rows {
       try interruption.check()
       let (p, scale) = (pass.outputHessian.row(sample), pass.sampleScales.base[sample])
@@ -63,8 +61,9 @@ public struct NetworkStates {
 
   /// How many numbers `copy` writes.
   public static func count(_ net: MultilayerPerceptron, samples: Int) -> Int {
-    let layers = net.layers.reduce(0) { $0 + $1.rows + 3 * $1.width }
-    return saturating(samples, layers + (net.loss.isElementwise ? net.outputs : saturating(net.outputs, net.outputs)))
+    let layers = net.layers.reduce(0) { saturating(sum: $0, $1.rows, saturating(3, $1.width)) }
+    let output = net.loss.isElementwise ? net.outputs : saturating(net.outputs, net.outputs)
+    return saturating(samples, saturating(sum: layers, output))
   }
 
   /// Writes each layer's inputs, slopes, curvatures and deltas, then the output Hessian, one dense array after the other.

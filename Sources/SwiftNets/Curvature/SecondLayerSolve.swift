@@ -31,7 +31,7 @@ final class SecondLayerSolve {
   init(net: TwoLayerPerceptron, samples: Int, threads: Int) throws(EngineError) {
     dual = samples <= net.hidsize
     order = min(samples, net.hidsize)
-    padded = (order + 3) / 4 * 4
+    padded = roundedUp(order, to: 4)
     solution = try .padded(net.hidsize, net.outsize)
     kernel = try .padded(dual ? samples : 0, samples)
     h1t = try .padded(dual ? net.hidsize : 0, samples)
@@ -43,8 +43,8 @@ final class SecondLayerSolve {
     weightedHidden = try Matrix(rows: batched || dual ? 0 : samples, columns: net.hidsize)
     var scratch: [Storage<Double>] = []
     for _ in 0..<(batched ? threads : 1) {
-      let perLane = batched ? padded * (padded + 2) + samples : 0
-      scratch.append(try Storage(count: batched ? perLane * lanes : order * (order + 1)))
+      let perLane = saturating(sum: saturating(padded, padded + 2), samples)
+      scratch.append(try Storage(count: batched ? saturating(perLane, lanes) : saturating(order, order + 1)))
     }
     self.scratch = scratch
     var gramParts: [Storage<Double>] = []

@@ -16,7 +16,8 @@ struct Arena {
 
   mutating func take<Element>(_ count: Int, of type: Element.Type = Element.self) -> UnsafeMutablePointer<Element> {
     let piece = (start + bytes).bindMemory(to: type, capacity: count)
-    bytes += (count * MemoryLayout<Element>.stride + Self.slack + Self.line - 1) / Self.line * Self.line
+    let needed = saturating(sum: saturating(count, MemoryLayout<Element>.stride), Self.slack)
+    bytes = saturating(sum: bytes, roundedUp(needed, to: Self.line))
     return piece
   }
 

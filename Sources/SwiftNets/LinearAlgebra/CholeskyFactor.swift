@@ -57,8 +57,8 @@ struct CholeskyFactor {
   /// Replaces b `[n, k]` by G⁻¹ b, each thread of the team a share of the columns.
   func solve(_ b: Matrix<Double>, interruption: Interruption) throws(EngineError) {
     let n = matrix.rows
-    let threads = b.columns < 8 ? 1 : Threads.forWork(of: n * n)
-    // Working memory for each part, made here because nothing may throw out of a team.
+    let threads = b.columns < 8 ? 1 : Threads.forWork(of: saturating(n, n))
+    // Working memory for each part, made here because nothing may throw out of a team but a cancellation.
     let width = min(Self.columns, (b.columns + threads - 1) / threads + 1)
     let work: [Matrix<Double>] = try (0..<threads).map { _ throws(EngineError) in
       try .padded(n, width)
@@ -106,7 +106,7 @@ struct CholeskyFactor {
     let tiles = Queue(0)
     let size = 32
     let count = (n + size - 1) / size
-    try ThreadTeam.run(parts: Threads.forWork(of: n * n), interruption) { member in
+    try ThreadTeam.run(parts: Threads.forWork(of: saturating(n, n)), interruption) { member in
       while !member.isStopped, let tile = tiles.next(below: count) {
         let rows = tile * size..<min(n, (tile + 1) * size)
         let end = rows.lowerBound / Self.block * Self.block

@@ -203,7 +203,7 @@ public final class DenseFactorization: @unchecked Sendable {
       guard state != .none else {
         throw .numerical("there is no factorisation: the last one failed or is still to come")
       }
-      let work = try Integers<UInt64>(count: min(b.rows, Self.rows) * order)
+      let work = try Integers<UInt64>(count: saturating(min(b.rows, Self.rows), order))
       let numbers = UnsafeMutableRawPointer(work.base).bindMemory(to: Double.self, capacity: work.count)
       for first in stride(from: 0, to: b.rows, by: Self.rows) {
         let count = min(Self.rows, b.rows - first)

@@ -216,7 +216,7 @@ extension Complex: FactorScalar {
     isTransposed: Bool, _ n: Int, _ m: UnsafePointer<Complex>, _ ldm: Int, _ b: UnsafeMutablePointer<Complex>,
     _ ldb: Int, count: Int
   ) {
-    inParts(partsOfLarge(4 * n, n, count), of: count, grain: 8) { columns in
+    inParts(partsOfLarge(4, n, n, count), of: count, grain: 8) { columns in
       var one = Complex(1)
       scipy_cblas_ztrsm(
         CblasRowMajor, CblasLeft, CblasLower, isTransposed ? CblasTrans : CblasNoTrans, CblasUnit, Int32(n),
@@ -232,7 +232,7 @@ extension Complex: FactorScalar {
       scipy_cblas_ztrsv(
         CblasRowMajor, CblasLower, isTransposed ? CblasTrans : CblasNoTrans, CblasUnit, Int32(n), m, Int32(ldm), b, 1)
     } else {
-      inParts(partsOfLarge(4 * n, n, count), of: count, grain: 8) { rows in
+      inParts(partsOfLarge(4, n, n, count), of: count, grain: 8) { rows in
         var one = Complex(1)
         scipy_cblas_ztrsm(
           CblasRowMajor, CblasRight, CblasLower, isTransposed ? CblasNoTrans : CblasTrans, CblasUnit,
@@ -278,7 +278,7 @@ extension Complex: FactorScalar {
     _ c: UnsafeMutablePointer<Complex>, _ ldc: Int
   ) {
     guard m > 0, n > 0 else { return }
-    inParts(partsOfLarge(4 * m, n, k), of: n, grain: 8) { columns in
+    inParts(partsOfLarge(4, m, n, k), of: n, grain: 8) { columns in
       var (alpha, beta) = (Complex(alpha), Complex(beta))
       scipy_cblas_zgemm(
         CblasRowMajor, transposesA ? CblasTrans : CblasNoTrans, transposesB ? CblasTrans : CblasNoTrans, Int32(m),
@@ -292,7 +292,7 @@ extension Complex: FactorScalar {
   static func diagonalized(
     _ f: UnsafePointer<Complex>, order n: Int, interruption: Interruption
   ) throws(EngineError) -> (rows: [Complex], values: [Double]) {
-    let matrix = try Matrix<Double>(rows: 2 * n, columns: 2 * n)
+    let matrix = try Matrix<Double>(rows: saturating(2, n), columns: saturating(2, n))
     for row in 0..<n {
       for column in 0..<n {
         let entry = f[row * n + column]
@@ -337,7 +337,7 @@ func product(
   _ m: Int, _ n: Int, _ k: Int, _ a: UnsafePointer<Double>, _ aRow: Int, _ aColumn: Int, _ b: UnsafePointer<Double>,
   _ ldb: Int, _ update: Update, _ c: UnsafeMutablePointer<Double>, _ ldc: Int
 ) {
-  guard m * n * k > 1 << 21 else {
+  guard saturating(m, n, k) > 1 << 21 else {
     Double.gemm(m, n, k, a, aRow, aColumn, b, ldb, nil, 0, update, true, c, ldc)
     return
   }

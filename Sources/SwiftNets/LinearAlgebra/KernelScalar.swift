@@ -146,6 +146,16 @@ extension Matrix where Element: KernelScalar {
     try Matrix(rows: rows, columns: columns, alignment: Element.lanes)
   }
 
+  /// Whether each row can be read to the end of its last vector: within its padding or, where this is a view of memory
+  /// that the engine owns, within that or the slack behind it.
+  var hasWholeVectors: Bool {
+    let end = roundedUp(columns, to: Element.lanes)
+    if end <= stride || rows == 0 { return true }
+    guard let storage else { return false }
+    let last = row(rows - 1) + end
+    return last <= storage.base + storage.count + slackBytes / MemoryLayout<Element>.stride
+  }
+
   /// The transpose as an operand of `multiply`: a view, nothing moves.
   var transposed: Operand<Element> {
     Operand(base: base, rows: columns, columns: rows, rowStep: 1, columnStep: stride)
@@ -167,12 +177,15 @@ struct Operand<Element: KernelScalar> {
 
 /// c[rows] = ((a b) ∘ scale)[rows], or that added or subtracted, with a small kernel on the calling thread.
 ///
-/// `b` and `scale` have padded rows; `c` too, unless `isExact`.
+/// `b` and `scale` are read in whole vectors, and `c` is written in such unless `isExact`: their rows are padded, or views
+/// of rows with room behind them.
 @inline(__always)
 func multiply<T: KernelScalar>(
   _ a: Operand<T>, _ b: Matrix<T>, scale: Matrix<T>? = nil, _ update: Update = .set, isExact: Bool = false,
   into c: Matrix<T>, rows: Range<Int>
 ) {
+  assert(a.columns <= b.rows && b.columns <= c.columns && rows.upperBound <= min(a.rows, c.rows))
+  assert(b.hasWholeVectors && (scale?.hasWholeVectors ?? true) && (isExact || c.hasWholeVectors))
   T.gemm(
     rows.count, b.columns, a.columns, a.base + rows.lowerBound * a.rowStep, a.rowStep, a.columnStep, b.base, b.stride,
     scale.map { UnsafePointer($0.row(rows.lowerBound)) }, scale?.stride ?? 0, update, isExact, c.row(rows.lowerBound),

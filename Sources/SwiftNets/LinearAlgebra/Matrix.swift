@@ -35,6 +35,8 @@ final class Storage<Element: Scalar>: @unchecked Sendable {
     self.count = count
   }
 
+  var bytes: Int { saturating(count, MemoryLayout<Element>.stride) }
+
   deinit {
     if mappedBytes > 0 { munmap(base, mappedBytes) } else { free(base) }
   }
@@ -56,10 +58,8 @@ public struct Matrix<Element: Scalar>: @unchecked Sendable {
 
   /// A matrix of zeros that owns its memory, rows padded to a multiple of `alignment` scalars.
   public init(rows: Int, columns: Int, alignment: Int = 1) throws(EngineError) {
-    let stride = (columns + alignment - 1) / alignment * alignment
-    let (count, overflow) = rows.multipliedReportingOverflow(by: stride)
-    if overflow { throw .outOfMemory(bytes: Int.max) }
-    let storage = try Storage<Element>(count: count)
+    let stride = roundedUp(columns, to: alignment)
+    let storage = try Storage<Element>(count: saturating(rows, stride))
     self.rows = rows
     self.columns = columns
     self.stride = stride
@@ -78,6 +78,19 @@ public struct Matrix<Element: Scalar>: @unchecked Sendable {
     self.storage = nil
   }
 
+  /// A view of some of this matrix's numbers, which keeps their memory.
+  func view(_ base: UnsafeMutablePointer<Element>, rows: Int, columns: Int) -> Matrix {
+    Matrix(base: base, rows: rows, columns: columns, stride: stride, storage: storage)
+  }
+
+  private init(base: UnsafeMutablePointer<Element>, rows: Int, columns: Int, stride: Int, storage: Storage<Element>?) {
+    self.rows = rows
+    self.columns = columns
+    self.stride = stride
+    self.base = base
+    self.storage = storage
+  }
+
   /// A view of borrowed memory that the engine only reads.
   public init(reading base: UnsafePointer<Element>, rows: Int, columns: Int, stride: Int? = nil) {
     self.init(borrowing: UnsafeMutablePointer(mutating: base), rows: rows, columns: columns, stride: stride)
@@ -88,6 +101,9 @@ public struct Matrix<Element: Scalar>: @unchecked Sendable {
     get { base[row * stride + column] }
     nonmutating set { base[row * stride + column] = newValue }
   }
+
+  /// What its memory takes, padding included.
+  var bytes: Int { saturating(rows, stride, MemoryLayout<Element>.stride) }
 
   /// The first element of `row`.
   @inlinable

@@ -72,7 +72,7 @@ public final class MinimumNorm: @unchecked Sendable {
           if products == nil { hash = try Self.hash(xs, interruption) }
           factor = .cholesky(cholesky, products)
           (self.route, self.condition, rank, isPixels) = (.cholesky, condition, xs.rows, pixels != nil)
-          bytes = gram.rows * gram.stride * MemoryLayout<Double>.stride + (products?.bytes ?? 0)
+          bytes = gram.bytes + (products?.bytes ?? 0)
           return
         }
       }
@@ -141,7 +141,7 @@ public final class MinimumNorm: @unchecked Sendable {
   /// one in 2⁶⁴ or so.
   private static func hash(_ xs: Matrix<Double>, _ interruption: Interruption) throws(EngineError) -> UInt64 {
     let rows: Integers<UInt64> = try Integers(count: xs.rows)
-    try ThreadTeam.run(parts: Threads.forWork(of: xs.rows * xs.columns), interruption) { member in
+    try ThreadTeam.run(parts: Threads.forWork(of: saturating(xs.rows, xs.columns)), interruption) { member in
       for index in member.share(of: xs.rows) {
         if index % 64 == 0 && member.isStopped { return }
         let words = UnsafeRawPointer(xs.row(index)).assumingMemoryBound(to: UInt64.self)

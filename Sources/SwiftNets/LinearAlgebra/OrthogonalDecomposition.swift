@@ -201,7 +201,7 @@ private struct Reflectors {
   private let triangles: Storage<Double>  // the T of each block, block × block, by columns
   private static let block = 32
 
-  var bytes: Int { (matrix.rows * matrix.stride + triangles.count) * MemoryLayout<Double>.stride }
+  var bytes: Int { matrix.bytes + triangles.bytes }
 
   /// The reflectors of a pivoted QR: the triangles are made from the scalars `taus`.
   init(
@@ -209,7 +209,7 @@ private struct Reflectors {
   ) throws(EngineError) {
     self.matrix = matrix
     self.count = count
-    triangles = try Storage(count: count * Self.block)
+    triangles = try Storage(count: saturating(count, Self.block))
     for first in stride(from: 0, to: count, by: Self.block) {
       try interruption.check()
       let width = min(Self.block, count - first)
@@ -224,8 +224,8 @@ private struct Reflectors {
   init(factoring matrix: Matrix<Double>, interruption: Interruption) throws(EngineError) {
     self.matrix = matrix
     count = matrix.rows
-    triangles = try Storage(count: count * Self.block)
-    let work: Storage<Double> = try Storage(count: Self.block * max(count, 1))
+    triangles = try Storage(count: saturating(count, Self.block))
+    let work: Storage<Double> = try Storage(count: saturating(Self.block, max(count, 1)))
     for first in stride(from: 0, to: count, by: Self.block) {
       try interruption.check()
       let width = min(Self.block, count - first)
@@ -256,7 +256,7 @@ private struct Reflectors {
   /// b = Q b, or Qᵀ b, for b `[matrix.columns, k]`.
   func apply(to b: Matrix<Double>, transposed: Bool, interruption: Interruption) throws(EngineError) {
     guard count > 0, b.columns > 0 else { return }
-    let work: Storage<Double> = try Storage(count: Self.block * b.columns)
+    let work: Storage<Double> = try Storage(count: saturating(Self.block, b.columns))
     let starts = Array(stride(from: 0, to: count, by: Self.block))
     for first in transposed ? starts : starts.reversed() {
       try interruption.check()

@@ -10,23 +10,21 @@ struct Pixels {
   let bytes: Integers<UInt8>
 
   /// Bytes from row to row: an odd number of cache lines keeps rows from competing for the same cache sets.
-  static func stride(for columns: Int) -> Int { (columns + 63) / 64 * 64 | 64 }
+  static func stride(for columns: Int) -> Int { roundedUp(columns, to: 64) | 64 }
 
   /// The pixels of `xs`, or nil where an entry is not a pixel.
   init?(_ xs: Matrix<Double>, interruption: Interruption) throws(EngineError) {
     rows = xs.rows
     columns = xs.columns
     stride = Self.stride(for: columns)
-    let (count, overflow) = rows.multipliedReportingOverflow(by: stride)
-    if overflow { throw .outOfMemory(bytes: Int.max) }
     // Most data that are not pixels show it in the first row.
     let probe = try Integers<UInt8>(count: stride)
     guard swk_pixels_from_doubles(columns, xs.row(0), probe.base) == 1 else { return nil }
-    bytes = try Integers(count: count)
+    bytes = try Integers(count: saturating(rows, stride))
     let (base, columns, stride) = (bytes.base, columns, stride)
     let isPixels = Flag(true)
-    try inSlices(of: rows, weight: 16 * stride, interruption: interruption) { slice in
-      ThreadTeam.run(parts: Threads.forWork(of: slice.count * stride)) { member in
+    try inSlices(of: rows, weight: saturating(16, stride), interruption: interruption) { slice in
+      ThreadTeam.run(parts: Threads.forWork(of: saturating(slice.count, stride))) { member in
         for index in member.share(of: slice.count) where isPixels.value {
           let row = base + (slice.lowerBound + index) * stride
           memset(row + columns, 128, stride - columns)
@@ -53,10 +51,11 @@ struct Pixels {
     let (base, rows, stride) = (bytes.base, rows, stride)
     let width = Int(swk_pixels_panel)
     let panels = (rows + width - 1) / width
-    let threads = Threads.forWork(of: rows * stride)
-    let scratch = try Integers<UInt8>(count: threads * width * stride)
+    let threads = Threads.forWork(of: saturating(rows, stride))
+    let scratch = try Integers<UInt8>(count: saturating(threads, width, stride))
     // A panel is the stripe of the triangle below 32 diagonal entries; whoever is free takes the next.
-    try inSlices(of: panels, least: threads, weight: width * stride / 16 * rows, interruption: interruption) { slice in
+    try inSlices(of: panels, least: threads, weight: saturating(width, stride / 16, rows), interruption: interruption) {
+      slice in
       let queue = Queue(slice.lowerBound)
       ThreadTeam.run(parts: threads) { member in
         while let panel = queue.next(below: slice.upperBound) {

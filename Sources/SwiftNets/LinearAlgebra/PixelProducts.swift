@@ -28,11 +28,12 @@ final class PixelProducts: @unchecked Sendable {
     transposeStride = Pixels.stride(for: rows)
     guard swk_pixels_supported() == 1, stride <= 1 << 16, transposeStride <= 1 << 16 else { return nil }
     self.pixels = pixels
-    transpose = try Integers(count: columns * transposeStride)
+    transpose = try Integers(count: saturating(columns, transposeStride))
     let (source, target, targetStride) = (pixels.bytes.base, transpose.base, transposeStride)
     let block = 64
-    try inSlices(of: (columns + block - 1) / block, weight: 64 * block * rows, interruption: interruption) { slice in
-      ThreadTeam.run(parts: Threads.forWork(of: rows * columns)) { member in
+    try inSlices(of: (columns + block - 1) / block, weight: saturating(64, block, rows), interruption: interruption) {
+      slice in
+      ThreadTeam.run(parts: Threads.forWork(of: saturating(rows, columns))) { member in
         for index in member.share(of: slice.count) {
           let first = (slice.lowerBound + index) * block
           let end = min(columns, first + block)
@@ -54,8 +55,8 @@ final class PixelProducts: @unchecked Sendable {
   /// Whether `xs` are these pixels, entry by entry.
   func match(_ xs: Matrix<Double>, interruption: Interruption) throws(EngineError) -> Bool {
     let (columns, stride, base) = (pixels.columns, pixels.stride, pixels.bytes.base)
-    let threads = Threads.forWork(of: pixels.rows * columns)
-    let scratch: Integers<UInt8> = try Integers(count: threads * stride)
+    let threads = Threads.forWork(of: saturating(pixels.rows, columns))
+    let scratch: Integers<UInt8> = try Integers(count: saturating(threads, stride))
     let isSame = Flag(true)
     try ThreadTeam.run(parts: threads, interruption) { member in
       let row = scratch.base + member.index * stride
@@ -80,12 +81,12 @@ final class PixelProducts: @unchecked Sendable {
     let rows = transposed ? pixels.columns : pixels.rows
     let width = Int(swk_pixels_columns)
     let count = precision.rawValue
-    let perBlock = count * width
+    let perBlock = saturating(count, width)
     let batch = min(16, (b.columns + width - 1) / width)
-    let digits: Integers<Int8> = try Integers(count: batch * perBlock * stride)
-    let sums: Integers<Int32> = try Integers(count: batch * perBlock)
-    let scales: Storage<Double> = try Storage(count: batch * width)
-    let threads = Threads.forWork(of: rows * stride)
+    let digits: Integers<Int8> = try Integers(count: saturating(batch, perBlock, stride))
+    let sums: Integers<Int32> = try Integers(count: saturating(batch, perBlock))
+    let scales: Storage<Double> = try Storage(count: saturating(batch, width))
+    let threads = Threads.forWork(of: saturating(rows, stride))
     let tile = 128
     for first in Swift.stride(from: 0, to: b.columns, by: batch * width) {
       let blocks = (min(b.columns - first, batch * width) + width - 1) / width
@@ -100,7 +101,8 @@ final class PixelProducts: @unchecked Sendable {
         }
       }
       let tiles = (rows + tile - 1) / tile
-      try inSlices(of: tiles, weight: tile * stride / 8 * blocks * perBlock, interruption: interruption) { slice in
+      try inSlices(of: tiles, weight: saturating(tile, stride / 8, blocks, perBlock), interruption: interruption) {
+        slice in
         let tasks = Queue(0)
         ThreadTeam.run(parts: threads) { _ in
           // All rows of one block of columns, then the next: its digits stay in the cache.

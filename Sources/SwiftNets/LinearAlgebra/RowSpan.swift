@@ -17,7 +17,7 @@ func factorRows(
   let reflectors = work
   let taus = work + m * n
   let room = taus + rank
-  let roomCount = Int32(clamping: n * (rowSpanBlock - 1))
+  let roomCount = Int32(clamping: saturating(n, rowSpanBlock - 1))
   for row in 0..<n { (reflectors + row * m).update(from: z.row(row), count: m) }
   let panel = rowSpanBlock - 1
   // Of what is large, LAPACK does a panel at a time.

@@ -82,7 +82,7 @@ private func largeSymmetricEigen(_ a: Matrix<Double>, _ interruption: Interrupti
       for column in row..<n { a[row, column] = a[row, column] * scale * scale }
     }
   }
-  let work: Storage<Double> = try Storage(count: 3 * n)
+  let work: Storage<Double> = try Storage(count: saturating(3, n))
   let (d, e, tau) = (work.base, work.base + n, work.base + 2 * n)
   try reduceToTridiagonal(a, d, e, tau, interruption)
   let z: Matrix<Double> = try Matrix(rows: n, columns: n)  // eigenvectors of T as rows

@@ -34,13 +34,13 @@ struct SymmetricFactor<Element: FactorScalar> {
   /// Room for a matrix of `order`, or for the factors of the one at `base`.
   init(order: Int, in arena: inout Arena, base: UnsafeMutablePointer<Element>? = nil, stride: Int? = nil) {
     self.order = order
-    self.base = base ?? arena.take(order * order)
+    self.base = base ?? arena.take(saturating(order, order))
     self.stride = stride ?? order
     places = arena.take(order)
     pivots = arena.take(order)
     inverse = arena.take(order)
     coupling = arena.take(order)
-    work = arena.take(order * Self.panel(order))
+    work = arena.take(saturating(order, Self.panel(order)))
     scratch = arena.take(order > Self.largeOrder ? Self.tile * Self.tile : 0)
   }
 

@@ -20,7 +20,7 @@ final class TridiagonalEigen {
   init(order: Int) throws(EngineError) {
     self.order = order
     numbers = try Storage(count: Self.numbers(of: order))
-    indices = try Integers(count: 5 * order)
+    indices = try Integers(count: saturating(5, order))
   }
 
   /// Replaces d [n] by T's eigenvalues, ascending, and fills z [n, n] with its eigenvectors as rows; d is T's diagonal
@@ -135,7 +135,7 @@ final class TridiagonalEigen {
   ) throws(EngineError) {
     let failed = Flag(false)
     let parts = Threads.forWork(of: saturating(count, count, 16))
-    try inSlices(of: count, least: 8 * parts, weight: 1000 * count, interruption: interruption) { slice in
+    try inSlices(of: count, least: 8 * parts, weight: saturating(1000, count), interruption: interruption) { slice in
       inParts(parts, of: slice.count, grain: 1) { share in
         for root in share {
           let place = slice.lowerBound + root

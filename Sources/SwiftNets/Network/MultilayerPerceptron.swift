@@ -16,7 +16,7 @@ public struct MultilayerPerceptron: Equatable, Sendable {
 
     /// Rows of the layer's matrix: `fanIn`, and one more for the bias.
     public var rows: Int { hasBias ? fanIn + 1 : fanIn }
-    public var parameterCount: Int { rows * width }
+    public var parameterCount: Int { rows * width }  // bounded: neither is more than 2³¹
     public var parameters: Range<Int> { offset..<offset + parameterCount }
   }
 

@@ -69,7 +69,9 @@ final class NetworkPass<Element: KernelScalar> {
   /// Bytes that a pass keeps for a sample.
   static func bytesPerSample(_ net: MultilayerPerceptron) -> Int {
     let widths = (0..<net.depth).map { columns(net, $0) + Element.lanes }
-    return (net.layers[0].rows + 5 * widths.reduce(0, +) + 3 * net.outputs) * MemoryLayout<Element>.stride
+    let numbers = saturating(
+      sum: net.layers[0].rows, saturating(5, widths.reduce(0, +)), saturating(3, net.outputs))
+    return saturating(numbers, MemoryLayout<Element>.stride)
   }
 
   /// Whether layer `index` multiplies by slopes at all.
@@ -80,7 +82,7 @@ final class NetworkPass<Element: KernelScalar> {
   /// Starts a chunk of `rows` samples, at most `capacity`, that a team does in `parts` parts.
   func begin(rows: Int, parts: Int) throws(EngineError) {
     self.rows = rows
-    loaded = net.parameterCount * MemoryLayout<Element>.stride <= 1 << 18 ? parts : 1
+    loaded = saturating(net.parameterCount, MemoryLayout<Element>.stride) <= 1 << 18 ? parts : 1
     while copies.count < loaded { copies.append(try LayerMatrices(net)) }
   }
 
@@ -283,6 +285,6 @@ extension Matrix {
 
   /// Some of the rows, as a view.
   func rows(_ range: Range<Int>) -> Matrix {
-    Matrix(borrowing: row(range.lowerBound), rows: range.count, columns: columns, stride: stride)
+    view(row(range.lowerBound), rows: range.count, columns: columns)
   }
 }

@@ -75,7 +75,8 @@ final class TaylorPass<Element: KernelScalar> {
 
   static func bytesPerSample(_ net: MultilayerPerceptron, _ algebra: TaylorAlgebra) -> Int {
     let widths = (0..<net.depth).map { NetworkPass<Element>.columns(net, $0) + Element.lanes }
-    return (net.layers[0].rows + 4 * algebra.count * widths.reduce(0, +)) * MemoryLayout<Element>.stride
+    let numbers = saturating(sum: net.layers[0].rows, saturating(4, algebra.count, widths.reduce(0, +)))
+    return saturating(numbers, MemoryLayout<Element>.stride)
   }
 
   /// Takes the weights (first) or a direction. The memory must stay valid while the pass is used.

@@ -93,7 +93,7 @@ public final class SaddleFreeNewton {
     if !second.isBatched {
       try second.solveLarge(pass, damping: damping, correcting: false, interruption: interruption)
     }
-    let length = net.hidsize * net.outsize
+    let length = saturating(net.hidsize, net.outsize)
     report.second = try check(memory, damping, interruption)
     if !report.second.isSolved(length: length) {
       // The rounding of a badly scaled system: one correction by the factorisation, with the residual of s itself.
@@ -177,7 +177,7 @@ public final class SaddleFreeNewton {
     _ pass: TwoLayerPass, _ xs: Matrix<Double>, _ layer: Int, _ w: Matrix<Double>, _ gradient: Matrix<Double>,
     _ alpha: Double, _ damping: Double, _ target: Matrix<Double>, _ interruption: Interruption
   ) throws(EngineError) -> SolveEvidence {
-    let count = w.rows * w.columns
+    let count = saturating(w.rows, w.columns)
     let block: Matrix<Double> = try Matrix(rows: count, columns: count)
     try hessianBlock(pass, xs, layer: layer, into: block, interruption: interruption)
     let g: Matrix<Double> = try Matrix(rows: 4, columns: count)  // g, Qᵀg scaled, s, H s

@@ -258,6 +258,26 @@ private let unit = Float80(sign: .plus, exponent: -53, significand: 1)
       #expect(throws: EngineError.cancelled) { _ = try work(stoppingAt: look) }
     }
   }
+
+  /// Another thread may change X between the check and the work; here the looks at the interruption do.
+  @Test(arguments: [(60, 20), (20, 60), (30, 30)])
+  func `a NaN that comes after the check becomes no place of a pivot`(size: (Int, Int)) throws {
+    let whole = try Matrix<Double>.normal(size.0, size.1, seed: 1)
+    for row in 0..<size.0 { whole[row, 0] = whole[row, 1] }  // of less than full rank
+    for look in 0..<12 {
+      let xs = try whole.copy()
+      let looks = Counter()
+      let interruption = Interruption {
+        if looks.next() == look { for row in 0..<size.0 { xs[row, 2] = .nan } }
+        return false
+      }
+      do throws(EngineError) {
+        let found = try MinimumNorm(xs, interruption: interruption)
+        #expect(found.condition.isFinite && found.rank <= min(size.0, size.1))
+      } catch .notFinite {
+      }
+    }
+  }
 }
 
 /// Counts looks, which may come from any thread.

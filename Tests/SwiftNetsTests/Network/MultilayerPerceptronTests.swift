@@ -259,6 +259,47 @@ import Testing
     for index in sum.indices { #expect(abs(sum[index] - whole[index]) <= 0x1p-50 * 2100 * 10) }
   }
 
+  /// The last rows of their factors are read past their end, which `multiply` allows within the memory's slack alone.
+  @Test(arguments: [NetworkEngine.Scalars.float64, .float32], [1, 4, 7, 13])
+  func `blocks of the empirical Fisher matrix are those of the whole`(scalars: NetworkEngine.Scalars, insize: Int)
+    throws
+  {
+    let problem = try Problem(
+      Case(sizes: [insize, 3, 3], kind: .tanh, loss: .squaredError, bias: false), samples: 9, scalars: scalars)
+    if scalars == .float64 {
+      try checkFisherBlocks(Double.self, problem)
+    } else {
+      try checkFisherBlocks(Float.self, problem)
+    }
+  }
+
+  private func checkFisherBlocks<T: KernelScalar>(_ type: T.Type, _ problem: Problem) throws {
+    func converted(_ matrix: Matrix<Double>) throws -> Matrix<T> {
+      let result = try Matrix<T>(rows: matrix.rows, columns: matrix.columns)
+      for row in 0..<matrix.rows { for column in 0..<matrix.columns { result[row, column] = T(matrix[row, column]) } }
+      return result
+    }
+    let (w, x, y) = (try converted(problem.w), try converted(problem.x), try converted(problem.y))
+    let batch = NetworkEngine.Batch(
+      count: problem.samples, inputs: x.base, targets: y.base, labels: nil, weights: nil, scale: 1)
+    func dense(_ block: (upper: Int, lower: Int)?, _ rows: Int, _ columns: Int) throws -> Matrix<T> {
+      let out = try Matrix<T>(rows: rows, columns: columns)
+      try problem.engine.dense(.empiricalFisher, w.base, batch, block: block, into: out.base, interruption: .init())
+      return out
+    }
+    let (count, layers) = (problem.net.parameterCount, problem.net.layers)
+    let whole = try dense(nil, count, count)
+    for (upper, lower) in [(0, 0), (1, 0), (1, 1)] {
+      let block = try dense((upper, lower), layers[upper].parameterCount, layers[lower].parameterCount)
+      for row in 0..<block.rows {
+        for column in 0..<block.columns {
+          let expected = whole[layers[upper].offset + row, layers[lower].offset + column]
+          #expect(abs(block[row, column] - expected) <= 100 * T.ulpOfOne * abs(expected))
+        }
+      }
+    }
+  }
+
   @Test func `a linearisation's products and Lanczos runs are those of the matrix`() throws {
     let p = try Problem(Self.smooth[4])
     let gradient = try Matrix<Double>(rows: 1, columns: p.net.parameterCount)

@@ -1,0 +1,112 @@
+/* The intrinsics of AVX-512 that Sources/CKernels/pixels.c uses, in plain C: what its code does, on any processor.
+ *
+ * Loads and stores under a mask touch the numbers of the mask alone, as the instructions do. */
+#ifndef EMULATED_AVX512_H
+#define EMULATED_AVX512_H
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+typedef uint8_t __mmask8;
+typedef struct {
+  int32_t lane[16];
+} __m512i;
+typedef struct {
+  int32_t lane[8];
+} __m256i;
+typedef struct {
+  double lane[8];
+} __m512d;
+
+#define INTRINSIC static inline __attribute__((unused))
+
+INTRINSIC __m512i _mm512_loadu_si512(const void *from)
+{
+  __m512i result;
+  memcpy(&result, from, sizeof result);
+  return result;
+}
+
+INTRINSIC __m512i _mm512_set1_epi32(int32_t value)
+{
+  __m512i result;
+  for (int i = 0; i < 16; i++) result.lane[i] = value;
+  return result;
+}
+
+/* Each sum takes four products of an unsigned byte with a signed one. */
+INTRINSIC __m512i _mm512_dpbusd_epi32(__m512i sum, __m512i unsigned_bytes, __m512i signed_bytes)
+{
+  uint8_t a[64];
+  int8_t b[64];
+  memcpy(a, &unsigned_bytes, sizeof a);
+  memcpy(b, &signed_bytes, sizeof b);
+  for (int i = 0; i < 64; i++) sum.lane[i / 4] += (int32_t)a[i] * b[i];
+  return sum;
+}
+
+INTRINSIC __m256i half_of(__m512i value, int half)
+{
+  __m256i result;
+  memcpy(&result, value.lane + 8 * half, sizeof result);
+  return result;
+}
+#define _mm512_castsi512_si256(value) half_of(value, 0)
+#define _mm512_extracti64x4_epi64(value, half) half_of(value, half)
+
+INTRINSIC __m512d _mm512_set1_pd(double value)
+{
+  __m512d result;
+  for (int i = 0; i < 8; i++) result.lane[i] = value;
+  return result;
+}
+
+INTRINSIC __m512d _mm512_setzero_pd(void) { return _mm512_set1_pd(0); }
+
+INTRINSIC __m512d _mm512_cvtepi32_pd(__m256i value)
+{
+  __m512d result;
+  for (int i = 0; i < 8; i++) result.lane[i] = value.lane[i];
+  return result;
+}
+
+INTRINSIC __m512d _mm512_fmadd_pd(__m512d a, __m512d b, __m512d c)
+{
+  for (int i = 0; i < 8; i++) c.lane[i] = fma(a.lane[i], b.lane[i], c.lane[i]);
+  return c;
+}
+
+INTRINSIC __m512d _mm512_mul_pd(__m512d a, __m512d b)
+{
+  for (int i = 0; i < 8; i++) a.lane[i] *= b.lane[i];
+  return a;
+}
+
+INTRINSIC __m512d _mm512_add_pd(__m512d a, __m512d b)
+{
+  for (int i = 0; i < 8; i++) a.lane[i] += b.lane[i];
+  return a;
+}
+
+INTRINSIC __m512d _mm512_loadu_pd(const void *from)
+{
+  __m512d result;
+  memcpy(&result, from, sizeof result);
+  return result;
+}
+
+INTRINSIC __m512d _mm512_maskz_loadu_pd(__mmask8 mask, const double *from)
+{
+  __m512d result;
+  for (int i = 0; i < 8; i++) result.lane[i] = mask >> i & 1 ? from[i] : 0;
+  return result;
+}
+
+INTRINSIC void _mm512_mask_storeu_pd(double *to, __mmask8 mask, __m512d value)
+{
+  for (int i = 0; i < 8; i++)
+    if (mask >> i & 1) to[i] = value.lane[i];
+}
+
+#endif

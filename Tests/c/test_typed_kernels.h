@@ -1,0 +1,159 @@
+/* Included by test_kernels.c for float and for double. Deliberately without an include guard. */
+
+static void NAME(random)(T *x, size_t count)
+{
+  for (size_t i = 0; i < count; i++) x[i] = (T)noise();
+}
+
+static T *NAME(filled)(size_t count)
+{
+  T *x = buffer(count * sizeof(T));
+  NAME(random)(x, count);
+  return x;
+}
+
+static void NAME(product)(size_t m, size_t n, size_t k, int variant)
+{
+  /* Everything that a call may say, mixed by the bits of `variant`. */
+  int is_transposed = variant & 1, is_scaled = variant >> 1 & 1, exact = variant >> 2 & 1;
+  enum swk_update update = (enum swk_update)(variant >> 3);
+  size_t wide = rounded(n, LANES), ldb = wide + LANES * (k % 3 == 1), lds = wide, ldc = exact ? n + m % 3 : wide;
+  size_t a_row = is_transposed ? 1 : k + 1, a_column = is_transposed ? m + 2 : 1;
+  UNDER_WAY("gemm %d bytes, %zu by %zu by %zu, variant %d", (int)sizeof(T), m, n, k, variant);
+  const T *a = NAME(filled)((m - 1) * a_row + (k - 1) * a_column + 1);
+  const T *b = NAME(filled)(extent(k, ldb, wide)), *scale = is_scaled ? NAME(filled)(extent(m, lds, wide)) : NULL;
+  size_t count = extent(m, ldc, exact ? n : wide);
+  T *c = NAME(filled)(count), *before = malloc(count * sizeof(T));
+  memcpy(before, c, count * sizeof(T));
+  JOINED(swk_gemm)(m, n, k, a, a_row, a_column, b, ldb, scale, lds, update, exact, c, ldc);
+  for (size_t i = 0; i < m; i++)
+    for (size_t j = 0; j < (i + 1 < m ? ldc : exact ? n : wide); j++) {
+      T found = c[i * ldc + j], old = before[i * ldc + j];
+      if (j >= n) { /* untouched where it says so; else nobody's */
+        if (exact && memcmp(&found, &old, sizeof old)) fail("wrote between two rows");
+        continue;
+      }
+      real sum = 0, size = 0, factor = scale ? scale[i * lds + j] : 1;
+      for (size_t p = 0; p < k; p++) {
+        real term = (real)a[i * a_row + p * a_column] * b[p * ldb + j] * factor;
+        sum += term;
+        size += fabsl(term);
+      }
+      real start = update == swk_set ? 0 : old;
+      /* Higham's gamma: k products and sums, the scaling, and a sum for each slab. */
+      near(found, update == swk_subtract ? start - sum : start + sum,
+           ((real)k + 4) * UNIT_ROUNDOFF * 1.01L * (size + fabsl(start)), "an entry");
+    }
+  free(before);
+  free_buffers();
+}
+
+static void NAME(transposition)(size_t m, size_t n)
+{
+  size_t lda = n + m % 3, ldb = m + n % 3;
+  UNDER_WAY("transpose %d bytes, %zu by %zu", (int)sizeof(T), m, n);
+  const T *a = NAME(filled)(extent(m, lda, n));
+  T *b = NAME(filled)(extent(n, ldb, m));
+  JOINED(swk_transpose)(m, n, a, lda, b, ldb);
+  for (size_t i = 0; i < m; i++)
+    for (size_t j = 0; j < n; j++)
+      if (b[j * ldb + i] != a[i * lda + j]) fail("an entry");
+  free_buffers();
+}
+
+static void NAME(rows)(size_t m, size_t n, int variant)
+{
+  int has_second = variant & 1;
+  size_t wide = rounded(n, LANES), step = 1 + (size_t)(variant >> 1);
+  UNDER_WAY("scale_rows %d bytes, %zu by %zu, variant %d", (int)sizeof(T), m, n, variant);
+  const T *x = NAME(filled)(extent(m, step, 1)), *a = NAME(filled)(extent(m, wide, wide));
+  const T *y = has_second ? NAME(filled)(extent(m, 1, 1)) : NULL;
+  const T *b = has_second ? NAME(filled)(extent(m, wide, wide)) : NULL;
+  T *c = NAME(filled)(extent(m, wide, wide));
+  JOINED(swk_scale_rows)(m, n, x, step, a, wide, y, 1, b, wide, c, wide);
+  for (size_t i = 0; i < m; i++)
+    for (size_t j = 0; j < n; j++) {
+      real first = (real)x[i * step] * a[i * wide + j], second = b ? (real)y[i] * b[i * wide + j] : 0;
+      near(c[i * wide + j], first + second, 2 * UNIT_ROUNDOFF * 1.01L * (fabsl(first) + fabsl(second)), "an entry");
+    }
+  free_buffers();
+}
+
+static void NAME(vectors)(size_t n)
+{
+  UNDER_WAY("vectors %d bytes, %zu", (int)sizeof(T), n);
+  const T *x = NAME(filled)(n), *y = NAME(filled)(n), factor = (T)noise();
+  T *z = NAME(filled)(n), *before = malloc(n * sizeof(T));
+  real sum = 0, size = 0;
+  for (size_t i = 0; i < n; i++) {
+    sum += (real)x[i] * y[i];
+    size += fabsl((real)x[i] * y[i]);
+  }
+  near(JOINED(swk_dot)(n, x, y), sum, (real)n * UNIT_ROUNDOFF * 1.01L * size, "dot");
+  JOINED(swk_multiply)(n, x, y, z);
+  for (size_t i = 0; i < n; i++) near(z[i], (real)x[i] * y[i], UNIT_ROUNDOFF * fabsl((real)x[i] * y[i]), "multiply");
+#define UPDATE(call, name, one, two)                                                             \
+  memcpy(before, z, n * sizeof(T));                                                              \
+  call;                                                                                          \
+  for (size_t i = 0; i < n; i++)                                                                 \
+    near(z[i], (one) + (two), 2 * UNIT_ROUNDOFF * 1.01L * (fabsl(one) + fabsl(two)), name);
+  UPDATE(JOINED(swk_multiply_add)(n, x, y, z), "multiply_add", (real)before[i], (real)x[i] * y[i])
+  UPDATE(JOINED(swk_axpy)(n, factor, x, z), "axpy", (real)before[i], (real)factor * x[i])
+  UPDATE(JOINED(swk_xpby)(n, x, factor, z), "xpby", (real)x[i], (real)factor * before[i])
+#undef UPDATE
+  free(before);
+  free_buffers();
+}
+
+/* Of activations and losses, in the order of Activations.h: (kind, order, in place). */
+static void NAME(elementwise)(size_t n, int kind, int order, int in_place, int is_loss)
+{
+  UNDER_WAY("%s %d, %d bytes, %zu, order %d", is_loss ? "loss" : "activation", kind, (int)sizeof(T), n, order);
+  T *a = NAME(filled)(n), *d[5] = {NULL};
+  const T *y = is_loss ? NAME(filled)(n) : NULL, parameter = (T)0.375;
+  const T special[] = {0, (T)-30, (T)30, (T)NAN, (T)INFINITY, (T)-INFINITY};
+  for (size_t i = 0; i < n; i++) a[i] = n > 30 && i < 6 ? special[i] : 6 * a[i];
+  T *points = malloc(n * sizeof(T));
+  memcpy(points, a, n * sizeof(T));
+  for (int k = in_place; k <= order; k++) d[k] = NAME(filled)(n);
+  if (in_place) d[0] = a;
+  if (is_loss)
+    JOINED(swk_loss)(kind, parameter, order, n, a, y, d[0], d[1], d[2], d[3], d[4]);
+  else
+    JOINED(swk_activation)(kind, parameter, order, n, a, d[0], d[1], d[2], d[3], d[4]);
+  for (size_t i = 0; i < n; i++) {
+    if (!isfinite(points[i])) continue;
+    real value[5], size[5];
+    if (is_loss)
+      loss_in_full(kind, parameter, points[i], y[i], value, size);
+    else
+      activation_in_full(kind, parameter, points[i], value, size);
+    for (int k = 0; k <= order; k++) {
+      char what[20];
+      snprintf(what, sizeof what, "derivative %d at %g", k, (double)points[i]);
+      near(d[k][i], value[k], 64 * UNIT_ROUNDOFF * size[k] + SMALLEST_NORMAL, what);
+    }
+  }
+  free(points);
+  free_buffers();
+}
+
+static void NAME(typed)(void)
+{
+  const size_t rows[] = {1, 3, 4, 5, 8, 16, 19}, depths[] = {1, 2, 17, 96, 97, 200};
+  int variant = 0;
+  for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+    for (size_t j = 0; j < SIZES; j++)
+      for (size_t l = 0; l < sizeof depths / sizeof *depths; l++)
+        for (int times = 0; times < 5; times++) NAME(product)(rows[i], sizes[j], depths[l], variant = (variant + 7) % 24);
+  NAME(product)(17, 260, 130, 0); /* wide rows are packed */
+  for (size_t i = 0; i < SIZES; i++) {
+    NAME(vectors)(sizes[i]);
+    for (size_t j = 0; j < SIZES; j++) NAME(transposition)(sizes[i], sizes[j]);
+    for (int v = 0; v < 4; v++) NAME(rows)(1 + i % 5, sizes[i], v);
+    for (int order = 0; order <= 4; order++) {
+      for (int kind = swk_identity; kind <= swk_sine; kind++) NAME(elementwise)(sizes[i], kind, order, i % 2, 0);
+      for (int kind = swk_squared_error; kind <= swk_huber; kind++) NAME(elementwise)(sizes[i], kind, order, 0, 1);
+    }
+  }
+}
