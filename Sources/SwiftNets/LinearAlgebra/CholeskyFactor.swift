@@ -65,13 +65,15 @@ struct CholeskyFactor {
     }
     let isCancelled = Flag(false)
     ThreadTeam.run(parts: threads) { member in
-      let share = member.share(of: b.columns)
       // Only the caller's thread may ask; the others hear of it.
       let own = member.index == 0 ? interruption : Interruption { isCancelled.value }
       do throws(EngineError) {
-        for first in stride(from: share.lowerBound, to: share.upperBound, by: width) {
-          let columns = first..<min(share.upperBound, first + width)
-          try solve(b.view(0..<n, columns), work[member.index], interruption: own)
+        for part in member.parts {
+          let share = member.share(of: b.columns, part: part)
+          for first in stride(from: share.lowerBound, to: share.upperBound, by: width) {
+            let columns = first..<min(share.upperBound, first + width)
+            try solve(b.view(0..<n, columns), work[member.index], interruption: own)
+          }
         }
       } catch {
         isCancelled.value = true
