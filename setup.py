@@ -19,10 +19,9 @@ from setuptools.errors import CompileError, PlatformError
 ROOT = Path(__file__).resolve().parent
 SHIM = Path("python", "core")
 LEAST_SWIFT = (6, 1)
-# For developers: "address" or "thread" builds engine, shim and link with that sanitizer (and the
-# shim with CC=clang), into a --build-base of its own. Preload clang's runtime to import it.
+# "address" or "thread" builds engine, shim and link with that sanitizer: see Tests/sanitize.py.
 SANITIZER = os.environ.get("SWIFTNETS_SANITIZE", "")
-UNDEFINED = ["-fsanitize=undefined", "-fno-sanitize-recover=undefined"]
+UNDEFINED = ["-fsanitize=undefined"]
 HARDENED = ["-fstack-protector-strong", "-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=2", "-O2"]
 
 # The copy of OpenBLAS gets a name of its own, so that no other package's OpenBLAS, possibly another

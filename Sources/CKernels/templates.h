@@ -8,7 +8,7 @@
 #pragma clang fp contract(fast)
 
 #define T float
-#define LANES 8
+#define LANES (VECTOR_BYTES / 4)
 #define TYPED(a) JOIN(JOIN(a, f32), LEVEL)
 #include "typed_templates.h"
 #undef T
@@ -16,7 +16,7 @@
 #undef TYPED
 
 #define T double
-#define LANES 4
+#define LANES (VECTOR_BYTES / 8)
 #define TYPED(a) JOIN(JOIN(a, f64), LEVEL)
 #include "typed_templates.h"
 #undef T

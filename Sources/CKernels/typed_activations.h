@@ -1,7 +1,7 @@
 // Included by activation_templates.h for float and for double. Deliberately without an include guard.
 
-typedef T TYPED(vector) __attribute__((vector_size(32), aligned(sizeof(T))));
-typedef INTEGER TYPED(mask) __attribute__((vector_size(32), aligned(sizeof(T))));
+typedef T TYPED(vector) __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(T))));
+typedef INTEGER TYPED(mask) __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(T))));
 #define V TYPED(vector)
 #define M TYPED(mask)
 #define SELECT(mask, a, b) ((V)(((M)(a) & (mask)) | ((M)(b) & ~(mask))))

@@ -1,6 +1,6 @@
 // Included by templates.h for float and for double. Deliberately without an include guard.
 
-typedef T TYPED(vector) __attribute__((vector_size(32), aligned(sizeof(T))));
+typedef T TYPED(vector) __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(T))));
 #define V TYPED(vector)
 #define SLAB 64
 
@@ -9,6 +9,8 @@ typedef T TYPED(vector) __attribute__((vector_size(32), aligned(sizeof(T))));
 INLINE void TYPED(tile)(const int rows, const int vectors, size_t k, const T *a, size_t a_row, size_t a_column,
                         const T *b, size_t ldb, const T *scale, size_t lds, enum swk_update update, size_t tail, T *c,
                         size_t ldc) {
+// Fused within a line alone: whether scaling and adding were fused could differ between tiles of one row and of more.
+#pragma clang fp contract(on)
   V sum[TILE_ROWS][TILE_VECTORS];
 #pragma clang loop unroll(full)
   for (int i = 0; i < rows; i++)
@@ -98,10 +100,11 @@ static void TYPED(slab)(size_t m, size_t n, size_t k, const T *a, size_t a_row, 
 }
 
 // A tall B goes in slabs, of which a panel stays in the first-level cache for all rows of A. Wide rows of B, which would
-// compete for the same few lines of it, are packed first. Slabs also keep float's sums of many products short.
+// compete for the same few lines of it, are packed first. Slabs also keep float's sums of many products short. They
+// depend on k alone: a row of C has the same bits whatever rows are computed with it, by however many threads.
 static void TYPED(gemm)(size_t m, size_t n, size_t k, const T *a, size_t a_row, size_t a_column, const T *b,
                         size_t ldb, const T *scale, size_t lds, enum swk_update update, int exact, T *c, size_t ldc) {
-  size_t slabs = (m < 8 && sizeof(T) > 4) || k <= SLAB * 3 / 2 ? 1 : (k + SLAB - 1) / SLAB;
+  size_t slabs = k <= SLAB * 3 / 2 ? 1 : (k + SLAB - 1) / SLAB;
   int pack = m >= 16 && ldb * sizeof(T) >= 1024 && k <= SLAB * slabs;
   for (size_t slab = 0; slab < slabs; slab++) {
     size_t first = k * slab / slabs, count = k * (slab + 1) / slabs - first;
@@ -176,7 +179,7 @@ static void TYPED(scale_rows)(size_t m, size_t n, const T *x, size_t x_step, con
                               size_t y_step, const T *b, size_t ldb, T *c, size_t ldc) {
   for (size_t i = 0; i < m; i++) {
     T first = x[i * x_step], second = b ? y[i * y_step] : 0;
-    const T *a_row = a + i * lda, *b_row = b ? b + i * ldb : b;
+    const T *a_row = a + i * lda, *b_row = b ? b + i * ldb : a_row;
     T *c_row = c + i * ldc;
     for (size_t j = 0; j < n; j += LANES) {
       V value = first * *(const V *)(a_row + j);

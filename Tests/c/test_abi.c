@@ -4,23 +4,7 @@
  *   cc -std=c11 -I Sources/CSwiftNets/include -c Tests/c/test_abi.c
  *   swiftc -emit-executable -static-stdlib test_abi.o libSwiftNetsABI.a -L <OpenBLAS> -lscipy_openblas -o test_abi
  */
-#include <math.h>
-#include <stdio.h>
-#include <string.h>
-
-#include "swiftnets.h"
-
-static int failures = 0;
-
-static void expect(int holds, const char *claim)
-{
-  if (!holds) {
-    fprintf(stderr, "not so: %s (last error: %s)\n", claim, swn_last_error());
-    failures++;
-  }
-}
-
-static int near(double a, double b) { return fabs(a - b) <= 1e-12 * fabs(b); }
+#include "support.h"
 
 /* One sample, one weight a layer: every number by hand. h1 = 1·2 = 2, n2 = 2·(-3) = -6, h2 = -3, error -3 - 1 = -4. */
 static const swn_slow_shape one = {1, 1, 1};
@@ -147,12 +131,6 @@ static void mlp_by_hand(void)
   expect(swn_mlp_create(&shape, &net) == SWN_INVALID_ARGUMENT, "a net without layers is refused");
 }
 
-static int32_t stop(void *context)
-{
-  (*(int *)context)++;
-  return 1;
-}
-
 static void failures_have_a_status_and_a_message(void)
 {
   double loss;
@@ -161,7 +139,8 @@ static void failures_have_a_status_and_a_message(void)
   expect(swn_slow_loss(one, 0, &x, &y, &w1, &w2, &loss, NULL) == SWN_INVALID_ARGUMENT, "no samples are refused");
   expect(swn_slow_loss((swn_slow_shape){SIZE_MAX, 1, 1}, 1, &x, &y, &w1, &w2, &loss, NULL) == SWN_INVALID_ARGUMENT,
          "an absurd size is refused");
-  expect(swn_set_threads(0) == SWN_INVALID_ARGUMENT, "no threads are refused");
+  for (int32_t threads = -1; threads <= 65; threads += 1 + 64 * (threads == 0))
+    REFUSED("threads", swn_set_threads(threads));
   expect(swn_set_threads(2) == SWN_OK && swn_get_threads() == 2, "two threads");
 
   /* 1024 columns of 512 samples, a few milliseconds at the least. */
@@ -169,12 +148,407 @@ static void failures_have_a_status_and_a_message(void)
   static double xs[samples * units], weights[units * units], block[units * units * units * units];
   for (int i = 0; i < samples * units; i++) xs[i] = sin(i);
   for (int i = 0; i < units * units; i++) weights[i] = cos(i);
-  int calls = 0;
-  const swn_control control = {stop, &calls};
+  Countdown countdown = {0, 1};
+  const swn_control control = {count_down, &countdown};
   expect(swn_slow_hessian_block((swn_slow_shape){units, units, units}, samples, xs, weights, weights, 1, block,
                                 &control) == SWN_CANCELLED,
          "a poll function cancels");
-  expect(calls == 1, "it is not asked again");
+  expect(countdown.asked == 1, "it is not asked again");
+}
+
+/* ---- what is refused, with the argument's name; nothing is computed, and no handle comes out ---------------------- */
+
+static const double nan_number = NAN;
+
+static void slow_refusals(void)
+{
+  const swn_slow_shape shape = {2, 3, 2};
+  const double xs[8] = {1, 2, 3, 4}, ys[8] = {0}, u[6] = {1, 2, 3}, v[6] = {1};
+  const double bad[8] = {1, INFINITY};
+  double out[36], more[36], loss;
+  swn_slow_report report;
+  swn_slow_workspace *workspace = NULL;
+  REFUSED("workspace", swn_slow_workspace_create(NULL));
+  expect(swn_slow_workspace_create(&workspace) == SWN_OK, "a workspace");
+  REFUSED("ys", swn_slow_loss(shape, 2, xs, NULL, u, v, &loss));
+  REFUSED("w1", swn_slow_loss(shape, 2, xs, ys, NULL, v, &loss));
+  REFUSED("w2", swn_slow_loss(shape, 2, xs, ys, u, NULL, &loss));
+  REFUSED("loss", swn_slow_loss(shape, 2, xs, ys, u, v, NULL));
+  REFUSED("n is", swn_slow_loss(shape, (size_t)1 << 31, xs, ys, u, v, &loss));
+  REFUSED("hidsize", swn_slow_loss((swn_slow_shape){2, 0, 2}, 2, xs, ys, u, v, &loss));
+  REFUSED("outsize", swn_slow_loss((swn_slow_shape){2, 3, SIZE_MAX}, 2, xs, ys, u, v, &loss));
+  REFUSED("xs", swn_slow_predict(shape, 2, NULL, u, v, out));
+  REFUSED("h2", swn_slow_predict(shape, 2, xs, u, v, NULL));
+  REFUSED("dw1", swn_slow_gradient(shape, 2, xs, ys, u, v, NULL, out, &loss));
+  REFUSED("dw2", swn_slow_gradient(shape, 2, xs, ys, u, v, out, NULL, &loss));
+  REFUSED("loss", swn_slow_gradient(shape, 2, xs, ys, u, v, out, more, NULL));
+  for (int32_t layer = 0; layer <= 3; layer += 3)
+    REFUSED("layer", swn_slow_hessian_block(shape, 2, xs, u, v, layer, out, NULL));
+  REFUSED("block", swn_slow_hessian_block(shape, 2, xs, u, v, 1, NULL, NULL));
+  REFUSED("order", swn_slow_hessian_block((swn_slow_shape){1 << 30, 1 << 30, 1}, 1, xs, u, v, 1, out, NULL));
+  REFUSED("workspace", swn_slow_step(NULL, shape, 2, xs, ys, u, v, 1, 1, 0, out, more, &report, NULL));
+  REFUSED("report", swn_slow_step(workspace, shape, 2, xs, ys, u, v, 1, 1, 0, out, more, NULL, NULL));
+  REFUSED("w1_out", swn_slow_step(workspace, shape, 2, xs, ys, u, v, 1, 1, 0, NULL, more, &report, NULL));
+  REFUSED("w2_out", swn_slow_step(workspace, shape, 2, xs, ys, u, v, 1, 1, 0, out, NULL, &report, NULL));
+  REFUSED("method", swn_slow_step(workspace, shape, 2, xs, ys, u, v, 1, 1, 2, out, more, &report, NULL));
+  REFUSED("damping", swn_slow_step(workspace, shape, 2, xs, ys, u, v, 1, 0, 0, out, more, &report, NULL));
+  REFUSED("damping", swn_slow_step(workspace, shape, 2, xs, ys, u, v, 1, INFINITY, 1, out, more, &report, NULL));
+  REFUSED("alpha", swn_slow_step(workspace, shape, 2, xs, ys, u, v, nan_number, 1, 0, out, more, &report, NULL));
+  for (int32_t method = 0; method <= 1; method++) {
+    FAILS(SWN_NOT_FINITE, "loss", swn_slow_step(workspace, shape, 2, bad, ys, u, v, 1, 1, method, out, more, &report, NULL));
+    expect(swn_slow_step(workspace, shape, 2, xs, ys, u, v, 1, 1, method, out, more, &report, NULL) == SWN_OK,
+           "the workspace serves the next step");
+  }
+  const swn_slow_shape absurd = {1, 1 << 30, 1};
+  expect(swn_slow_step(workspace, absurd, 1 << 30, xs, ys, u, v, 1, 1, 0, out, more, &report, NULL) == SWN_OUT_OF_MEMORY,
+         "a step that no memory is large enough for is refused");
+  expect(swn_slow_step(workspace, shape, 2, xs, ys, u, v, 1, 1, 0, out, more, &report, NULL) == SWN_OK,
+         "and the workspace serves the next one");
+  swn_slow_workspace_destroy(workspace);
+}
+
+static void fast_refusals(void)
+{
+  const swn_fast_shape shape = {2, 1};
+  const double xs[] = {3, 4}, others[] = {3, 5}, ys[] = {5}, w[] = {1, -2}, bad[] = {3, NAN};
+  double out[2], loss, residual;
+  swn_factorization *factorization = NULL;
+  swn_factorization_info info;
+  swn_fast_report report;
+  REFUSED("xs", swn_fast_loss(shape, 1, NULL, ys, w, &loss));
+  REFUSED("ys", swn_fast_loss(shape, 1, xs, NULL, w, &loss));
+  REFUSED("w is", swn_fast_loss(shape, 1, xs, ys, NULL, &loss));
+  REFUSED("loss", swn_fast_loss(shape, 1, xs, ys, w, NULL));
+  REFUSED("insize", swn_fast_loss((swn_fast_shape){0, 1}, 1, xs, ys, w, &loss));
+  REFUSED("outsize", swn_fast_predict((swn_fast_shape){2, SIZE_MAX}, 1, xs, w, out));
+  REFUSED("n is", swn_fast_predict(shape, 0, xs, w, out));
+  REFUSED("h is", swn_fast_predict(shape, 1, xs, w, NULL));
+  REFUSED("factorization", swn_factorize(1, 2, xs, -1, NULL, NULL, &info));
+  REFUSED("info", swn_factorize(1, 2, xs, -1, NULL, &factorization, NULL));
+  REFUSED("xs", swn_factorize(1, 2, NULL, -1, NULL, &factorization, &info));
+  REFUSED("n is", swn_factorize(0, 2, xs, -1, NULL, &factorization, &info));
+  REFUSED("tolerance", swn_factorize(1, 2, xs, 1, NULL, &factorization, &info));
+  REFUSED("tolerance", swn_factorize(1, 2, xs, NAN, NULL, &factorization, &info));
+  FAILS(SWN_NOT_FINITE, "xs", swn_factorize(1, 2, bad, -1, NULL, &factorization, &info));
+  FAILS(SWN_NOT_FINITE, "xs", swn_factorize(2, 1, bad, -1, NULL, &factorization, &info));
+  expect(factorization == NULL, "a factorisation that failed leaves no handle");
+  REFUSED("factorization", swn_minimum_norm(NULL, xs, 1, ys, out, &residual, NULL));
+  REFUSED("factorization", swn_fast_step(NULL, shape, 1, xs, ys, w, 1, 0, out, &report, NULL));
+  for (size_t n = 1; n <= 2; n++) { /* by Cholesky, then by the orthogonal decomposition */
+    expect(swn_factorize(n, 3 - n, xs, -1, NULL, &factorization, &info) == SWN_OK, "a factorisation");
+    REFUSED("xs", swn_minimum_norm(factorization, NULL, 1, xs, out, &residual, NULL));
+    REFUSED("b is", swn_minimum_norm(factorization, xs, 1, NULL, out, &residual, NULL));
+    REFUSED("w is", swn_minimum_norm(factorization, xs, 1, xs, NULL, &residual, NULL));
+    REFUSED("k is", swn_minimum_norm(factorization, xs, 0, xs, out, &residual, NULL));
+    REFUSED("residual", swn_minimum_norm(factorization, xs, 1, xs, out, NULL, NULL));
+    REFUSED("changed", swn_minimum_norm(factorization, others, 1, xs, out, &residual, NULL));
+    FAILS(SWN_NOT_FINITE, "solution", swn_minimum_norm(factorization, xs, 1, (double[]){NAN, 1}, out, &residual, NULL));
+    REFUSED("xs is", swn_fast_step(factorization, (swn_fast_shape){4, 1}, n, xs, ys, w, 1, 0, out, &report, NULL));
+    swn_factorization_destroy(factorization);
+  }
+  expect(swn_factorize(1, 2, xs, -1, NULL, &factorization, &info) == SWN_OK, "a factorisation");
+  REFUSED("report", swn_fast_step(factorization, shape, 1, xs, ys, w, 1, 0, out, NULL, NULL));
+  REFUSED("w_out", swn_fast_step(factorization, shape, 1, xs, ys, w, 1, 0, NULL, &report, NULL));
+  REFUSED("alpha", swn_fast_step(factorization, shape, 1, xs, ys, w, NAN, 0, out, &report, NULL));
+  REFUSED("r is", swn_fast_step(factorization, shape, 1, xs, ys, w, 1, -1, out, &report, NULL));
+  REFUSED("r is", swn_fast_step(factorization, shape, 1, xs, ys, w, 1, INFINITY, out, &report, NULL));
+  expect(swn_fast_step(factorization, shape, 1, others, ys, w, 1, 0, out, &report, NULL) == SWN_OK && report.stale &&
+             isnan(report.loss),
+         "other samples make the factorisation stale");
+  swn_factorization_destroy(factorization);
+}
+
+static void mlp_refusals(void)
+{
+  const size_t sizes[] = {2, 3, 2};
+  const swn_activation activations[] = {{SWN_TANH, 0}, {SWN_IDENTITY, 0}};
+  const swn_mlp_shape good = {SWN_FLOAT64, 2, sizes, activations, 1, SWN_SOFTMAX_CROSS_ENTROPY, 0};
+  swn_mlp *net = NULL;
+  swn_mlp_shape shape = good;
+  REFUSED("net", swn_mlp_create(&shape, NULL));
+  REFUSED("shape", swn_mlp_create(NULL, &net));
+  shape.dtype = 2;
+  REFUSED("dtype", swn_mlp_create(&shape, &net));
+  shape = good, shape.loss = -1;
+  REFUSED("loss", swn_mlp_create(&shape, &net));
+  shape = good, shape.loss = SWN_HUBER;
+  REFUSED("delta", swn_mlp_create(&shape, &net));
+  shape = good, shape.depth = SIZE_MAX;
+  REFUSED("depth", swn_mlp_create(&shape, &net));
+  shape = good, shape.sizes = NULL;
+  REFUSED("sizes", swn_mlp_create(&shape, &net));
+  shape.sizes = (const size_t[]){2, 0, 2};
+  REFUSED("sizes[1]", swn_mlp_create(&shape, &net));
+  shape.sizes = (const size_t[]){2, INT32_MAX, INT32_MAX};
+  REFUSED("parameters", swn_mlp_create(&shape, &net));
+  shape = good, shape.activations = NULL;
+  REFUSED("activations", swn_mlp_create(&shape, &net));
+  shape.activations = (const swn_activation[]){{SWN_TANH, 0}, {9, 0}};
+  REFUSED("activations[1]", swn_mlp_create(&shape, &net));
+  shape.activations = (const swn_activation[]){{SWN_LEAKY_RELU, NAN}, {SWN_TANH, 0}};
+  REFUSED("parameter", swn_mlp_create(&shape, &net));
+  expect(net == NULL, "a net that is refused leaves no handle");
+  expect(swn_mlp_parameter_count(NULL) == 0 && swn_mlp_states_count(NULL, 1) == 0, "no net, no numbers");
+
+  enum { P = 17 };
+  expect(swn_mlp_create(&good, &net) == SWN_OK && swn_mlp_parameter_count(net) == P, "a net");
+  const double w[P] = {1, 2, 3}, x[4] = {1, 2, 3, 4}, y[4] = {1, 0, 0, 1};
+  const int64_t labels[] = {0, 1}, beyond[] = {0, 2}, negative[] = {INT64_MIN, 0};
+  double out[P * P], more[P], loss;
+  const swn_samples samples = {2, x, NULL, labels, NULL, 1};
+  swn_samples wrong = samples;
+  expect(swn_mlp_states_count(net, 0) == 0 && swn_mlp_states_count(net, SIZE_MAX) == 0, "no samples, no numbers");
+  expect(swn_mlp_states_count(net, INT32_MAX) == (size_t)INT32_MAX * 26, "numbers of the states of very many samples");
+  const struct {
+    swn_samples samples;
+    const char *word;
+  } bad[] = {{{0, x, NULL, labels, NULL, 1}, "n is"},          {{SIZE_MAX, x, NULL, labels, NULL, 1}, "n is"},
+             {{2, NULL, NULL, labels, NULL, 1}, "x is"},       {{2, x, NULL, NULL, NULL, 1}, "targets and labels"},
+             {{2, x, NULL, beyond, NULL, 1}, "labels[1] is 2"}, {{2, x, NULL, negative, NULL, 1}, "labels[0]"}};
+  for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+    const swn_samples *now = &bad[i].samples;
+    const char *word = bad[i].word;
+    swn_linearization *point = NULL;
+    swn_layered *layered = NULL;
+    swn_factor_info info;
+    REFUSED(word, swn_mlp_loss(net, w, now, &loss, NULL));
+    REFUSED(word, swn_mlp_gradient(net, w, now, out, &loss, NULL));
+    REFUSED(word, swn_mlp_sample_gradients(net, w, now, out, NULL));
+    REFUSED(word, swn_mlp_product(net, SWN_HESSIAN, w, now, 1, w, out, NULL));
+    REFUSED(word, swn_mlp_dense(net, SWN_HESSIAN, w, now, -1, -1, out, NULL));
+    REFUSED(word, swn_mlp_diagonal(net, SWN_HESSIAN, w, now, out, NULL));
+    REFUSED(word, swn_mlp_taylor(net, w, now, 1, w, out, &loss, NULL));
+    REFUSED(word, swn_mlp_multilinear(net, w, now, w, NULL, 1, w, out, NULL));
+    REFUSED(word, swn_linearize(net, w, now, out, &loss, &point));
+    REFUSED(word, swn_mlp_states(net, w, now, out));
+    REFUSED(word, swn_layered_create(net, w, now, 0, 0, 1, 0, &layered, &info, NULL));
+    expect(!point && !layered, "what is refused leaves no handle");
+    if (i > 2) continue; /* the rest needs no targets */
+    REFUSED(word, swn_mlp_predict(net, w, now, out, NULL));
+    REFUSED(word, swn_mlp_jvp(net, w, now, 1, w, out, NULL));
+    REFUSED(word, swn_mlp_vjp(net, w, now, 1, w, out, NULL));
+    REFUSED(word, swn_mlp_jacobian(net, w, now, out, NULL));
+  }
+  REFUSED("samples", swn_mlp_loss(net, w, NULL, &loss, NULL));
+  REFUSED("net", swn_mlp_loss(NULL, w, &samples, &loss, NULL));
+  REFUSED("loss", swn_mlp_loss(net, w, &samples, NULL, NULL));
+  REFUSED("w is", swn_mlp_predict(net, NULL, &samples, out, NULL));
+  REFUSED("out", swn_mlp_predict(net, w, &samples, NULL, NULL));
+  REFUSED("gradient", swn_mlp_gradient(net, w, &samples, NULL, &loss, NULL));
+  REFUSED("loss", swn_mlp_gradient(net, w, &samples, out, NULL, NULL));
+  REFUSED("out", swn_mlp_sample_gradients(net, w, &samples, NULL, NULL));
+  REFUSED("kind", swn_mlp_product(net, 3, w, &samples, 1, w, out, NULL));
+  REFUSED("k is", swn_mlp_product(net, 0, w, &samples, 0, w, out, NULL));
+  REFUSED("k is", swn_mlp_product(net, 0, w, &samples, SIZE_MAX, w, out, NULL));
+  REFUSED("v is", swn_mlp_product(net, 0, w, &samples, 1, NULL, out, NULL));
+  REFUSED("kind", swn_mlp_dense(net, -1, w, &samples, -1, -1, out, NULL));
+  REFUSED("block", swn_mlp_dense(net, 0, w, &samples, 2, 0, out, NULL));
+  REFUSED("block", swn_mlp_dense(net, 0, w, &samples, 0, 1, out, NULL));
+  REFUSED("block", swn_mlp_dense(net, 0, w, &samples, 1, -1, out, NULL));
+  REFUSED("out", swn_mlp_dense(net, 0, w, &samples, -1, -1, NULL, NULL));
+  size_t rows, columns;
+  REFUSED("block", swn_mlp_block_shape(net, 2, 0, &rows, &columns));
+  REFUSED("block", swn_mlp_block_shape(net, -1, 0, &rows, &columns));
+  REFUSED("rows", swn_mlp_block_shape(net, 1, 0, NULL, &columns));
+  REFUSED("columns", swn_mlp_block_shape(net, 1, 0, &rows, NULL));
+  REFUSED("kind", swn_mlp_diagonal(net, 3, w, &samples, out, NULL));
+  REFUSED("v is", swn_mlp_jvp(net, w, &samples, 1, NULL, out, NULL));
+  REFUSED("u is", swn_mlp_vjp(net, w, &samples, 1, NULL, out, NULL));
+  REFUSED("out", swn_mlp_jacobian(net, w, &samples, NULL, NULL));
+  REFUSED("order", swn_mlp_taylor(net, w, &samples, 4, w, out, &loss, NULL));
+  REFUSED("order", swn_mlp_taylor(net, w, &samples, -1, w, out, &loss, NULL));
+  REFUSED("loss", swn_mlp_taylor(net, w, &samples, 1, w, out, NULL, NULL));
+  REFUSED("u is", swn_mlp_multilinear(net, w, &samples, NULL, NULL, 1, w, out, NULL));
+  REFUSED("linearization", swn_linearize(net, w, &samples, out, &loss, NULL));
+
+  swn_linearization *point = NULL;
+  expect(swn_linearize(net, w, &samples, out, &loss, &point) == SWN_OK, "a linearisation");
+  REFUSED("kind", swn_linearization_lanczos(point, 3, 0, 1, 1, w, out, more, NULL));
+  REFUSED("steps", swn_linearization_lanczos(point, 0, 0, 1, 0, w, out, more, NULL));
+  REFUSED("steps", swn_linearization_lanczos(point, 0, 0, 1, SIZE_MAX, w, out, more, NULL));
+  REFUSED("starts", swn_linearization_lanczos(point, 0, 0, 1, 1, NULL, out, more, NULL));
+  REFUSED("off_diagonal", swn_linearization_lanczos(point, 0, 0, 1, 1, w, out, NULL, NULL));
+  const double zeros[P] = {0}, nans[P] = {NAN};
+  REFUSED("start", swn_linearization_lanczos(point, 0, 0, 1, 1, zeros, out, more, NULL));
+  FAILS(SWN_NOT_FINITE, "start", swn_linearization_lanczos(point, 0, 0, 1, 1, nans, out, more, NULL));
+  expect(swn_linearization_lanczos(point, 0, 0, 1, 1, w, out, more, NULL) == SWN_OK, "a run after runs that failed");
+  swn_linearization_destroy(point);
+  swn_mlp_destroy(net);
+
+  /* Labels where the loss takes none, and float32 where only float64 will do. */
+  shape = good, shape.loss = SWN_SQUARED_ERROR, shape.dtype = SWN_FLOAT32;
+  expect(swn_mlp_create(&shape, &net) == SWN_OK, "a float32 net");
+  swn_layered *layered = NULL;
+  swn_factor_info info;
+  REFUSED("labels", swn_mlp_loss(net, w, &samples, &loss, NULL));
+  wrong.labels = NULL, wrong.targets = y;
+  REFUSED("float32", swn_mlp_states(net, w, &wrong, out));
+  REFUSED("float32", swn_layered_create(net, w, &wrong, 0, 0, 1, 0, &layered, &info, NULL));
+  expect(!layered, "what is refused leaves no handle");
+  swn_mlp_destroy(net);
+}
+
+static void factorization_refusals(void)
+{
+  const size_t sizes[] = {1, 1, 1};
+  const swn_activation activations[] = {{SWN_SINE, 0}, {SWN_IDENTITY, 0}};
+  const swn_mlp_shape shape = {SWN_FLOAT64, 2, sizes, activations, 0, SWN_SQUARED_ERROR, 0};
+  swn_mlp *net = NULL;
+  expect(swn_mlp_create(&shape, &net) == SWN_OK, "a net");
+  const double xs[] = {1}, ys[] = {2}, ws[] = {0.5, 0.5}, bad[] = {NAN, 1};
+  const swn_samples samples = {1, xs, ys, NULL, NULL, 1};
+  double out[4], more[4];
+  swn_layered *layered = NULL;
+  swn_layered_sizes plan;
+  swn_factor_info info;
+  REFUSED("net", swn_layered_plan(NULL, 1, 0, 0, &plan));
+  REFUSED("n is", swn_layered_plan(net, 0, 0, 0, &plan));
+  REFUSED("form", swn_layered_plan(net, 1, 0, 3, &plan));
+  REFUSED("plan", swn_layered_plan(net, 1, 0, 0, NULL));
+  for (int32_t form = 0; form < 3; form++) {
+    swn_status status = swn_layered_plan(net, INT32_MAX, 1, form, &plan);
+    expect(status == SWN_OK || status == SWN_OUT_OF_MEMORY || status == SWN_INVALID_ARGUMENT,
+           "a plan for very many samples is made or refused");
+  }
+  REFUSED("net", swn_layered_create(NULL, ws, &samples, 0, 0, 1, 0, &layered, &info, NULL));
+  REFUSED("factorization", swn_layered_create(net, ws, &samples, 0, 0, 1, 0, NULL, &info, NULL));
+  REFUSED("info", swn_layered_create(net, ws, &samples, 0, 0, 1, 0, &layered, NULL, NULL));
+  REFUSED("form", swn_layered_create(net, ws, &samples, -1, 0, 1, 0, &layered, &info, NULL));
+  REFUSED("shift", swn_layered_create(net, ws, &samples, 0, 0, NAN, 0, &layered, &info, NULL));
+  REFUSED("shift", swn_layered_create(net, ws, &samples, 0, 1, 1, INFINITY, &layered, &info, NULL));
+  FAILS(SWN_NOT_FINITE, "finite", swn_layered_create(net, bad, &samples, 0, 0, 1, 0, &layered, &info, NULL));
+  expect(layered == NULL, "a factorisation that failed leaves no handle");
+  REFUSED("factorization", swn_layered_update(NULL, 0, 1, 0, &info, NULL));
+  REFUSED("factorization", swn_layered_solve(NULL, 1, ws, NULL, out, NULL, NULL));
+  expect(swn_layered_create(net, ws, &samples, 0, 0, 4, 0, &layered, &info, NULL) == SWN_OK, "a real factorisation");
+  REFUSED("info", swn_layered_update(layered, 0, 1, 0, NULL, NULL));
+  REFUSED("k is", swn_layered_solve(layered, 0, ws, NULL, out, NULL, NULL));
+  REFUSED("b is", swn_layered_solve(layered, 1, NULL, NULL, out, NULL, NULL));
+  REFUSED("x is", swn_layered_solve(layered, 1, ws, NULL, NULL, NULL, NULL));
+  REFUSED("real", swn_layered_solve(layered, 1, ws, NULL, out, more, NULL));
+  REFUSED("", swn_layered_update(layered, 1, 1, 1, &info, NULL));
+  REFUSED("shift", swn_layered_update(layered, 0, NAN, 0, &info, NULL));
+  expect(swn_layered_update(layered, 0, 5, 0, &info, NULL) == SWN_OK &&
+             swn_layered_solve(layered, 1, ws, NULL, out, NULL, NULL) == SWN_OK,
+         "the next update has factors again");
+  swn_layered_destroy(layered);
+  expect(swn_layered_create(net, ws, &samples, 0, 1, 4, 1, &layered, &info, NULL) == SWN_OK && !info.known,
+         "a complex factorisation");
+  REFUSED("imaginary", swn_layered_solve(layered, 1, ws, NULL, out, NULL, NULL));
+  expect(swn_layered_solve(layered, 1, ws, NULL, out, more, NULL) == SWN_OK, "a complex solution");
+  swn_layered_destroy(layered);
+  swn_mlp_destroy(net);
+
+  swn_dense *dense = NULL;
+  const double matrix[] = {4, 1, 1, 3};
+  REFUSED("n is", swn_dense_create(0, matrix, 0, &dense, &info, NULL));
+  expect(swn_dense_create(INT32_MAX, matrix, 0, &dense, &info, NULL) == SWN_OUT_OF_MEMORY, "an absurd order is refused");
+  REFUSED("matrix", swn_dense_create(2, NULL, 0, &dense, &info, NULL));
+  REFUSED("shift", swn_dense_create(2, matrix, INFINITY, &dense, &info, NULL));
+  REFUSED("factorization", swn_dense_create(2, matrix, 0, NULL, &info, NULL));
+  REFUSED("info", swn_dense_create(2, matrix, 0, &dense, NULL, NULL));
+  FAILS(SWN_NOT_FINITE, "matrix", swn_dense_create(2, (double[]){1, INFINITY, 0, 1}, 0, &dense, &info, NULL));
+  expect(dense == NULL, "a factorisation that failed leaves no handle");
+  REFUSED("factorization", swn_dense_update(NULL, 1, &info, NULL));
+  REFUSED("factorization", swn_dense_solve(NULL, 1, ws, out, NULL));
+  expect(swn_dense_create(2, matrix, 0, &dense, &info, NULL) == SWN_OK && info.positive_definite, "a positive one");
+  REFUSED("b is", swn_dense_solve(dense, 1, NULL, out, NULL));
+  REFUSED("x is", swn_dense_solve(dense, 1, ws, NULL, NULL));
+  REFUSED("k is", swn_dense_solve(dense, 0, ws, out, NULL));
+  FAILS(SWN_NUMERICAL, "solve", swn_dense_solve(dense, 1, bad, out, NULL));
+  REFUSED("info", swn_dense_update(dense, 1, NULL, NULL));
+  const double root = (7 - sqrt(5)) / 2; /* an eigenvalue */
+  FAILS(SWN_NUMERICAL, "singular", swn_dense_update(dense, -root, &info, NULL));
+  FAILS(SWN_NUMERICAL, "no factorisation", swn_dense_solve(dense, 1, ws, out, NULL));
+  expect(swn_dense_update(dense, 1, &info, NULL) == SWN_OK && swn_dense_solve(dense, 1, ws, out, NULL) == SWN_OK,
+         "the next update has factors again");
+  swn_dense_destroy(dense);
+  swn_dense_destroy(NULL);
+}
+
+/* ---- a poll that calls for the object that the call under it is working on ---------------------------------------- */
+
+typedef struct {
+  swn_linearization *point;
+  swn_dense *dense;
+  swn_layered *layered;
+  swn_slow_workspace *workspace;
+  double b[256], out[256];
+  int asked, is_solving;
+} Interrupted;
+
+static int32_t interrupt(void *context)
+{
+  Interrupted *now = context;
+  swn_factor_info info;
+  if (now->asked++) return 0;
+  if (now->point) FAILS(SWN_BUSY, "in use", swn_linearization_product(now->point, 0, 1, now->b, now->out, NULL));
+  if (now->dense) {
+    FAILS(SWN_BUSY, "in use", swn_dense_update(now->dense, 1, &info, NULL));
+    swn_status nested = swn_dense_solve(now->dense, 1, now->b, now->out, NULL);
+    expect(nested == (now->is_solving ? SWN_OK : SWN_BUSY), "a solve within a solve, and none within an update");
+  }
+  if (now->layered) {
+    FAILS(SWN_BUSY, "in use", swn_layered_update(now->layered, 0, 1, 0, &info, NULL));
+    swn_status nested = swn_layered_solve(now->layered, 1, now->b, NULL, now->out, NULL, NULL);
+    expect(nested == (now->is_solving ? SWN_OK : SWN_BUSY), "a solve within a solve, and none within an update");
+  }
+  if (now->workspace) {
+    const swn_slow_shape shape = {1, 1, 1};
+    swn_slow_report report;
+    FAILS(SWN_BUSY, "in use", swn_slow_step(now->workspace, shape, 1, now->b, now->b, now->b, now->b, 1, 1, 0, now->out,
+                                           now->out + 1, &report, NULL));
+  }
+  return 0;
+}
+
+static void objects_in_use_are_busy(void)
+{
+  enum { P = 4 * 8 + 8 + 8 * 2 + 2, N = 6 };
+  const size_t sizes[] = {4, 8, 2};
+  const swn_activation activations[] = {{SWN_TANH, 0}, {SWN_IDENTITY, 0}};
+  const swn_mlp_shape shape = {SWN_FLOAT64, 2, sizes, activations, 1, SWN_SQUARED_ERROR, 0};
+  Random random = {1};
+  double *w = numbers(&random, P), *x = numbers(&random, N * 4), *y = numbers(&random, N * 2), loss;
+  double *matrix = numbers(&random, P * P), *out = numbers(&random, P);
+  const swn_samples samples = {N, x, y, NULL, NULL, 1};
+  swn_mlp *net = NULL;
+  swn_factor_info info;
+  Interrupted now = {NULL, NULL, NULL, NULL, {0}, {0}, 0, 0};
+  const swn_control control = {interrupt, &now};
+  for (int i = 0; i < 256; i++) now.b[i] = uniform(&random);
+  expect(swn_mlp_create(&shape, &net) == SWN_OK, "a net");
+  expect(swn_linearize(net, w, &samples, out, &loss, &now.point) == SWN_OK, "a linearisation");
+  expect(swn_linearization_product(now.point, SWN_HESSIAN, 1, w, out, &control) == SWN_OK && now.asked, "a product");
+  swn_linearization_destroy(now.point);
+  now.point = NULL;
+  expect(swn_mlp_dense(net, SWN_HESSIAN, w, &samples, -1, -1, matrix, NULL) == SWN_OK, "a Hessian");
+  expect(swn_dense_create(P, matrix, 1, &now.dense, &info, NULL) == SWN_OK, "a dense factorisation");
+  expect(swn_layered_create(net, w, &samples, 0, 0, 1, 0, &now.layered, &info, NULL) == SWN_OK, "a layered one");
+  swn_layered *layered = now.layered;
+  now.layered = NULL, now.asked = 0;
+  expect(swn_dense_update(now.dense, 2, &info, &control) == SWN_OK && now.asked, "an update");
+  now.asked = 0, now.is_solving = 1;
+  expect(swn_dense_solve(now.dense, 1, w, out, &control) == SWN_OK && now.asked, "a solve");
+  swn_dense_destroy(now.dense);
+  now.dense = NULL, now.layered = layered, now.asked = 0, now.is_solving = 0;
+  expect(swn_layered_update(layered, 0, 2, 0, &info, &control) == SWN_OK && now.asked, "an update");
+  now.asked = 0, now.is_solving = 1;
+  expect(swn_layered_solve(layered, 1, w, NULL, out, NULL, &control) == SWN_OK && now.asked, "a solve");
+  swn_layered_destroy(layered);
+  now.layered = NULL, now.asked = 0;
+  expect(swn_slow_workspace_create(&now.workspace) == SWN_OK, "a workspace");
+  swn_slow_report report;
+  expect(swn_slow_step(now.workspace, (swn_slow_shape){4, 3, 2}, N, x, y, w, w, 1, 1, SWN_SLOW_DENSE, out, out + 12, &report,
+                       &control) == SWN_OK && now.asked,
+         "a step");
+  swn_slow_workspace_destroy(now.workspace);
+  swn_mlp_destroy(net);
+  free(w);
+  free(x);
+  free(y);
+  free(matrix);
+  free(out);
 }
 
 int main(void)
@@ -184,6 +558,11 @@ int main(void)
   fast_by_hand();
   mlp_by_hand();
   failures_have_a_status_and_a_message();
+  slow_refusals();
+  fast_refusals();
+  mlp_refusals();
+  factorization_refusals();
+  objects_in_use_are_busy();
   if (!failures) puts(swn_version());
   return failures != 0;
 }

@@ -321,27 +321,39 @@ def test_pip_passes_that_sentence_on(tmp_path):
 # ---- the C interface -----------------------------------------------------------------------------
 
 
-def test_a_c_program_works_with_the_header_and_the_static_library(tmp_path):
-    openblas = package_folder("scipy_openblas32") / "lib"
-    engine = ROOT / "build" / "swift"
-    environment = {**os.environ, "SWIFTNETS_OPENBLAS": str(openblas.parent)}
-    options = ("--static-swift-stdlib", "--product", "SwiftNetsABI", "--scratch-path", engine)
+@pytest.fixture(scope="module")
+def engine():
+    """The engine as a static library, for C programs."""
+    scratch = ROOT / "build" / "swift"
+    environment = {**os.environ, "SWIFTNETS_OPENBLAS": str(package_folder("scipy_openblas32"))}
+    options = ("--static-swift-stdlib", "--product", "SwiftNetsABI", "--scratch-path", scratch)
     run("swift", "build", "-c", "release", *options, env=environment)
+    return scratch / "release" / "libSwiftNetsABI.a"
+
+
+# Their long forms, and those under sanitizers, are in Tests/sanitize.py.
+@pytest.mark.parametrize(
+    ("name", "arguments"), [("test_abi", []), ("test_buffers", ["5"]), ("test_threads", ["1"])]
+)
+def test_c_programs_work_with_the_header_and_the_static_library(name, arguments, engine, tmp_path):
+    openblas = package_folder("scipy_openblas32") / "lib"
     strict = ("-std=c11", "-pedantic", "-Wall", "-Wextra", "-Werror")
     header = ROOT / "Sources" / "CSwiftNets" / "include"
-    run("cc", *strict, "-I", header, "-c", ROOT / "Tests" / "c" / "test_abi.c", cwd=tmp_path)
+    source = ROOT / "Tests" / "c" / f"{name}.c"
+    run("cc", *strict, "-I", header, "-c", source, cwd=tmp_path)
     run(
-        *("swiftc", "-emit-executable", "-static-stdlib", "test_abi.o"),
-        *(engine / "release" / "libSwiftNetsABI.a", "-L", openblas, "-lscipy_openblas"),
-        *("-Xlinker", "-rpath", "-Xlinker", openblas, "-o", "test_abi"),
+        *("swiftc", "-emit-executable", "-static-stdlib", f"{name}.o", engine),
+        *("-L", openblas, "-lscipy_openblas", "-Xlinker", "-rpath", "-Xlinker", openblas),
+        *("-o", name),
         cwd=tmp_path,
     )
-    assert run("./test_abi", cwd=tmp_path).stdout.strip() == swiftnets.__version__
+    told = run(tmp_path / name, *arguments, cwd=tmp_path).stdout.strip()
+    if name == "test_abi":
+        assert told == swiftnets.__version__
 
 
-def test_the_header_says_something_about_every_function_of_the_library():
+def test_the_header_says_something_about_every_function_of_the_library(engine):
     header = (ROOT / "Sources" / "CSwiftNets" / "include" / "swiftnets.h").read_text()
     declared = set(re.findall(r"\b(swn_\w+)\(", header))
-    library = ROOT / "build" / "swift" / "release" / "libSwiftNetsABI.a"
-    defined = set(re.findall(r" T (swn_\w+)$", run("nm", library).stdout, re.MULTILINE))
+    defined = set(re.findall(r" T (swn_\w+)$", run("nm", engine).stdout, re.MULTILINE))
     assert defined == declared

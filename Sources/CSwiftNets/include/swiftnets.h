@@ -77,7 +77,8 @@ swn_status swn_slow_gradient(swn_slow_shape shape, size_t n, const double *xs, c
 swn_status swn_slow_hessian_block(swn_slow_shape shape, size_t n, const double *xs, const double *w1, const double *w2,
                                   int32_t layer, double *block, const swn_control *control);
 
-/* Working memory of swn_slow_step, kept between calls. It holds no state: a step is a function of its inputs alone. */
+/* Working memory of swn_slow_step, kept between calls. It holds no state: a step is a function of its inputs alone.
+ * Several threads may use one; they take turns. */
 typedef struct swn_slow_workspace swn_slow_workspace;
 swn_status swn_slow_workspace_create(swn_slow_workspace **workspace);
 void swn_slow_workspace_destroy(swn_slow_workspace *workspace); /* NULL is allowed */

@@ -1,5 +1,3 @@
-import Synchronization
-
 /// Every derivative of a net's loss over any number of samples, in chunks of bounded memory.
 ///
 /// A chunk is as many samples as fit in `chunkBytes`, at least 32 (or what a gigabyte holds) and at most 1024, so that
@@ -7,11 +5,7 @@ import Synchronization
 /// loss's last bits depend on that count. Calls from several threads work side by side, each in memory of its own.
 final class NetworkDerivatives<Element: KernelScalar>: @unchecked Sendable {
   let net: MultilayerPerceptron
-  private let spare = Mutex<[Spare]>([])
-
-  private struct Spare: @unchecked Sendable {
-    let workspace: Linearization<Element>
-  }
+  private let spare = Spares<Linearization<Element>>(2)
 
   static var chunkBytes: Int { 4 << 20 }
 
@@ -34,14 +28,11 @@ final class NetworkDerivatives<Element: KernelScalar>: @unchecked Sendable {
     _ body: (Linearization<Element>, Int, Int) throws(EngineError) -> Void
   ) throws(EngineError) {
     let rows = chunkRows(NetworkPass<Element>.bytesPerSample(net), samples)
-    var found = spare.withLock { $0.popLast() }?.workspace
+    var found = spare.take { _ in true }
     if let workspace = found, workspace.pass.capacity < rows { found = nil }
     let workspace: Linearization<Element>
     if let found { workspace = found } else { workspace = try Linearization(net, capacity: rows, piece: piece) }
-    defer {
-      let kept = Spare(workspace: workspace)
-      spare.withLock { if $0.count < 2 { $0.append(kept) } }
-    }
+    defer { spare.give(workspace) }
     for first in Swift.stride(from: 0, to: samples, by: rows) {
       try interruption.check()
       try body(workspace, first, min(rows, samples - first))
@@ -329,7 +320,7 @@ final class NetworkDerivatives<Element: KernelScalar>: @unchecked Sendable {
     let length = net.parameterCount
     let parts = Threads.forWork(of: saturating(6, length, samples.count, algebra.count))
     let work = try takeTaylor(algebra, rows: rows, parts: parts)
-    defer { giveTaylor(work) }
+    defer { spareTaylor.give(work) }
     let pass = work.pass
     pass.load(0, w)
     for (index, direction) in directions.enumerated() { pass.load(index + 1, direction) }
@@ -385,7 +376,7 @@ final class NetworkDerivatives<Element: KernelScalar>: @unchecked Sendable {
     // A pass for each thread, which takes whole directions.
     var works: [TaylorWork<Element>] = []
     for _ in 0..<parts { works.append(try takeTaylor(algebra, rows: rows, parts: 1)) }
-    defer { for work in works { giveTaylor(work) } }
+    defer { for work in works { spareTaylor.give(work) } }
     var sums: [ChunkSum<Element>] = []
     for work in works {
       sums.append(try ChunkSum(length: length, samples: samples.count))
@@ -419,31 +410,28 @@ final class NetworkDerivatives<Element: KernelScalar>: @unchecked Sendable {
     }
   }
 
-  private let spareTaylor = Mutex<[TaylorWork<Element>]>([])
+  private let spareTaylor = Spares<TaylorWork<Element>>(4)
 
   private func takeTaylor(_ algebra: TaylorAlgebra, rows: Int, parts: Int) throws(EngineError) -> TaylorWork<Element> {
-    let found = spareTaylor.withLock { spare in
-      spare.firstIndex { $0.pass.algebra == algebra && $0.pass.capacity >= rows && $0.scratches.count >= parts }.map {
-        spare.remove(at: $0)
-      }
+    if let found = spareTaylor.take(where: {
+      $0.pass.algebra == algebra && $0.pass.capacity >= rows && $0.scratches.count >= parts
+    }) {
+      return found
     }
-    if let found { return found }
     var scratches: [TaylorPass<Element>.Scratch] = []
     for _ in 0..<parts { scratches.append(try .init(algebra)) }
     return TaylorWork(pass: try TaylorPass(net, algebra, capacity: rows), scratches: scratches)
   }
-
-  private func giveTaylor(_ work: TaylorWork<Element>) {
-    spareTaylor.withLock { spare in
-      spare.append(work)
-      if spare.count > 4 { spare.removeFirst() }
-    }
-  }
 }
 
-private struct TaylorWork<Element: KernelScalar>: @unchecked Sendable {
+private final class TaylorWork<Element: KernelScalar>: @unchecked Sendable {
   let pass: TaylorPass<Element>
   let scratches: [TaylorPass<Element>.Scratch]
+
+  init(pass: TaylorPass<Element>, scratches: [TaylorPass<Element>.Scratch]) {
+    self.pass = pass
+    self.scratches = scratches
+  }
 }
 
 /// The team's work on a dense matrix: the blocks on and below the diagonal, then what symmetry gives.

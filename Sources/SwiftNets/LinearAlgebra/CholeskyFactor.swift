@@ -64,10 +64,12 @@ struct CholeskyFactor {
       try .padded(n, width)
     }
     try ThreadTeam.run(parts: threads, interruption) { member in
-      let share = member.share(of: b.columns)
-      for first in stride(from: share.lowerBound, to: share.upperBound, by: width) {
-        let columns = first..<min(share.upperBound, first + width)
-        solve(b.view(0..<n, columns), work[member.index], member)
+      for part in member.parts {
+        let share = member.share(of: b.columns, part: part)
+        for first in stride(from: share.lowerBound, to: share.upperBound, by: width) {
+          let columns = first..<min(share.upperBound, first + width)
+          solve(b.view(0..<n, columns), work[member.index], member)
+        }
       }
     }
   }

@@ -184,7 +184,7 @@ public final class MinimumNorm: @unchecked Sendable {
     _ x: Batch, _ b: Matrix<Double>, into w: Matrix<Double>, interruption: Interruption
   ) throws(EngineError) -> Double {
     let size = b.norm
-    guard size > 0 else {
+    guard size != 0 else {
       for row in 0..<w.rows { w.row(row).update(repeating: 0, count: w.columns) }
       return 0
     }

@@ -6,8 +6,8 @@ import COpenBLAS
 /// As both blocks are positive semidefinite the absolute value never acts, and the step is (H + λ)⁻¹ dW: the
 /// `structured` method solves that from the blocks' structure, the `dense` one forms and diagonalises them.
 ///
-/// An object keeps working memory between steps, never state: a step is a function of its arguments. It serves one
-/// call at a time.
+/// An object keeps working memory between steps, never state: a step is a function of its arguments. Calls from several
+/// threads take turns.
 public final class SaddleFreeNewton {
   public enum Method: Sendable {
     /// Conjugate gradients on layer 1, one small Cholesky an output on layer 2.
@@ -39,6 +39,7 @@ public final class SaddleFreeNewton {
   }
 
   private var memory: Memory?
+  private let gate = Gate()
 
   /// What the eigenvectors' rounding may leave of the relative residual of the dense method: half of the digits.
   public static let denseTolerance = 0x1p-26
@@ -62,11 +63,13 @@ public final class SaddleFreeNewton {
       throw .invalidArgument("damping is \(damping); it must be positive and finite")
     }
     guard alpha.isFinite else { throw .invalidArgument("alpha is \(alpha); it must be finite") }
-    switch method {
-    case .structured:
-      return try structured(net, xs, ys, w1, w2, alpha, damping, newW1, newW2, interruption)
-    case .dense:
-      return try dense(net, xs, ys, w1, w2, alpha, damping, newW1, newW2, interruption)
+    return try gate.write(interruption) { () throws(EngineError) in
+      switch method {
+      case .structured:
+        return try structured(net, xs, ys, w1, w2, alpha, damping, newW1, newW2, interruption)
+      case .dense:
+        return try dense(net, xs, ys, w1, w2, alpha, damping, newW1, newW2, interruption)
+      }
     }
   }
 

@@ -22,6 +22,35 @@ import Testing
     }
   }
 
+  /// Parts of a product are cut for more threads or fewer.
+  @Test(arguments: [2, 7, 8, 19], [96, 97, 200])
+  func `a row of a product has the same bits whatever rows are computed with it`(m: Int, k: Int) throws {
+    try checkRows(Double.self, m, k)
+    try checkRows(Float.self, m, k)
+  }
+
+  private func checkRows<T: KernelScalar>(_ type: T.Type, _ m: Int, _ k: Int) throws {
+    var generator = SeededGenerator(seed: UInt64(m * 1000 + k))
+    func random(_ rows: Int, _ columns: Int) throws -> Matrix<T> {
+      let matrix: Matrix<T> = try .padded(rows, columns)
+      for row in 0..<rows { for column in 0..<columns { matrix[row, column] = T(generator.normal()) } }
+      return matrix
+    }
+    let (a, at, b, scale) = (try random(m, k), try random(k, m), try random(k, 130), try random(m, 130))
+    for left in [a.operand, at.transposed] {
+      for weights in [nil, scale] {
+        for update in [Update.set, .add, .subtract] {
+          let (whole, parts): (Matrix<T>, Matrix<T>) = (try .padded(m, 130), try .padded(m, 130))
+          multiply(left, b, scale: weights, update, into: whole, rows: 0..<m)
+          for row in 0..<m { multiply(left, b, scale: weights, update, into: parts, rows: row..<row + 1) }
+          for row in 0..<m {
+            for column in 0..<130 { #expect(whole[row, column].bitPattern == parts[row, column].bitPattern) }
+          }
+        }
+      }
+    }
+  }
+
   private func check<T: KernelScalar>(_ type: T.Type, _ m: Int, _ n: Int, _ k: Int) throws {
     var generator = SeededGenerator(seed: UInt64(m * 10_000 + n * 100 + k))
     func random(_ rows: Int, _ columns: Int) throws -> Matrix<T> {

@@ -1,0 +1,479 @@
+/* Every function on arrays without a byte to spare, of shapes and kinds drawn from a seed, each call also stopped at each
+ * of its polls. Run it under AddressSanitizer: what reads or writes past the caller's arrays, or loses memory on the way
+ * out, is found. By itself it claims that outputs are written in full, that the same call has the same bits, also after
+ * calls that were stopped, and that a stopped call asks no more.
+ *
+ *   test_buffers [draws [seed]]
+ */
+#include "support.h"
+
+/* ---- outputs, and calls run again and again ---------------------------------------------------------------------- */
+
+enum { MOST_OUTPUTS = 16, MOST_STOPS = 12 };
+static void *outputs[MOST_OUTPUTS];
+static size_t lengths[MOST_OUTPUTS];
+static int output_count;
+static unsigned char fill;
+
+/* An output of the call that is running, not set to anything in particular. */
+static void *output(size_t bytes)
+{
+  if (output_count == MOST_OUTPUTS) abort();
+  void *memory = exactly(bytes);
+  memset(memory, fill, bytes);
+  outputs[output_count] = memory;
+  lengths[output_count++] = bytes;
+  return memory;
+}
+
+static uint64_t take_outputs(void)
+{
+  uint64_t hash = 0xcbf29ce484222325u;
+  for (int i = 0; i < output_count; i++) {
+    const unsigned char *bytes = outputs[i];
+    for (size_t j = 0; j < lengths[i]; j++) hash = (hash ^ bytes[j]) * 0x100000001b3u;
+    free(outputs[i]);
+  }
+  output_count = 0;
+  return hash;
+}
+
+static const char *what = "";
+static long calls = 0, stops = 0;
+
+static void claim(int holds, const char *text)
+{
+  if (!holds) {
+    fprintf(stderr, "%s: not so: %s (last error: %s)\n", what, text, swn_last_error());
+    failures++;
+  }
+}
+
+typedef swn_status Operation(const void *problem, const swn_control *control);
+
+/* Runs an operation as it is, asked, stopped at each of its polls, and once more. */
+static void check(const char *name, Operation *operation, const void *problem)
+{
+  what = name;
+  fill = 0xa5;
+  swn_status status = operation(problem, NULL);
+  uint64_t hash = take_outputs();
+  claim(status == SWN_OK || status == SWN_NUMERICAL || status == SWN_NOT_CONVERGED, "it works, or says why not");
+  Countdown countdown = {0, 0};
+  const swn_control control = {count_down, &countdown};
+  fill = 0x5a;
+  claim(operation(problem, &control) == status, "the same call has the same status");
+  claim(take_outputs() == hash || status != SWN_OK, "outputs are written in full, the same bits each time");
+  int polls = countdown.asked, step = polls > MOST_STOPS ? polls / MOST_STOPS : 1;
+  for (int stop = 1; stop <= polls; stop += step) {
+    countdown = (Countdown){0, stop};
+    swn_status stopped = operation(problem, &control);
+    take_outputs();
+    claim(stopped == SWN_CANCELLED, "a poll that says yes stops it");
+    claim(countdown.asked == stop, "it is not asked again");
+    stops++;
+  }
+  claim(operation(problem, NULL) == status, "it works after it was stopped");
+  claim(take_outputs() == hash || status != SWN_OK, "it has the same bits after it was stopped");
+  calls++;
+}
+
+/* ---- mlp --------------------------------------------------------------------------------------------------------- */
+
+typedef struct {
+  swn_mlp *net;
+  size_t depth, sizes[5], unit, n, inputs, outputs, count, k;
+  swn_samples samples;
+  void *w, *u, *s, *v, *tangents;
+  int32_t kind, upper, lower, order, form;
+  double shift, imaginary;
+} Problem;
+
+/* The numbers as scalars of the net. */
+static void *scalars(Random *random, const Problem *p, size_t count, double low)
+{
+  if (p->unit == sizeof(float)) {
+    float *all = exactly(count * sizeof *all);
+    for (size_t i = 0; i < count; i++) all[i] = (float)fmax(uniform(random), low);
+    return all;
+  }
+  double *all = numbers(random, count);
+  for (size_t i = 0; i < count; i++) all[i] = fmax(all[i], low);
+  return all;
+}
+
+static Problem draw(Random *random, int wide)
+{
+  Problem p = {0};
+  swn_activation activations[4];
+  p.depth = 1 + below(random, 4);
+  for (size_t i = 0; i <= p.depth; i++) p.sizes[i] = 1 + below(random, i == 0 && wide ? 250 : 9);
+  for (size_t i = 0; i < p.depth; i++) activations[i] = (swn_activation){(int32_t)below(random, 9), uniform(random)};
+  swn_mlp_shape shape = {(int32_t)below(random, 2), p.depth, p.sizes, activations, (int32_t)below(random, 2),
+                         (int32_t)below(random, 4), 0.5};
+  p.unit = shape.dtype == SWN_FLOAT32 ? sizeof(float) : sizeof(double);
+  expect(swn_mlp_create(&shape, &p.net) == SWN_OK, "a net");
+  p.inputs = p.sizes[0];
+  p.outputs = p.sizes[p.depth];
+  p.count = swn_mlp_parameter_count(p.net);
+  p.n = 1 + below(random, wide ? 1100 : 14);
+  p.k = 1 + below(random, 5);
+  p.samples = (swn_samples){p.n, scalars(random, &p, p.n * p.inputs, -1), NULL, NULL, NULL, 1.0 / (double)p.n};
+  if (shape.loss == SWN_SOFTMAX_CROSS_ENTROPY && below(random, 2)) {
+    int64_t *labels = exactly(p.n * sizeof *labels);
+    for (size_t i = 0; i < p.n; i++) labels[i] = (int64_t)below(random, p.outputs);
+    p.samples.labels = labels;
+  } else {
+    p.samples.targets = scalars(random, &p, p.n * p.outputs, 0);
+  }
+  if (below(random, 2)) p.samples.weights = scalars(random, &p, p.n, 0);
+  p.w = scalars(random, &p, p.count, -1);
+  p.u = scalars(random, &p, p.count, -1);
+  p.s = scalars(random, &p, p.count, -1);
+  p.v = scalars(random, &p, p.k * p.count, -1);
+  p.tangents = scalars(random, &p, p.k * p.n * p.outputs, -1);
+  return p;
+}
+
+static void drop(const Problem *p)
+{
+  swn_mlp_destroy(p->net);
+  free((void *)p->samples.x);
+  free((void *)p->samples.targets);
+  free((void *)p->samples.labels);
+  free((void *)p->samples.weights);
+  free(p->w);
+  free(p->u);
+  free(p->s);
+  free(p->v);
+  free(p->tangents);
+}
+
+#define ON(problem) const Problem *p = problem
+
+static swn_status loss(const void *problem, const swn_control *control)
+{
+  ON(problem);
+  return swn_mlp_loss(p->net, p->w, &p->samples, output(sizeof(double)), control);
+}
+
+static swn_status predict(const void *problem, const swn_control *control)
+{
+  ON(problem);
+  swn_samples bare = {p->n, p->samples.x, NULL, NULL, NULL, 1};
+  return swn_mlp_predict(p->net, p->w, &bare, output(p->n * p->outputs * p->unit), control);
+}
+
+static swn_status gradient(const void *problem, const swn_control *control)
+{
+  ON(problem);
+  return swn_mlp_gradient(p->net, p->w, &p->samples, output(p->count * p->unit), output(sizeof(double)), control);
+}
+
+static swn_status sample_gradients(const void *problem, const swn_control *control)
+{
+  ON(problem);
+  return swn_mlp_sample_gradients(p->net, p->w, &p->samples, output(p->n * p->count * p->unit), control);
+}
+
+static swn_status product(const void *problem, const swn_control *control)
+{
+  ON(problem);
+  return swn_mlp_product(p->net, p->kind, p->w, &p->samples, p->k, p->v, output(p->k * p->count * p->unit), control);
+}
+
+static swn_status diagonal(const void *problem, const swn_control *control)
+{
+  ON(problem);
+  return swn_mlp_diagonal(p->net, p->kind, p->w, &p->samples, output(p->count * p->unit), control);
+}
+
+static swn_status dense(const void *problem, const swn_control *control)
+{
+  ON(problem);
+  size_t rows = p->count, columns = p->count;
+  if (p->upper >= 0) claim(swn_mlp_block_shape(p->net, p->upper, p->lower, &rows, &columns) == SWN_OK, "a block");
+  return swn_mlp_dense(p->net, p->kind, p->w, &p->samples, p->upper, p->lower, output(rows * columns * p->unit),
+                       control);
+}
+
+static swn_status jvp(const void *problem, const swn_control *control)
+{
+  ON(problem);
+  return swn_mlp_jvp(p->net, p->w, &p->samples, p->k, p->v, output(p->k * p->n * p->outputs * p->unit), control);
+}
+
+static swn_status vjp(const void *problem, const swn_control *control)
+{
+  ON(problem);
+  return swn_mlp_vjp(p->net, p->w, &p->samples, p->k, p->tangents, output(p->k * p->count * p->unit), control);
+}
+
+static swn_status jacobian(const void *problem, const swn_control *control)
+{
+  ON(problem);
+  return swn_mlp_jacobian(p->net, p->w, &p->samples, output(p->n * p->outputs * p->count * p->unit), control);
+}
+
+static swn_status taylor(const void *problem, const swn_control *control)
+{
+  ON(problem);
+  return swn_mlp_taylor(p->net, p->w, &p->samples, p->order, p->v,
+                        output((size_t)(p->order + 1) * p->count * p->unit), output(sizeof(double)), control);
+}
+
+static swn_status third(const void *problem, const swn_control *control)
+{
+  ON(problem);
+  return swn_mlp_multilinear(p->net, p->w, &p->samples, p->u, NULL, p->k, p->v, output(p->k * p->count * p->unit),
+                             control);
+}
+
+static swn_status fourth(const void *problem, const swn_control *control)
+{
+  ON(problem);
+  return swn_mlp_multilinear(p->net, p->w, &p->samples, p->u, p->s, p->k, p->v, output(p->k * p->count * p->unit),
+                             control);
+}
+
+static swn_status linearization(const void *problem, const swn_control *control)
+{
+  ON(problem);
+  swn_linearization *point = NULL;
+  swn_status status = swn_linearize(p->net, p->w, &p->samples, output(p->count * p->unit), output(sizeof(double)),
+                                    &point);
+  claim((status == SWN_OK) == (point != NULL), "a handle comes with success alone");
+  if (status == SWN_OK)
+    status = swn_linearization_product(point, p->kind, p->k, p->v, output(p->k * p->count * p->unit), control);
+  if (status == SWN_OK)
+    status = swn_linearization_lanczos(point, p->kind, 0.5, p->k, 3, p->v, output(p->k * 3 * p->unit),
+                                       output(p->k * 3 * p->unit), control);
+  swn_linearization_destroy(point);
+  return status;
+}
+
+static swn_status states(const void *problem, const swn_control *control)
+{
+  ON(problem);
+  (void)control;
+  return swn_mlp_states(p->net, p->w, &p->samples, output(swn_mlp_states_count(p->net, p->n) * sizeof(double)));
+}
+
+static swn_status layered(const void *problem, const swn_control *control)
+{
+  ON(problem);
+  const int complex = p->imaginary != 0;
+  const size_t bytes = p->k * p->count * sizeof(double);
+  claim(swn_layered_plan(p->net, p->n, complex, p->form, output(sizeof(swn_layered_sizes))) == SWN_OK, "a plan");
+  swn_layered *factors = NULL;
+  swn_status status = swn_layered_create(p->net, p->w, &p->samples, p->form, complex, p->shift, p->imaginary, &factors,
+                                         output(sizeof(swn_factor_info)), control);
+  claim((status == SWN_OK) == (factors != NULL), "a handle comes with success alone");
+  if (status == SWN_OK)
+    status = swn_layered_solve(factors, p->k, p->v, complex ? p->v : NULL, output(bytes),
+                               complex ? output(bytes) : NULL, control);
+  if (status == SWN_OK)
+    status = swn_layered_update(factors, complex, 2 * p->shift, p->imaginary, output(sizeof(swn_factor_info)), control);
+  if (status == SWN_OK)
+    status = swn_layered_solve(factors, 1, p->v, NULL, output(bytes / p->k), complex ? output(bytes / p->k) : NULL,
+                               control);
+  swn_layered_destroy(factors);
+  return status;
+}
+
+static swn_status dense_factors(const void *problem, const swn_control *control)
+{
+  ON(problem);
+  double *matrix = exactly(p->count * p->count * sizeof *matrix);
+  swn_status status = swn_mlp_dense(p->net, p->kind, p->w, &p->samples, -1, -1, matrix, NULL);
+  claim(status == SWN_OK, "a matrix");
+  swn_dense *factors = NULL;
+  status = swn_dense_create(p->count, matrix, p->shift, &factors, output(sizeof(swn_factor_info)), control);
+  claim((status == SWN_OK) == (factors != NULL), "a handle comes with success alone");
+  free(matrix);
+  if (status == SWN_OK)
+    status = swn_dense_solve(factors, p->k, p->v, output(p->k * p->count * sizeof(double)), control);
+  if (status == SWN_OK)
+    status = swn_dense_update(factors, 2 * p->shift, output(sizeof(swn_factor_info)), control);
+  if (status == SWN_OK) status = swn_dense_solve(factors, 1, p->u, output(p->count * sizeof(double)), control);
+  swn_dense_destroy(factors);
+  return status;
+}
+
+static void mlp(Random *random, int wide)
+{
+  Problem p = draw(random, wide);
+  check("loss", loss, &p);
+  check("predict", predict, &p);
+  check("gradient", gradient, &p);
+  for (p.kind = 0; p.kind < 3; p.kind++) {
+    check("product", product, &p);
+    check("diagonal", diagonal, &p);
+    check("linearization", linearization, &p);
+    p.upper = (int32_t)below(random, p.depth);
+    p.lower = (int32_t)below(random, (size_t)p.upper + 1);
+    check("block", dense, &p);
+    p.upper = p.lower = -1;
+    if (p.count < 300) check("dense", dense, &p);
+  }
+  for (p.order = 0; p.order <= 3; p.order++) check("taylor", taylor, &p);
+  check("third", third, &p);
+  check("fourth", fourth, &p);
+  check("jvp", jvp, &p);
+  check("vjp", vjp, &p);
+  if (p.n * p.count * p.outputs < 1 << 20) {
+    check("sample gradients", sample_gradients, &p);
+    check("jacobian", jacobian, &p);
+  }
+  if (p.unit == sizeof(double)) {
+    p.kind = SWN_HESSIAN;
+    p.shift = below(random, 2) ? 1 : 0.1;
+    check("states", states, &p);
+    if (p.count < 300) {
+      check("dense factors", dense_factors, &p);
+      for (p.form = 0; p.form < 3 && p.n < 60; p.form++)
+        for (int complex = 0; complex < 2; complex++) {
+          p.imaginary = complex * 0.5;
+          check(complex ? "complex layered factors" : "layered factors", layered, &p);
+        }
+    }
+  }
+  drop(&p);
+}
+
+/* ---- slow_net and fast_net --------------------------------------------------------------------------------------- */
+
+typedef struct {
+  swn_slow_shape shape;
+  size_t n;
+  double *xs, *ys, *w1, *w2;
+  int32_t layer, method;
+} Slow;
+
+static swn_status slow_values(const void *problem, const swn_control *control)
+{
+  const Slow *p = problem;
+  (void)control;
+  size_t first = p->shape.insize * p->shape.hidsize, second = p->shape.hidsize * p->shape.outsize;
+  swn_status status = swn_slow_loss(p->shape, p->n, p->xs, p->ys, p->w1, p->w2, output(sizeof(double)));
+  if (status == SWN_OK)
+    status = swn_slow_predict(p->shape, p->n, p->xs, p->w1, p->w2, output(p->n * p->shape.outsize * sizeof(double)));
+  if (status == SWN_OK)
+    status = swn_slow_gradient(p->shape, p->n, p->xs, p->ys, p->w1, p->w2, output(first * sizeof(double)),
+                               output(second * sizeof(double)), output(sizeof(double)));
+  return status;
+}
+
+static swn_status slow_block(const void *problem, const swn_control *control)
+{
+  const Slow *p = problem;
+  size_t side = p->shape.hidsize * (p->layer == 1 ? p->shape.insize : p->shape.outsize);
+  return swn_slow_hessian_block(p->shape, p->n, p->xs, p->w1, p->w2, p->layer, output(side * side * sizeof(double)),
+                                control);
+}
+
+static swn_slow_workspace *workspace;
+
+static swn_status slow_step(const void *problem, const swn_control *control)
+{
+  const Slow *p = problem;
+  size_t first = p->shape.insize * p->shape.hidsize, second = p->shape.hidsize * p->shape.outsize;
+  return swn_slow_step(workspace, p->shape, p->n, p->xs, p->ys, p->w1, p->w2, 0.1, 0.3, p->method,
+                       output(first * sizeof(double)), output(second * sizeof(double)),
+                       output(sizeof(swn_slow_report)), control);
+}
+
+static void slow(Random *random, int wide)
+{
+  size_t most = wide ? 40 : 9;
+  Slow p;
+  p.shape.insize = 1 + below(random, most);
+  p.shape.hidsize = 1 + below(random, 9);
+  p.shape.outsize = 1 + below(random, most);
+  p.n = 1 + below(random, 3 * most);
+  p.xs = numbers(random, p.n * p.shape.insize);
+  p.ys = numbers(random, p.n * p.shape.outsize);
+  p.w1 = numbers(random, p.shape.insize * p.shape.hidsize);
+  p.w2 = numbers(random, p.shape.hidsize * p.shape.outsize);
+  check("slow values", slow_values, &p);
+  for (p.layer = 1; p.layer <= 2; p.layer++) check("slow block", slow_block, &p);
+  for (p.method = 0; p.method <= 1; p.method++) check("slow step", slow_step, &p);
+  free(p.xs);
+  free(p.ys);
+  free(p.w1);
+  free(p.w2);
+}
+
+typedef struct {
+  swn_fast_shape shape;
+  size_t n;
+  double *xs, *ys, *w, r;
+} Fast;
+
+static swn_status fast_values(const void *problem, const swn_control *control)
+{
+  const Fast *p = problem;
+  (void)control;
+  swn_status status = swn_fast_loss(p->shape, p->n, p->xs, p->ys, p->w, output(sizeof(double)));
+  if (status == SWN_OK)
+    status = swn_fast_predict(p->shape, p->n, p->xs, p->w, output(p->n * p->shape.outsize * sizeof(double)));
+  return status;
+}
+
+static swn_status fast_factors(const void *problem, const swn_control *control)
+{
+  const Fast *p = problem;
+  size_t bytes = p->shape.insize * p->shape.outsize * sizeof(double);
+  swn_factorization *factors = NULL;
+  swn_status status = swn_factorize(p->n, p->shape.insize, p->xs, -1, control, &factors,
+                                    output(sizeof(swn_factorization_info)));
+  claim((status == SWN_OK) == (factors != NULL), "a handle comes with success alone");
+  if (status == SWN_OK)
+    status = swn_minimum_norm(factors, p->xs, p->shape.outsize, p->ys, output(bytes), output(sizeof(double)), control);
+  swn_fast_report report = {0};
+  if (status == SWN_OK)
+    status = swn_fast_step(factors, p->shape, p->n, p->xs, p->ys, p->w, 0.1, p->r, output(bytes), &report, control);
+  if (status == SWN_OK) *(double *)output(sizeof(double)) = report.stale ? -1 : report.residual;
+  swn_factorization_destroy(factors);
+  return status;
+}
+
+static void fast(Random *random, int wide)
+{
+  size_t most = wide ? 150 : 20;
+  Fast p;
+  p.shape.insize = 1 + below(random, most);
+  p.shape.outsize = 1 + below(random, 9);
+  p.n = 1 + below(random, most);
+  p.xs = numbers(random, p.n * p.shape.insize);
+  if (below(random, 2)) /* pixels */
+    for (size_t i = 0; i < p.n * p.shape.insize; i++) p.xs[i] = (double)below(random, 256) / 256 - 0.5;
+  if (p.n > 2 && below(random, 3) == 0) memcpy(p.xs, p.xs + p.shape.insize, p.shape.insize * sizeof(double));
+  p.ys = numbers(random, p.n * p.shape.outsize);
+  p.w = numbers(random, p.shape.insize * p.shape.outsize);
+  check("fast values", fast_values, &p);
+  for (int limit = 0; limit < 2; limit++) {
+    p.r = limit ? 0 : 1e-3;
+    check("fast factors", fast_factors, &p);
+  }
+  free(p.xs);
+  free(p.ys);
+  free(p.w);
+}
+
+int main(int count, char **words)
+{
+  int draws = count > 1 ? atoi(words[1]) : 20;
+  Random random = {count > 2 ? strtoull(words[2], NULL, 10) : 1};
+  expect(swn_slow_workspace_create(&workspace) == SWN_OK, "a workspace");
+  for (int i = 0; i < draws && !failures; i++) {
+    expect(swn_set_threads((int32_t)(1 + below(&random, 3))) == SWN_OK, "threads");
+    int wide = i % 5 == 4;
+    mlp(&random, wide);
+    slow(&random, wide);
+    fast(&random, wide);
+  }
+  swn_slow_workspace_destroy(workspace);
+  printf("%ld calls, stopped %ld times, %d failures\n", calls, stops, failures);
+  return failures != 0;
+}
