@@ -25,6 +25,7 @@ test: $(VENV)/test-stamp $(CORE) ## Run all tests, Swift's and Python's
 stress: $(VENV)/test-stamp $(CORE) ## Run the long forms of the stress tests, ten minutes each
 	$(BIN)/python Tests/stress/forks.py --seconds 600
 	$(BIN)/python Tests/stress/threads.py --seconds 600
+	$(BIN)/python Tests/stress/kills.py --seconds 600
 
 swift: $(VENV)/build-stamp ## Build the Swift package alone
 	SWIFTNETS_OPENBLAS="$(OPENBLAS)" swift build

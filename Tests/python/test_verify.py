@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
+import tempfile
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -223,6 +225,22 @@ def test_a_script_that_hangs_is_ended(few, scripts, tmp_path):
         )
     assert [told[:2] for told in waited][:1] == [("fast_net.py", 0)]
     assert gone(pid)
+
+
+def test_scratch_files_of_a_killed_run_are_removed_by_the_next_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    code = (
+        "import os, signal, sys, tempfile; from swiftnets import verify; "
+        "tempfile.tempdir = sys.argv[1]; place = verify._scratch(); place.__enter__(); "
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with verify._scratch() as live:
+        subprocess.run([sys.executable, "-c", code, tmp_path], env=env, check=False)
+        assert len(os.listdir(tmp_path)) == 2
+        with verify._scratch() as scratch:
+            assert {str(path) for path in tmp_path.iterdir()} == {live, scratch}
+    assert os.listdir(tmp_path) == []
 
 
 def test_an_interrupt_ends_the_script_too(made_data, scripts, tmp_path, capsys):
