@@ -12,10 +12,10 @@ OPENBLAS = $(shell $(BIN)/python -c 'from importlib.util import find_spec; \
   print(find_spec("scipy_openblas32").submodule_search_locations[0])')
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test stress swift wheel lock bench format lint clean
+.PHONY: help demo test stress swift wheel reproduce lock bench format lint clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/demo-stamp $(CORE) ## Verify and train both nets on the embedded sample, and draw the curves
 	$(BIN)/python -m swiftnets.demo
@@ -35,9 +35,18 @@ swift: $(VENV)/build-stamp ## Build the Swift package alone
 wheel: $(VENV)/test-stamp $(CORE) ## Make a manylinux wheel in dist/ and audit it
 	rm -rf dist build/lib.* build/bdist.* build/wheel
 	$(BIN)/python -m build --wheel --no-isolation --outdir build/wheel
-	PATH="$(CURDIR)/$(BIN):$$PATH" auditwheel repair --wheel-dir dist build/wheel/*.whl
+	PATH="$(CURDIR)/$(BIN):$$PATH" SOURCE_DATE_EPOCH=315532800 \
+	  auditwheel repair --wheel-dir dist build/wheel/*.whl
 	$(BIN)/auditwheel show dist/*.whl
 	$(BIN)/abi3audit --strict --report dist/*.whl
+
+reproduce: $(VENV)/test-stamp ## Build the wheel in two folders, some minutes, and compare the bytes
+	rm -rf build/one build/another
+	for folder in build/one build/another; do \
+	  mkdir -p $$folder && git ls-files -z | xargs -0 cp --parents -t $$folder && \
+	  (cd $$folder && $(CURDIR)/$(BIN)/python -m build --wheel --no-isolation) || exit 1; \
+	done
+	cmp build/one/dist/*.whl build/another/dist/*.whl
 
 # Versions stay that pyproject.toml still allows; for the newest ones, remove the files first.
 UV = .venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \

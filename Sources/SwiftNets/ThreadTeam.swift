@@ -59,7 +59,10 @@ enum ThreadTeam {
     pool.lock()
     defer { pool.unlock() }
     guard pool.isWorthwhile(), pool.hire(parts - 1) else { return body(alone) }
+    // By another name, as the length of this file's whole path would be in the code.
+    #sourceLocation(file:"ThreadTeam.swift",line:64)
     withoutActuallyEscaping(body) { pool.perform(parts: parts, $0) }
+    #sourceLocation()
   }
 
   /// In the child of a fork: the helpers are the parent's.

@@ -1,4 +1,4 @@
-"""requirements/: what `make lock` chose is what pyproject.toml asks for, and nothing is unhashed."""
+"""What `make lock` chose is what pyproject.toml asks for, and nothing is without a hash."""
 
 import re
 import tomllib
