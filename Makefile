@@ -1,19 +1,21 @@
-# All set-up is in .venv, made on first use. After that nothing here needs the network, until
-# pyproject.toml changes.
+# All set-up is in .venv, made on first use: of requirements/, where each package has its version and
+# its hashes. After that nothing here needs the network, until those files change.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+LOCKED := install --require-hashes --requirement
+OURS := install --no-index --no-build-isolation --no-deps --editable .
 CORE := python/swiftnets/_core.abi3.so
 BENCH := .venv-bench/bin
 OPENBLAS = $(shell $(BIN)/python -c 'from importlib.util import find_spec; \
   print(find_spec("scipy_openblas32").submodule_search_locations[0])')
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test stress sanitize swift wheel bench format lint clean
+.PHONY: help demo test stress sanitize swift wheel reproduce lock bench format lint clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/demo-stamp $(CORE) ## Verify and train both nets on the embedded sample, and draw the curves
 	$(BIN)/python -m swiftnets.demo
@@ -25,6 +27,7 @@ test: $(VENV)/test-stamp $(CORE) ## Run all tests, Swift's and Python's
 stress: $(VENV)/test-stamp $(CORE) ## Run the long forms of the stress tests, ten minutes each
 	$(BIN)/python Tests/stress/forks.py --seconds 600
 	$(BIN)/python Tests/stress/threads.py --seconds 600
+	$(BIN)/python Tests/stress/kills.py --seconds 600
 
 sanitize: $(VENV)/test-stamp $(CORE) ## Run the tests under sanitizers; FORM=--short for some of them
 	$(BIN)/python Tests/sanitize.py $(FORM)
@@ -35,9 +38,29 @@ swift: $(VENV)/build-stamp ## Build the Swift package alone
 wheel: $(VENV)/test-stamp $(CORE) ## Make a manylinux wheel in dist/ and audit it
 	rm -rf dist build/lib.* build/bdist.* build/wheel
 	$(BIN)/python -m build --wheel --no-isolation --outdir build/wheel
-	PATH="$(CURDIR)/$(BIN):$$PATH" auditwheel repair --wheel-dir dist build/wheel/*.whl
+	PATH="$(CURDIR)/$(BIN):$$PATH" SOURCE_DATE_EPOCH=315532800 \
+	  auditwheel repair --wheel-dir dist build/wheel/*.whl
 	$(BIN)/auditwheel show dist/*.whl
 	$(BIN)/abi3audit --strict --report dist/*.whl
+
+reproduce: $(VENV)/test-stamp ## Build the wheel in two folders, some minutes, and compare the bytes
+	rm -rf build/one build/another
+	for folder in build/one build/another; do \
+	  mkdir -p $$folder && git ls-files -z | xargs -0 cp --parents -t $$folder && \
+	  (cd $$folder && $(CURDIR)/$(BIN)/python -m build --wheel --no-isolation) || exit 1; \
+	done
+	cmp build/one/dist/*.whl build/another/dist/*.whl
+
+# Versions stay that pyproject.toml still allows; for the newest ones, remove the files first.
+UV = .venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+  --no-annotate --custom-compile-command 'make lock' --output-file requirements
+lock: ## Choose versions and hashes of all packages again, into requirements/
+	$(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/python -m pip install --disable-pip-version-check uv==0.13.9
+	$(PYTHON) -c 'import tomllib; project = tomllib.load(open("pyproject.toml", "rb")); \
+	  print(*project["build-system"]["requires"], sep="\n")' | $(UV)/build.txt -
+	$(UV)/test.txt --constraint requirements/build.txt --extra test pyproject.toml
+	$(UV)/demo.txt --constraint requirements/test.txt --extra plot --extra progress pyproject.toml
 
 bench: $(BENCH)/stamp $(CORE) ## Compare speeds side by side with NumPy, JAX and PyTorch
 	$(BENCH)/python benchmarks/slow_net.py
@@ -65,10 +88,8 @@ $(BIN)/python:
 	  ": name another one, as in make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/build-stamp: pyproject.toml | $(BIN)/python
-	$(BIN)/python -c 'import tomllib; project = tomllib.load(open("pyproject.toml", "rb")); \
-	  print(*project["build-system"]["requires"], sep="\n")' > $(VENV)/build-requires.txt
-	$(PIP) install --requirement $(VENV)/build-requires.txt
+$(VENV)/build-stamp: requirements/build.txt | $(BIN)/python
+	$(PIP) $(LOCKED) requirements/build.txt
 	touch $@
 
 # Folders are among the prerequisites: a source that was removed counts as a change.
@@ -77,19 +98,21 @@ $(CORE): $(VENV)/build-stamp setup.py Package.swift $(shell find Sources python/
 	touch $@
 
 # Built first, outside pip: its messages are then seen, and pip finds little left to do.
-$(VENV)/demo-stamp: pyproject.toml | $(CORE)
-	$(PIP) install --no-build-isolation --editable '.[plot,progress]'
+$(VENV)/demo-stamp: pyproject.toml requirements/demo.txt | $(CORE)
+	$(PIP) $(LOCKED) requirements/demo.txt
+	$(PIP) $(OURS)
 	touch $@
 
-$(VENV)/test-stamp: pyproject.toml | $(CORE)
-	$(PIP) install --no-build-isolation --editable '.[test]'
+$(VENV)/test-stamp: pyproject.toml requirements/test.txt | $(CORE)
+	$(PIP) $(LOCKED) requirements/test.txt
+	$(PIP) $(OURS)
 	# For the tests that compare with it; where its build without CUDA cannot be had they are skipped.
 	-$(PIP) install 'torch==2.13.0+cpu'
 	touch $@ $(VENV)/demo-stamp
 
 $(BENCH)/stamp: pyproject.toml benchmarks/requirements.txt $(VENV)/build-stamp | $(CORE)
 	$(BIN)/python -m venv .venv-bench
-	$(BENCH)/python -m pip install --requirement $(VENV)/build-requires.txt
+	$(BENCH)/python -m pip $(LOCKED) requirements/build.txt
 	$(BENCH)/python -m pip install --requirement benchmarks/requirements.txt
 	$(BENCH)/python -m pip install --no-build-isolation --editable .
 	touch $@

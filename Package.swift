@@ -13,6 +13,9 @@ guard let openBLAS = Context.environment["SWIFTNETS_OPENBLAS"] else {
 let openBLASHeaders = ["-I\(openBLAS)/include"]
 let openBLASHeadersForSwift = ["-Xcc", "-I\(openBLAS)/include"]
 
+// Without it there are hashes in the module that depend on the folder: other folder, other bytes.
+let sameBytes = ["-Xfrontend", "-disable-incremental-llvm-codegen"]
+
 let package = Package(
   name: "swiftnets",
   products: [
@@ -31,11 +34,11 @@ let package = Package(
     .target(
       name: "SwiftNets",
       dependencies: ["COpenBLAS", "CKernels"],
-      swiftSettings: [.unsafeFlags(openBLASHeadersForSwift)]),
+      swiftSettings: [.unsafeFlags(openBLASHeadersForSwift + sameBytes)]),
     .target(
       name: "SwiftNetsABI",
       dependencies: ["SwiftNets", "CSwiftNets"],
-      swiftSettings: [.unsafeFlags(openBLASHeadersForSwift)]),
+      swiftSettings: [.unsafeFlags(openBLASHeadersForSwift + sameBytes)]),
     .testTarget(
       name: "SwiftNetsTests",
       dependencies: ["SwiftNets"],

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from setuptools import Extension, setup
+from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError, PlatformError
 
@@ -123,7 +124,10 @@ class BuildCore(build_ext):
         """The engine as a static library, always at one place: a second build is incremental."""
         scratch = ROOT / "build" / f"swift{SANITIZER and '-'}{SANITIZER}"
         options = ["--static-swift-stdlib", "--product", "SwiftNetsABI"]
-        if SANITIZER:
+        if not SANITIZER:
+            # It has the folder in it, and is cut off in any case.
+            options += ["-debug-info-format", "none"]
+        else:
             options += [
                 f"--sanitize={SANITIZER}",
                 *(word for flag in UNDEFINED for word in ("-Xcc", flag)),
@@ -142,6 +146,18 @@ class BuildCore(build_ext):
         self.copy_file(str(Path(self.build_lib, "swiftnets", BLAS)), str(Path(package, BLAS)))
 
 
+class SameBytes(bdist_wheel):
+    """A wheel without what differs from build to build: times, and what a umask permits."""
+
+    def write_wheelfile(self, *arguments, **options):
+        super().write_wheelfile(*arguments, **options)
+        for folder, _, names in os.walk(self.bdist_dir):  # as it is put into the archive next
+            for path in (Path(folder, name) for name in names):
+                path.chmod(0o755 if path.suffix == ".so" else 0o644)
+
+
+os.environ.setdefault("SOURCE_DATE_EPOCH", "315532800")  # the first second that a zip can tell
+
 if sys.platform != "linux":
     raise SystemExit(f"swiftnets builds on Linux only, not on {sys.platform}")
 
@@ -156,6 +172,6 @@ setup(
             py_limited_api=True,
         )
     ],
-    cmdclass={"build_ext": BuildCore},
+    cmdclass={"build_ext": BuildCore, "bdist_wheel": SameBytes},
     options={"bdist_wheel": {"py_limited_api": "cp311"}},
 )

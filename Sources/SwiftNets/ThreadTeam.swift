@@ -95,7 +95,10 @@ enum ThreadTeam {
     guard !pool.isCallerBusy, pool.lock() else { return body(alone) }
     defer { pool.unlock() }
     guard pool.isWorthwhile(), pool.hire(parts - 1) else { return body(alone) }
+    // By another name, as the length of this file's whole path would be in the code.
+    #sourceLocation(file:"ThreadTeam.swift",line:64)
     withoutActuallyEscaping(body) { pool.perform(parts: parts, stop, $0) }
+    #sourceLocation()
   }
 
   /// In the child of a fork: the helpers are the parent's.

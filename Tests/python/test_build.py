@@ -59,9 +59,15 @@ def beside_python():
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
     """The wheel as `make wheel` makes it, from the engine already built."""
+    return make_wheel(tmp_path_factory)
+
+
+def make_wheel(tmp_path_factory, umask=0o022, **environment):
     raw, dist = tmp_path_factory.mktemp("raw"), tmp_path_factory.mktemp("dist")
-    run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", raw)
-    run(tool("auditwheel"), "repair", "--wheel-dir", dist, *raw.glob("*.whl"), env=beside_python())
+    environment |= {"SOURCE_DATE_EPOCH": "315532800"}  # as in the Makefile
+    options = {"env": {**beside_python(), **environment}, "umask": umask}
+    run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", raw, **options)
+    run(tool("auditwheel"), "repair", "--wheel-dir", dist, *raw.glob("*.whl"), **options)
     (made,) = dist.glob("*.whl")
     return made
 
@@ -84,6 +90,12 @@ def test_the_wheel_is_abi3_and_manylinux(wheel):
     assert (int(tag[1]), int(tag[2])) <= (2, 34)
     shown = run(tool("auditwheel"), "show", "--json", wheel).stdout
     assert "manylinux" in json.loads(shown)["overall_tag"]
+
+
+def test_a_wheel_made_later_with_other_permissions_has_the_same_bytes(wheel, tmp_path_factory):
+    """From the same engine; `make reproduce` builds all of it twice, in two folders."""
+    again = make_wheel(tmp_path_factory, 0o077, TZ="Asia/Tokyo", PYTHONHASHSEED="7")
+    assert again.name == wheel.name and again.read_bytes() == wheel.read_bytes()
 
 
 def test_the_wheel_keeps_to_the_limited_api_of_its_tag(wheel, tmp_path):
@@ -327,7 +339,8 @@ def engine():
     scratch = ROOT / "build" / "swift"
     environment = {**os.environ, "SWIFTNETS_OPENBLAS": str(package_folder("scipy_openblas32"))}
     options = ("--static-swift-stdlib", "--product", "SwiftNetsABI", "--scratch-path", scratch)
-    run("swift", "build", "-c", "release", *options, env=environment)
+    same = ("-debug-info-format", "none")  # as setup.py built it: else all is built anew
+    run("swift", "build", "-c", "release", *options, *same, env=environment)
     return scratch / "release" / "libSwiftNetsABI.a"
 
 

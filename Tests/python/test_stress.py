@@ -1,4 +1,4 @@
-"""The short forms of Tests/stress: forks at random moments, threads on shared objects."""
+"""The short forms of Tests/stress: forks, threads on shared objects, runs that are killed."""
 
 import subprocess
 import sys
@@ -9,7 +9,10 @@ import pytest
 STRESS = Path(__file__).resolve().parents[1] / "stress"
 
 
-@pytest.mark.parametrize(("script", "seconds"), [("forks.py", 22), ("threads.py", 10)])
+FORMS = [("forks.py", 22), ("threads.py", 10), ("kills.py", 20)]
+
+
+@pytest.mark.parametrize(("script", "seconds"), FORMS)
 def test_the_short_form_finds_nothing(script, seconds):
     command = [sys.executable, STRESS / script, "--seconds", str(seconds)]
     run = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)

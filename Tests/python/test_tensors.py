@@ -322,6 +322,23 @@ def test_room_on_the_disk_is_taken_before_the_work(tmp_path, monkeypatch):
     assert not [name for name in os.listdir(tmp_path) if "new" in name]
 
 
+def test_what_zarr_leaves_of_a_chunk_that_was_being_written_is_removed(tmp_path, monkeypatch):
+    pytest.importorskip("zarr")
+    net, w, x, y = case()
+    path = tmp_path / "t.zarr"
+
+    def stop(store):
+        (path / "c" / ".0123.partial").write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tensors, "_flush", stop)
+        with pytest.raises(KeyboardInterrupt):
+            tensors.compute(net, w, x, y, order=3, path=path)
+    tensors.compute(net, w, x, y, order=3, path=path)
+    assert not [*path.rglob("*.partial")]
+
+
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("order", [2, 3, 4])
 def test_a_contraction_that_overflows_shows_it_without_a_warning(order, tmp_path):

@@ -334,6 +334,35 @@ def test_a_full_disk_names_the_file_that_was_asked_for(path):
     assert caught.value.errno == errno.ENOSPC and os.listdir(path.parent) == []
 
 
+DIES = """
+import os, signal, sys
+from swiftnets import _training
+os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
+_training.write_atomically(sys.argv[1], lambda file: file.write(b"new"))
+"""
+
+
+def test_killed_writers_leave_no_more_than_one_file_and_the_next_one_none(path):
+    path.write_bytes(b"old")
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    for _ in range(3):
+        killed = subprocess.run([sys.executable, "-c", DIES, path], env=env, check=False)
+        assert killed.returncode == -signal.SIGKILL
+        assert path.read_bytes() == b"old" and len(os.listdir(path.parent)) == 2
+    _training.write_atomically(path, lambda file: file.write(b"new"))
+    assert path.read_bytes() == b"new" and os.listdir(path.parent) == [path.name]
+
+
+def test_writers_at_one_time_do_not_take_each_others_files(path):
+    def write(file):
+        file.write(b"outer")
+        _training.write_atomically(path, lambda file: file.write(b"inner"))
+        assert path.read_bytes() == b"inner"
+
+    _training.write_atomically(path, write)
+    assert path.read_bytes() == b"outer" and os.listdir(path.parent) == [path.name]
+
+
 def test_a_failing_write_keeps_the_old_file_and_a_link_stays_one(path):
     def fail(file):
         file.write(b"half")

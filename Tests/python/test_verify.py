@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
+import tempfile
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -147,7 +149,8 @@ def test_wrong_weights_lose_parity_though_the_error_agrees(images):
 @pytest.mark.filterwarnings("ignore:a batch of")
 def test_without_full_row_rank_only_the_limit_is_judged(few):
     few.train_images[25] = few.train_images[21]  # both in batch 1
-    rows = verify.compare("fast", few, iterations=4)
+    with pytest.warns(swiftnets.fast_net.RankWarning, match="batch 1 has 20 rows and rank 19"):
+        rows = verify.compare("fast", few, iterations=4)
     literal = [row for row in rows if row.against == "literal"]
     assert [row.iteration for row in literal] == [0, 1, 2]
     assert [row.note for row in literal] == ["", "", "not judged: batch 1 has rank 19 of 20"]
@@ -223,6 +226,22 @@ def test_a_script_that_hangs_is_ended(few, scripts, tmp_path):
         )
     assert [told[:2] for told in waited][:1] == [("fast_net.py", 0)]
     assert gone(pid)
+
+
+def test_scratch_files_of_a_killed_run_are_removed_by_the_next_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    code = (
+        "import os, signal, sys, tempfile; from swiftnets import verify; "
+        "tempfile.tempdir = sys.argv[1]; place = verify._scratch(); place.__enter__(); "
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with verify._scratch() as live:
+        subprocess.run([sys.executable, "-c", code, tmp_path], env=env, check=False)
+        assert len(os.listdir(tmp_path)) == 2
+        with verify._scratch() as scratch:
+            assert {str(path) for path in tmp_path.iterdir()} == {live, scratch}
+    assert os.listdir(tmp_path) == []
 
 
 def test_an_interrupt_ends_the_script_too(made_data, scripts, tmp_path, capsys):

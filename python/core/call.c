@@ -2,6 +2,7 @@
 #include "core.h"
 
 #include <time.h>
+#include <unistd.h>
 
 static int64_t monotonic_nanoseconds(void)
 {
@@ -13,12 +14,23 @@ static int64_t monotonic_nanoseconds(void)
 /* Often enough that Ctrl-C feels immediate, seldom enough that other threads keep the GIL. */
 static const int64_t poll_interval = 50 * 1000000;
 
-/* The engine calls it on the calling thread, every few milliseconds. Signal handlers run here; on threads other than
- * the main one PyErr_CheckSignals does nothing. */
+/* Python's name for the thread that runs signal handlers. */
+static unsigned long main_thread;
+
+void remember_main_thread(unsigned long name)
+{
+  if (!main_thread) main_thread = name;
+}
+
+/* Other threads never take the GIL inside a call: where the interpreter has ended, that ends a daemon thread, which
+ * would not give back the engine's locks. The process's first thread is Python's, too, in a child of any thread. */
+static bool handles_signals(void) { return PyThread_get_thread_ident() == main_thread || gettid() == getpid(); }
+
+/* The engine calls it on the calling thread, every few milliseconds. Signal handlers run here. */
 static int32_t poll(void *context)
 {
   Call *call = context;
-  if (!call->interrupted && monotonic_nanoseconds() >= call->next_poll) {
+  if (call->handles_signals && !call->interrupted && monotonic_nanoseconds() >= call->next_poll) {
     PyEval_RestoreThread(call->thread);
     call->interrupted = PyErr_CheckSignals() < 0;
     call->thread = PyEval_SaveThread();
@@ -34,6 +46,7 @@ void begin(Call *call, PyObject *module)
   call->count = 0;
   for (size_t letter = 0; letter < sizeof call->sizes / sizeof *call->sizes; letter++) call->sizes[letter] = -1;
   call->thread = NULL;
+  call->handles_signals = handles_signals();
   call->interrupted = false;
   call->next_poll = 0;
   call->control = (swn_control){poll, call};

@@ -33,6 +33,7 @@ typedef struct {
   Py_buffer views[MAX_ARRAYS];
   Py_ssize_t sizes[128]; /* by letter; -1 where no array has said it yet */
   PyThreadState *thread; /* while the GIL is released */
+  bool handles_signals;  /* on this thread */
   bool interrupted;      /* a signal handler raised: the exception is pending on `thread` */
   int64_t next_poll;     /* monotonic nanoseconds */
   swn_control control;
@@ -46,6 +47,7 @@ bool take_arrays(Call *call, PyObject *const *objects, const ArraySpec *specs, i
 
 /* call.c. `end` releases the arrays, with or without an exception pending. `finish` takes the GIL back and is false,
  * with an exception set, unless the engine did its work. Between `release` and `finish` nothing may touch Python. */
+void remember_main_thread(unsigned long name);
 void begin(Call *call, PyObject *module);
 void end(Call *call);
 void release(Call *call);

@@ -37,10 +37,24 @@ static void quiet(const char *name, const blasint *info, size_t name_length)
   (void)name, (void)info, (void)name_length;
 }
 
+/* As `threading` tells it, of the first interpreter that imports the module. */
+static int find_main_thread(void)
+{
+  PyObject *threading = PyImport_ImportModule("threading");
+  PyObject *thread = threading ? PyObject_CallMethod(threading, "main_thread", NULL) : NULL;
+  PyObject *name = thread ? PyObject_GetAttrString(thread, "ident") : NULL;
+  if (name) remember_main_thread(PyLong_AsUnsignedLong(name));
+  Py_XDECREF(threading);
+  Py_XDECREF(thread);
+  Py_XDECREF(name);
+  return PyErr_Occurred() ? -1 : 0;
+}
+
 static int execute(PyObject *module)
 {
   scipy_openblas_set_xerbla(quiet);
   swn_get_threads(); /* the engine makes ready: a fork may come before the first call */
+  if (find_main_thread() < 0) return -1;
   ModuleState *state = PyModule_GetState(module);
   state->convergence_error = PyErr_NewExceptionWithDoc(
       "swiftnets._core.ConvergenceError", "An iterative solve stopped short of its tolerance.",

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import fcntl
 import io
+import itertools
 import json
 import os
-import secrets
+import shutil
 import sys
 import time
 import zipfile
@@ -118,18 +120,20 @@ def writable(file: File, name: str) -> Path:
 def write_atomically(file: File, write: Callable[[IO[bytes]], object]) -> None:
     """Write a file whole or not at all: readers see the old one until the new one is on disk."""
     path = Path(os.path.realpath(os.fsdecode(file)))
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
-        with open(partial, "xb") as stream:
-            write(stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(partial, path)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
-        if isinstance(error, OSError):  # a full disk names no file, and the other is not the user's
-            error.filename, error.filename2 = str(path), None
+        partial, stream = _beside(path)
+        try:
+            with stream:
+                write(stream)
+                stream.flush()
+                os.fsync(stream.fileno())
+                os.replace(partial, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
+            raise
+    except OSError as error:  # a full disk names no file, and the other is not the user's
+        error.filename, error.filename2 = str(path), None
         raise
     with contextlib.suppress(OSError):  # not every file system can
         folder = os.open(path.parent, os.O_RDONLY)
@@ -137,6 +141,70 @@ def write_atomically(file: File, write: Callable[[IO[bytes]], object]) -> None:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def _beside(path: Path) -> tuple[Path, IO[bytes]]:
+    """A new file beside `path`, locked, and open for writing.
+
+    What killed processes left there makes way, so that there are never more such files than writers
+    at one time.
+    """
+    for number in itertools.count():
+        partial = path.with_name(f".{path.name}.{number}.part")
+        remove_abandoned(partial)
+        try:
+            stream = open(partial, "xb")  # noqa: SIM115 (the caller's)
+        except FileExistsError:  # of one that writes now
+            continue
+        if lock(stream.fileno(), partial):
+            return partial, stream
+        stream.close()  # it was taken for an abandoned one before it was locked
+    raise AssertionError
+
+
+def lock(descriptor: int, path: Path, *, unknown: bool = True) -> bool:
+    """Whether what is open and still at `path` is now locked by us, until it is closed.
+
+    The lock ends with the process, however that ends. `unknown` is the answer where the file system
+    has no locks.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return unknown
+    # The one before may have removed what we opened, and another made a new one.
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.lstat(path))
+    except FileNotFoundError:
+        return False
+
+
+def remove_abandoned(path: Path) -> None:
+    """Remove a file or folder that was locked by who made it, and that nobody locks any more."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            if lock(descriptor, path, unknown=False):
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink()
+        finally:
+            os.close(descriptor)
+
+
+def save_figure(figure: Any, file: File, dpi: int) -> None:
+    """Write a Matplotlib figure whole or not at all, in the format that the file's name ends in."""
+    path = os.fsdecode(file)
+    ending = os.path.splitext(path)[1].removeprefix(".")
+    if not ending:  # as Matplotlib does it
+        ending = figure.canvas.get_default_filetype()
+        path = f"{path.rstrip('.')}.{ending}"
+    content = io.BytesIO()
+    figure.savefig(content, format=ending, dpi=dpi)
+    write_atomically(path, lambda stream: stream.write(content.getbuffer()))
 
 
 def _write_npz(file: File, arrays: Mapping[str, npt.NDArray[Any]]) -> None:

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from swiftnets import datasets, reference, verify
+from swiftnets import _training, datasets, reference, verify
 from swiftnets.reference import Array, Pairs
 from swiftnets.verify import Row
 
@@ -338,7 +338,7 @@ def _draw(
             axis.tick_params(color=GREY)
     axes[0, 0].set_ylabel("error of the training batch")
     axes[1, 0].set_ylabel("test images right, in %")
-    figure.savefig(path, dpi=100)
+    _training.save_figure(figure, path, 100)
 
 
 # The program -------------------------------------------------------------------------------------

@@ -12,7 +12,6 @@ one contiguous slab.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import math
 import os
@@ -192,7 +191,9 @@ def compute(
         raise FileNotFoundError(f"path is {str(path)!r}, and there is no folder {file.parent}")
     with contextlib.ExitStack() as stack:
         state = _State.read(file, job)
-        if state is None or state.done < job.count:
+        if state is not None and state.done == job.count:
+            _training.remove_abandoned(_lock(file))  # of one that was killed at its very end
+        else:
             stack.enter_context(_alone(file))
             state = _State.read(file, job)  # of what another process did until now
         _fill(file, job, state, force, progress)
@@ -217,6 +218,9 @@ def _fill(file: Path, job: _Job, state: _State | None, force: bool, progress: bo
         state = _State(file, job, 0)
         state.write()
         os.replace(made, file)
+    elif file.suffix == ".zarr" and state.done < job.count:
+        for partial in file.rglob("*.partial"):  # zarr's, of a chunk that was being written
+            partial.unlink()
     try:
         store = _open(file, entries, writable=state.done < job.count)
         if store.dtype != net.dtype:
@@ -245,9 +249,9 @@ def _fill(file: Path, job: _Job, state: _State | None, force: bool, progress: bo
 @contextlib.contextmanager
 def _alone(file: Path) -> Iterator[None]:
     """Keeps others off `file`: the second of two that begin would put zeros in its place."""
-    place = file.with_name(f".{file.name}.lock")
+    place = _lock(file)
     with open(place, "a") as lock:
-        if not _locked(lock.fileno(), place):
+        if not _training.lock(lock.fileno(), place):
             raise FileExistsError(
                 f"{str(file)!r} is being computed by another call; wait for it, or choose "
                 "another path"
@@ -256,18 +260,6 @@ def _alone(file: Path) -> Iterator[None]:
             yield
         finally:
             place.unlink(missing_ok=True)
-
-
-def _locked(descriptor: int, place: Path) -> bool:
-    """Whether the lock is ours; it ends with the process, however that ends."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # not every file system can
-        return True
-    # The one before may have removed the file that we opened, and another made a new one.
-    return place.exists() and os.path.samestat(os.fstat(descriptor), os.stat(place))
 
 
 class DerivativeTensor:
@@ -600,6 +592,10 @@ def _sidecar(file: Path) -> Path:
     return file.with_name(file.name + ".json")
 
 
+def _lock(file: Path) -> Path:
+    return file.with_name(f".{file.name}.lock")
+
+
 def _entries(order: int, count: int) -> int:
     """Numbers stored for `count` parameters; for order 3 and 4 where slab `count` begins."""
     return count * count if order == 2 else math.comb(count + order - 1, order)
@@ -611,14 +607,14 @@ def _create(file: Path, entries: int, order: int, count: int, dtype: np.dtype[An
     if file.suffix == ".npy":
         # Flat here and in the file, but for the Hessian, whose header says that it is square.
         shape = (count, count) if order == 2 else (entries,)
-        np.lib.format.open_memmap(made, "w+", dtype, shape)
         try:
+            np.lib.format.open_memmap(made, "w+", dtype, shape)
             with open(made, "rb+") as stream:
                 # A page of the map that finds the disk full later would end the process (SIGBUS).
                 os.posix_fallocate(stream.fileno(), 0, os.fstat(stream.fileno()).st_size)
                 os.fsync(stream.fileno())
         except OSError as error:
-            made.unlink()
+            made.unlink(missing_ok=True)
             error.filename = str(file)  # a full disk names none
             raise
         return made

@@ -219,10 +219,27 @@ def _run_script(script: str, seed: str, folder: str, *names: str) -> None:
     exec(code, namespace)
 
 
+_SCRATCH = ".swiftnets-verify-"
 _CHILD = (
     "import sys; sys.path.append(sys.argv[1]); "
     "from swiftnets.verify import _run_script; _run_script(*sys.argv[2:])"
 )
+
+
+@contextlib.contextmanager
+def _scratch() -> Iterator[str]:
+    """A temporary folder. Those that killed processes left make way: data may be large."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_SCRATCH}????????"):
+        _training.remove_abandoned(folder)
+    while True:
+        with tempfile.TemporaryDirectory(prefix=_SCRATCH, ignore_cleanup_errors=True) as scratch:
+            descriptor = os.open(scratch, os.O_RDONLY)
+            try:
+                if _training.lock(descriptor, Path(scratch)):
+                    yield scratch
+                    return
+            finally:
+                os.close(descriptor)
 
 
 def _original_folder(data: Any, scratch: str) -> str:
@@ -256,7 +273,7 @@ def _original(
 ) -> Timed:
     """Lines of an original script, run in a child process that does nothing while we compare."""
     with (
-        tempfile.TemporaryDirectory(prefix="swiftnets-") as scratch,
+        _scratch() as scratch,
         open(os.path.join(scratch, "stderr"), "w+", encoding="utf-8", errors="replace") as stderr,
     ):
         package = str(Path(__file__).resolve().parents[1])
@@ -684,7 +701,7 @@ def draw(rows: Sequence[Row], path: str | os.PathLike[str]) -> None:
         bottom.legend(
             loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=len(groups), fontsize="small"
         )
-    figure.savefig(path, dpi=120)
+    _training.save_figure(figure, path, 120)
 
 
 def _parser() -> argparse.ArgumentParser:
