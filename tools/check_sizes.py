@@ -29,7 +29,7 @@ TAKES_SIZES = re.compile(
     r"|partsOfLarge|allocate|padded|forWork|outOfMemory|size)|\.take)(?:<[^<>()]*>)?\("
     r"|\b(Matrix)(?:<[^<>()]*>)?\((?=rows:)"
     r"|\b(repeating): [^,()]*, count:"
-    r"|\b(weight):"
+    r"|\b(weight):(?! Int\b)"
 )
 # Values that are sizes by their name: of a constant or variable, of a property, of a function.
 NAMED = re.compile(

@@ -45,6 +45,7 @@ enum ThreadTeam {
     /// stopped. The pieces are the same whether anybody may stop it or not.
     @inline(__always)
     func inPieces(_ range: Range<Int>, weight: Int, grain: Int = 8, _ body: (Range<Int>) -> Void) {
+      // bounded: by 10⁸
       let size = max(grain, 100_000_000 / max(weight, 1) / grain * grain)
       var first = range.lowerBound
       while first < range.upperBound {

@@ -108,7 +108,7 @@ final class FirstLayerSolve {
     _ pass: TwoLayerPass, _ xs: Matrix<Double>, _ damping: Double, gradient: Double, _ interruption: Interruption
   ) throws(EngineError) -> SolveEvidence {
     try ThreadTeam.run(parts: threads, interruption) { member in
-      let weight = saturating(2, net.hidsize, net.insize + 2 * net.outsize)
+      let weight = saturating(2, net.hidsize, saturating(sum: net.insize, saturating(2, net.outsize)))
       member.inPieces(member.share(of: pass.samples), weight: weight) { rows in
         multiply(xs.operand, solution, scale: pass.slope1, into: hidden, rows: rows)
         multiply(hidden.operand, pass.w2, scale: pass.slope2, into: output, rows: rows)

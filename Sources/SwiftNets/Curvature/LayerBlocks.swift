@@ -58,7 +58,8 @@ private final class RPass {
 
   func run(_ member: ThreadTeam.Member) {
     let net = pass.net
-    let weight = saturating(2, net.hidsize, layer == 1 ? net.insize + 2 * net.outsize : net.outsize)
+    let sizes = layer == 1 ? saturating(sum: net.insize, saturating(2, net.outsize)) : net.outsize
+    let weight = saturating(2, net.hidsize, sizes)
     member.inPieces(0..<pass.samples, weight: weight) { samples in
       if layer == 1 {
         multiply(xs.operand, direction, scale: pass.slope1, into: hidden, rows: samples)  // R{h₁}

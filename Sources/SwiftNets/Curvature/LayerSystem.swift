@@ -63,7 +63,7 @@ final class LayerSystem<T: KernelScalar> {
   ) throws(EngineError) {
     self.damping = T(damping)
     isPrepared = false
-    let weight = 16 * (net.insize + net.hidsize + net.outsize)
+    let weight = saturating(16, saturating(sum: net.insize, net.hidsize, net.outsize))
     try inSlices(of: samples, weight: weight, interruption: interruption) { rows in
       for row in rows {
         for column in 0..<net.insize { xs[row, column] = T(source[row, column]) }
@@ -222,7 +222,7 @@ final class LayerSystem<T: KernelScalar> {
   private func product(
     of p: Matrix<T>, _ operand: Matrix<T>, into result: Matrix<T>, rows: Range<Int>, _ member: ThreadTeam.Member
   ) {
-    let weight = saturating(2, net.hidsize, net.insize + 2 * net.outsize)
+    let weight = saturating(2, net.hidsize, saturating(sum: net.insize, saturating(2, net.outsize)))
     member.inPieces(rows, weight: weight) { rows in
       multiply(operand.operand, p, scale: slope1, into: hidden, rows: rows)
       multiply(hidden.operand, w2, scale: slope2Squared, into: output, rows: rows)

@@ -358,7 +358,7 @@ final class LayeredElimination<Element: FactorScalar> {
     for part in 0..<Element.parts {
       let (left, right, pivot) = (workspace.left[part], workspace.wide[part], workspace.pivot(of: layer)[part])
       control.multiply(rank, length, samples, layer.spread, 1, rank, cost[part], length, .set, left, length)
-      control.inSlices(of: order, weight: copied * above) { rows in
+      control.inSlices(of: order, weight: saturating(copied, above)) { rows in
         let first = rows.lowerBound
         Double.transpose(rows.count, above, left + first * above, above, right + first, order)
       }

@@ -237,7 +237,7 @@ final class Linearization<Element: KernelScalar>: @unchecked Sendable {
 
   /// Operations of one pass over a sample, about.
   private var weight: Int {
-    net.layers.reduce(saturating(6, net.parameterCount)) { $0 + 64 * $1.width }
+    net.layers.reduce(saturating(6, net.parameterCount)) { saturating(sum: $0, saturating(64, $1.width)) }
   }
 
   /// Ranges of at most `piece` rows.

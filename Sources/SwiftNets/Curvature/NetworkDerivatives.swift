@@ -86,7 +86,7 @@ final class NetworkDerivatives<Element: KernelScalar>: @unchecked Sendable {
     try inChunks(samples.count, interruption: interruption) { (workspace, first, count) throws(EngineError) in
       try workspace.load(w, samples, first, count, keeping: .gradient, interruption: interruption)
       try ThreadTeam.run(parts: workspace.parts(count), interruption) { member in
-        member.inPieces(member.share(of: count), weight: copied / 8 * net.parameterCount, grain: 1) { rows in
+        member.inPieces(member.share(of: count), weight: saturating(copied / 8, net.parameterCount), grain: 1) { rows in
           for row in rows { workspace.pass.sampleGradient(row, into: out + (first + row) * net.parameterCount) }
         }
       }

@@ -72,7 +72,7 @@ public struct NetworkStates {
   ) throws(EngineError) {
     var next = out
     func write(_ matrix: Matrix<Double>) throws(EngineError) {
-      try inSlices(of: matrix.rows, weight: copied * matrix.columns, interruption: interruption) { rows in
+      try inSlices(of: matrix.rows, weight: saturating(copied, matrix.columns), interruption: interruption) { rows in
         for row in rows {
           next.update(from: matrix.row(row), count: matrix.columns)
           next += matrix.columns

@@ -49,7 +49,7 @@ final class SecondLayerSolve {
     self.scratch = scratch
     var gramParts: [Storage<Double>] = []
     for _ in 0..<(batched && !dual && samples > Self.samplesAtOnce ? threads : 0) {
-      gramParts.append(try Storage(count: padded * padded * lanes))
+      gramParts.append(try Storage(count: saturating(padded, padded, lanes)))
     }
     self.gramParts = gramParts
     sums = try Storage(count: 8 * 64 * 4)
@@ -93,7 +93,7 @@ final class SecondLayerSolve {
     _ pass: TwoLayerPass, _ slopes: UnsafePointer<Double>, damping: Double, into matrix: UnsafeMutablePointer<Double>,
     _ member: ThreadTeam.Member
   ) {
-    let count = padded * padded * lanes
+    let count = saturating(padded, padded, lanes)
     for first in stride(from: 0, to: pass.samples, by: Self.samplesAtOnce) where !member.isStopped {
       let number = min(Self.samplesAtOnce, pass.samples - first)
       let target = first == 0 ? matrix : gramParts[member.index].base

@@ -38,7 +38,7 @@ public final class DenseFactorization: @unchecked Sendable {
     var sum = 0.0  // of zeros, and of NaN where a number is not finite
     var largest = 0.0
     let (count, base, places) = (order, factors.base, diagonal)
-    try inSlices(of: count, weight: copied * count, interruption: interruption) { rows in
+    try inSlices(of: count, weight: saturating(copied, count), interruption: interruption) { rows in
       for row in rows {
         let (source, target) = (a.row(row), base + row * count)
         for column in row..<count {

@@ -89,7 +89,7 @@ public final class MinimumNorm: @unchecked Sendable {
       a = try xs.copy(interruption: interruption)
     } else {
       let fresh: Matrix<Double> = try Matrix(rows: xs.columns, columns: xs.rows)
-      try inSlices(of: xs.rows, least: 64, weight: copied * xs.columns, interruption: interruption) { rows in
+      try inSlices(of: xs.rows, least: 64, weight: saturating(copied, xs.columns), interruption: interruption) { rows in
         transposeTiled(xs, rows, into: fresh)
       }
       a = fresh
@@ -271,7 +271,8 @@ public final class MinimumNorm: @unchecked Sendable {
   private var corrections: Int { condition < 1e5 ? 1 : 2 }
 
   private static func checkFinite(_ xs: Matrix<Double>, _ interruption: Interruption) throws(EngineError) {
-    try inSlices(of: xs.rows, weight: copied * xs.columns, interruption: interruption) { rows throws(EngineError) in
+    try inSlices(of: xs.rows, weight: saturating(copied, xs.columns), interruption: interruption) {
+      rows throws(EngineError) in
       guard xs.view(rows, 0..<xs.columns).isFinite else { throw .notFinite("xs has entries that are not finite") }
     }
   }

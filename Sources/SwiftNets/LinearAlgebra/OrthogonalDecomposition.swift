@@ -47,14 +47,14 @@ struct OrthogonalDecomposition {
     }
     let scale = scalbn(1.0, -min(max(Int32(clamping: largest.exponent), -1000), 1000))
     self.scale = scale
-    try inSlices(of: n, weight: copied * m, interruption: interruption) { rows in
+    try inSlices(of: n, weight: saturating(copied, m), interruption: interruption) { rows in
       for row in rows { scipy_cblas_dscal(Int32(m), scale, a.row(row), 1) }
     }
 
     let taus: Storage<Double> = try Storage(count: n)
     let norms: Matrix<Double> = try Matrix(rows: 2, columns: n)
     var order = (0..<Int32(clamping: n)).map { $0 }
-    try inSlices(of: n, weight: copied * m, interruption: interruption) { rows in
+    try inSlices(of: n, weight: saturating(copied, m), interruption: interruption) { rows in
       for row in rows {
         let norm = scipy_cblas_dnrm2(Int32(m), a.row(row), 1)
         norms[0, row] = norm

@@ -106,7 +106,7 @@ extension Matrix where Element == Double {
   /// A matrix of its own with the same entries.
   func copy(interruption: Interruption = Interruption()) throws(EngineError) -> Matrix<Double> {
     let fresh: Matrix<Double> = try Matrix(rows: rows, columns: columns)
-    try inSlices(of: rows, weight: copied * columns, interruption: interruption) { slice in
+    try inSlices(of: rows, weight: saturating(copied, columns), interruption: interruption) { slice in
       for index in slice { fresh.row(index).update(from: row(index), count: columns) }
     }
     return fresh

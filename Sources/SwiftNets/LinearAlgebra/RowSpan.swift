@@ -30,7 +30,7 @@ func factorRows(
       _ = scipy_LAPACKE_dgeqrf_work(
         LAPACK_COL_MAJOR, Int32(m - first), Int32(width), block, Int32(m), taus + first, room, roomCount)
       let others = first + width..<n
-      let weight = saturating(4 * width, m - first)
+      let weight = saturating(4, width, m - first)
       try inSlices(of: others.count, least: 8, weight: weight, interruption: interruption) { slice in
         _ = scipy_LAPACKE_dormqr_work(
           LAPACK_COL_MAJOR, CChar(UInt8(ascii: "L")), CChar(UInt8(ascii: "T")), Int32(m - first), Int32(slice.count),
@@ -61,7 +61,7 @@ func factorRows(
   }
   for first in stride(from: 0, to: rank, by: panel).reversed() {
     let width = min(panel, rank - first)
-    let weight = saturating(4 * width, m - first)
+    let weight = saturating(4, width, m - first)
     try inSlices(of: rank - first, least: 8, weight: weight, interruption: interruption) { slice in
       _ = scipy_LAPACKE_dormqr_work(
         LAPACK_COL_MAJOR, CChar(UInt8(ascii: "L")), CChar(UInt8(ascii: "N")), Int32(m - first), Int32(slice.count),

@@ -18,7 +18,7 @@ func symmetricEigen<T: KernelScalar>(
     throw .invalidArgument(
       "a matrix of order \(n) is too large for eigenvectors: LAPACK's integers count up to order \(largestEigenOrder)")
   }
-  try inSlices(of: n, weight: copied * n, interruption: interruption) { rows throws(EngineError) in
+  try inSlices(of: n, weight: saturating(copied, n), interruption: interruption) { rows throws(EngineError) in
     for row in rows {
       for column in row..<n where !matrix[row, column].isFinite {
         throw .notFinite("a matrix to be diagonalised has entries that are not finite")
@@ -71,7 +71,7 @@ private func largeSymmetricEigen(_ a: Matrix<Double>, _ interruption: Interrupti
   let n = a.rows
   // Powers of 2 round nothing, and take squares into the range.
   var largest = 0.0
-  try inSlices(of: n, weight: copied * n, interruption: interruption) { rows in
+  try inSlices(of: n, weight: saturating(copied, n), interruption: interruption) { rows in
     for row in rows { for column in row..<n { largest = max(largest, abs(a[row, column])) } }
   }
   let exponent = largest > 0 ? Int32(clamping: largest.exponent) : 0
@@ -88,7 +88,7 @@ private func largeSymmetricEigen(_ a: Matrix<Double>, _ interruption: Interrupti
   let z: Matrix<Double> = try Matrix(rows: n, columns: n)  // eigenvectors of T as rows
   try TridiagonalEigen(order: n).decompose(d, e, into: z, interruption: interruption)
   try reflect(z, a, tau, interruption)
-  try inSlices(of: n, weight: copied * n, interruption: interruption) { rows in
+  try inSlices(of: n, weight: saturating(copied, n), interruption: interruption) { rows in
     for row in rows { a.row(row).update(from: z.row(row), count: n) }
   }
   return (0..<n).map { d[$0] / scale / scale }
@@ -99,7 +99,7 @@ private func reflect(
   _ z: Matrix<Double>, _ a: Matrix<Double>, _ tau: UnsafePointer<Double>, _ interruption: Interruption
 ) throws(EngineError) {
   let (n, block) = (z.rows, 32)
-  let triangle: Storage<Double> = try Storage(count: block * block)
+  let triangle: Storage<Double> = try Storage(count: saturating(block, block))
   let work: Storage<Double> = try Storage(count: saturating(block, n))
   for first in stride(from: 0, to: n - 1, by: block).reversed() {
     let width = min(block, n - 1 - first)

@@ -41,7 +41,7 @@ struct SymmetricFactor<Element: FactorScalar> {
     inverse = arena.take(order)
     coupling = arena.take(order)
     work = arena.take(saturating(order, Self.panel(order)))
-    scratch = arena.take(order > Self.largeOrder ? Self.tile * Self.tile : 0)
+    scratch = arena.take(order > Self.largeOrder ? saturating(Self.tile, Self.tile) : 0)
   }
 
   /// Measured: LAPACK's 64 is too wide for matrices of a hundred rows.

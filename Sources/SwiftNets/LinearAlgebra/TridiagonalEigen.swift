@@ -30,7 +30,7 @@ final class TridiagonalEigen {
     _ d: UnsafeMutablePointer<Double>, _ e: UnsafeMutablePointer<Double>, into z: Matrix<Double>,
     interruption: Interruption
   ) throws(EngineError) {
-    try inSlices(of: order, weight: copied * order, interruption: interruption) { rows in
+    try inSlices(of: order, weight: saturating(copied, order), interruption: interruption) { rows in
       for row in rows { z.row(row).update(repeating: 0, count: order) }
     }
     // LAPACK's copies would wait for the system to make the pages.
@@ -42,7 +42,7 @@ final class TridiagonalEigen {
     // In ascending order, rows and all.
     let values = numbers.base
     let rows = numbers.base + order
-    try inSlices(of: order, weight: copied * order, interruption: interruption) { places in
+    try inSlices(of: order, weight: saturating(copied, order), interruption: interruption) { places in
       for place in places {
         let source = Int(sorted[place]) - 1
         values[place] = d[source]
@@ -50,7 +50,7 @@ final class TridiagonalEigen {
       }
     }
     d.update(from: values, count: order)
-    try inSlices(of: order, weight: copied * order, interruption: interruption) { places in
+    try inSlices(of: order, weight: saturating(copied, order), interruption: interruption) { places in
       for row in places { z.row(row).update(from: rows + row * order, count: order) }
     }
   }

@@ -34,13 +34,13 @@ final class LayerMatrices<Element: KernelScalar> {
         natural[index] = source
       } else {
         natural[index] = copies[index]
-        member.inPieces(0..<layer.rows, weight: copied / 8 * layer.width) { rows in
+        member.inPieces(0..<layer.rows, weight: saturating(copied / 8, layer.width)) { rows in
           for row in rows { copies[index].row(row).update(from: source.row(row), count: layer.width) }
         }
       }
       if index > 0 {
         let target = transposed[index]
-        member.inPieces(0..<layer.fanIn, weight: copied / 8 * layer.width) { rows in
+        member.inPieces(0..<layer.fanIn, weight: saturating(copied / 8, layer.width)) { rows in
           Element.transpose(
             rows.count, layer.width, source.row(rows.lowerBound), source.stride, target.base + rows.lowerBound,
             target.stride)

@@ -17,7 +17,7 @@ public struct Perceptron: Equatable, Sendable {
     let h: Matrix<Double> = try Matrix(rows: xs.rows, columns: outsize)
     try predict(xs, w: w, into: h, interruption: interruption)
     var sum = 0.0
-    try inSlices(of: h.rows, weight: copied * outsize, interruption: interruption) { rows in
+    try inSlices(of: h.rows, weight: saturating(copied, outsize), interruption: interruption) { rows in
       for row in rows {
         var part = 0.0
         for column in 0..<outsize {
@@ -38,7 +38,7 @@ public struct Perceptron: Equatable, Sendable {
       throw .invalidArgument("a dimension of xs or w is larger than \(Int32.max)")
     }
     try product(1, xs, w, 0, into: h, interruption: interruption)
-    try inSlices(of: h.rows, weight: copied * outsize, interruption: interruption) { rows in
+    try inSlices(of: h.rows, weight: saturating(copied, outsize), interruption: interruption) { rows in
       for row in rows {
         let entries = h.row(row)
         for column in 0..<outsize { entries[column] = Self.activation(entries[column]) }

@@ -91,7 +91,7 @@ final class TaylorPass<Element: KernelScalar> {
     _ samples: Samples<Element>, from first: Int, _ part: Range<Int>, _ scratch: Scratch, _ member: ThreadTeam.Member
   ) -> Double {
     var loss = 0.0
-    let weight = net.layers.reduce(saturating(6, net.parameterCount)) { $0 + 64 * $1.width }
+    let weight = net.layers.reduce(saturating(6, net.parameterCount)) { saturating(sum: $0, saturating(64, $1.width)) }
     member.inPieces(part, weight: saturating(algebra.count, weight)) { part in
       for row in part { inputs[0][0].row(row).update(from: samples.inputs.row(first + row), count: net.inputs) }
       for index in net.layers.indices where !member.isStopped { forward(index, part, scratch) }

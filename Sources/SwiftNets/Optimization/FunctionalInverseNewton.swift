@@ -35,7 +35,7 @@ public enum FunctionalInverseNewton {
     let a: Matrix<Double> = try Matrix(rows: xs.rows, columns: net.outsize)
     try batch.product(1, w, 0, into: a, interruption: interruption)
     let (loss, target) = try (r > 0 ? nudged : limit)(factorization, batch, ys, a, r, newW, interruption)
-    try inSlices(of: w.rows, weight: copied * net.outsize, interruption: interruption) { rows in
+    try inSlices(of: w.rows, weight: saturating(copied, net.outsize), interruption: interruption) { rows in
       for row in rows {
         let (old, step, new) = (w.row(row), target.step.row(row), newW.row(row))
         for column in 0..<net.outsize { new[column] = old[column] - alpha * step[column] }
@@ -58,7 +58,7 @@ public enum FunctionalInverseNewton {
       let sums = try a.copy(interruption: interruption)
       loss = try replace(a, ys, interruption) { sum, h, y in (h - y) * Perceptron.slope(sum) }
       try factorization.project(a, interruption: interruption)
-      try inSlices(of: a.rows, weight: copied * a.columns, interruption: interruption) { rows in
+      try inSlices(of: a.rows, weight: saturating(copied, a.columns), interruption: interruption) { rows in
         for row in rows {
           for column in 0..<a.columns {
             let difference = a[row, column] / Perceptron.slope(sums[row, column])
@@ -84,13 +84,14 @@ public enum FunctionalInverseNewton {
     let behind: Matrix<Double> = try Matrix(rows: step.rows, columns: a.columns)
     var residual = 0.0
     for (sign, target) in [(1.0, ahead), (-1.0, behind)] {
-      try inSlices(of: gradient.rows, weight: copied * gradient.columns, interruption: interruption) { rows in
+      try inSlices(of: gradient.rows, weight: saturating(copied, gradient.columns), interruption: interruption) {
+        rows in
         for row in rows {
           for column in 0..<gradient.columns { target[row, column] = gradient[row, column] * (1 + sign * r / 2) }
         }
       }
       try factorization.solveTransposed(x, target, into: a, interruption: interruption)
-      try inSlices(of: a.rows, weight: copied * a.columns, interruption: interruption) { rows in
+      try inSlices(of: a.rows, weight: saturating(copied, a.columns), interruption: interruption) { rows in
         for row in rows {
           for column in 0..<a.columns {
             let h = a[row, column] / Perceptron.slope(sums[row, column]) + ys[row, column]
@@ -100,7 +101,7 @@ public enum FunctionalInverseNewton {
       }
       residual = max(residual, try factorization.solve(x, a, into: target, interruption: interruption))
     }
-    try inSlices(of: ahead.rows, weight: copied * ahead.columns, interruption: interruption) { rows in
+    try inSlices(of: ahead.rows, weight: saturating(copied, ahead.columns), interruption: interruption) { rows in
       for row in rows {
         for column in 0..<ahead.columns { ahead[row, column] = (ahead[row, column] - behind[row, column]) / r }
       }
@@ -115,7 +116,7 @@ public enum FunctionalInverseNewton {
     by value: (_ sum: Double, _ h: Double, _ y: Double) -> Double
   ) throws(EngineError) -> Double {
     var loss = 0.0
-    try inSlices(of: sums.rows, weight: copied * sums.columns, interruption: interruption) { rows in
+    try inSlices(of: sums.rows, weight: saturating(copied, sums.columns), interruption: interruption) { rows in
       for row in rows {
         var part = 0.0
         for column in 0..<sums.columns {

@@ -188,7 +188,7 @@ public final class SaddleFreeNewton {
       g.row(0).advanced(by: row * w.columns).update(from: gradient.row(row), count: w.columns)
     }
     let vectors: Matrix<Double> = try Matrix(rows: count, columns: count)
-    try inSlices(of: count, weight: copied * count, interruption: interruption) { rows in
+    try inSlices(of: count, weight: saturating(copied, count), interruption: interruption) { rows in
       vectors.row(rows.lowerBound).update(from: block.row(rows.lowerBound), count: rows.count * count)
     }
     let values = try symmetricEigen(vectors, interruption: interruption)
