@@ -27,7 +27,7 @@ from swiftnets.lanczos import lanczos
 from swiftnets.problems import NetProblem
 
 LIMIT = 0.2  # seconds from a signal to its exception
-ENOUGH = 0.35  # seconds that a call computes, at least or before it is ended
+ENOUGH = 0.3  # seconds that a call computes, at least or before it is ended
 RNG = np.random.default_rng(0)
 
 
@@ -46,10 +46,13 @@ def one_thread():
 def watched(call):
     """Computing time of a call, and the longest part of it in which Python saw no signal."""
     times = [time.process_time()]
+    is_ended = False
 
     def handler(number, frame):
+        nonlocal is_ended
         times.append(time.process_time())
-        if times[-1] > times[0] + ENOUGH:
+        if times[-1] > times[0] + ENOUGH and not is_ended:
+            is_ended = True
             raise Ended
 
     before = signal.signal(signal.SIGPROF, handler)
@@ -130,8 +133,7 @@ VALUES = {
 @pytest.mark.parametrize("net", [MANY, WIDE], ids=["many", "wide"])
 def test_values_and_products_of_a_net_end_in_time(net, name):
     given = arguments(net)
-    # Once is too short for some of many samples.
-    check(repeated(lambda: VALUES[name](net, *given), 1 if net is WIDE else 8))
+    check(repeated(lambda: VALUES[name](net, *given), 8))
 
 
 def test_matrices_of_a_net_end_in_time():
@@ -139,8 +141,8 @@ def test_matrices_of_a_net_end_in_time():
     w, x, y = arguments(net, 5000)
     check(lambda: net.hessian(w, x, y))
     check(lambda: net.fisher(w, x, y, kind="empirical"))
-    check(lambda: net.per_sample_gradients(w, x, y))
-    check(lambda: net.jacobian(w, x[:2000]))
+    check(repeated(lambda: net.per_sample_gradients(w, x, y), 20))
+    check(repeated(lambda: net.jacobian(w, x[:2000]), 10))
     wide = MLP((5, 600, 600, 1))
     w, x, y = arguments(wide, 8)
     check(lambda: wide.gauss_newton_diagonal(w, x, y))
@@ -155,7 +157,7 @@ def test_many_products_at_a_point_end_in_time():
     point, v = net.linearize(w, x, y), directions(net, 40)
     check(lambda: point.hvp(v))
     check(lambda: point.fisher_product(v, kind="empirical"))
-    check(lambda: point.lanczos(steps=30, runs=4))
+    check(lambda: point.lanczos(v[:4], 30))
     check(lambda: net.hvp(w, x, y, v))
     check(lambda: net.jvp(w, x, v))
     check(lambda: net.third(w, x, y, v[0], v))
@@ -190,7 +192,7 @@ def test_layered_factorisations_end_in_time():
     factors = wide.factorize(w, x, y, damping=1.0)
     b = directions(wide, 1000)
     check(lambda: factors.solve(b))
-    check(repeated(lambda: factors.update(2.0), 4))
+    check(repeated(lambda: factors.update(2.0), 20))
     dense = MLP((40, 60, 10))
     w, x, y = arguments(dense, 100)
     check(lambda: dense.factorize(w, x, y, damping=0.1, method="dense"))
@@ -231,10 +233,10 @@ def test_other_optimisers_and_comparisons_end_in_time():
 
 
 def test_inverses_end_in_time():
-    net = MLP((30, 60, 10))
+    net = MLP((30, 60, 10), l2=1.0)
     w, x, y = arguments(net, 3000)
     check(lambda: kronecker_factors(MANY, *arguments(MANY, 40_000)).inverse(0.1))
-    problem = NetProblem(net, x[:50], y[:50], l2=1.0)
+    problem = NetProblem(net, x[:50], y[:50])
     inverse = FunctionalInverse(problem, w)
     check(repeated(lambda: inverse.solve(1.01 * problem.gradient(w)), 200))
     x, y = RNG.standard_normal((900, 1500)), RNG.standard_normal((900, 10))
@@ -261,7 +263,7 @@ def test_slow_net_ends_in_time():
     check(lambda: step(samples, hidden=100))  # and four at once
     check(repeated(lambda: step(150), 4))  # in the dual
     check(lambda: step(50, 1, 6))  # dense
-    check(lambda: SlowNet(seed=0).hessian_block(*two_halves(2000), layer=1))
+    check(lambda: SlowNet(seed=0).hessian_block(two_halves(2000)[0], layer=1))
 
 
 def two_halves(samples):
@@ -269,19 +271,19 @@ def two_halves(samples):
 
 
 def test_fast_net_ends_in_time():
-    samples, insize, outsize = 3000, 4000, 1000
+    samples, insize, outsize = 2000, 3000, 1000
     xs, ys = RNG.standard_normal((samples, insize)), RNG.standard_normal((samples, outsize))
     w, out = RNG.standard_normal((insize, outsize)), np.empty((samples, outsize))
     check(repeated(lambda: _core.fast_loss(xs, ys, w), 3))
     check(repeated(lambda: _core.fast_predict(xs, w, out), 3))
     check(lambda: _core.factorize(xs, -1.0))
-    full, low = _core.factorize(xs, -1.0)[0], xs[:1500, :2000].copy()
+    full, low = _core.factorize(xs, -1.0)[0], xs[:1300, :2000].copy()
     low[1] = low[0]
     check(lambda: _core.factorize(low, -1.0))
     check(lambda: _core.minimum_norm(full, xs, ys, np.empty_like(w)))
     check(lambda: _core.fast_step(full, xs, ys, w, 0.1, 0.0, np.empty_like(w)))
     factors = _core.factorize(low, -1.0)[0]
-    check(repeated(lambda: _core.minimum_norm(factors, low, ys[:1500], np.empty((2000, 1000))), 2))
+    check(repeated(lambda: _core.minimum_norm(factors, low, ys[:1300], np.empty((2000, 1000))), 2))
     images = RNG.integers(0, 256, (2000, 3072)) / 256 - 0.5
     net = FastNet(3072, 100, seed=0)
     targets = np.eye(100)[RNG.integers(0, 100, 2000)]
@@ -292,7 +294,7 @@ def test_a_call_waits_for_no_other_threads_call():
     """The team serves one call at a time: a second one does its work alone."""
     _core.set_threads(2)
     net = MLP((60, 50, 10))
-    given = arguments(net, 20_000)
+    given = arguments(net, 4000)
     stop = threading.Event()
 
     def work():
@@ -301,15 +303,20 @@ def test_a_call_waits_for_no_other_threads_call():
 
     thread = threading.Thread(target=work)
     thread.start()
+    w, x, y = arguments(MANY, 10_000)
+
+    def handler(number, frame):
+        raise Ended
+
+    before = signal.signal(signal.SIGALRM, handler)
     try:
-        w, x, y = arguments(MANY, 10_000)
-        signal.signal(signal.SIGALRM, lambda number, frame: (_ for _ in ()).throw(Ended))
         signal.setitimer(signal.ITIMER_REAL, 0.3)
         with pytest.raises(Ended):
             while True:
                 MANY.gradient(w, x, y)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
         stop.set()
         thread.join()
 

@@ -18,7 +18,7 @@ def symmetric(order):
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_large_indefinite_matrix_is_factored_right(threads):
-    order = 2500
+    order = 2200
     matrix = symmetric(order)
     matrix[:700, :700] = np.diag(np.diag(matrix[:700, :700]))  # pivots of one row and of two
     before = _core.get_threads()
@@ -41,7 +41,7 @@ def test_a_large_indefinite_matrix_is_factored_right(threads):
 
 
 def test_a_large_definite_matrix_is_factored_right():
-    order = 2500
+    order = 2200
     matrix = symmetric(order) + 3 * order**0.5 * np.eye(order)
     factors = DenseFactorization(matrix)
     assert factors.inertia.positive == order
@@ -64,7 +64,7 @@ def test_a_large_layer_with_a_complex_shift_is_factored_right():
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_large_eigenvectors_are_right(threads):
-    order = 2100
+    order = 1850
     matrix = symmetric(order)
     before = _core.get_threads()
     _core.set_threads(threads)
@@ -80,8 +80,7 @@ def test_large_eigenvectors_are_right(threads):
     assert np.array_equal(again[1], vectors)
 
 
-@pytest.mark.parametrize("shape", [(1700, 2000), (2600, 1300)])
-@pytest.mark.parametrize("lost", [0, 3])
+@pytest.mark.parametrize(("shape", "lost"), [((1300, 2000), 3), ((2600, 1000), 0)])
 def test_a_large_least_squares_solution_of_any_rank_is_numpys(shape, lost):
     x = RNG.standard_normal(shape) * 10.0 ** RNG.uniform(-2, 2, shape[1])
     if shape[0] <= shape[1]:
