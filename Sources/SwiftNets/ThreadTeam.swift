@@ -60,7 +60,7 @@ enum ThreadTeam {
     defer { pool.unlock() }
     guard pool.isWorthwhile(), pool.hire(parts - 1) else { return body(alone) }
     // By another name, as the length of this file's whole path would be in the code.
-    #sourceLocation(file:"ThreadTeam.swift",line:64)
+    #sourceLocation(file:"team",line:1)
     withoutActuallyEscaping(body) { pool.perform(parts: parts, $0) }
     #sourceLocation()
   }
