@@ -97,7 +97,7 @@ enum ThreadTeam {
     defer { pool.unlock() }
     guard pool.isWorthwhile(), pool.hire(parts - 1) else { return body(alone) }
     // By another name, as the length of this file's whole path would be in the code.
-    #sourceLocation(file:"Team.swift",line:1)
+    #sourceLocation(file:"team",line:1)
     withoutActuallyEscaping(body) { pool.perform(parts: parts, stop, $0) }
     #sourceLocation()
   }
