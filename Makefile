@@ -6,11 +6,12 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 CORE := python/swiftnets/_core.abi3.so
 BENCH := .venv-bench/bin
+SECONDS ?= 60
 OPENBLAS = $(shell $(BIN)/python -c 'from importlib.util import find_spec; \
   print(find_spec("scipy_openblas32").submodule_search_locations[0])')
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test stress swift wheel bench format lint clean
+.PHONY: help demo test stress fuzz swift wheel bench format lint clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +26,9 @@ test: $(VENV)/test-stamp $(CORE) ## Run all tests, Swift's and Python's
 stress: $(VENV)/test-stamp $(CORE) ## Run the long forms of the stress tests, ten minutes each
 	$(BIN)/python Tests/stress/forks.py --seconds 600
 	$(BIN)/python Tests/stress/threads.py --seconds 600
+
+fuzz: $(VENV)/test-stamp $(CORE) ## Fuzz the C interface and what reads files: SECONDS=60 a target
+	$(BIN)/python Tests/fuzz/run.py --seconds $(SECONDS)
 
 swift: $(VENV)/build-stamp ## Build the Swift package alone
 	SWIFTNETS_OPENBLAS="$(OPENBLAS)" swift build

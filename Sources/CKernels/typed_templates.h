@@ -176,7 +176,7 @@ static void TYPED(scale_rows)(size_t m, size_t n, const T *x, size_t x_step, con
                               size_t y_step, const T *b, size_t ldb, T *c, size_t ldc) {
   for (size_t i = 0; i < m; i++) {
     T first = x[i * x_step], second = b ? y[i * y_step] : 0;
-    const T *a_row = a + i * lda, *b_row = b + i * ldb;
+    const T *a_row = a + i * lda, *b_row = b ? b + i * ldb : a_row;
     T *c_row = c + i * ldc;
     for (size_t j = 0; j < n; j += LANES) {
       V value = first * *(const V *)(a_row + j);
