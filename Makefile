@@ -8,11 +8,12 @@ LOCKED := install --require-hashes --requirement
 OURS := install --no-index --no-build-isolation --no-deps --editable .
 CORE := python/swiftnets/_core.abi3.so
 BENCH := .venv-bench/bin
+SECONDS ?= 60
 OPENBLAS = $(shell $(BIN)/python -c 'from importlib.util import find_spec; \
   print(find_spec("scipy_openblas32").submodule_search_locations[0])')
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test stress sanitize swift wheel reproduce lock bench format lint clean
+.PHONY: help demo test stress sanitize fuzz swift wheel reproduce lock bench format lint clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +32,9 @@ stress: $(VENV)/test-stamp $(CORE) ## Run the long forms of the stress tests, te
 
 sanitize: $(VENV)/test-stamp $(CORE) ## Run the tests under sanitizers; FORM=--short for some of them
 	$(BIN)/python Tests/sanitize.py $(FORM)
+
+fuzz: $(VENV)/test-stamp $(CORE) ## Fuzz the C interface and what reads files: SECONDS=60 a target
+	$(BIN)/python Tests/fuzz/run.py --seconds $(SECONDS)
 
 swift: $(VENV)/build-stamp ## Build the Swift package alone
 	SWIFTNETS_OPENBLAS="$(OPENBLAS)" swift build

@@ -34,13 +34,15 @@ private func info(_ summary: FactorSummary, isPositiveDefinite: Bool = false) ->
 }
 
 private func rows(_ base: UnsafePointer<Double>?, _ name: String, _ k: Int, _ columns: Int) throws -> Matrix<Double> {
-  Matrix(reading: try require(base, name), rows: k, columns: columns)
+  try requireAddressable(name, k, columns)
+  return Matrix(reading: try require(base, name), rows: k, columns: columns)
 }
 
 private func rows(_ base: UnsafeMutablePointer<Double>?, _ name: String, _ k: Int, _ columns: Int) throws
   -> Matrix<Double>
 {
-  Matrix(borrowing: try require(base, name), rows: k, columns: columns)
+  try requireAddressable(name, k, columns)
+  return Matrix(borrowing: try require(base, name), rows: k, columns: columns)
 }
 
 // MARK: - States of layers

@@ -8,13 +8,15 @@ private func network(_ shape: swn_fast_shape) throws -> Perceptron {
 private func matrix(_ base: UnsafePointer<Double>?, _ name: String, _ rows: Int, _ columns: Int) throws
   -> Matrix<Double>
 {
-  Matrix(reading: try require(base, name), rows: rows, columns: columns)
+  try requireAddressable(name, rows, columns)
+  return Matrix(reading: try require(base, name), rows: rows, columns: columns)
 }
 
 private func output(_ base: UnsafeMutablePointer<Double>?, _ name: String, _ rows: Int, _ columns: Int) throws
   -> Matrix<Double>
 {
-  Matrix(borrowing: try require(base, name), rows: rows, columns: columns)
+  try requireAddressable(name, rows, columns)
+  return Matrix(borrowing: try require(base, name), rows: rows, columns: columns)
 }
 
 private func require(_ factorization: OpaquePointer?) throws -> MinimumNorm {

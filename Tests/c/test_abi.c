@@ -139,6 +139,10 @@ static void failures_have_a_status_and_a_message(void)
   expect(swn_slow_loss(one, 0, &x, &y, &w1, &w2, &loss, NULL) == SWN_INVALID_ARGUMENT, "no samples are refused");
   expect(swn_slow_loss((swn_slow_shape){SIZE_MAX, 1, 1}, 1, &x, &y, &w1, &w2, &loss, NULL) == SWN_INVALID_ARGUMENT,
          "an absurd size is refused");
+  const size_t large = (size_t)1 << 30;
+  expect(swn_fast_predict((swn_fast_shape){large, 1}, large, &x, &w1, &loss, NULL) == SWN_INVALID_ARGUMENT &&
+             strstr(swn_last_error(), "xs would have 1073741824×1073741824 numbers"),
+         "arrays that cannot exist are refused by their sizes");
   for (int32_t threads = -1; threads <= 65; threads += 1 + 64 * (threads == 0))
     REFUSED("threads", swn_set_threads(threads));
   expect(swn_set_threads(2) == SWN_OK && swn_get_threads() == 2, "two threads");

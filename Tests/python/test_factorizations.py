@@ -115,6 +115,14 @@ def test_inertia_and_determinant_are_those_of_the_eigenvalues(it, damping, metho
 
 
 @pytest.mark.parametrize("form", FORMS)
+def test_a_complex_shift_may_be_larger_in_size_than_the_largest_number(it, form):
+    shift = complex(1.7e308, -1.7e308)
+    b = 1e300 * it.b
+    x = it.factorize(shift=shift, form=form).solve(b)
+    np.testing.assert_allclose(x, b / 1.7e308 / (1 - 1j), rtol=1e-12, atol=1e-300)
+
+
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("shift", [1j, 0.2 - 0.5j, -0.4 + 0.3j])
 def test_a_complex_shift_gives_the_dense_complex_solution(it, shift, form):
     matrix = it.matrix(shift)

@@ -4,6 +4,7 @@ import errno
 import itertools
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 from swiftnets import MLP, tensors
 
 EPS = np.finfo(float).eps
+EMPTY_NPZ = b"PK\5\6" + bytes(18)
 
 
 def case(seed=0):
@@ -275,7 +277,107 @@ def test_a_tensor_that_is_not_there_or_not_ours_is_named(tmp_path):
         tensors.DerivativeTensor(tmp_path / "t.npy")
 
 
-@pytest.mark.parametrize("damage", [b"", b"\x93NUMPY", b"x" * 4000, -8])
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"order": None},
+        {"order": 1e400},
+        {"order": 10**9},
+        {"count": -1},
+        {"count": [3]},
+        {"done": "17"},
+        {"done": 18},
+    ],
+)
+def test_damaged_facts_beside_a_tensor_are_named(facts, tmp_path):
+    path = tmp_path / "t.npy"
+    tensors.compute(*case(), order=3, path=path)
+    beside = tmp_path / "t.npy.json"
+    told = json.loads(beside.read_text())
+    beside.write_text(json.dumps({**told, **facts}))
+    with pytest.raises(ValueError, match=r"t\.npy\.json' is damaged"):
+        tensors.DerivativeTensor(path)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "[]", "3", '"format"', "{}", "\0"])
+def test_facts_of_another_form_are_refused(text, tmp_path):
+    path = tmp_path / "t.npy"
+    tensors.compute(*case(), order=3, path=path)
+    (tmp_path / "t.npy.json").write_text(text)
+    with pytest.raises(ValueError, match=r"t\.npy\.json' is not of the format"):
+        tensors.DerivativeTensor(path)
+    with pytest.raises(FileExistsError, match="not what compute"):
+        tensors.compute(*case(), order=3, path=path)
+
+
+def test_numbers_of_another_type_are_refused(tmp_path):
+    path = tmp_path / "t.npy"
+    tensors.compute(*case(), order=3, path=path)
+    np.save(path, np.zeros(969, "V8"))
+    with pytest.raises(ValueError, match=r"holds \|V8; expected float32 or float64"):
+        tensors.DerivativeTensor(path)
+
+
+def some_zarr(folder):
+    pytest.importorskip("zarr")
+    path = folder / "t.zarr"
+    return path, tensors.compute(*case(), order=3, path=path)
+
+
+def test_a_zarr_store_that_unpickles_is_not_opened(tmp_path, monkeypatch):
+    """Zarr lets a store name any codec: numcodecs' older versions run what this one says."""
+    path, _ = some_zarr(tmp_path)
+    pickles = pytest.importorskip("numcodecs.pickles")
+    monkeypatch.setattr(pickles, "ALLOW_UNSAFE_PICKLE_DECODE", True, raising=False)
+    ran = tmp_path / "ran"
+
+    class Hostile:
+        def __reduce__(self):
+            return os.mkdir, (str(ran),)
+
+    (path / "zarr.json").unlink()
+    filters = [{"id": "vlen-bytes"}, {"id": "pickle"}]
+    told = {"zarr_format": 2, "shape": [969], "chunks": [969], "dtype": "|O", "order": "C"}
+    told |= {"compressor": None, "fill_value": "", "filters": filters}
+    (path / ".zarray").write_text(json.dumps(told))
+    (path / "0").write_bytes(pickle.dumps(Hostile()))
+    with pytest.raises((ValueError, FileNotFoundError), match=r"t\.zarr"):
+        tensors.DerivativeTensor(path)[0, 0, 0]
+    assert not ran.exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"codecs": [{"name": "bytes"}, {"name": "gzip", "configuration": {"level": 1}}]},
+        {"codecs": None},
+        {"chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [1 << 40]}}},
+        {"shape": [1 << 40]},
+        {"zarr_format": 2},
+    ],
+)
+def test_a_zarr_store_of_another_form_is_refused(change, tmp_path):
+    path, _ = some_zarr(tmp_path)
+    told = json.loads((path / "zarr.json").read_text())
+    (path / "zarr.json").write_text(json.dumps({**told, **change}))
+    with pytest.raises(ValueError, match=r"t\.zarr' is damaged or no tensor"):
+        tensors.DerivativeTensor(path)
+
+
+def test_a_damaged_part_of_a_zarr_store_is_named(tmp_path):
+    path, tensor = some_zarr(tmp_path)
+    part = path / "c" / "0"
+    content = bytearray(part.read_bytes())
+    content[len(content) // 2 :] = b"?" * (len(content) - len(content) // 2)
+    part.write_bytes(content)
+    for read in (lambda: tensor[0, 0, 0], lambda: tensor.contract(np.ones(17))):
+        with pytest.raises(ValueError, match=r"t\.zarr' is damaged"):
+            read()
+
+
+@pytest.mark.parametrize(
+    "damage", [b"", b"\x93NUMPY", b"x" * 4000, -8, b"\x93NUMPY\1\0\2\0{\n", EMPTY_NPZ]
+)
 def test_a_damaged_file_is_named_and_kept(damage, tmp_path):
     net, w, x, y = case()
     path = tmp_path / "t.npy"

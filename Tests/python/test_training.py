@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 
 import numpy as np
 import pytest
@@ -283,6 +284,29 @@ def test_a_checkpoint_without_some_weights_or_of_other_shapes_is_damaged(make, p
             CheckpointError, match="damaged or no checkpoint .*(without w|have shapes)"
         ):
             make().fit(batches(3), epochs=2, checkpoint=path)
+
+
+def test_a_checkpoint_that_unpacks_to_more_than_the_file_is_refused(make, path):
+    make().fit(batches(2), batches(1), checkpoint=path)
+    arrays = dict(np.load(path))
+    np.savez_compressed(path, **arrays | {"errs": np.zeros(100_000)})
+    with pytest.raises(CheckpointError, match="its members are larger than the file"):
+        make().fit(batches(2), batches(1), checkpoint=path)
+
+
+@pytest.mark.parametrize("name", ["errs", "seconds", "corrects", "w0"])
+def test_what_is_no_array_of_numbers_or_of_endless_rows_is_refused(make, path, name):
+    make().fit(batches(2), batches(1), checkpoint=path)
+    arrays = dict(np.load(path))
+    for wrong in (np.empty((1 << 50, 0)), np.empty(1 << 50, "V0"), np.array("text"), np.ones(3)):
+        np.savez(path, **arrays | {name: wrong})
+        with pytest.raises(CheckpointError, match="damaged or no checkpoint"):
+            make().fit(batches(2), batches(1), checkpoint=path)
+    with zipfile.ZipFile(path, "w") as archive:
+        for member in arrays:
+            archive.writestr(f"{member}.npy" if member != name else member, b"not NumPy's")
+    with pytest.raises(CheckpointError, match="is no array"):
+        make().fit(batches(2), batches(1), checkpoint=path)
 
 
 def test_an_archive_that_is_no_checkpoint_runs_no_code_and_is_refused(make, path):

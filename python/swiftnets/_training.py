@@ -13,6 +13,7 @@ import fcntl
 import io
 import itertools
 import json
+import math
 import os
 import shutil
 import sys
@@ -252,12 +253,21 @@ def read_archive(
         return None
     try:
         with zipfile.ZipFile(content) as archive:
+            # Nothing is packed in what was saved: a small file must not unpack to a large one.
+            if sum(member.file_size for member in archive.infolist()) > content.getbuffer().nbytes:
+                raise ValueError("its members are larger than the file")
             damaged = archive.testzip()  # before NumPy believes a header
         if damaged is not None:
             raise ValueError(f"{damaged} does not match its checksum")
         content.seek(0)
         with np.load(content, allow_pickle=False) as members:
             arrays = dict(members)
+        for member, array in arrays.items():
+            if not isinstance(array, np.ndarray):
+                raise ValueError(f"{member} is no array")
+            # Of no numbers there may be endless rows.
+            if math.prod(max(size, 1) for size in array.shape) > content.getbuffer().nbytes:
+                raise ValueError(f"{member} has the shape {array.shape}")
         header = json.loads(arrays.pop("header").tobytes())
         kind, found = header["format"], header["version"]
         if kind not in _KINDS:
@@ -324,6 +334,8 @@ class Checkpoint:
         for floats in (errs, seconds, *weights):
             if floats.dtype != np.float64 or not np.isfinite(floats).all():
                 raise ValueError("an array does not hold finite float64 numbers")
+        if corrects.ndim != 2 or corrects.shape[1] != 3 or corrects.dtype != np.int64:
+            raise ValueError(f"corrects has shape {corrects.shape} and dtype {corrects.dtype}")
         if errs.ndim != 1 or errs.shape != seconds.shape:
             raise ValueError(f"errs has shape {errs.shape} and seconds {seconds.shape}")
         _checks.integer(settings["seed"], "seed", 0, 2**32 - 1)

@@ -279,22 +279,23 @@ class DerivativeTensor:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         try:
-            facts = json.loads(_sidecar(self.path).read_text())
-            known = facts["format"]
-        except (ValueError, KeyError, TypeError):
-            known = None
+            facts = _read_facts(_sidecar(self.path))
         except FileNotFoundError:
             raise FileNotFoundError(
                 f"{str(_sidecar(self.path))!r} does not exist; expected what compute() writes "
                 "beside a tensor"
             ) from None
-        if known not in (_FORMAT, _OLDER):
+        if facts["format"] not in (_FORMAT, _OLDER):
             raise ValueError(f"{str(_sidecar(self.path))!r} is not of the format {_FORMAT!r}")
-        self.order = int(facts["order"])
-        self.parameter_count = int(facts["count"])
-        if facts["done"] != self.parameter_count:
+        try:
+            self.order = _checks.integer(facts.get("order"), "order", 2, 4)
+            self.parameter_count = _checks.integer(facts.get("count"), "count", 1, 2**31)
+            done = _checks.integer(facts.get("done"), "done", 0, self.parameter_count)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{str(_sidecar(self.path))!r} is damaged: {error}") from None
+        if done != self.parameter_count:
             raise ValueError(
-                f"{str(self.path)!r} is not complete: {facts['done']:,} of "
+                f"{str(self.path)!r} is not complete: {done:,} of "
                 f"{self.parameter_count:,} slabs; call compute() again with the same arguments"
             )
         entries = _entries(self.order, self.parameter_count)
@@ -321,12 +322,12 @@ class DerivativeTensor:
         count = self.parameter_count
         checked = [_checks.integer(i, "index", -count, count - 1) % count for i in index]
         if self.order == 2:
-            return self._store[checked[0] * count + checked[1]]
+            return self._read(checked[0] * count + checked[1])
         checked.sort(reverse=True)
         place = sum(
             math.comb(i + self.order - 1 - n, self.order - n) for n, i in enumerate(checked)
         )
-        return self._store[place]
+        return self._read(place)
 
     def contract(self, *vectors: npt.ArrayLike) -> Any:
         """The tensor applied to vectors, in one reading of the file.
@@ -380,17 +381,25 @@ class DerivativeTensor:
             for i in range(count):
                 _spread(self._slab(i), i, self.order, given, out)
 
+    def _read(self, where: int | slice) -> Any:
+        try:
+            return self._store[where]
+        except (OSError, MemoryError):
+            raise
+        except Exception as error:  # what is packed may be damaged
+            raise ValueError(f"{str(self.path)!r} is damaged ({error})") from error
+
     def _hessian(self) -> Iterator[tuple[int, int, FloatArray]]:
         count = self.parameter_count
         for first in range(0, count, _ROWS):
             stop = min(first + _ROWS, count)
-            part = np.asarray(self._store[first * count : stop * count])
+            part = np.asarray(self._read(slice(first * count, stop * count)))
             yield first, stop, part.reshape(-1, count)
 
     def _slab(self, i: int) -> FloatArray:
         """All entries whose largest index is i."""
         start, end = _entries(self.order, i), _entries(self.order, i + 1)
-        return np.asarray(self._store[start:end], np.float64)
+        return np.asarray(self._read(slice(start, end)), np.float64)
 
 
 def _spread(slab: FloatArray, i: int, order: int, given: list[FloatArray], out: FloatArray) -> None:
@@ -556,10 +565,10 @@ class _State:
             return None
         state = cls(file, job, 0)
         try:
-            found = json.loads(sidecar.read_text())
-            state.done = int(found.pop("done"))
+            found = _read_facts(sidecar)
             known = found["format"]
-        except (ValueError, KeyError, TypeError, AttributeError):
+            state.done = _checks.integer(found.pop("done", None), "done", 0, 2**31)
+        except (ValueError, TypeError):
             raise FileExistsError(
                 f"{str(sidecar)!r} is not what compute() writes; move it, or choose another path"
             ) from None
@@ -596,6 +605,15 @@ def _lock(file: Path) -> Path:
     return file.with_name(f".{file.name}.lock")
 
 
+def _read_facts(sidecar: Path) -> dict[str, Any]:
+    """What a file beside a tensor tells; of no format where it is not what compute() writes."""
+    try:
+        facts = json.loads(sidecar.read_text())
+    except (ValueError, RecursionError):
+        facts = None
+    return facts if isinstance(facts, dict) and "format" in facts else {"format": None}
+
+
 def _entries(order: int, count: int) -> int:
     """Numbers stored for `count` parameters; for order 3 and 4 where slab `count` begins."""
     return count * count if order == 2 else math.comb(count + order - 1, order)
@@ -620,8 +638,37 @@ def _create(file: Path, entries: int, order: int, count: int, dtype: np.dtype[An
         return made
     shutil.rmtree(made, ignore_errors=True)
     chunk = min(entries, _ZARR_CHUNK)
-    _zarr().create_array(str(made), shape=(entries,), chunks=(chunk,), dtype=dtype)
+    zarr = _zarr()
+    packer = zarr.codecs.ZstdCodec()
+    zarr.create_array(
+        str(made), shape=(entries,), chunks=(chunk,), dtype=dtype, compressors=packer, zarr_format=3
+    )
     return made
+
+
+def _require_plain(file: Path, entries: int) -> None:
+    """A ValueError unless a Zarr store is as `_create` makes them.
+
+    Zarr lets a store name any codec that is installed, those that unpickle among them, and parts of
+    any size.
+    """
+    told = json.loads((file / "zarr.json").read_text())
+    plain = {
+        "zarr_format": 3,
+        "node_type": "array",
+        "shape": [entries],
+        "chunk_grid": {
+            "name": "regular",
+            "configuration": {"chunk_shape": [min(entries, _ZARR_CHUNK)]},
+        },
+        "storage_transformers": [],
+    }
+    for name, value in plain.items():
+        if told[name] != value:
+            raise ValueError(f"its {name} is {told[name]!r}; expected {value!r}")
+    for codec in told["codecs"]:
+        if codec["name"] not in ("bytes", "zstd"):
+            raise ValueError(f"it names the codec {codec['name']!r}")
 
 
 def _open(file: Path, entries: int, *, writable: bool) -> Any:
@@ -630,11 +677,16 @@ def _open(file: Path, entries: int, *, writable: bool) -> Any:
     packed = _zarr() if file.suffix == ".zarr" else None
     try:
         if packed is not None:
-            store = packed.open_array(str(file), mode=mode)
+            _require_plain(file, entries)
+            store = packed.open_array(str(file), mode=mode, zarr_format=3)
         else:
             store = np.load(file, mmap_mode=mode).reshape(-1)
-    except (ValueError, EOFError, KeyError) as error:  # NumPy and zarr fail on damage in many ways
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # NumPy and zarr fail on damage in many ways
         raise ValueError(f"{str(file)!r} is damaged or no tensor ({error})") from error
+    if store.dtype not in (np.float32, np.float64):
+        raise ValueError(f"{str(file)!r} holds {store.dtype}; expected float32 or float64")
     if store.shape != (entries,):
         raise ValueError(
             f"{str(file)!r} holds {math.prod(store.shape):,} numbers; expected the {entries:,} "

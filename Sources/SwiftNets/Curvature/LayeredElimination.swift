@@ -147,7 +147,7 @@ final class LayeredElimination<Element: FactorScalar> {
       if step == 0 { spreads = product.sizes.map { $0 * Double(shape.parameters).squareRoot() } }
     }
     // NaN is no maximum, and of numbers that overflow nothing is known.
-    guard vector.isFinite, spreads.allSatisfy(\.isFinite) else { throw Self.overflow }
+    guard vector.isFinite, norm.isFinite, spreads.allSatisfy(\.isFinite) else { throw Self.overflow }
     measured = (norm, spreads)
     return (norm, spreads)
   }
@@ -170,7 +170,8 @@ final class LayeredElimination<Element: FactorScalar> {
     // Of H itself, whatever an earlier shift scaled it by.
     if measured == nil { rescale(to: 0) }
     let (size, spreads) = try measure(product, interruption)
-    let norm = max(size, shift.magnitude)
+    // Of two parts near the end of the range the magnitude is beyond it.
+    let norm = max(size, min(shift.magnitude, .greatestFiniteMagnitude))
     rescale(to: norm > 0x1p300 || norm < 0x1p-300 && norm > 0 ? Int(norm.exponent) : 0)
     func scaled(_ number: Double) -> Double { scalbn(number, Int32(-exponent)) }
     self.shift = Complex(scaled(shift.real), scaled(shift.imaginary))

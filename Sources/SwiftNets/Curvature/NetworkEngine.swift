@@ -50,6 +50,7 @@ public final class NetworkEngine: Sendable {
       _ kind: CurvatureKind, _ v: UnsafeRawPointer, _ count: Int, into out: UnsafeMutableRawPointer,
       interruption: Interruption
     ) throws(EngineError) {
+      try requireAddressable("v", count, net.parameterCount)
       try gate.write(interruption) { () throws(EngineError) in
         switch kept {
         case .float64(let point):
@@ -65,6 +66,8 @@ public final class NetworkEngine: Sendable {
       _ kind: CurvatureKind, shift: Double, _ starts: UnsafeRawPointer, _ count: Int, steps: Int,
       diagonal: UnsafeMutableRawPointer, offDiagonal: UnsafeMutableRawPointer, interruption: Interruption
     ) throws(EngineError) {
+      try requireAddressable("starts", count, net.parameterCount)
+      try requireAddressable("diagonal", count, steps)
       try gate.write(interruption) { () throws(EngineError) in
         switch kept {
         case .float64(let point):
@@ -96,6 +99,8 @@ public final class NetworkEngine: Sendable {
   }
 
   private func samples<T: KernelScalar>(_ batch: Batch) throws(EngineError) -> Samples<T> {
+    try requireAddressable("x", batch.count, net.inputs)
+    try requireAddressable("the samples' outputs", batch.count, net.outputs)
     var targets = Samples<T>.Targets.none
     if let rows = batch.targets {
       targets = .rows(Matrix(reading: reading(rows), rows: batch.count, columns: net.outputs))
@@ -151,6 +156,7 @@ public final class NetworkEngine: Sendable {
   public func sampleGradients(
     _ w: UnsafeRawPointer, _ batch: Batch, into out: UnsafeMutableRawPointer, interruption: Interruption
   ) throws(EngineError) {
+    try requireAddressable("out", batch.count, net.parameterCount)
     switch typed {
     case .float64(let d):
       try d.perSampleGradients(reading(w), withTargets(batch), into: writing(out), interruption: interruption)
@@ -165,6 +171,7 @@ public final class NetworkEngine: Sendable {
     _ kind: CurvatureKind, _ w: UnsafeRawPointer, _ batch: Batch, _ v: UnsafeRawPointer, _ count: Int,
     into out: UnsafeMutableRawPointer, interruption: Interruption
   ) throws(EngineError) {
+    try requireAddressable("v", count, net.parameterCount)
     switch typed {
     case .float64(let d):
       try d.products(
@@ -185,6 +192,7 @@ public final class NetworkEngine: Sendable {
     }
     let rows = block.map { net.layers[$0.upper].parameterCount } ?? net.parameterCount
     let columns = block.map { net.layers[$0.lower].parameterCount } ?? net.parameterCount
+    try requireAddressable("out", rows, columns)
     switch typed {
     case .float64(let d):
       try d.dense(
@@ -231,6 +239,8 @@ public final class NetworkEngine: Sendable {
     _ w: UnsafeRawPointer, _ batch: Batch, _ v: UnsafeRawPointer, _ count: Int, into out: UnsafeMutableRawPointer,
     interruption: Interruption
   ) throws(EngineError) {
+    try requireAddressable("v", count, net.parameterCount)
+    try requireAddressable("out", count, batch.count, net.outputs)
     switch typed {
     case .float64(let d):
       try d.jvp(reading(w), samples(batch), reading(v), count, into: writing(out), interruption: interruption)
@@ -243,6 +253,8 @@ public final class NetworkEngine: Sendable {
     _ w: UnsafeRawPointer, _ batch: Batch, _ u: UnsafeRawPointer, _ count: Int, into out: UnsafeMutableRawPointer,
     interruption: Interruption
   ) throws(EngineError) {
+    try requireAddressable("u", count, batch.count, net.outputs)
+    try requireAddressable("out", count, net.parameterCount)
     switch typed {
     case .float64(let d):
       try d.vjp(reading(w), samples(batch), reading(u), count, into: writing(out), interruption: interruption)
@@ -254,6 +266,7 @@ public final class NetworkEngine: Sendable {
   public func jacobian(
     _ w: UnsafeRawPointer, _ batch: Batch, into out: UnsafeMutableRawPointer, interruption: Interruption
   ) throws(EngineError) {
+    try requireAddressable("out", batch.count, net.outputs, net.parameterCount)
     switch typed {
     case .float64(let d): try d.jacobian(reading(w), samples(batch), into: writing(out), interruption: interruption)
     case .float32(let d): try d.jacobian(reading(w), samples(batch), into: writing(out), interruption: interruption)
@@ -287,6 +300,7 @@ public final class NetworkEngine: Sendable {
     _ w: UnsafeRawPointer, _ batch: Batch, directions: [UnsafeRawPointer], _ v: UnsafeRawPointer, _ count: Int,
     into out: UnsafeMutableRawPointer, interruption: Interruption
   ) throws(EngineError) {
+    try requireAddressable("v", count, net.parameterCount)
     guard (1...2).contains(directions.count) else {
       throw .invalidArgument("\(directions.count) directions; there must be 1 or 2")
     }

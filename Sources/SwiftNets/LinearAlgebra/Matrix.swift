@@ -44,6 +44,20 @@ final class Storage<Element: Scalar>: @unchecked Sendable {
   private static var largeBytes: Int { 4 << 20 }
 }
 
+/// An error that names the array where its sizes are more than can be addressed: nobody has such an array, and what is
+/// computed of its sizes would overflow.
+public func requireAddressable(_ name: String, _ sizes: Int...) throws(EngineError) {
+  var count = 1
+  for size in sizes {
+    let (next, isOverflow) = count.multipliedReportingOverflow(by: size)
+    guard !isOverflow, next <= 1 << 44 else {
+      let text = sizes.map { "\($0)" }.joined(separator: "×")
+      throw .invalidArgument("\(name) would have \(text) numbers, more than can be addressed")
+    }
+    count = next
+  }
+}
+
 /// A dense row-major matrix: a view of memory that it owns together with its copies, or that it borrows.
 ///
 /// Copying a `Matrix` copies the view, not the numbers. A borrowed one is valid as long as the memory it was made from.

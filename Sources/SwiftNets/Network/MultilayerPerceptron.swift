@@ -51,7 +51,7 @@ public struct MultilayerPerceptron: Equatable, Sendable {
       let layer = Layer(fanIn: fanIn, width: width, hasBias: hasBias, activation: activation, offset: offset)
       layers.append(layer)
       let (end, overflow) = offset.addingReportingOverflow(layer.parameterCount)
-      guard !overflow, end < 1 << 48 else { throw .invalidArgument("sizes \(sizes) give too many parameters") }
+      guard !overflow, end < 1 << 44 else { throw .invalidArgument("sizes \(sizes) give too many parameters") }
       offset = end
     }
     self.layers = layers

@@ -580,6 +580,8 @@ class _Run:
         w, start = np.ascontiguousarray(arrays.pop("w")), arrays.pop("start")
         if w.shape != (settings["parameters"],) or w.dtype.name != settings["dtype"]:
             raise ValueError(f"w has shape {w.shape} and dtype {w.dtype}")
+        if start.dtype != np.float64:
+            raise ValueError(f"start has dtype {start.dtype}")
         columns = {name: arrays.pop(name).astype(float).tolist() for name in _COLUMNS}
         state: State = {}
         for name, values in arrays.items():
