@@ -174,18 +174,18 @@ static void slow_refusals(void)
   swn_slow_workspace *workspace = NULL;
   REFUSED("workspace", swn_slow_workspace_create(NULL));
   expect(swn_slow_workspace_create(&workspace) == SWN_OK, "a workspace");
-  REFUSED("ys", swn_slow_loss(shape, 2, xs, NULL, u, v, &loss));
-  REFUSED("w1", swn_slow_loss(shape, 2, xs, ys, NULL, v, &loss));
-  REFUSED("w2", swn_slow_loss(shape, 2, xs, ys, u, NULL, &loss));
-  REFUSED("loss", swn_slow_loss(shape, 2, xs, ys, u, v, NULL));
-  REFUSED("n is", swn_slow_loss(shape, (size_t)1 << 31, xs, ys, u, v, &loss));
-  REFUSED("hidsize", swn_slow_loss((swn_slow_shape){2, 0, 2}, 2, xs, ys, u, v, &loss));
-  REFUSED("outsize", swn_slow_loss((swn_slow_shape){2, 3, SIZE_MAX}, 2, xs, ys, u, v, &loss));
-  REFUSED("xs", swn_slow_predict(shape, 2, NULL, u, v, out));
-  REFUSED("h2", swn_slow_predict(shape, 2, xs, u, v, NULL));
-  REFUSED("dw1", swn_slow_gradient(shape, 2, xs, ys, u, v, NULL, out, &loss));
-  REFUSED("dw2", swn_slow_gradient(shape, 2, xs, ys, u, v, out, NULL, &loss));
-  REFUSED("loss", swn_slow_gradient(shape, 2, xs, ys, u, v, out, more, NULL));
+  REFUSED("ys", swn_slow_loss(shape, 2, xs, NULL, u, v, &loss, NULL));
+  REFUSED("w1", swn_slow_loss(shape, 2, xs, ys, NULL, v, &loss, NULL));
+  REFUSED("w2", swn_slow_loss(shape, 2, xs, ys, u, NULL, &loss, NULL));
+  REFUSED("loss", swn_slow_loss(shape, 2, xs, ys, u, v, NULL, NULL));
+  REFUSED("n is", swn_slow_loss(shape, (size_t)1 << 31, xs, ys, u, v, &loss, NULL));
+  REFUSED("hidsize", swn_slow_loss((swn_slow_shape){2, 0, 2}, 2, xs, ys, u, v, &loss, NULL));
+  REFUSED("outsize", swn_slow_loss((swn_slow_shape){2, 3, SIZE_MAX}, 2, xs, ys, u, v, &loss, NULL));
+  REFUSED("xs", swn_slow_predict(shape, 2, NULL, u, v, out, NULL));
+  REFUSED("h2", swn_slow_predict(shape, 2, xs, u, v, NULL, NULL));
+  REFUSED("dw1", swn_slow_gradient(shape, 2, xs, ys, u, v, NULL, out, &loss, NULL));
+  REFUSED("dw2", swn_slow_gradient(shape, 2, xs, ys, u, v, out, NULL, &loss, NULL));
+  REFUSED("loss", swn_slow_gradient(shape, 2, xs, ys, u, v, out, more, NULL, NULL));
   for (int32_t layer = 0; layer <= 3; layer += 3)
     REFUSED("layer", swn_slow_hessian_block(shape, 2, xs, u, v, layer, out, NULL));
   REFUSED("block", swn_slow_hessian_block(shape, 2, xs, u, v, 1, NULL, NULL));
@@ -219,14 +219,14 @@ static void fast_refusals(void)
   swn_factorization *factorization = NULL;
   swn_factorization_info info;
   swn_fast_report report;
-  REFUSED("xs", swn_fast_loss(shape, 1, NULL, ys, w, &loss));
-  REFUSED("ys", swn_fast_loss(shape, 1, xs, NULL, w, &loss));
-  REFUSED("w is", swn_fast_loss(shape, 1, xs, ys, NULL, &loss));
-  REFUSED("loss", swn_fast_loss(shape, 1, xs, ys, w, NULL));
-  REFUSED("insize", swn_fast_loss((swn_fast_shape){0, 1}, 1, xs, ys, w, &loss));
-  REFUSED("outsize", swn_fast_predict((swn_fast_shape){2, SIZE_MAX}, 1, xs, w, out));
-  REFUSED("n is", swn_fast_predict(shape, 0, xs, w, out));
-  REFUSED("h is", swn_fast_predict(shape, 1, xs, w, NULL));
+  REFUSED("xs", swn_fast_loss(shape, 1, NULL, ys, w, &loss, NULL));
+  REFUSED("ys", swn_fast_loss(shape, 1, xs, NULL, w, &loss, NULL));
+  REFUSED("w is", swn_fast_loss(shape, 1, xs, ys, NULL, &loss, NULL));
+  REFUSED("loss", swn_fast_loss(shape, 1, xs, ys, w, NULL, NULL));
+  REFUSED("insize", swn_fast_loss((swn_fast_shape){0, 1}, 1, xs, ys, w, &loss, NULL));
+  REFUSED("outsize", swn_fast_predict((swn_fast_shape){2, SIZE_MAX}, 1, xs, w, out, NULL));
+  REFUSED("n is", swn_fast_predict(shape, 0, xs, w, out, NULL));
+  REFUSED("h is", swn_fast_predict(shape, 1, xs, w, NULL, NULL));
   REFUSED("factorization", swn_factorize(1, 2, xs, -1, NULL, NULL, &info));
   REFUSED("info", swn_factorize(1, 2, xs, -1, NULL, &factorization, NULL));
   REFUSED("xs", swn_factorize(1, 2, NULL, -1, NULL, &factorization, &info));
@@ -323,8 +323,8 @@ static void mlp_refusals(void)
     REFUSED(word, swn_mlp_diagonal(net, SWN_HESSIAN, w, now, out, NULL));
     REFUSED(word, swn_mlp_taylor(net, w, now, 1, w, out, &loss, NULL));
     REFUSED(word, swn_mlp_multilinear(net, w, now, w, NULL, 1, w, out, NULL));
-    REFUSED(word, swn_linearize(net, w, now, out, &loss, &point));
-    REFUSED(word, swn_mlp_states(net, w, now, out));
+    REFUSED(word, swn_linearize(net, w, now, out, &loss, &point, NULL));
+    REFUSED(word, swn_mlp_states(net, w, now, out, NULL));
     REFUSED(word, swn_layered_create(net, w, now, 0, 0, 1, 0, &layered, &info, NULL));
     expect(!point && !layered, "what is refused leaves no handle");
     if (i > 2) continue; /* the rest needs no targets */
@@ -363,10 +363,10 @@ static void mlp_refusals(void)
   REFUSED("order", swn_mlp_taylor(net, w, &samples, -1, w, out, &loss, NULL));
   REFUSED("loss", swn_mlp_taylor(net, w, &samples, 1, w, out, NULL, NULL));
   REFUSED("u is", swn_mlp_multilinear(net, w, &samples, NULL, NULL, 1, w, out, NULL));
-  REFUSED("linearization", swn_linearize(net, w, &samples, out, &loss, NULL));
+  REFUSED("linearization", swn_linearize(net, w, &samples, out, &loss, NULL, NULL));
 
   swn_linearization *point = NULL;
-  expect(swn_linearize(net, w, &samples, out, &loss, &point) == SWN_OK, "a linearisation");
+  expect(swn_linearize(net, w, &samples, out, &loss, &point, NULL) == SWN_OK, "a linearisation");
   REFUSED("kind", swn_linearization_lanczos(point, 3, 0, 1, 1, w, out, more, NULL));
   REFUSED("steps", swn_linearization_lanczos(point, 0, 0, 1, 0, w, out, more, NULL));
   REFUSED("steps", swn_linearization_lanczos(point, 0, 0, 1, SIZE_MAX, w, out, more, NULL));
@@ -386,7 +386,7 @@ static void mlp_refusals(void)
   swn_factor_info info;
   REFUSED("labels", swn_mlp_loss(net, w, &samples, &loss, NULL));
   wrong.labels = NULL, wrong.targets = y;
-  REFUSED("float32", swn_mlp_states(net, w, &wrong, out));
+  REFUSED("float32", swn_mlp_states(net, w, &wrong, out, NULL));
   REFUSED("float32", swn_layered_create(net, w, &wrong, 0, 0, 1, 0, &layered, &info, NULL));
   expect(!layered, "what is refused leaves no handle");
   swn_mlp_destroy(net);
@@ -522,7 +522,7 @@ static void objects_in_use_are_busy(void)
   const swn_control control = {interrupt, &now};
   for (int i = 0; i < 256; i++) now.b[i] = uniform(&random);
   expect(swn_mlp_create(&shape, &net) == SWN_OK, "a net");
-  expect(swn_linearize(net, w, &samples, out, &loss, &now.point) == SWN_OK, "a linearisation");
+  expect(swn_linearize(net, w, &samples, out, &loss, &now.point, NULL) == SWN_OK, "a linearisation");
   expect(swn_linearization_product(now.point, SWN_HESSIAN, 1, w, out, &control) == SWN_OK && now.asked, "a product");
   swn_linearization_destroy(now.point);
   now.point = NULL;

@@ -241,7 +241,7 @@ static swn_status linearization(const void *problem, const swn_control *control)
   ON(problem);
   swn_linearization *point = NULL;
   swn_status status = swn_linearize(p->net, p->w, &p->samples, output(p->count * p->unit), output(sizeof(double)),
-                                    &point);
+                                    &point, control);
   claim((status == SWN_OK) == (point != NULL), "a handle comes with success alone");
   if (status == SWN_OK)
     status = swn_linearization_product(point, p->kind, p->k, p->v, output(p->k * p->count * p->unit), control);
@@ -255,8 +255,7 @@ static swn_status linearization(const void *problem, const swn_control *control)
 static swn_status states(const void *problem, const swn_control *control)
 {
   ON(problem);
-  (void)control;
-  return swn_mlp_states(p->net, p->w, &p->samples, output(swn_mlp_states_count(p->net, p->n) * sizeof(double)));
+  return swn_mlp_states(p->net, p->w, &p->samples, output(swn_mlp_states_count(p->net, p->n) * sizeof(double)), control);
 }
 
 static swn_status layered(const void *problem, const swn_control *control)
@@ -353,14 +352,14 @@ typedef struct {
 static swn_status slow_values(const void *problem, const swn_control *control)
 {
   const Slow *p = problem;
-  (void)control;
   size_t first = p->shape.insize * p->shape.hidsize, second = p->shape.hidsize * p->shape.outsize;
-  swn_status status = swn_slow_loss(p->shape, p->n, p->xs, p->ys, p->w1, p->w2, output(sizeof(double)));
+  swn_status status = swn_slow_loss(p->shape, p->n, p->xs, p->ys, p->w1, p->w2, output(sizeof(double)), control);
   if (status == SWN_OK)
-    status = swn_slow_predict(p->shape, p->n, p->xs, p->w1, p->w2, output(p->n * p->shape.outsize * sizeof(double)));
+    status = swn_slow_predict(p->shape, p->n, p->xs, p->w1, p->w2,
+                              output(p->n * p->shape.outsize * sizeof(double)), control);
   if (status == SWN_OK)
     status = swn_slow_gradient(p->shape, p->n, p->xs, p->ys, p->w1, p->w2, output(first * sizeof(double)),
-                               output(second * sizeof(double)), output(sizeof(double)));
+                               output(second * sizeof(double)), output(sizeof(double)), control);
   return status;
 }
 
@@ -413,10 +412,9 @@ typedef struct {
 static swn_status fast_values(const void *problem, const swn_control *control)
 {
   const Fast *p = problem;
-  (void)control;
-  swn_status status = swn_fast_loss(p->shape, p->n, p->xs, p->ys, p->w, output(sizeof(double)));
+  swn_status status = swn_fast_loss(p->shape, p->n, p->xs, p->ys, p->w, output(sizeof(double)), control);
   if (status == SWN_OK)
-    status = swn_fast_predict(p->shape, p->n, p->xs, p->w, output(p->n * p->shape.outsize * sizeof(double)));
+    status = swn_fast_predict(p->shape, p->n, p->xs, p->w, output(p->n * p->shape.outsize * sizeof(double)), control);
   return status;
 }
 

@@ -78,7 +78,7 @@ static swn_status lanczos(Own *own, const swn_control *control)
 static swn_status own_point(Own *own, const swn_control *control)
 {
   swn_linearization *mine = NULL;
-  swn_status status = swn_linearize(net, w, &many, own->out, own->more, &mine);
+  swn_status status = swn_linearize(net, w, &many, own->out, own->more, &mine, NULL);
   if (status == SWN_OK) status = swn_linearization_product(mine, SWN_GAUSS_NEWTON, 2, v, own->out, control);
   swn_linearization_destroy(mine);
   return status;
@@ -258,7 +258,7 @@ static void make(Random *random)
   many = (swn_samples){SAMPLES, x, NULL, labels, NULL, 1.0 / SAMPLES};
   few = (swn_samples){FEW, small_x, small_y, NULL, NULL, 1};
   double *gradient_out = numbers(random, count), loss;
-  expect(swn_linearize(net, w, &many, gradient_out, &loss, &point) == SWN_OK, "a linearisation");
+  expect(swn_linearize(net, w, &many, gradient_out, &loss, &point, NULL) == SWN_OK, "a linearisation");
   free(gradient_out);
   swn_factor_info info;
   expect(swn_layered_create(small, small_w, &few, SWN_FORM_AUTOMATIC, 0, 0.5, 0, &layered, &info, NULL) == SWN_OK,

@@ -82,7 +82,7 @@ static swn_linearization *linearized(const void *w, const swn_samples *s)
   swn_linearization *made = NULL;
   double loss;
   swn_status status =
-      checked(swn_linearize(m.net, w, s, output(m.count, m.scalar), or_null(&loss), seldom(97) ? NULL : &made));
+      checked(swn_linearize(m.net, w, s, output(m.count, m.scalar), or_null(&loss), seldom(97) ? NULL : &made, control()));
   must((status == SWN_OK) == (made != NULL), "a linearisation, or a reason");
   return made;
 }
@@ -134,7 +134,7 @@ static void call(unsigned which)
       must(absurd || count == wanted + n * side, "the count of states");
       must(m.scalar != SCALAR64 || m.net != NULL, "a net");
       if (!s.targets && !s.labels) s.targets = input(n * m.outputs, m.scalar);
-      checked(swn_mlp_states(m.net, w, given, output(count, SCALAR64)));
+      checked(swn_mlp_states(m.net, w, given, output(count, SCALAR64), control()));
       break;
     }
     case 9: {

@@ -27,11 +27,11 @@ static void slow(void)
   swn_slow_report report;
   swn_slow_workspace *workspace = NULL;
   switch (pick(6)) {
-    case 0: checked(swn_slow_loss(s, n, xs, ys, w1, w2, or_null(&loss))); break;
-    case 1: checked(swn_slow_predict(s, n, xs, w1, w2, output(n * s.outsize, SCALAR64))); break;
+    case 0: checked(swn_slow_loss(s, n, xs, ys, w1, w2, or_null(&loss), control())); break;
+    case 1: checked(swn_slow_predict(s, n, xs, w1, w2, output(n * s.outsize, SCALAR64), control())); break;
     case 2:
       checked(swn_slow_gradient(
-          s, n, xs, ys, w1, w2, output(first, SCALAR64), output(second, SCALAR64), or_null(&loss)));
+          s, n, xs, ys, w1, w2, output(first, SCALAR64), output(second, SCALAR64), or_null(&loss), control()));
       break;
     case 3: {
       int32_t layer = seldom(16) ? (int32_t)word() : 1 + (int32_t)pick(2);
@@ -70,8 +70,8 @@ static void fast(void)
   const double *w = input(s.insize * s.outsize, SCALAR64);
   double value;
   switch (pick(5)) {
-    case 0: checked(swn_fast_loss(s, n, xs, ys, w, or_null(&value))); return;
-    case 1: checked(swn_fast_predict(s, n, xs, w, output(n * s.outsize, SCALAR64))); return;
+    case 0: checked(swn_fast_loss(s, n, xs, ys, w, or_null(&value), control())); return;
+    case 1: checked(swn_fast_predict(s, n, xs, w, output(n * s.outsize, SCALAR64), control())); return;
     default: break;
   }
   swn_factorization *made = NULL;
