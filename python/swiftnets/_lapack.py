@@ -65,7 +65,8 @@ def aside(operations: float, function: Callable[..., Result], *arguments: Any) -
 
     thread = threading.Thread(target=work, name="swiftnets.aside", daemon=True)
     thread.start()
-    thread.join()
+    while thread.is_alive():  # the other thread may be the one that the signal comes to
+        thread.join(0.05)
     if errors:
         raise errors[0]
     return results[0]

@@ -53,7 +53,7 @@ final class PixelProducts: @unchecked Sendable {
   var bytes: Int { pixels.bytes.count + transpose.count }
 
   /// Whether `xs` are these pixels, entry by entry.
-  func match(_ xs: Matrix<Double>, interruption: Interruption) throws(EngineError) -> Bool {
+  func match(_ xs: Matrix<Double>, interruption: Interruption = Interruption()) throws(EngineError) -> Bool {
     let (columns, stride, base) = (pixels.columns, pixels.stride, pixels.bytes.base)
     let threads = Threads.forWork(of: saturating(pixels.rows, columns))
     let scratch: Integers<UInt8> = try Integers(count: saturating(threads, stride))

@@ -53,9 +53,6 @@ final class NetworkPass<Element: KernelScalar> {
     sampleWeights = try Matrix(rows: capacity, columns: 1)
     sampleScales = try Matrix(rows: capacity, columns: 1)
     topClasses = try Storage(count: capacity)
-    for (index, layer) in net.layers.enumerated() where layer.hasBias {
-      for row in 0..<capacity { inputs[index][row, layer.fanIn] = 1 }
-    }
   }
 
   /// The most probable class of a sample for softmax.
@@ -101,7 +98,11 @@ final class NetworkPass<Element: KernelScalar> {
   ) {
     let weights = self.weights(member.index)
     let fanIn = net.inputs
-    for row in part { inputs[0].row(row).update(from: samples.inputs.row(first + row), count: fanIn) }
+    for row in part {
+      inputs[0].row(row).update(from: samples.inputs.row(first + row), count: fanIn)
+      // Here and below: the pages of large arrays are made a piece at a time.
+      if net.layers[0].hasBias { inputs[0][row, fanIn] = 1 }
+    }
     guard !part.isEmpty else { return }
     for (index, layer) in net.layers.enumerated() where !member.isStopped {
       let images = deltas[index]  // their place until the deltas are known

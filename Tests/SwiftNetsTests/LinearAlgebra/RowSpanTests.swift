@@ -13,7 +13,7 @@ import Testing
     let r = try Matrix<Double>(rows: n, columns: rank)
     let b = try Matrix<Double>(rows: rank, columns: m)
     let work = try Matrix<Double>(rows: 1, columns: m * n + (m + n) * rowSpanBlock)
-    factorRows(z, r: r.base, b: b.base, work: work.base, interruption: Interruption())
+    try factorRows(z, r: r.base, b: b.base, work: work.base, interruption: Interruption())
     let bound = 8 * Double(n + m) * 0x1p-53
     for i in 0..<n {
       for j in 0..<m {
