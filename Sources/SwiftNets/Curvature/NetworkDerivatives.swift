@@ -364,7 +364,8 @@ final class NetworkDerivatives<Element: KernelScalar>: @unchecked Sendable {
     let algebra = TaylorAlgebra.multilinear(directions: directions.count + 1)
     let rows = chunkRows(TaylorPass<Element>.bytesPerSample(net, algebra), samples.count)
     let length = net.parameterCount
-    let parts = min(count, Threads.forWork(of: saturating(6, length, samples.count, algebra.count, count)))
+    let weight = saturating(6, length, samples.count, algebra.count)
+    let parts = min(count, Threads.forWork(of: saturating(weight, count)))
     guard parts > 1 else {
       for k in 0..<count {
         _ = try taylor(
@@ -383,7 +384,6 @@ final class NetworkDerivatives<Element: KernelScalar>: @unchecked Sendable {
       work.pass.load(0, w)
       for (index, direction) in directions.enumerated() { work.pass.load(index + 1, direction) }
     }
-    let weight = saturating(6, length, samples.count, algebra.count)
     let spare = sums
     try inSlices(of: count, least: parts, weight: weight, interruption: interruption) { slice throws(EngineError) in
       try ThreadTeam.run(parts: parts, interruption) { member in

@@ -2,26 +2,30 @@
 // of work is simply much. `*` and `+` would end the process instead. tools/check_sizes.py sees to their use.
 
 /// The product, or the largest integer where it would overflow.
-func saturating(_ factors: Int...) -> Int {
-  var product = 1
-  for factor in factors {
-    let (next, overflow) = product.multipliedReportingOverflow(by: factor)
-    if overflow { return Int.max }
-    product = next
-  }
-  return product
+@inline(__always)
+func saturating(_ a: Int, _ b: Int) -> Int {
+  let (product, overflow) = a.multipliedReportingOverflow(by: b)
+  return overflow ? Int.max : product
 }
+
+@inline(__always)
+func saturating(_ a: Int, _ b: Int, _ c: Int) -> Int { saturating(saturating(a, b), c) }
+
+@inline(__always)
+func saturating(_ a: Int, _ b: Int, _ c: Int, _ d: Int) -> Int { saturating(saturating(a, b, c), d) }
 
 /// The sum, or the largest integer where it would overflow.
-func saturating(sum terms: Int...) -> Int {
-  var sum = 0
-  for term in terms {
-    let (next, overflow) = sum.addingReportingOverflow(term)
-    if overflow { return Int.max }
-    sum = next
-  }
-  return sum
+@inline(__always)
+func saturating(sum a: Int, _ b: Int) -> Int {
+  let (sum, overflow) = a.addingReportingOverflow(b)
+  return overflow ? Int.max : sum
 }
 
+@inline(__always)
+func saturating(sum a: Int, _ b: Int, _ c: Int) -> Int { saturating(sum: saturating(sum: a, b), c) }
+
 /// The next multiple of `unit`, or the largest integer where there is none.
-func roundedUp(_ size: Int, to unit: Int) -> Int { size > Int.max - unit ? Int.max : (size + unit - 1) / unit * unit }
+@inline(__always)
+func roundedUp(_ size: Int, to unit: Int) -> Int {
+  size > Int.max - unit ? Int.max : (size + unit - 1) / unit * unit
+}
