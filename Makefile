@@ -13,7 +13,7 @@ OPENBLAS = $(shell $(BIN)/python -c 'from importlib.util import find_spec; \
   print(find_spec("scipy_openblas32").submodule_search_locations[0])')
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test stress sanitize fuzz swift wheel reproduce lock bench format lint clean
+.PHONY: help demo test parallel stress sanitize fuzz swift wheel reproduce lock bench format lint clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +24,11 @@ demo: $(VENV)/demo-stamp $(CORE) ## Verify and train both nets on the embedded s
 test: $(VENV)/test-stamp $(CORE) ## Run all tests, Swift's and Python's
 	SWIFTNETS_OPENBLAS="$(OPENBLAS)" swift test
 	$(BIN)/python -m pytest
+
+# Tests that raise signals, patch modules or count threads are not among these.
+parallel: $(VENV)/test-stamp $(CORE) ## Run tests of the native side, each in four threads at once
+	$(BIN)/python -m pytest --parallel-threads=4 --iterations=1 $(addprefix Tests/python/test_, \
+	  buffers.py locks.py slow_net.py fast_net.py factorizations.py mlp_values.py)
 
 stress: $(VENV)/test-stamp $(CORE) ## Run the long forms of the stress tests, ten minutes each
 	$(BIN)/python Tests/stress/forks.py --seconds 600

@@ -87,11 +87,11 @@ import Testing
     let xs = try Matrix<Double>.pixels(40, 50, seed: 2)
     let pixels = try #require(try Pixels(xs, interruption: .init()))
     guard let products = try PixelProducts(pixels, interruption: .init()) else { return }
-    #expect(try products.match(xs))
+    #expect(try products.match(xs, interruption: .init()))
     for value in [xs[39, 49] == 0 ? 0.25 : 0, 1e-3, .nan] {
       let other = try xs.copy()
       other[39, 49] = value
-      #expect(try !products.match(other))
+      #expect(try !products.match(other, interruption: .init()))
     }
   }
 }
