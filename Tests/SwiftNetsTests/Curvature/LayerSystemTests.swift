@@ -27,7 +27,7 @@ import Testing
     defer { alarm(0) }
     let end = ContinuousClock.now + .seconds(2)
     while ContinuousClock.now < end, done + stopped < 5000 {
-      system.load(pass, xs, damping: 1e-3)
+      try system.load(pass, xs, damping: 1e-3, Interruption())
       do throws(EngineError) {
         _ = try system.solve(
           pass.dw1, norm: 1, tolerance: 1e-10, limit: 60, adding: solution,
