@@ -14,7 +14,7 @@ final class TridiagonalEigen {
   private let leaf = 32
 
   /// The numbers of the working memory.
-  static func numbers(of order: Int) -> Int { saturating(2, order, order + 2) }
+  static func numbers(of order: Int) -> Int { saturating(2, order, saturating(sum: order, 2)) }
 
   /// Room for matrices of `order`.
   init(order: Int) throws(EngineError) {
