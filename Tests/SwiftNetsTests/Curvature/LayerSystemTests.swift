@@ -28,10 +28,14 @@ import Testing
     let end = ContinuousClock.now + .seconds(2)
     while ContinuousClock.now < end, done + stopped < 5000 {
       try system.load(pass, xs, damping: 1e-3, Interruption())
+      var patience = random.next() % 4 == 0 ? Int.max : Int(random.next() % 200)
       do throws(EngineError) {
         _ = try system.solve(
           pass.dw1, norm: 1, tolerance: 1e-10, limit: 60, adding: solution,
-          Interruption { random.next() % 20 == 0 })
+          Interruption {
+            patience -= 1
+            return patience < 0
+          })
         done += 1
       } catch {
         #expect(error == .cancelled)

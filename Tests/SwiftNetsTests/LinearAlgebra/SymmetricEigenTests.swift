@@ -80,6 +80,7 @@ import Testing
   }
 
   @Test func `the same bits for any number of members of a team, and a look at the interruption`() throws {
+    Threads.prepare()  // OpenBLAS has threads of its own before
     let n = 500
     let source = try Matrix<Double>.normal(n, n, seed: 1)
     for i in 0..<n { for j in 0..<i { source[i, j] = source[j, i] } }
