@@ -308,7 +308,7 @@ def test_a_workspace_is_as_good_as_new_after_ctrl_c(interrupt, one_thread):
 
 
 def test_a_process_ends_in_order_after_ctrl_c_in_the_middle_of_lapack():
-    """LAPACK cannot be stopped: it is still at work when the interpreter goes away."""
+    """Nothing is at work any more when the interpreter goes away."""
     code = (
         "import os, signal, threading, numpy as np\n"
         "from swiftnets import _core\n"

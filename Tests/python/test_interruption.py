@@ -5,6 +5,7 @@ ms of it, and the handler tells when Python got to see one. On a machine that ot
 busy a call takes longer, but computes no longer between two looks.
 """
 
+import functools
 import os
 import signal
 import subprocess
@@ -27,7 +28,7 @@ from swiftnets.lanczos import lanczos
 from swiftnets.problems import NetProblem
 
 LIMIT = 0.2  # seconds from a signal to its exception
-ENOUGH = 0.3  # seconds that a call computes, at least or before it is ended
+ENOUGH = 0.3  # seconds that a call computes before it is ended
 RNG = np.random.default_rng(0)
 
 
@@ -44,7 +45,7 @@ def one_thread():
 
 
 def watched(call):
-    """Computing time of a call, and the longest part of it in which Python saw no signal."""
+    """The longest part of a call's computing time in which Python saw no signal."""
     times = [time.process_time()]
     is_ended = False
 
@@ -58,23 +59,21 @@ def watched(call):
     before = signal.signal(signal.SIGPROF, handler)
     try:
         signal.setitimer(signal.ITIMER_PROF, 0.01, 0.01)
-        call()
+        while True:  # quick ones again and again
+            call()
     except Ended:
         pass
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
         signal.signal(signal.SIGPROF, before)
-    times.append(time.process_time())
-    return times[-1] - times[0], max(np.diff(times))
+    return max(np.diff([*times, time.process_time()]))
 
 
 def check(call):
-    """The better one of up to three tries: another program may take the caches away."""
+    """The best one of up to five tries: another program may take the caches away."""
     longest = np.inf
-    for _ in range(3):
-        total, gap = watched(call)
-        assert total > LIMIT, f"{total:.2f} s tell nothing: make the call longer"
-        longest = min(longest, gap)
+    for _ in range(5):
+        longest = min(longest, watched(call))
         if longest < LIMIT:
             return
     raise AssertionError(f"{longest:.2f} s without a look at signals")
@@ -95,14 +94,6 @@ def arguments(net, samples=None):
     else:
         y = RNG.standard_normal((samples, net.sizes[-1]))
     return net.initial(0), x, y
-
-
-def repeated(call, times):
-    def calls():
-        for _ in range(times):
-            call()
-
-    return calls
 
 
 def directions(net, count):
@@ -133,7 +124,7 @@ VALUES = {
 @pytest.mark.parametrize("net", [MANY, WIDE], ids=["many", "wide"])
 def test_values_and_products_of_a_net_end_in_time(net, name):
     given = arguments(net)
-    check(repeated(lambda: VALUES[name](net, *given), 8))
+    check(lambda: VALUES[name](net, *given))
 
 
 def test_matrices_of_a_net_end_in_time():
@@ -141,8 +132,8 @@ def test_matrices_of_a_net_end_in_time():
     w, x, y = arguments(net, 5000)
     check(lambda: net.hessian(w, x, y))
     check(lambda: net.fisher(w, x, y, kind="empirical"))
-    check(repeated(lambda: net.per_sample_gradients(w, x, y), 20))
-    check(repeated(lambda: net.jacobian(w, x[:2000]), 10))
+    check(lambda: net.per_sample_gradients(w, x, y))
+    check(lambda: net.jacobian(w, x[:2000]))
     wide = MLP((5, 600, 600, 1))
     w, x, y = arguments(wide, 8)
     check(lambda: wide.gauss_newton_diagonal(w, x, y))
@@ -192,7 +183,7 @@ def test_layered_factorisations_end_in_time():
     factors = wide.factorize(w, x, y, damping=1.0)
     b = directions(wide, 1000)
     check(lambda: factors.solve(b))
-    check(repeated(lambda: factors.update(2.0), 20))
+    check(lambda: factors.update(2.0))
     dense = MLP((40, 60, 10))
     w, x, y = arguments(dense, 100)
     check(lambda: dense.factorize(w, x, y, damping=0.1, method="dense"))
@@ -212,7 +203,8 @@ def test_eigenvectors_end_in_time():
         optimizers.TrustRegion(),
         optimizers.Halley(damping=1.0),
     ):
-        check(lambda method=method: method.minimize(problem, net.initial(0), iterations=1000))
+        run = functools.partial(method.minimize, problem, net.initial(0), iterations=1000)
+        check(run)
 
 
 def test_other_optimisers_and_comparisons_end_in_time():
@@ -238,7 +230,7 @@ def test_inverses_end_in_time():
     check(lambda: kronecker_factors(MANY, *arguments(MANY, 40_000)).inverse(0.1))
     problem = NetProblem(net, x[:50], y[:50])
     inverse = FunctionalInverse(problem, w)
-    check(repeated(lambda: inverse.solve(1.01 * problem.gradient(w)), 200))
+    check(lambda: inverse.solve(1.01 * problem.gradient(w)))
     x, y = RNG.standard_normal((900, 1500)), RNG.standard_normal((900, 10))
     check(lambda: PerceptronInverse(x, y, np.zeros((1500, 10))))
 
@@ -250,9 +242,9 @@ def test_slow_net_ends_in_time():
     w1 = RNG.standard_normal((insize, hidsize)) / insize**0.5
     w2 = RNG.standard_normal((hidsize, outsize)) / hidsize**0.5
     out, dw1, dw2 = np.empty_like(ys), np.empty_like(w1), np.empty_like(w2)
-    check(repeated(lambda: _core.slow_loss(xs, ys, w1, w2), 4))
-    check(repeated(lambda: _core.slow_predict(xs, w1, w2, out), 4))
-    check(repeated(lambda: _core.slow_gradient(xs, ys, w1, w2, dw1, dw2), 2))
+    check(lambda: _core.slow_loss(xs, ys, w1, w2))
+    check(lambda: _core.slow_predict(xs, w1, w2, out))
+    check(lambda: _core.slow_gradient(xs, ys, w1, w2, dw1, dw2))
 
     def step(samples, method=0, hidden=hidsize):
         workspace = _core.slow_workspace()
@@ -261,7 +253,7 @@ def test_slow_net_ends_in_time():
 
     check(lambda: step(samples))  # of the second layer by Cholesky, one output at a time
     check(lambda: step(samples, hidden=100))  # and four at once
-    check(repeated(lambda: step(150), 4))  # in the dual
+    check(lambda: step(150))  # in the dual
     check(lambda: step(50, 1, 6))  # dense
     check(lambda: SlowNet(seed=0).hessian_block(two_halves(2000)[0], layer=1))
 
@@ -274,8 +266,8 @@ def test_fast_net_ends_in_time():
     samples, insize, outsize = 2000, 3000, 1000
     xs, ys = RNG.standard_normal((samples, insize)), RNG.standard_normal((samples, outsize))
     w, out = RNG.standard_normal((insize, outsize)), np.empty((samples, outsize))
-    check(repeated(lambda: _core.fast_loss(xs, ys, w), 3))
-    check(repeated(lambda: _core.fast_predict(xs, w, out), 3))
+    check(lambda: _core.fast_loss(xs, ys, w))
+    check(lambda: _core.fast_predict(xs, w, out))
     check(lambda: _core.factorize(xs, -1.0))
     full, low = _core.factorize(xs, -1.0)[0], xs[:1300, :2000].copy()
     low[1] = low[0]
@@ -283,11 +275,11 @@ def test_fast_net_ends_in_time():
     check(lambda: _core.minimum_norm(full, xs, ys, np.empty_like(w)))
     check(lambda: _core.fast_step(full, xs, ys, w, 0.1, 0.0, np.empty_like(w)))
     factors = _core.factorize(low, -1.0)[0]
-    check(repeated(lambda: _core.minimum_norm(factors, low, ys[:1300], np.empty((2000, 1000))), 2))
+    check(lambda: _core.minimum_norm(factors, low, ys[:1300], np.empty((2000, 1000))))
     images = RNG.integers(0, 256, (2000, 3072)) / 256 - 0.5
     net = FastNet(3072, 100, seed=0)
     targets = np.eye(100)[RNG.integers(0, 100, 2000)]
-    check(repeated(lambda: net.step(images, targets), 3))
+    check(lambda: net.step(images, targets))
 
 
 def test_a_call_waits_for_no_other_threads_call():
@@ -358,4 +350,4 @@ def test_a_process_ends_at_once_after_ctrl_c(work):
     spent = after.children_user + after.children_system
     spent -= before.children_user + before.children_system
     # What it computed between the exception and its end, on two threads.
-    assert spent - float(done.stdout) < 1.0
+    assert spent - float(done.stdout.split()[0]) < 1.0
