@@ -181,7 +181,7 @@ extension LayeredElimination {
       }
     }
     try interruption.check()
-    var choice = try choose(order, below, block, coupling, spread: spread, measure)
+    var choice = try choose(order, below, block, coupling, spread: spread, measure, interruption)
     measure.growth += choice.growth
     // As many as there are couplings would do, but for roundings and small eigenvalues; more and more would be quadratic.
     guard choice.delayed.count / order <= 4 * below + 8 else { throw Self.singular }
@@ -321,7 +321,7 @@ extension LayeredElimination {
 
   private func choose(
     _ order: Int, _ below: Int, _ block: FactorBuffer<Element>, _ coupling: FactorBuffer<Element>, spread: Double,
-    _ measure: LayeredMeasure
+    _ measure: LayeredMeasure, _ interruption: Interruption
   ) throws(EngineError) -> Choice {
     var choice = Choice()
     func fate(_ value: Double, _ size: Double) -> Fate {
@@ -337,7 +337,7 @@ extension LayeredElimination {
       choice.zeros.append(choice.accepted.count / order)
       choice.accepted += row
     }
-    let (vectors, values) = try diagonalized(block, order)
+    let (vectors, values) = try diagonalized(block, order, interruption)
     let rows = try FactorBuffer(vectors)
     let image = try FactorBuffer<Element>(order * below)
     Element.multiply(
@@ -353,9 +353,9 @@ extension LayeredElimination {
     guard !waiting.isEmpty, below > 0 else { return choice }
     // Directions among them that the layer below does not see are decided here, by their coupling to the others.
     let count = waiting.count
-    let seen = range(
+    let seen = try range(
       waiting.flatMap { place in (0..<below).map { image.base[place * below + $0] } }, count, below,
-      tolerance: measure.tolerance / spread)
+      tolerance: measure.tolerance / spread, interruption)
     let own = try FactorBuffer(waiting.flatMap { vectors[$0 * order..<($0 + 1) * order] })
     let rotation = try FactorBuffer(seen.numbers.map(\.conjugate))
     let turned = try FactorBuffer<Element>(count * order)
@@ -381,7 +381,7 @@ extension LayeredElimination {
         inner.base[column * rest + row] = corner.base[row * count + first + column]
       }
     }
-    let (turns, pivots) = try diagonalized(inner, rest)
+    let (turns, pivots) = try diagonalized(inner, rest, interruption)
     let turn = try FactorBuffer(turns)
     let final = try FactorBuffer<Element>(rest * order)
     Element.multiply(false, false, rest, order, rest, 1, turn.base, rest, hidden, order, 0, final.base, order)
@@ -399,19 +399,23 @@ extension LayeredElimination {
   }
 
   private func diagonalized(
-    _ matrix: FactorBuffer<Element>, _ order: Int
+    _ matrix: FactorBuffer<Element>, _ order: Int, _ interruption: Interruption
   ) throws(EngineError) -> (rows: [Element], values: [Double]) {
-    // What came in was finite: this is no one's argument.
-    do { return try Element.diagonalized(matrix.base, order: order) } catch .notFinite { throw Self.overflow }
+    do {
+      return try Element.diagonalized(matrix.base, order: order, interruption: interruption)
+    } catch .notFinite {
+      throw Self.overflow  // what came in was finite: this is no one's argument
+    }
   }
 
   /// An orthonormal basis of the columns of x [rows, columns] whose rest is above the tolerance, and then of all others.
   private func range(
-    _ x: [Element], _ rows: Int, _ columns: Int, tolerance: Double
-  ) -> (numbers: [Element], rank: Int) {
+    _ x: [Element], _ rows: Int, _ columns: Int, tolerance: Double, _ interruption: Interruption
+  ) throws(EngineError) -> (numbers: [Element], rank: Int) {
     var x = x
     var basis = OrthonormalRows<Element>(length: rows)
     while basis.count < min(rows, columns) {
+      try interruption.check()
       var sizes = [Double](repeating: 0, count: columns)
       for row in 0..<rows {
         for column in 0..<columns {
@@ -435,7 +439,7 @@ extension LayeredElimination {
       }
     }
     let rank = basis.count
-    basis.complete()
+    try basis.complete(interruption)
     return (basis.numbers, rank)
   }
 

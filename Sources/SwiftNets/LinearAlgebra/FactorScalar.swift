@@ -66,7 +66,9 @@ protocol FactorScalar: Sendable {
 
   /// V as rows, unitary, and μ ≥ 0 or of both signs, with V F Vᵀ = diag(μ) up to rounding: eigenvectors of a real F,
   /// Takagi's vectors of a complex symmetric one.
-  static func diagonalized(_ f: UnsafePointer<Self>, order: Int) throws(EngineError) -> (rows: [Self], values: [Double])
+  static func diagonalized(
+    _ f: UnsafePointer<Self>, order: Int, interruption: Interruption
+  ) throws(EngineError) -> (rows: [Self], values: [Double])
 
   /// Puts `count` numbers together from their parts, or takes them apart.
   static func join(_ planes: Planes, into target: UnsafeMutablePointer<Self>, count: Int)
@@ -171,11 +173,11 @@ extension Double: FactorScalar {
   }
 
   static func diagonalized(
-    _ f: UnsafePointer<Double>, order: Int
+    _ f: UnsafePointer<Double>, order: Int, interruption: Interruption
   ) throws(EngineError) -> (rows: [Double], values: [Double]) {
     let matrix = try Matrix<Double>(rows: order, columns: order)
     matrix.base.update(from: f, count: order * order)
-    let values = try symmetricEigen(matrix)
+    let values = try symmetricEigen(matrix, interruption: interruption)
     return (Array(UnsafeBufferPointer(start: matrix.base, count: order * order)), values)
   }
 
@@ -286,7 +288,7 @@ extension Complex: FactorScalar {
   /// With F = A + iB, eigenvectors (x, y) of [A B; B −A] with eigenvalues μ ≥ 0: V = x − iy. Where μ is near 0 those of μ
   /// and −μ mix, and V is made unitary.
   static func diagonalized(
-    _ f: UnsafePointer<Complex>, order n: Int
+    _ f: UnsafePointer<Complex>, order n: Int, interruption: Interruption
   ) throws(EngineError) -> (rows: [Complex], values: [Double]) {
     let matrix = try Matrix<Double>(rows: 2 * n, columns: 2 * n)
     for row in 0..<n {
@@ -298,10 +300,11 @@ extension Complex: FactorScalar {
         matrix[n + row, n + column] = -entry.real
       }
     }
-    let values = try symmetricEigen(matrix)
+    let values = try symmetricEigen(matrix, interruption: interruption)
     let largest = values.last ?? 0
     var rows = OrthonormalRows<Complex>(length: n)
     for place in 0..<n {
+      try interruption.check()
       let source = matrix.row(2 * n - 1 - place)
       let row = (0..<n).map { Complex(source[$0], -source[n + $0]) }
       if values[2 * n - 1 - place] > 1e-3 * largest { rows.take(row) } else { rows.append(row) }

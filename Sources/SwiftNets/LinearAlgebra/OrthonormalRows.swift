@@ -30,8 +30,11 @@ struct OrthonormalRows<Element: FactorScalar> {
   }
 
   /// Appends rows until there are `length` of them.
-  mutating func complete() {
-    while count < length { append((0..<length).map { _ in Element(noise.next()) }) }
+  mutating func complete(_ interruption: Interruption) throws(EngineError) {
+    while count < length {
+      try interruption.check()
+      append((0..<length).map { _ in Element(noise.next()) })
+    }
   }
 
   private func project(_ row: inout [Element]) {

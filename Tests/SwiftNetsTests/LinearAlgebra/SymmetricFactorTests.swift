@@ -178,7 +178,7 @@ import Testing
   }
 
   private func check<Element: FactorScalar>(_ f: [Element], _ n: Int) throws {
-    let (rows, values) = try Element.diagonalized(f, order: n)
+    let (rows, values) = try Element.diagonalized(f, order: n, interruption: Interruption())
     let size = f.map(\.magnitude).max()!
     for i in 0..<n {
       for j in 0..<n {
