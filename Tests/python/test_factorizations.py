@@ -1,8 +1,12 @@
 """Factorisations of the Hessian plus a shift against NumPy's dense linear algebra."""
 
+import contextlib
 import importlib.util
 import itertools
+import signal
 import threading
+import time
+from functools import partial
 from pathlib import Path
 
 import mpmath
@@ -805,3 +809,31 @@ def test_edges_of_nets_are_told_or_refused(damping):
                 assert (values < -few).sum() <= told.negative <= (values < few).sum()
                 if told.zero == 0 and damping >= 1e-6:
                     assert told.positive == (values > 0).sum()
+
+
+@pytest.mark.parametrize("shift", [{"shift": 0j}, {"damping": 0.0}])
+def test_layers_whose_pivots_are_all_too_small_are_left_within_moments(shift):
+    """A thousand unknowns were made orthonormal without a look at what the user wants."""
+    net = MLP((28, 28, 1), activation="identity", bias=False)
+    x = np.random.default_rng(0).standard_normal((2, 28))
+    made = partial(net.factorize, net.initial(0), x, np.zeros((2, 1)), form="primal")
+
+    class Stop(Exception):
+        pass
+
+    def stop(*_):
+        raise Stop
+
+    before = signal.signal(signal.SIGVTALRM, stop)
+    late = []
+    try:
+        for after in (0.1, 0.3, 0.6):
+            start = time.process_time()
+            signal.setitimer(signal.ITIMER_VIRTUAL, after)
+            with contextlib.suppress(Stop, np.linalg.LinAlgError):
+                made(**shift)
+            late.append(time.process_time() - start - after)
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
+    assert max(late) < 0.2
