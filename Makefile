@@ -47,7 +47,7 @@ swift: $(VENV)/build-stamp ## Build the Swift package alone
 wheel: $(VENV)/test-stamp $(CORE) ## Make a manylinux wheel in dist/ and audit it
 	rm -rf dist build/lib.* build/bdist.* build/wheel
 	$(BIN)/python -m build --wheel --no-isolation --outdir build/wheel
-	PATH="$(CURDIR)/$(BIN):$$PATH" SOURCE_DATE_EPOCH=315532800 \
+	umask 022 && PATH="$(CURDIR)/$(BIN):$$PATH" SOURCE_DATE_EPOCH=315532800 \
 	  auditwheel repair --wheel-dir dist build/wheel/*.whl
 	$(BIN)/auditwheel show dist/*.whl
 	$(BIN)/abi3audit --strict --report dist/*.whl

@@ -65,9 +65,12 @@ def wheel(tmp_path_factory):
 def make_wheel(tmp_path_factory, umask=0o022, **environment):
     raw, dist = tmp_path_factory.mktemp("raw"), tmp_path_factory.mktemp("dist")
     environment |= {"SOURCE_DATE_EPOCH": "315532800"}  # as in the Makefile
-    options = {"env": {**beside_python(), **environment}, "umask": umask}
-    run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", raw, **options)
-    run(tool("auditwheel"), "repair", "--wheel-dir", dist, *raw.glob("*.whl"), **options)
+    options = {"env": {**beside_python(), **environment}}
+    build = (sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", raw)
+    run(*build, **options, umask=umask)
+    # What it puts into the archive has the permissions of its umask, which the Makefile sets.
+    repair = (tool("auditwheel"), "repair", "--wheel-dir", dist, *raw.glob("*.whl"))
+    run(*repair, **options, umask=0o022)
     (made,) = dist.glob("*.whl")
     return made
 
