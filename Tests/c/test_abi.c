@@ -189,7 +189,7 @@ static void slow_refusals(void)
   for (int32_t layer = 0; layer <= 3; layer += 3)
     REFUSED("layer", swn_slow_hessian_block(shape, 2, xs, u, v, layer, out, NULL));
   REFUSED("block", swn_slow_hessian_block(shape, 2, xs, u, v, 1, NULL, NULL));
-  REFUSED("order", swn_slow_hessian_block((swn_slow_shape){1 << 30, 1 << 30, 1}, 1, xs, u, v, 1, out, NULL));
+  REFUSED("w1 would have", swn_slow_hessian_block((swn_slow_shape){1 << 30, 1 << 30, 1}, 1, xs, u, v, 1, out, NULL));
   REFUSED("workspace", swn_slow_step(NULL, shape, 2, xs, ys, u, v, 1, 1, 0, out, more, &report, NULL));
   REFUSED("report", swn_slow_step(workspace, shape, 2, xs, ys, u, v, 1, 1, 0, out, more, NULL, NULL));
   REFUSED("w1_out", swn_slow_step(workspace, shape, 2, xs, ys, u, v, 1, 1, 0, NULL, more, &report, NULL));
@@ -446,7 +446,7 @@ static void factorization_refusals(void)
   swn_dense *dense = NULL;
   const double matrix[] = {4, 1, 1, 3};
   REFUSED("n is", swn_dense_create(0, matrix, 0, &dense, &info, NULL));
-  expect(swn_dense_create(INT32_MAX, matrix, 0, &dense, &info, NULL) == SWN_OUT_OF_MEMORY, "an absurd order is refused");
+  REFUSED("matrix would have", swn_dense_create(INT32_MAX, matrix, 0, &dense, &info, NULL));
   REFUSED("matrix", swn_dense_create(2, NULL, 0, &dense, &info, NULL));
   REFUSED("shift", swn_dense_create(2, matrix, INFINITY, &dense, &info, NULL));
   REFUSED("factorization", swn_dense_create(2, matrix, 0, NULL, &info, NULL));
