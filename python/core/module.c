@@ -2,6 +2,10 @@
 #include "core.h"
 
 #include <sched.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
 #include <cblas.h>
 
 static PyObject *version(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
@@ -24,10 +28,33 @@ static PyObject *get_threads(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ig
   return PyLong_FromLong(swn_get_threads());
 }
 
+/* Calls of NumPy that an interruption left running: it cannot be stopped. */
+static atomic_long left_running;
+
+/* NumPy's BLAS would wait for such calls in its destructor, for minutes or for ever: there is nothing left to destroy
+ * that the system does not free. */
+static void exit_at_once(int status, void *Py_UNUSED(unused))
+{
+  if (left_running <= 0) return;
+  fflush(NULL);
+  _exit(status);
+}
+
+static PyObject *leave_running(PyObject *Py_UNUSED(module), PyObject *argument)
+{
+  static atomic_flag is_registered = ATOMIC_FLAG_INIT;
+  long change = PyLong_AsLong(argument);
+  if (change == -1 && PyErr_Occurred()) return NULL;
+  left_running += change;
+  if (!atomic_flag_test_and_set(&is_registered)) on_exit(exit_at_once, NULL);
+  return Py_NewRef(Py_None);
+}
+
 static PyMethodDef methods[] = {
     {"version", version, METH_NOARGS, "version() -> str"},
     {"set_threads", set_threads, METH_O, "set_threads(threads)"},
     {"get_threads", get_threads, METH_NOARGS, "get_threads() -> int"},
+    {"leave_running", leave_running, METH_O, "leave_running(change)"},
     {NULL, NULL, 0, NULL},
 };
 

@@ -56,17 +56,27 @@ def aside(operations: float, function: Callable[..., Result], *arguments: Any) -
         return function(*arguments)
     results: list[Result] = []
     errors: list[BaseException] = []
+    lock, left = threading.Lock(), False
 
     def work() -> None:
         try:
             results.append(function(*arguments))
         except BaseException as error:  # the caller's now
             errors.append(error)
+        with lock:
+            if left:
+                _core.leave_running(-1)
 
     thread = threading.Thread(target=work, name="swiftnets.aside", daemon=True)
     thread.start()
-    while thread.is_alive():  # the other thread may be the one that the signal comes to
-        thread.join(0.05)
+    try:
+        while thread.is_alive():  # the other thread may be the one that the signal comes to
+            thread.join(0.05)
+    finally:
+        with lock:
+            if not (results or errors):
+                left = True
+                _core.leave_running(1)
     if errors:
         raise errors[0]
     return results[0]
