@@ -73,8 +73,8 @@ public final class LayeredFactorization {
   ) throws(EngineError) {
     state = .none
     (inertia, logDeterminant, logDeterminantError, certificate) = (nil, nil, nil, nil)
-    guard Complex(shift, imaginaryShift ?? 0).magnitude.isFinite else {
-      throw .invalidArgument("the shift is \(shift), \(imaginaryShift ?? 0)i; it and its size must be finite")
+    guard shift.isFinite, (imaginaryShift ?? 0).isFinite else {
+      throw .invalidArgument("the shift is \(shift), \(imaginaryShift ?? 0)i; it must be finite")
     }
     guard (imaginaryShift != nil) == shape.isComplex else {
       throw .invalidArgument(
