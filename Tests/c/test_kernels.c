@@ -17,6 +17,7 @@
 
 /* In place of levels.h: the level is the test's to choose. */
 #define SWIFTNETS_LEVELS_H
+#define VECTOR_BYTES 32
 static int chosen_level;
 #define DISPATCH(name, ...)                       \
   switch (chosen_level) {                         \

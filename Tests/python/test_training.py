@@ -1,6 +1,7 @@
 """The training loop: checkpoints, interrupts, callbacks, progress, and the two programs."""
 
 import errno
+import io
 import os
 import signal
 import subprocess
@@ -298,10 +299,18 @@ def test_a_checkpoint_that_unpacks_to_more_than_the_file_is_refused(make, path):
 def test_what_is_no_array_of_numbers_or_of_endless_rows_is_refused(make, path, name):
     make().fit(batches(2), batches(1), checkpoint=path)
     arrays = dict(np.load(path))
-    for wrong in (np.empty((1 << 50, 0)), np.empty(1 << 50, "V0"), np.array("text"), np.ones(3)):
+    for wrong in (np.empty((1 << 50, 0)), np.array("text"), np.ones(3)):
         np.savez(path, **arrays | {name: wrong})
         with pytest.raises(CheckpointError, match="damaged or no checkpoint"):
             make().fit(batches(2), batches(1), checkpoint=path)
+    np.savez(path, **{other: array for other, array in arrays.items() if other != name})
+    header = io.BytesIO()  # NumPy itself would take days to write that many of nothing
+    facts = {"descr": "|V0", "fortran_order": False, "shape": (1 << 50,)}
+    np.lib.format.write_array_header_1_0(header, facts)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(f"{name}.npy", header.getvalue())
+    with pytest.raises(CheckpointError, match="damaged or no checkpoint"):
+        make().fit(batches(2), batches(1), checkpoint=path)
     with zipfile.ZipFile(path, "w") as archive:
         for member in arrays:
             archive.writestr(f"{member}.npy" if member != name else member, b"not NumPy's")
