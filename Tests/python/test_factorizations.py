@@ -833,7 +833,7 @@ def test_layers_whose_pivots_are_all_too_small_are_left_within_moments(shift):
 
     before = signal.signal(signal.SIGVTALRM, stop)
     try:
-        # The best of a few: a busy machine takes the processor from the thread that the signal is for.
+        # The best of a few: a busy machine takes the processor from the thread that it is for.
         late = [min(lateness(after) for _ in range(3)) for after in (0.1, 0.3, 0.6)]
     finally:
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
