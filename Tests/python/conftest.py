@@ -1,4 +1,4 @@
-"""Fixtures that all tests may use: the folder of recorded data, and data made from a seed."""
+"""Fixtures that all tests may use: a folder of real images, and data made from a seed."""
 
 import pickle
 from pathlib import Path
@@ -11,7 +11,7 @@ CLASSES = 100
 
 @pytest.fixture(scope="session")
 def shared():
-    """The folder `shared` beside the repository, with real images and recorded runs; without it
+    """The folder `shared` beside the repository, with real images; without it
     the test is skipped, so every claim also needs a test that makes its own data."""
     folder = Path(__file__).resolve().parents[3] / "shared"
     if not folder.is_dir():

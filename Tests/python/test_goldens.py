@@ -1,39 +1,33 @@
 """Runs recorded from the original scripts, reproduced by `fit(..., original=True)`."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
+import recordings
 
 from swiftnets import FastNet, SlowNet, fast_net, reference, slow_net
 
 EPSILON, R = 2.0**-52, 1e-9
 
 
-@pytest.fixture(scope="module")
-def golden(shared):
-    def load(name):
-        with np.load(shared / "originals" / "golden" / f"{name}.npz") as file:
-            return dict(file)
-
-    return load
+# Of each recording's images; those of CIFAR-10 are not in the repository.
+MADE = {"made1": (50000, 10000, 1), "made2": (1000, 500, 2)}
 
 
 @pytest.fixture(scope="module")
-def made(shared, tmp_path_factory):
-    """A function: the folder that the recordings' own generator writes."""
+def images_of(request, tmp_path_factory):
+    """A function: the folder of the images that a recording was made on."""
     folders = {}
 
-    def make(*arguments):
-        if arguments not in folders:
-            folder = folders[arguments] = tmp_path_factory.mktemp("made")
-            script = shared / "originals" / "make_data.py"
-            command = [sys.executable, script, folder, *map(str, arguments)]
-            subprocess.run(command, check=True)
-        return folders[arguments]
+    def of(name):
+        images = name.split("_")[-2]
+        if images not in MADE:
+            return request.getfixturevalue("shared") / "data" / "cifar10"
+        if images not in folders:
+            folders[images] = tmp_path_factory.mktemp("made") / images
+            recordings.write_images(folders[images], *MADE[images])
+        return folders[images]
 
-    return make
+    return of
 
 
 def replay(record, net, pairs, names):
@@ -54,7 +48,7 @@ def replay(record, net, pairs, names):
     for key, recorded in record.items():
         name, _, iteration = key.partition("@")
         if iteration:
-            ours = weights[int(iteration)][name]
+            ours = recordings.as_recorded(weights[int(iteration)][name])
             differences.append(np.abs(ours - recorded).max() / np.abs(recorded).max())
     assert differences
     return error, max(differences)
@@ -68,14 +62,10 @@ def replay(record, net, pairs, names):
         ("slow_full_made1_seed11", (50, 50, 100)),
     ],
 )
-def test_slow_net_repeats_the_recording_to_1e_10(golden, made, shared, name, sizes):
-    folder = {
-        "made1": lambda: made(50000, 10000, 1),
-        "made2": lambda: made(1000, 500, 2),
-        "cifar10": lambda: shared / "data" / "cifar10",
-    }[name.split("_")[-2]]()
-    record, net = golden(name), SlowNet(*sizes, seed=int(name.partition("seed")[2]))
-    np.testing.assert_array_equal(net.shaper(), record["shaper"])
+def test_slow_net_repeats_the_recording_to_1e_10(images_of, name, sizes):
+    folder = images_of(name)
+    record, net = recordings.load(name), SlowNet(*sizes, seed=int(name.partition("seed")[2]))
+    np.testing.assert_array_equal(recordings.as_recorded(net.shaper()), record["shaper"])
     error, weights = replay(record, net, slow_net.get_pairs(folder), ("w1", "w2"))
     assert error <= 1e-10
     assert weights <= 1e-10
@@ -86,16 +76,12 @@ def test_slow_net_repeats_the_recording_to_1e_10(golden, made, shared, name, siz
     "name", ["fast_made2_seed15", "fast_cifar10_seed14", "fast_full_made1_seed12"]
 )
 def test_fast_net_repeats_the_recording_to_the_noise_of_its_difference(
-    golden, made, shared, name, r, monkeypatch
+    images_of, name, r, monkeypatch
 ):
     if r is None:  # the limit, in place of the original's difference
         monkeypatch.setattr(fast_net, "ORIGINAL_R", None)
-    folder = {
-        "made1": lambda: made(50000, 10000, 1),
-        "made2": lambda: made(1000, 500, 2),
-        "cifar10": lambda: shared / "data" / "cifar10",
-    }[name.split("_")[-2]]()
-    record, net = golden(name), FastNet(seed=int(name.partition("seed")[2]))
+    folder = images_of(name)
+    record, net = recordings.load(name), FastNet(seed=int(name.partition("seed")[2]))
     pairs = fast_net.get_pairs(folder)
     used = pairs[0][: len(record["errs"])]
     if "full" in name:  # six decompositions of that size for one bound are too many

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import random
-import runpy
 from itertools import islice
 from types import SimpleNamespace
 
 import mpmath
 import numpy as np
 import pytest
+import recordings
 
 from swiftnets import reference
 
@@ -50,14 +50,9 @@ def relative(ours, theirs):
 
 
 @pytest.fixture
-def golden(shared):
-    return lambda name: np.load(shared / "originals" / "golden" / f"{name}.npz")
-
-
-@pytest.fixture
-def made2(shared, tmp_path):
+def made2(tmp_path):
     folder = tmp_path / "made2"
-    runpy.run_path(str(shared / "originals" / "make_data.py"))["main"](folder, 1000, 500, 2)
+    recordings.write_images(folder, 1000, 500, 2)
     return folder
 
 
@@ -71,7 +66,7 @@ def differences(lines, recorded, names):
         for name, ours in zip(names, line.weights, strict=True):
             if f"{name}@{line.iteration}" in recorded:
                 theirs = recorded[f"{name}@{line.iteration}"]
-                weights = max(weights, relative(ours, theirs))
+                weights = max(weights, relative(recordings.as_recorded(ours), theirs))
     return errors, weights, corrects
 
 
@@ -227,8 +222,8 @@ def test_the_leak_steps_on_the_last_test_batch_every_fifty_iterations():
     assert np.array_equal(honest[1].weights[0], expected[0])
 
 
-def test_slow_run_reproduces_three_epochs_of_the_original(golden, made2):
-    recorded = golden("slow_8-6-100_made2_seed16")
+def test_slow_run_reproduces_three_epochs_of_the_original(made2):
+    recorded = recordings.load("slow_8-6-100_made2_seed16")
     lines = reference.slow_run(
         *reference.slow_pairs(made2), 2000, 16, insize=8, hidsize=6, blocks="assembled"
     )
@@ -239,8 +234,8 @@ def test_slow_run_reproduces_three_epochs_of_the_original(golden, made2):
     assert corrects[:-1] == recorded["corrects"][:, 1].tolist()
 
 
-def test_the_literal_slow_run_reproduces_the_original(golden, made2):
-    recorded = golden("slow_8-6-100_made2_seed16")
+def test_the_literal_slow_run_reproduces_the_original(made2):
+    recorded = recordings.load("slow_8-6-100_made2_seed16")
     lines = reference.slow_run(*reference.slow_pairs(made2), 51, 16, insize=8, hidsize=6)
     errors, weights, corrects = differences(lines, recorded, ("w1", "w2"))
     assert errors <= 1e-10
@@ -248,8 +243,8 @@ def test_the_literal_slow_run_reproduces_the_original(golden, made2):
     assert corrects == recorded["corrects"][:2, 1].tolist()
 
 
-def test_slow_run_reproduces_the_original_at_full_size_on_real_images(golden, shared):
-    recorded = golden("slow_cifar10_seed13")
+def test_slow_run_reproduces_the_original_at_full_size_on_real_images(shared):
+    recorded = recordings.load("slow_cifar10_seed13")
     pairs = reference.slow_pairs(shared / "data" / "cifar10")
     lines = reference.slow_run(*pairs, 10, 13, blocks="assembled")
     errors, weights, corrects = differences(lines, recorded, ("w1", "w2"))
@@ -390,8 +385,8 @@ def test_fast_run_counts_after_each_epoch():
     assert lines[3].corrects == hits
 
 
-def test_the_literal_fast_run_reproduces_the_original(golden, made2):
-    recorded = golden("fast_made2_seed15")
+def test_the_literal_fast_run_reproduces_the_original(made2):
+    recorded = recordings.load("fast_made2_seed15")
     train, test = reference.fast_pairs(made2)
     condition = max(reference.rank_and_condition(xs)[1] for xs, _ in train)
     lines = reference.fast_run(train, test, 41, 15)
@@ -401,8 +396,8 @@ def test_the_literal_fast_run_reproduces_the_original(golden, made2):
     assert corrects == recorded["corrects"][:2, 1].tolist()
 
 
-def test_the_limit_follows_all_lines_of_the_original_within_its_noise(golden, made2):
-    recorded = golden("fast_made2_seed15")
+def test_the_limit_follows_all_lines_of_the_original_within_its_noise(made2):
+    recorded = recordings.load("fast_made2_seed15")
     train, test = reference.fast_pairs(made2)
     condition = max(reference.rank_and_condition(xs)[1] for xs, _ in train)
     lines = reference.fast_run(train, test, 199, 15, method="limit")
