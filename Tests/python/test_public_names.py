@@ -14,7 +14,9 @@ ROOT = Path(swiftnets.__file__).parent
 MODULES = sorted(
     ".".join(("swiftnets", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__")
     for path in ROOT.rglob("*.py")
-    if not path.name.startswith("_") or path.name == "__init__.py"
+    if not any(
+        part.startswith("_") and part != "__init__.py" for part in path.relative_to(ROOT).parts
+    )
 )
 
 PLAIN = """

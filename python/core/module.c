@@ -1,6 +1,7 @@
 /* swiftnets._core: the engine as a Python module. Private: the package checks more and says more. */
 #include "core.h"
 
+#include <errno.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -58,6 +59,19 @@ static PyMethodDef methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
+/* The count of the environment variable, if it is set to anything. */
+static int take_threads(void)
+{
+  const char *text = getenv("SWIFTNETS_NUM_THREADS");
+  if (!text || !*text) return 0;
+  char *end;
+  errno = 0;
+  long count = strtol(text, &end, 10);
+  if (!errno && !*end && count >= 1 && count <= 64 && swn_set_threads((int32_t)count) == SWN_OK) return 0;
+  PyErr_Format(PyExc_ValueError, "SWIFTNETS_NUM_THREADS is \"%.40s\"; expected an integer from 1 to 64", text);
+  return -1;
+}
+
 /* OpenBLAS reports a bad argument by printing; LAPACK's info codes say the same to the engine. */
 static void quiet(const char *name, const blasint *info, size_t name_length)
 {
@@ -81,7 +95,7 @@ static int execute(PyObject *module)
 {
   scipy_openblas_set_xerbla(quiet);
   swn_get_threads(); /* the engine makes ready: a fork may come before the first call */
-  if (find_main_thread() < 0) return -1;
+  if (find_main_thread() < 0 || take_threads() < 0) return -1;
   ModuleState *state = PyModule_GetState(module);
   state->convergence_error = PyErr_NewExceptionWithDoc(
       "swiftnets._core.ConvergenceError", "An iterative solve stopped short of its tolerance.",

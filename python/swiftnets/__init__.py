@@ -10,6 +10,9 @@ package began with; `swiftnets.slow_net` and `swiftnets.fast_net` also run as pr
 reads images, `reference` is the two nets' mathematics in plain NumPy, and `verify` holds the engine
 against it.
 
+`set_threads` says how many threads a call uses, `threads` for a while, or the environment variable
+``SWIFTNETS_NUM_THREADS`` from the start; by default all processors that the process may run on.
+
 Names are imported on first use: `import swiftnets` loads neither NumPy nor the engine, whose
 OpenBLAS starts its threads when it is loaded.
 """
@@ -45,6 +48,7 @@ if TYPE_CHECKING:
         verify,
     )
     from swiftnets._core import ConvergenceError
+    from swiftnets._support.threads import get_threads, set_threads, threads
     from swiftnets.fast_net import FastNet
     from swiftnets.mlp import MLP
     from swiftnets.slow_net import SlowNet
@@ -64,6 +68,7 @@ __all__ = [
     "factorizations",
     "fast_net",
     "functional_inverse",
+    "get_threads",
     "kronecker",
     "krylov",
     "lanczos",
@@ -74,9 +79,11 @@ __all__ = [
     "problems",
     "reference",
     "relaxations",
+    "set_threads",
     "slow_net",
     "solvers",
     "tensors",
+    "threads",
     "torch_conversion",
     "verify",
 ]
@@ -86,6 +93,9 @@ _HOMES = {
     "FastNet": "fast_net",
     "MLP": "mlp",
     "SlowNet": "slow_net",
+    "get_threads": "_support.threads",
+    "set_threads": "_support.threads",
+    "threads": "_support.threads",
 }
 
 
