@@ -6,6 +6,7 @@ array that is so already is passed on without a copy, in about a microsecond.
 
 from __future__ import annotations
 
+import itertools
 import math
 import numbers
 import operator
@@ -23,6 +24,7 @@ Shape: TypeAlias = tuple[int | str, ...]
 
 _FLOAT64 = np.dtype(np.float64)
 _LARGEST_SIZE = 2**31 - 1  # LAPACK counts in 32 bits
+_MOST_ENTRIES = 2**20
 
 
 # Scalars -----------------------------------------------------------------------------------------
@@ -61,6 +63,32 @@ def flag(value: object, name: str) -> bool:
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name} is {_shown(value)}; expected True or False")
     return bool(value)
+
+
+def function(value: object, name: str, of: str) -> None:
+    """A TypeError if it cannot be called; `of` says with what it is."""
+    if not callable(value):
+        raise TypeError(f"{name} is {_shown(value)}; expected a function of {of}")
+
+
+def path(value: Any, name: str) -> Path:
+    try:
+        return Path(os.fsdecode(value))
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} is {_shown(value)}; expected a path") from None
+
+
+def iterable(value: object) -> bool:
+    """Arrays of no dimensions are not, though they have the method."""
+    return isinstance(value, Iterable) and getattr(value, "shape", None) != ()
+
+
+def several(value: Iterable[Any], name: str) -> list[Any]:
+    """The entries, which may be made one by one and without an end."""
+    entries = list(itertools.islice(value, _MOST_ENTRIES + 1))
+    if len(entries) > _MOST_ENTRIES:
+        raise ValueError(f"{name} has over {_MOST_ENTRIES} entries; expected at most as many")
+    return entries
 
 
 def seed(value: object) -> int | None:
@@ -247,7 +275,7 @@ def batch(xs: Any, ys: Any, insize: int | str, outsize: int | str, of: str = "")
 
 def batches(value: Any, name: str, insize: int | str, outsize: int | str) -> Iterator[Pair]:
     """The batches of a data set one by one: finite, of one width, each as `batch` gives it."""
-    if isinstance(value, (str, bytes, dict)) or not isinstance(value, Iterable):
+    if isinstance(value, (str, bytes, dict)) or not iterable(value):
         raise TypeError(f"{name} is {_shown(value)}; expected a list of pairs (xs, ys)")
     empty = True
     for index, pair in enumerate(value):

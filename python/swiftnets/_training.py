@@ -507,6 +507,7 @@ class Run(Generic[ReportT]):
         """Iterate from `start`, or from the beginning, to the end."""
         if callback is not None and not callable(callback):
             raise TypeError(f"callback is {callback!r}; expected a function of one event")
+        progress = _checks.flag(progress, "progress")
         batches, iterations, path, every = self.length
         errs, seconds, corrects = array("d"), array("d"), list[Corrects]()
         if start is not None and path is not None:

@@ -384,7 +384,8 @@ def compare(
         raise TypeError(f"evaluate is {evaluate!r}; expected a function of w")
     if evaluate_every is not None:
         evaluate_every = _checks.integer(evaluate_every, "evaluate_every")
-    path = None if folder is None else Path(folder)
+    progress = _checks.flag(progress, "progress")
+    path = None if folder is None else _checks.path(folder, "folder")
     if path is not None:
         path.mkdir(parents=True, exist_ok=True)
     runs: list[Run] = []
@@ -436,15 +437,19 @@ def _methods(optimizers: object) -> dict[str, Optimizer]:
 
 def _places(starts: Any, seeds: Iterable[int] | None) -> list[tuple[int, Any]]:
     """Seeds and starts."""
-    if seeds is not None and not isinstance(seeds, Iterable):
+    if seeds is not None and not _checks.iterable(seeds):
         raise TypeError(f"seeds is {seeds!r}; expected several, as range(3)")
-    listed = None if seeds is None else [_checks.integer(s, "seeds", 0) for s in seeds]
+    listed = None
+    if seeds is not None:
+        listed = [_checks.integer(s, "seeds", 0) for s in _checks.several(seeds, "seeds")]
     if callable(starts):
         if not listed:
             raise ValueError(f"seeds is {seeds!r}; expected at least one, as starts is a function")
         places = [(seed, starts(seed)) for seed in listed]
     else:
-        given = list(starts)
+        if not _checks.iterable(starts):
+            raise TypeError(f"starts is {starts!r}; expected several vectors, or a function")
+        given = _checks.several(starts, "starts")
         if not given:
             raise ValueError("starts is empty; expected at least one")
         listed = list(range(len(given))) if listed is None else listed

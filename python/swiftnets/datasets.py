@@ -200,7 +200,7 @@ def load(
     >>> data.train_images.dtype, data.train_labels.dtype
     (dtype('uint8'), dtype('int64'))
     """
-    if labels not in ("fine", "coarse"):
+    if not isinstance(labels, str) or labels not in ("fine", "coarse"):
         raise ValueError(f"labels: got {labels!r}, expected 'fine' or 'coarse'")
     if data is None:
         return _sample(labels)
@@ -791,6 +791,7 @@ _URL = "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz"
 _MD5 = "eb9058c3a382ffc7106e4002c42a8d85"
 _SIZE = 169_001_437
 _ATTEMPTS = 5
+_LONGEST_TIMEOUT = 1e9  # seconds; sockets take no more than some 9e9
 
 
 def fetch_cifar100(
@@ -843,16 +844,15 @@ def fetch_cifar100(
     """
     import http.client
     import urllib.error
-    import urllib.parse
 
-    md5 = md5.lower()
-    if not re.fullmatch("[0-9a-f]{32}", md5):
+    md5 = md5.lower() if isinstance(md5, str) else md5
+    if not isinstance(md5, str) or not re.fullmatch("[0-9a-f]{32}", md5):
         raise ValueError(f"md5: got {md5!r}, expected 32 hexadecimal digits")
     size = _checks.integer(size, "size", 1, 2**63 - 1)
-    timeout = _checks.real(timeout, "timeout", positive=True)
-    if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
+    timeout = min(_checks.real(timeout, "timeout", positive=True), _LONGEST_TIMEOUT)
+    if not isinstance(url, str) or not re.match("https?://", url, re.IGNORECASE):
         raise ValueError(f"url: got {url!r}, expected an address with http or https")
-    folder = Path(dest)
+    folder, progress = _checks.path(dest, "dest"), _checks.flag(progress, "progress")
     folder.mkdir(parents=True, exist_ok=True)
     final = folder / f"{_PYTHON100}.tar.gz"
     part = final.with_name(f"{final.name}.part")

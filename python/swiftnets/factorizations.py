@@ -316,8 +316,9 @@ def plan(net: MLP, samples: int, *, complex: bool = False, form: Form = "automat
     """
     _checks.net(net)
     samples = _checks.integer(samples, "samples")
+    is_complex = _checks.flag(complex, "complex")
     number = _checks.choice(form, "form", _FORMS)
-    sizes = _core.layered_plan(net._net, samples, int(bool(complex)), number)
+    sizes = _core.layered_plan(net._net, samples, int(is_complex), number)
     forms = tuple(
         "dual" if form == "dual" or (form == "automatic" and samples < rows) else "primal"
         for rows in _rows(net)

@@ -588,6 +588,7 @@ class FastNet:
         with self._lock:
             start = _training.start_of(checkpoint)
             seed = self._seed if self._seed_given or start is None else start.seed
+            original = _checks.flag(original, "original")
             r = ORIGINAL_R if original and self._r is None else self._r
 
             def step(it: int) -> tuple[float, StepReport]:

@@ -81,12 +81,15 @@ class Lanczos:
         FloatingPointError
             If ‖start‖ is infinite.
         """
+        _checks.function(function, "function", "eigenvalues")
         if not math.isfinite(self.norm):
             raise FloatingPointError("norm is inf: float64 does not hold ‖start‖")
         values, vectors = eigh(self.matrix)
         mapped = np.asarray(function(values))
         if mapped.dtype.kind not in "biuf":
             raise TypeError(f"function returned dtype {mapped.dtype}; expected real numbers")
+        if mapped.shape not in ((), values.shape):
+            raise ValueError(f"function returned shape {mapped.shape}; expected {values.shape}")
         # By powers of two, which round nothing: sums on the way may be out of range.
         length, e = math.frexp(self.norm)
         weights = length * (vectors @ (mapped * vectors[0]))

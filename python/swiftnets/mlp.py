@@ -1436,7 +1436,7 @@ class _Reduced(NamedTuple):
 
 def _sizes(value: Any) -> tuple[int, ...]:
     try:
-        sizes = tuple(value)
+        sizes = _checks.several(value, "sizes")
     except TypeError:
         raise TypeError(
             f"sizes is of type {type(value).__name__}; expected a sequence of widths"
@@ -1453,9 +1453,9 @@ def _hidden(value: Any, count: int) -> tuple[Activation, ...]:
     if isinstance(value, (str, Activation)):
         return (activations.resolve(value, "activation"),) * count
     try:
-        given = tuple(value)
+        given = _checks.several(value, "activation")
     except TypeError:  # no sequence either: this says what it should be
-        given = (activations.resolve(value, "activation"),)
+        given = [activations.resolve(value, "activation")]
     if len(given) != count:
         raise ValueError(
             f"activation has {len(given)} entries; expected {count}, one for each hidden layer"
@@ -1468,7 +1468,7 @@ def _hidden(value: Any, count: int) -> tuple[Activation, ...]:
 def _dtype(value: Any) -> np.dtype[Any]:
     try:
         dtype: np.dtype[Any] = np.dtype(value)
-    except TypeError:
+    except (TypeError, ValueError):  # a name that is no text, too
         raise TypeError(f"dtype is {value!r}; expected float64 or float32") from None
     if dtype not in (np.float64, np.float32) or not dtype.isnative:
         raise ValueError(f"dtype is {dtype}; expected float64 or float32")

@@ -99,7 +99,7 @@ class Problem(ABC):
 
     def linearize(self, w: npt.ArrayLike) -> PointLike:
         """The function at w, for any number of Hessian-vector products there."""
-        w = np.array(w, self.dtype)
+        w = np.array(self._vector(w, "w"))
         # Copies: a method of one's own may write on them, and w is for all products.
         pair = _pair(self, self.loss_and_gradient(w.copy()))
         return Point(*pair, lambda v: self.hvp(w.copy(), v))
@@ -727,5 +727,4 @@ class Counted(Problem):
 
 
 def _directions(v: Any) -> int:
-    shape = np.shape(v)
-    return shape[0] if len(shape) == 2 else 1
+    return len(v) if _checks.dimensions(v, "v") == 2 else 1

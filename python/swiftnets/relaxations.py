@@ -438,6 +438,8 @@ def circular_system(
     >>> len(matrix), int(np.linalg.matrix_rank(matrix))
     (160, 144)
     """
+    _checks.net(net)
+    corrected = _checks.flag(corrected, "corrected")
     sizes = net.sizes
     if net.depth != 2 or net.bias or net.l2 or net.loss_function.name == "softmax_cross_entropy":
         raise ValueError(

@@ -162,13 +162,14 @@ def labels_to_onehots(labels: npt.ArrayLike, cardinality: int = 100) -> Array:
         raise ValueError(f"labels has shape {index.shape}; expected (n,)")
     if index.dtype.kind not in "iu" and index.size:
         raise TypeError(f"labels has dtype {index.dtype}; expected integers")
+    # First: a look at entries that take no memory, as broadcast ones, may take for ever.
+    _checks.memory(8 * len(index) * columns, "the array of one-hot rows")
     if index.size and not (index.min() >= 0 and index.max() < columns):
         wrong = index.min() if index.min() < 0 else index.max()
         where = int(np.flatnonzero(index == wrong)[0])
         raise ValueError(
             f"labels has {wrong} at [{where}]; expected integers from 0 to {columns - 1}"
         )
-    _checks.memory(8 * len(index) * columns, "the array of one-hot rows")
     onehots = np.zeros((len(index), columns))
     onehots[np.arange(len(index)), index.astype(np.intp)] = 1.0
     return onehots
@@ -810,6 +811,7 @@ class SlowNet:
         """
         number = _checks.choice(method, "method", _METHODS)
         every = _checks.integer(evaluate_every, "evaluate_every")
+        original = _checks.flag(original, "original")
         if test_pairs is None and original:
             raise ValueError("test_pairs is None; expected batches, as original=True steps on one")
         hashing = checkpoint is not None

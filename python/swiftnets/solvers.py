@@ -258,7 +258,7 @@ def solve(
         math.inf
         if time_limit is None
         else start + _checks.real(time_limit, "time_limit", positive=True),
-        bool(progress),
+        _checks.flag(progress, "progress"),
         wants_inertia,
         blocks is not None,
         preconditioner,

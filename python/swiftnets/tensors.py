@@ -112,7 +112,7 @@ def plan(
     order = _checks.integer(order, "order", 2, 4)
     job = _Job(net, w, x, y, order, layer, sample_weight)
     entries = _entries(order, job.count)
-    folder = Path(path).absolute()
+    folder = _checks.path(path, "path").absolute()
     while not folder.is_dir():
         folder = folder.parent
     return Plan(
@@ -184,7 +184,8 @@ def compute(
     _checks.net(net)
     order = _checks.integer(order, "order", 2, 4)
     job = _Job(net, w, x, y, order, layer, sample_weight)
-    file = Path(path)
+    file = _checks.path(path, "path")
+    force, progress = _checks.flag(force, "force"), _checks.flag(progress, "progress")
     if file.suffix not in (".npy", ".zarr"):
         raise ValueError(f"path is {str(path)!r}; expected a name that ends in .npy or .zarr")
     if not file.absolute().parent.is_dir():
@@ -277,7 +278,9 @@ class DerivativeTensor:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+        self.path = _checks.path(path, "path")
+        if not self.path.name:
+            raise ValueError(f"path is {str(path)!r}; expected a file that compute() wrote")
         try:
             facts = _read_facts(_sidecar(self.path))
         except FileNotFoundError:

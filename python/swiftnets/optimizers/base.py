@@ -355,6 +355,7 @@ class _Run:
     ) -> Result:
         if callback is not None and not callable(callback):
             raise TypeError(f"callback is {callback!r}; expected a function of one event")
+        progress = _checks.flag(progress, "progress")
         now = None if path is None else self._read(path, iterations)
         if now is None:
             state = self._optimizer.initial_state(self._at(0), self._start)
