@@ -362,7 +362,7 @@ def test_a_full_disk_names_the_file_that_was_asked_for(path):
     def full(file):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    with pytest.raises(OSError, match=f"No space left on device: '{path}'") as caught:
+    with pytest.raises(OSError, match=f"No space left on device: '{path}'$") as caught:
         _training.write_atomically(path, full)
     assert caught.value.errno == errno.ENOSPC and os.listdir(path.parent) == []
 

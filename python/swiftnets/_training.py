@@ -135,7 +135,8 @@ def write_atomically(file: File, write: Callable[[IO[bytes]], object]) -> None:
                 partial.unlink(missing_ok=True)
             raise
     except OSError as error:  # a full disk names no file, and the other is not the user's
-        error.filename, error.filename2 = str(path), None
+        error.filename = str(path)
+        del error.filename2  # None would be shown
         raise
     with contextlib.suppress(OSError):  # not every file system can
         folder = os.open(path.parent, os.O_RDONLY)
