@@ -362,7 +362,7 @@ def test_a_full_disk_names_the_file_that_was_asked_for(path):
     def full(file):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    with pytest.raises(OSError, match=f"No space left on device: '{path}'") as caught:
+    with pytest.raises(OSError, match=f"No space left on device: '{path}'$") as caught:
         _training.write_atomically(path, full)
     assert caught.value.errno == errno.ENOSPC and os.listdir(path.parent) == []
 
@@ -563,3 +563,37 @@ def test_a_reader_that_leaves_ends_a_program_without_a_traceback(data):
     assert child.stderr.read() == ""
     assert child.wait(LIMIT) == 1
     child.stderr.close()
+
+
+@pytest.mark.parametrize("with_tqdm", [True, False], ids=["tqdm", "lines"])
+@pytest.mark.parametrize("end", ["closed", "full", "none", "a closed object"])
+def test_a_run_goes_on_where_standard_error_takes_nothing(with_tqdm, end, tmp_path):
+    code = (
+        "import os, sys\n"
+        f"if not {with_tqdm}: sys.modules['tqdm'] = sys.modules['tqdm.auto'] = None\n"
+        f"end = {end!r}\n"
+        "if end == 'closed': os.close(2)\n"
+        "if end == 'full': os.dup2(os.open('/dev/full', os.O_WRONLY), 2)\n"
+        "if end == 'none': sys.stderr = None\n"
+        "if end == 'a closed object': sys.stderr.close()\n"
+        "import numpy as np\n"
+        "from swiftnets import MLP, FastNet, compare, datasets, demo, tensors\n"
+        "from swiftnets.optimizers import SGD\n"
+        "from swiftnets.problems import NetProblem\n"
+        "net, x, y = MLP((2, 2), reduction='mean'), np.eye(2), np.eye(2)\n"
+        "w, problem = net.initial(seed=0), NetProblem(net, x, y)\n"
+        "SGD().minimize(problem, w, iterations=9, progress=True)\n"
+        "FastNet(2, 2, seed=0).fit([(x, y)] * 9, progress=True)\n"
+        "net.solve(w, x, y, w, damping=1.0, method='cg', progress=True)\n"
+        "compare.compare(problem, {'SGD': SGD()}, [w], iterations=2, progress=True)\n"
+        f"if {with_tqdm}: tensors.compute(net, w, x, y, order=2, path='t.npy', progress=True)\n"
+        "with datasets._progress_bar('name', 0, 9, True) as advance: advance(9)\n"
+        "with demo._bar('name', 1) as advance: advance()\n"
+        "print('done')\n"
+        "sys.stdout.flush()\n"
+        "os._exit(0)\n"  # the interpreter itself fails to flush what was left in a full stream
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr

@@ -30,6 +30,7 @@ import numpy.typing as npt
 
 from swiftnets import _checks, _identity
 from swiftnets._checks import Array, Pair
+from swiftnets._streams import StandardError
 
 ReportT = TypeVar("ReportT")
 ReadT = TypeVar("ReadT")
@@ -134,7 +135,8 @@ def write_atomically(file: File, write: Callable[[IO[bytes]], object]) -> None:
                 partial.unlink(missing_ok=True)
             raise
     except OSError as error:  # a full disk names no file, and the other is not the user's
-        error.filename, error.filename2 = str(path), None
+        error.filename = str(path)
+        del error.filename2  # None would be shown
         raise
     with contextlib.suppress(OSError):  # not every file system can
         folder = os.open(path.parent, os.O_RDONLY)
@@ -366,12 +368,13 @@ class Progress:
         self._name = name
         self._first, self._done, self._total = done, done, total
         self._started = self._said = time.monotonic()
-        self._terminal = sys.stderr.isatty()
+        self._stream = StandardError()
+        self._terminal = self._stream.isatty()
         self._bar: Any = None
         with contextlib.suppress(ImportError):
             from tqdm import tqdm
 
-            self._bar = tqdm(total=total, initial=done, unit="it", file=sys.stderr)
+            self._bar = tqdm(total=total, initial=done, unit="it", file=self._stream)
         # On a terminal the line is rewritten; in a file lines stay, so they come seldom.
         self._pause = 0.2 if self._bar is not None or self._terminal else 10.0
 
@@ -392,15 +395,15 @@ class Progress:
             f"{each * (self._total - self._done):.0f} s left"
         )
         if self._terminal:
-            print(f"\r{text}\x1b[K", end="", file=sys.stderr, flush=True)
+            print(f"\r{text}\x1b[K", end="", file=self._stream, flush=True)
         else:
-            print(text, file=sys.stderr, flush=True)
+            print(text, file=self._stream, flush=True)
 
     def close(self) -> None:
         if self._bar is not None:
             self._bar.close()
         elif self._terminal:
-            print(file=sys.stderr)
+            print(file=self._stream)
 
 
 # The loop ----------------------------------------------------------------------------------------
@@ -715,7 +718,7 @@ def run(name: str, body: Callable[[], object], checkpoint: File | None = None) -
         kept = ""
         if checkpoint is not None and os.path.exists(checkpoint):
             kept = f"; {os.fsdecode(checkpoint)} holds the run so far"
-        print(f"{name}: interrupted{kept}", file=sys.stderr)
+        print(f"{name}: interrupted{kept}", file=StandardError())
         return 130
     except BrokenPipeError:
         # Whoever read the lines is gone; Python's flush at exit must not complain again.
@@ -723,10 +726,10 @@ def run(name: str, body: Callable[[], object], checkpoint: File | None = None) -
         return 1
     except (ArithmeticError, ImportError, OSError, RuntimeError, TypeError, ValueError) as error:
         told = [str(error) or type(error).__name__, *getattr(error, "__notes__", [])]
-        print(f"{name}: {' '.join(' '.join(told).split())}", file=sys.stderr)
+        print(f"{name}: {' '.join(' '.join(told).split())}", file=StandardError())
         return 2
     except MemoryError as error:
-        print(f"{name}: out of memory: {error}", file=sys.stderr)
+        print(f"{name}: out of memory: {error}", file=StandardError())
         return 2
     return 0
 
@@ -751,4 +754,4 @@ def program(
 
 def wants_bar(options: argparse.Namespace) -> bool:
     """Whether a bar is seen and disturbs nothing: the lines go elsewhere than the terminal."""
-    return not options.quiet and sys.stderr.isatty() and not sys.stdout.isatty()
+    return not options.quiet and StandardError().isatty() and not sys.stdout.isatty()

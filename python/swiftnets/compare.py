@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -30,6 +29,7 @@ import numpy.typing as npt
 from swiftnets import _checks, _training
 from swiftnets._computed import trial_loss
 from swiftnets._samples import FloatArray
+from swiftnets._streams import StandardError
 from swiftnets._training import File
 from swiftnets.optimizers.base import (
     Event,
@@ -404,7 +404,8 @@ def compare(
             file = None if path is None else path / _file(name, seed)
             runs.append(one.run() if file is None else one.kept(file))
             if progress:
-                print(f"{len(runs)} of {len(places) * len(methods)}: {runs[-1]}", file=sys.stderr)
+                stream = StandardError()
+                print(f"{len(runs)} of {len(places) * len(methods)}: {runs[-1]}", file=stream)
     return Comparison(tuple(runs))
 
 

@@ -27,6 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from swiftnets import _checks
+from swiftnets._streams import StandardError
 
 __all__ = ["Dataset", "DatasetError", "FetchError", "fetch_cifar100", "load", "pixels"]
 
@@ -963,5 +964,6 @@ def _progress_bar(
     if not wanted:
         yield lambda _: None
         return
-    with tqdm(desc=name, initial=start, total=size, unit="B", unit_scale=True) as bar:
+    shown = {"unit": "B", "unit_scale": True, "file": StandardError()}
+    with tqdm(desc=name, initial=start, total=size, **shown) as bar:
         yield bar.update

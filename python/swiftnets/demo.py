@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from swiftnets import _training, datasets, reference, verify
+from swiftnets._streams import StandardError
 from swiftnets.reference import Array, Pairs
 from swiftnets.verify import Row
 
@@ -99,6 +100,7 @@ class Time(NamedTuple):
 @contextmanager
 def _bar(name: str, total: int) -> Iterator[Advance]:
     """A bar on standard error while the block runs; nothing where that is not a terminal."""
+    stream = StandardError()
     try:
         from tqdm import tqdm
     except ImportError:
@@ -107,17 +109,17 @@ def _bar(name: str, total: int) -> Iterator[Advance]:
         def count() -> None:
             nonlocal done, shown
             done += 1
-            if sys.stderr.isatty() and time.monotonic() - shown > 0.2:
+            if stream.isatty() and time.monotonic() - shown > 0.2:
                 shown = time.monotonic()
-                print(f"\r   {name}: {done} of {total}", end="", file=sys.stderr, flush=True)
+                print(f"\r   {name}: {done} of {total}", end="", file=stream, flush=True)
 
         yield count
-        if sys.stderr.isatty():
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+        if stream.isatty():
+            print("\r\x1b[K", end="", file=stream, flush=True)
         return
     form = "   {desc}: {percentage:3.0f}% |{bar}| {n_fmt} of {total_fmt}, {remaining} left"
     with tqdm(
-        total=total, desc=name, ncols=80, bar_format=form, leave=False, disable=None
+        total=total, desc=name, ncols=80, bar_format=form, leave=False, disable=None, file=stream
     ) as progress:
 
         def update() -> None:
@@ -385,10 +387,10 @@ def _run(folder: Path, amount: Amount) -> int:
     agreements = _agreements(rows)
     literal = None
     if amount.literal:
-        if sys.stderr.isatty():
+        if StandardError().isatty():
             print("   The script's own algorithm, one iteration: some 20 s", end="", flush=True)
         line, literal = _literal_step(*slow_train[0])
-        if sys.stderr.isatty():
+        if StandardError().isatty():
             print("\r\x1b[K", end="")
         agreements.insert(1, line)
     _print_agreements(agreements)
@@ -443,10 +445,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _run(Path(options.out), QUICK if options.quick else FULL)
     except KeyboardInterrupt:
-        print("\ndemo: interrupted", file=sys.stderr)
+        print("\ndemo: interrupted", file=StandardError())
         return 130
     except (ArithmeticError, ImportError, OSError, ValueError) as error:
-        print(f"\ndemo: {error}", file=sys.stderr)
+        print(f"\ndemo: {error}", file=StandardError())
         return 2
 
 

@@ -27,6 +27,7 @@ import numpy.typing as npt
 
 from swiftnets import _checks, _identity, _scaling, _training
 from swiftnets._samples import FloatArray
+from swiftnets._streams import StandardError
 
 if TYPE_CHECKING:
     from swiftnets.mlp import MLP
@@ -724,7 +725,7 @@ def _bar(progress: bool, total: int, done: int) -> Any:
         from tqdm.auto import tqdm
     except ImportError as error:
         raise ImportError("progress needs tqdm: pip install swiftnets[progress]") from error
-    return tqdm(total=total, initial=done, unit="slab")
+    return tqdm(total=total, initial=done, unit="slab", file=StandardError())
 
 
 def _duration(seconds: float) -> str:

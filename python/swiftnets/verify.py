@@ -57,6 +57,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from swiftnets import _training, reference
+from swiftnets._streams import StandardError
 from swiftnets.reference import Line, Pairs
 
 __all__ = ["OriginalError", "Row", "compare", "draw", "main", "parity", "summary"]
@@ -741,15 +742,16 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; returns the exit status."""
     options = _parser().parse_args(argv)
-    terminal = sys.stderr.isatty()
+    stream = StandardError()
+    terminal = stream.isatty()
 
     def waiting(name: str, iteration: int, seconds: float) -> None:
         if terminal:
-            print(f"\r{name}: iteration {iteration}, {seconds:.0f} s ", end="", file=sys.stderr)
+            print(f"\r{name}: iteration {iteration}, {seconds:.0f} s ", end="", file=stream)
 
     def report(row: Row) -> None:
         if terminal:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+            print("\r\x1b[K", end="", file=stream, flush=True)
         print(_format(row), flush=True)
 
     rows: list[Row] = []
@@ -783,7 +785,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     status = _training.run("verify", body)
     if status == 0 and not parity(rows):
-        print("verify: parity was not shown", file=sys.stderr)
+        print("verify: parity was not shown", file=stream)
         return 1
     return status
 
