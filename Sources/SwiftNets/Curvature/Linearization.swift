@@ -286,8 +286,10 @@ final class Linearization<Element: KernelScalar>: @unchecked Sendable {
   func jacobians(
     interruption: Interruption, _ place: (Int) -> UnsafeMutablePointer<Element>
   ) throws(EngineError) {
+    // With huge pages the first output's row makes the pages of all outputs' rows.
+    let weight = max(weight, saturating(copied / 8, net.outputs, net.parameterCount))
     try perDirection(net.outputs, interruption) { output, own, rows, member in
-      member.inPieces(rows, weight: saturating(weight, copied / 32)) { piece in
+      member.inPieces(rows, weight: weight) { piece in
         own.pullBack(pass, piece, origin: rows.lowerBound, member) { _, target in
           target.update(repeating: 0, count: net.outputs)
           target[output] = 1
