@@ -19,7 +19,7 @@ help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/demo-stamp $(CORE) ## Verify and train both nets on the embedded sample, and draw the curves
-	$(BIN)/python -m swiftnets.demo
+	$(BIN)/python -m swiftnets.originals.demo
 
 test: $(VENV)/test-stamp $(CORE) ## Run all tests, Swift's and Python's
 	SWIFTNETS_OPENBLAS="$(OPENBLAS)" swift test

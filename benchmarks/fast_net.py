@@ -61,7 +61,7 @@ def swiftnets(batch: str | None):
 
 
 def numpy_original(p: Arrays) -> Call:
-    from swiftnets import reference
+    from swiftnets.originals import reference
 
     return lambda: reference.fast_step(**p, alpha=ALPHA, r=1e-9)[:1]
 
@@ -150,7 +150,7 @@ SYSTEMS = {
 
 
 def report(rounds: int, data: Path | None, only: str | None = None) -> str:
-    from swiftnets import reference
+    from swiftnets.originals import reference
 
     print("fast_net, after the extended-precision answer (half a minute)", flush=True)
     p = problem(data)

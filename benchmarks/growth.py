@@ -60,12 +60,12 @@ def cases(axis: str, dense: bool) -> Iterator[tuple[int, list[Callable[[], objec
             )
             continue
         v = np.random.default_rng(0).standard_normal((MANY, net.parameter_count))
-        point = net.linearize(w, x, y)
+        point = net.at(w, x, y)
         gradient, kept = operations(net, samples)
         calls = [
             lambda net=net, w=w, x=x, y=y: net.gradient(w, x, y),
-            lambda point=point, v=v: point.hvp(v[0]),
-            lambda point=point, v=v: point.hvp(v),
+            lambda point=point, v=v: v[0] @ point.hessian,
+            lambda point=point, v=v: v @ point.hessian,
         ]
         yield value, calls, [gradient, kept, MANY * kept]
 

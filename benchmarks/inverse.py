@@ -36,14 +36,14 @@ def problem(width: int, samples: int, depth: int):
 
 def layered(net, w, x, y, b):
     """Factored, solved, and refined once with an exact product."""
-    factors = net.factorize(w, x, y, DAMPING)
+    factors = (net.at(w, x, y).hessian + DAMPING).factorize(method="layered")
     solution = factors.solve(b)
     residual = b - net.hvp(w, x, y, solution) - DAMPING * solution
     return solution + factors.solve(residual)
 
 
 def dense(net, w, x, y, b):
-    return net.factorize(w, x, y, DAMPING, method="dense").solve(b)
+    return (net.at(w, x, y).hessian + DAMPING).factorize(method="dense").solve(b)
 
 
 def residual(net, w, x, y, b, solution) -> float:
@@ -114,7 +114,14 @@ def win_or_lose() -> list[list[str]]:
                 times = []
                 for _ in range(3):
                     found = net.solve(
-                        w, x, y, b, damping=damping, method=method, tolerance=1e-8, iterations=4000
+                        w,
+                        x,
+                        y,
+                        b,
+                        damping=damping,
+                        method=method,
+                        tolerance=1e-8,
+                        max_iterations=4000,
                     )
                     times.append(found.seconds)
                 seconds = statistics.median(times)
@@ -136,7 +143,7 @@ MAP_HEADER = ["samples, depth", "H + λ", *METHODS, "fastest", '"auto" takes']
 def saddle_free() -> str:
     """The exact step on the joint Hessian of slow_net's net, once, and Krylov ones."""
     from swiftnets import MLP
-    from swiftnets.activations import LeakyReLU
+    from swiftnets.nets.activations import LeakyReLU
     from swiftnets.optimizers import SaddleFreeNewton
     from swiftnets.problems import NetProblem
 
@@ -190,7 +197,7 @@ def ours(name: str) -> Callable[[], float]:
     )
     batches, w = Minibatches(net, x, y, batch_size=BATCH), net.initial(seed=0)
     method = Adam() if name == "Adam" else SGD()
-    return lambda: method.minimize(batches, w, iterations=IMAGES // BATCH).history.seconds[-1]
+    return lambda: method.minimize(batches, w, max_iterations=IMAGES // BATCH).history.seconds[-1]
 
 
 def torchs(name: str) -> Callable[[], float]:

@@ -45,7 +45,7 @@ def swiftnets(p: Arrays) -> Call:
 
 
 def numpy_original(p: Arrays) -> Call:
-    from swiftnets import reference
+    from swiftnets.originals import reference
 
     return lambda: reference.slow_step(**p, alpha=ALPHA, damping=DAMPING)[:2]
 

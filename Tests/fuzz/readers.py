@@ -28,8 +28,12 @@ with atheris.instrument_imports(include=READERS):
 
     import numpy as np
 
-    from swiftnets import SlowNet, _training, compare, datasets, optimizers, tensors
+    from swiftnets import SlowNet, datasets, optimizers
+    from swiftnets._support.checkpoints import CheckpointError
+    from swiftnets.curvature import tensors
     from swiftnets.optimizers import SGD, Adam
+    from swiftnets.optimizers import comparison as compare
+    from swiftnets.originals import training
     from swiftnets.problems import Quadratic
 
 try:
@@ -185,9 +189,9 @@ def checkpoints(data):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         path = put("run.npz", packed(data[1:]) if kind & 1 else data[1:])
-    with reading(_training.CheckpointError):
+    with reading(CheckpointError):
         if kind & 6 == 0:
-            found = _training.Checkpoint.read(path)
+            found = training.Checkpoint.read(path)
             settings = found.settings
             found.require(path, {**settings, "seed": 3}, 1 << 40)
         elif kind & 6 == 2:
@@ -211,7 +215,7 @@ def some_checkpoints():
     made.append((0, path.read_bytes()))
     for kind, method in ((2, SGD()), (4, Adam())):
         path.unlink()
-        method.minimize(BOWL, [1.0, 1.0], iterations=2, checkpoint=path)
+        method.minimize(BOWL, [1.0, 1.0], max_iterations=2, checkpoint=path)
         made.append((kind, path.read_bytes()))
     path.unlink()
     trial().kept(path)
@@ -265,7 +269,7 @@ def some_tensors():
         if suffix == ".zarr" and zarr is None:
             continue
         path = SCRATCH / f"made{order}{suffix}"
-        tensors.compute(net, [0.5, 0.1, 0.7, 0.2], [[1.0]], [[0.2]], order=order, path=path)
+        tensors.compute(net.at([0.5, 0.1, 0.7, 0.2], [[1.0]], [[0.2]]), order=order, path=path)
         beside = Path(f"{path}.json").read_bytes()
         start = bytes([suffix == ".zarr"]) + len(beside).to_bytes(2, "little") + beside
         if suffix == ".npy":

@@ -6,7 +6,7 @@ as wrong where the inertia is not the true one, where log|det| is off by more th
 a solution is off by more than its condition explains; an eigenvalue counted as 0 is right where it
 is below 1e-10 of the norm. Refusals and zeros are counted where the condition is below 1e12.
 
-Run: python Tests/long/layered_survey.py --nets 5000 [--first 0] [--form automatic]
+Run: python Tests/long/layered_survey.py --nets 5000 [--first 0] [--form auto]
 """
 
 from __future__ import annotations
@@ -175,9 +175,9 @@ def examine(problem: Problem, damping: complex, form: str, count: Count, memory:
     count["cases"] += 1
     count["condition < 1e12"] += is_clear
     complex_ = isinstance(damping, complex)
-    settings = {"shift": damping} if complex_ else {"damping": damping}
+    hessian = problem.net.at(problem.w, problem.x, problem.y).hessian
     try:
-        factors = problem.net.factorize(problem.w, problem.x, problem.y, form=form, **settings)
+        factors = (hessian + damping).factorize(form=form, method="layered")
     except np.linalg.LinAlgError as error:
         if "singular to working precision" not in str(error):
             return [f"message: {error}"]
@@ -253,7 +253,7 @@ def examine(problem: Problem, damping: complex, form: str, count: Count, memory:
 
 def survey(
     seeds: range,
-    form: str = "automatic",
+    form: str = "auto",
     dampings: tuple[complex, ...] = DAMPINGS,
     show: bool = False,
 ) -> tuple[Count, list[str], float]:
@@ -277,7 +277,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--nets", type=int, default=5000)
     parser.add_argument("--first", type=int, default=0)
-    parser.add_argument("--form", default="automatic")
+    parser.add_argument("--form", default="auto")
     arguments = parser.parse_args()
     seeds = range(arguments.first, arguments.first + arguments.nets)
     count, faults, worst = survey(seeds, arguments.form, show=True)

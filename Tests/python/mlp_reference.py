@@ -15,8 +15,8 @@ import numpy as np
 from hypothesis import strategies as st
 
 import swiftnets
-from swiftnets.activations import GELU, Activation, LeakyReLU
-from swiftnets.losses import Huber, Loss
+from swiftnets.nets.activations import GELU, Activation, LeakyReLU
+from swiftnets.nets.losses import Huber, Loss
 
 mpmath.mp.dps = 60
 

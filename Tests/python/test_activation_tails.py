@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from swiftnets import MLP
-from swiftnets.activations import GELU, LeakyReLU
-from swiftnets.losses import Huber
+from swiftnets.nets.activations import GELU, LeakyReLU
+from swiftnets.nets.losses import Huber
 
 DTYPES = (np.float64, np.float32)
 
@@ -80,8 +80,8 @@ def test_tails_are_right_while_they_are_normal_numbers(name, dtype):
                 net.predict(w, x),
                 net.gradient(w, x, y),
                 net.hvp(w, x, y, v),
-                net.third(w, x, y, v, v),
-                net.fourth(w, x, y, v, v, v),
+                net.at(w, x, y).third(v, v),
+                net.at(w, x, y).fourth(v, v, v),
             ]
             moved = [*theirs[1:], last]
             for k, (mine, right) in enumerate(zip(ours, theirs, strict=True)):
@@ -114,16 +114,16 @@ def test_nan_in_a_layer_is_nan_in_every_derivative(activation, dtype):
     for result in (
         net.predict(w, x),
         net.gradient(w, x, y)[0],
-        net.jacobian(w, x)[0, 0, 0],
-        net.jvp(w, x, v),
+        net.at(w, x).jacobian()[0, 0, 0],
+        net.at(w, x).jvp(v),
         net.hvp(w, x, y, v)[0],
-        net.gauss_newton_product(w, x, y, v)[0],
-        net.fisher_product(w, x, y, v, kind="empirical")[0],
+        (v @ net.at(w, x, y).gauss_newton)[0],
+        (v @ net.at(w, x, y).fisher("empirical"))[0],
         net.hessian(w, x, y)[0, 0],
-        net.hessian_diagonal(w, x, y)[0],
-        net.fisher_diagonal(w, x, y, kind="empirical")[0],
-        net.third(w, x, y, v, v)[0],
-        net.fourth(w, x, y, v, v, v)[0],
+        net.at(w, x, y).hessian.diagonal()[0],
+        net.at(w, x, y).fisher("empirical").diagonal()[0],
+        net.at(w, x, y).third(v, v)[0],
+        net.at(w, x, y).fourth(v, v, v)[0],
     ):
         assert np.isnan(result).all()
 
@@ -136,10 +136,10 @@ def test_nan_targets_are_nan_in_hubers_curvature(dtype):
     for result in (
         net.gradient(w, x, y),
         net.hvp(w, x, y, v),
-        net.gauss_newton_product(w, x, y, v),
+        v @ net.at(w, x, y).gauss_newton,
         net.hessian(w, x, y),
-        net.gauss_newton_diagonal(w, x, y),
-        net.taylor(w, x, y, v).gradient[1],
+        net.at(w, x, y).gauss_newton.diagonal(),
+        net.at(w, x, y).taylor(v).gradient[1],
     ):
         assert np.isnan(result).all()
 
@@ -159,8 +159,8 @@ def test_a_logit_that_is_not_a_number_makes_the_whole_row_so(bad, place, dtype):
             net.gradient(w, x, y),
             net.hvp(w, x, y, v),
             net.hessian(w, x, y),
-            net.gauss_newton_diagonal(w, x, y),
-            net.third(w, x, y, v, v),
+            net.at(w, x, y).gauss_newton.diagonal(),
+            net.at(w, x, y).third(v, v),
         ):
             assert np.isnan(result).all()
 
@@ -170,7 +170,7 @@ def test_an_input_of_0_hides_no_nan_from_the_diagonal():
     net = MLP((2, 2, 1), bias=False)
     w = np.array([1.0, 1.0, 1.0, 1.0, np.nan, 1.0])
     x, y = np.array([[0.0, 1.0]]), np.ones((1, 1))
-    matrix, diagonal = net.hessian(w, x, y), net.hessian_diagonal(w, x, y)
+    matrix, diagonal = net.hessian(w, x, y), net.at(w, x, y).hessian.diagonal()
     np.testing.assert_array_equal(np.isnan(matrix.diagonal()), np.isnan(diagonal))
     assert np.isnan(diagonal[0])
 

@@ -4,7 +4,8 @@ import threading
 
 import numpy as np
 
-from swiftnets import MLP, _buffers
+from swiftnets import MLP
+from swiftnets._support import buffers
 
 COUNT, KIND = 50_000, np.dtype(np.float64)
 
@@ -14,32 +15,32 @@ def address(array):
 
 
 def test_an_array_comes_back_when_nobody_holds_it():
-    first = _buffers.take(COUNT, KIND)
+    first = buffers.take(COUNT, KIND)
     where = address(first)
-    assert address(_buffers.take(COUNT, KIND)) != where
+    assert address(buffers.take(COUNT, KIND)) != where
     del first
-    again = [_buffers.take(COUNT, KIND) for _ in range(3)]
+    again = [buffers.take(COUNT, KIND) for _ in range(3)]
     assert where in {address(array) for array in again}
     assert len({address(array) for array in again}) == 3
 
 
 def test_views_and_buffers_hold_it():
     for hold in (lambda a: a[1:], lambda a: a.reshape(2, -1), memoryview, lambda a: a.data):
-        held = hold(_buffers.take(COUNT, KIND))
+        held = hold(buffers.take(COUNT, KIND))
         where = np.asarray(held).__array_interface__["data"][0] & ~15
-        others = [_buffers.take(COUNT, KIND) for _ in range(20)]
+        others = [buffers.take(COUNT, KIND) for _ in range(20)]
         assert all(address(array) & ~15 != where for array in others)
         del held, others
 
 
 def test_other_sizes_kinds_and_threads_are_apart():
-    del_me = _buffers.take(COUNT, KIND)
+    del_me = buffers.take(COUNT, KIND)
     where = address(del_me)
     del del_me
-    assert address(_buffers.take(COUNT + 1, KIND)) != where
-    assert _buffers.take(2 * COUNT, np.dtype(np.float32)).dtype == np.float32
+    assert address(buffers.take(COUNT + 1, KIND)) != where
+    assert buffers.take(2 * COUNT, np.dtype(np.float32)).dtype == np.float32
     found = []
-    thread = threading.Thread(target=lambda: found.append(_buffers.take(COUNT, KIND)))
+    thread = threading.Thread(target=lambda: found.append(buffers.take(COUNT, KIND)))
     thread.start()
     thread.join()
     assert address(found[0]) != where

@@ -11,9 +11,9 @@ import pytest
 
 import swiftnets.optimizers as optimizers
 from swiftnets import MLP
-from swiftnets._training import CheckpointError
-from swiftnets.compare import Comparison, compare
+from swiftnets._support.checkpoints import CheckpointError
 from swiftnets.optimizers import SGD, Adam, Momentum, Optimizer, StepResult
+from swiftnets.optimizers.comparison import Comparison, compare
 from swiftnets.problems import Minibatches, NetProblem, Quadratic, Rosenbrock
 
 METHODS = {
@@ -42,8 +42,8 @@ class Spy(Optimizer):
 
     def step(self, problem, w, state):
         loss, gradient = problem.loss_and_gradient(w)
-        samples = getattr(problem.problem, "samples", (np.zeros(0),))[0]
-        self.kept.append((w.copy(), np.array(samples)))
+        batches = getattr(problem.problem, "batches", None)
+        self.kept.append((w.copy(), np.zeros(0) if batches is None else batches[0].x.copy()))
         return StepResult(w - self.rate * gradient, loss, float(np.linalg.norm(gradient)), state)
 
 
@@ -85,7 +85,7 @@ def test_all_get_the_same_starts_and_minibatches():
         {"one": Spy(one), "other": Spy(other, 0.2)},
         lambda seed: problem.net.initial(seed=seed),
         seeds=[5, 2],
-        iterations=7,
+        max_iterations=7,
     )
     assert [(run.name, run.start) for run in result.runs] == [
         ("one", 5), ("other", 5), ("one", 2), ("other", 2)
@@ -93,7 +93,7 @@ def test_all_get_the_same_starts_and_minibatches():
     assert len(one) == len(other) == 14
     for i, ((w, x), (v, z)) in enumerate(zip(one, other, strict=True)):
         np.testing.assert_array_equal(x, z)
-        np.testing.assert_array_equal(x, problem.at(i % 7).samples[0])
+        np.testing.assert_array_equal(x, problem.at(i % 7).batches[0].x)
         if i % 7 == 0:
             np.testing.assert_array_equal(w, v)
             np.testing.assert_array_equal(w, problem.net.initial(seed=(5, 2)[i // 7]))
@@ -107,12 +107,12 @@ def test_a_problem_of_a_seed_is_made_once_a_start():
         return Quadratic([[1.0 + seed]])
 
     methods = {"a": SGD(learning_rate=0.1), "b": SGD(learning_rate=0.2)}
-    result = compare(problem, methods, [[1.0]] * 3, seeds=[4, 0, 7], iterations=1)
+    result = compare(problem, methods, [[1.0]] * 3, seeds=[4, 0, 7], max_iterations=1)
     assert asked == [4, 0, 7]
     for run in result.runs:
         rate = methods[run.name].learning_rate
         np.testing.assert_allclose(run.w, 1 - rate * (1 + run.start), rtol=1e-15)
-    assert [run.start for run in compare(problem, methods, [[1.0]] * 2, iterations=1).runs] == [
+    assert [run.start for run in compare(problem, methods, [[1.0]] * 2, max_iterations=1).runs] == [
         0, 0, 1, 1
     ]  # fmt: skip
 
@@ -121,11 +121,11 @@ def test_a_run_is_what_minimize_makes():
     methods = {"Adam": Adam(learning_rate=0.1), "Momentum": Momentum()}
     starts = [np.array(w) for w in STARTS]
     kept = [w.copy() for w in starts]
-    result = compare(BOWL, methods, starts, iterations=20, gradient_tolerance=0.3)
+    result = compare(BOWL, methods, starts, max_iterations=20, gradient_tolerance=0.3)
     np.testing.assert_array_equal(starts, kept)
     for run in result.runs:
         alone = methods[run.name].minimize(
-            BOWL, starts[run.start], iterations=20, gradient_tolerance=0.3
+            BOWL, starts[run.start], max_iterations=20, gradient_tolerance=0.3
         )
         assert (run.status, run.message, run.loss) == (alone.status, alone.message, alone.loss)
         np.testing.assert_array_equal(run.w, alone.w)
@@ -149,7 +149,7 @@ def test_data_that_is_not_finite_loses_no_run():
         Minibatches(MLP((2, 2, 1), reduction="mean"), x, y, batch_size=2),
     ):
         result = compare(
-            problem, methods, lambda seed: np.ones(9) * seed, seeds=[1, 2], iterations=4
+            problem, methods, lambda seed: np.ones(9) * seed, seeds=[1, 2], max_iterations=4
         )
         assert len(result.runs) == 2 * len(methods)
         assert {run.status for run in result.runs} == {"diverged"}
@@ -177,7 +177,7 @@ def test_runs_that_diverge_or_fail_are_told_and_counted():
         "fast": SGD(learning_rate=1.0),
         "breaking": Breaking(),
     }
-    result = compare(Rosenbrock(3), methods, starts, iterations=30)
+    result = compare(Rosenbrock(3), methods, starts, max_iterations=30)
     status = {(run.name, run.start): run.status for run in result.runs}
     assert [status["slow", i] for i in range(3)] == ["iterations"] * 3
     assert [status["fast", i] for i in range(3)] == ["diverged"] * 3
@@ -193,7 +193,9 @@ def test_runs_that_diverge_or_fail_are_told_and_counted():
 
 
 def test_an_end_that_overflows_is_infinite_in_the_table():
-    result = compare(Quadratic([[1e120]]), {"far": SGD(learning_rate=1.0)}, [[1.0]], iterations=1)
+    result = compare(
+        Quadratic([[1e120]]), {"far": SGD(learning_rate=1.0)}, [[1.0]], max_iterations=1
+    )
     (run,) = result.runs
     assert (run.loss, run.status) == (np.inf, "diverged")
     assert cells(result.table())[1][1] == "inf"
@@ -221,13 +223,13 @@ def test_time_limits_end_runs():
 def test_minibatches_are_judged_by_the_full_loss_once_an_epoch():
     problem = some_minibatches()
     start = problem.net.initial(seed=1)
-    result = compare(problem, {"Adam": Adam(learning_rate=0.1)}, [start], iterations=8)
+    result = compare(problem, {"Adam": Adam(learning_rate=0.1)}, [start], max_iterations=8)
     (run,) = result.runs
     # Ten samples by four are three batches.
     np.testing.assert_array_equal(run.evaluated["iterations"], [0, 3, 6, 8])
     ws = [start]
     Adam(learning_rate=0.1).minimize(
-        problem, start, iterations=8, callback=lambda event: ws.append(event.w.copy())
+        problem, start, max_iterations=8, callback=lambda event: ws.append(event.w.copy())
     )
     expected = [problem.full.loss(ws[i]) for i in (0, 3, 6, 8)]
     np.testing.assert_array_equal(run.evaluated["loss"], expected)
@@ -251,7 +253,7 @@ def test_evaluate_is_called_so_often_and_at_both_ends():
         return told | {"late": 1} if len(asked) > 2 else told
 
     (run,) = compare(
-        BOWL, {"SGD": SGD()}, STARTS[:1], iterations=5, evaluate=evaluate, evaluate_every=2
+        BOWL, {"SGD": SGD()}, STARTS[:1], max_iterations=5, evaluate=evaluate, evaluate_every=2
     ).runs
     np.testing.assert_array_equal(run.evaluated["iterations"], [0, 2, 4, 5])
     assert len(asked) == 4
@@ -260,7 +262,7 @@ def test_evaluate_is_called_so_often_and_at_both_ends():
     x, values = run.curve("half", "seconds")
     np.testing.assert_array_equal(x, [0, *run.history.seconds[[1, 3, 4]]])
     np.testing.assert_array_equal(values, run.evaluated["half"])
-    assert len(compare(BOWL, {"SGD": SGD()}, STARTS[:1], iterations=2, evaluate=evaluate)
+    assert len(compare(BOWL, {"SGD": SGD()}, STARTS[:1], max_iterations=2, evaluate=evaluate)
                .runs[0].evaluated["half"]) == 3  # fmt: skip
 
 
@@ -270,7 +272,7 @@ def test_what_evaluates_to_overflow_is_not_a_number():
             raise FloatingPointError("the loss is inf")
         return {"test": 1.0}
 
-    (run,) = compare(BOWL, {"SGD": SGD()}, STARTS[:1], iterations=2, evaluate=evaluate).runs
+    (run,) = compare(BOWL, {"SGD": SGD()}, STARTS[:1], max_iterations=2, evaluate=evaluate).runs
     np.testing.assert_array_equal(run.evaluated["test"], [1, np.nan, np.nan])
     assert run.status == "iterations"
 
@@ -283,7 +285,7 @@ def test_curves_have_the_loss_at_the_end_and_what_methods_tell():
                 result.w, result.loss, result.gradient_norm, state, info={"told": w[0]}
             )
 
-    (run,) = compare(BOWL, {"a": Telling([])}, STARTS[:1], iterations=3).runs
+    (run,) = compare(BOWL, {"a": Telling([])}, STARTS[:1], max_iterations=3).runs
     x, values = run.curve()
     np.testing.assert_array_equal(x, [0, 1, 2, 3])
     np.testing.assert_array_equal(values, [*run.history.loss, run.loss])
@@ -304,7 +306,7 @@ def test_curves_have_the_loss_at_the_end_and_what_methods_tell():
 
 def test_tables_have_medians_and_spreads_as_numpy_does():
     methods = {"SGD | plain": SGD(learning_rate=0.05), "Adam": Adam(learning_rate=0.5)}
-    result = compare(BOWL, methods, STARTS, iterations=60, gradient_tolerance=0.05)
+    result = compare(BOWL, methods, STARTS, max_iterations=60, gradient_tolerance=0.05)
     head, *rows = cells(result.table())
     assert head == [
         "optimizer", "loss", "gradient norm", "iterations", "cost", "seconds", "ended"
@@ -334,7 +336,7 @@ def test_tables_have_medians_and_spreads_as_numpy_does():
 def test_reached_tells_when_the_loss_first_was_low_enough():
     # w halves in each step: ½ w² is at 0.5 after 1, 2 and 6 steps from 2, 4 and 64.
     starts = [[2.0], [4.0], [64.0]]
-    result = compare(Quadratic([[1.0]]), {"SGD": SGD(learning_rate=0.5)}, starts, iterations=4)
+    result = compare(Quadratic([[1.0]]), {"SGD": SGD(learning_rate=0.5)}, starts, max_iterations=4)
     got = [run.reached(0.5) for run in result.runs]
     assert [one and one["iterations"] for one in got] == [1, 2, None]
     assert [one["seconds"] for one in got[:2]] == [
@@ -360,7 +362,7 @@ def test_what_is_in_the_folder_is_not_run_again(kind, tmp_path):
     size = problem.parameter_count
     starts = [np.random.default_rng(i).normal(size=size) for i in range(2)]
     kept = []
-    options = {"iterations": 6, "folder": tmp_path / "new" / "runs",
+    options = {"max_iterations": 6, "folder": tmp_path / "new" / "runs",
                "evaluate": lambda w: {"first": w[0]}}  # fmt: skip
     methods = {"a/b": Spy(kept), "a b": Adam(), "far": SGD(learning_rate=1e200)}
     first = compare(problem, methods, starts, **options)
@@ -387,18 +389,18 @@ def test_a_break_keeps_the_runs_that_had_ended(tmp_path):
 
     broken.step = step
     with pytest.raises(KeyboardInterrupt):
-        compare(BOWL, {"a": broken}, STARTS, iterations=3, folder=tmp_path)
+        compare(BOWL, {"a": broken}, STARTS, max_iterations=3, folder=tmp_path)
     assert len(list(tmp_path.iterdir())) == 2
     kept = []
-    resumed = compare(BOWL, {"a": Spy(kept)}, STARTS, iterations=3, folder=tmp_path)
+    resumed = compare(BOWL, {"a": Spy(kept)}, STARTS, max_iterations=3, folder=tmp_path)
     assert len(kept) == 6
-    whole = compare(BOWL, {"a": Spy([])}, STARTS, iterations=3)
+    whole = compare(BOWL, {"a": Spy([])}, STARTS, max_iterations=3)
     assert [*map(without_seconds, resumed.runs)] == [*map(without_seconds, whole.runs)]
 
 
 def test_damaged_and_foreign_files_are_refused_by_name(tmp_path):
     def again(problem=None, rate=0.01, start=(1.0, 1.0), **options):
-        options = {"iterations": 3, "folder": tmp_path} | options
+        options = {"max_iterations": 3, "folder": tmp_path} | options
         return compare(problem or BOWL, {"SGD": SGD(learning_rate=rate)}, [start], **options)
 
     again()
@@ -407,7 +409,7 @@ def test_damaged_and_foreign_files_are_refused_by_name(tmp_path):
     for says, options in (
         ("optimizer's learning_rate is 0.01 there and 0.02 here", {"rate": 0.02}),
         ("problem is Quadratic there and Rosenbrock", {"problem": Rosenbrock(2)}),
-        ("iterations is 3 there and 4 here", {"iterations": 4}),
+        ("max_iterations is 3 there and 4 here", {"max_iterations": 4}),
         ("time_limit is None there and 9.* here", {"time_limit": 9}),
         ("cost_limit is None there and 9.* here", {"cost_limit": 9}),
         ("gradient_tolerance is 0.0 there and 1.* here", {"gradient_tolerance": 1}),
@@ -435,7 +437,7 @@ def test_plots_have_median_band_crosses_and_labels(tmp_path):
     pytest.importorskip("matplotlib", exc_type=ImportError)
     methods = {"slow": SGD(learning_rate=1e-4), "fast": SGD(learning_rate=1.0)}
     starts = [[1.0, 0.0], [-2.0, 1.0], [0.5, 0.5]]
-    result = compare(Rosenbrock(2), methods, starts, iterations=5)
+    result = compare(Rosenbrock(2), methods, starts, max_iterations=5)
     axes = result.plot()
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("iterations", "loss")
     assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
@@ -466,7 +468,7 @@ def test_plots_go_where_they_are_told_and_stay_linear_below_zero():
 
     axes = Figure().add_subplot()
     saddle = Quadratic(np.diag([1.0, -1.0]))
-    result = compare(saddle, {"SGD": SGD(learning_rate=0.1)}, STARTS, iterations=5)
+    result = compare(saddle, {"SGD": SGD(learning_rate=0.1)}, STARTS, max_iterations=5)
     assert result.plot("seconds", axes=axes) is axes
     assert axes.get_yscale() == "linear"
     line = axes.get_lines()[0]
@@ -483,7 +485,7 @@ def test_plots_leave_out_who_does_not_have_it():
             result = super().step(problem, w, state)
             return StepResult(result.w, result.loss, 1.0, state, info={"told": 1.0})
 
-    result = compare(BOWL, {"SGD": SGD(), "t": Telling([])}, STARTS, iterations=2)
+    result = compare(BOWL, {"SGD": SGD(), "t": Telling([])}, STARTS, max_iterations=2)
     axes = result.plot(what="told")
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["t"]
     with pytest.raises(ValueError, match="what is 'untold'"):
@@ -517,8 +519,12 @@ def test_without_matplotlib_a_plot_says_what_to_install(monkeypatch):
         ({"seeds": [1]}, ValueError, "seeds has 1 entries; expected 4"),
         ({"seeds": [1, 2, 3, 1]}, ValueError, "each once"),
         ({"seeds": [-1, 0, 1, 2]}, ValueError, "seeds is -1"),
-        ({"iterations": None}, ValueError, "iterations, time_limit and cost_limit are None"),
-        ({"iterations": -1}, ValueError, "iterations is -1"),
+        (
+            {"max_iterations": None},
+            ValueError,
+            "max_iterations, time_limit and cost_limit are None",
+        ),
+        ({"max_iterations": -1}, ValueError, "max_iterations is -1"),
         ({"time_limit": 0}, ValueError, "time_limit is 0"),
         ({"cost_limit": 0}, ValueError, "cost_limit is 0"),
         ({"gradient_tolerance": -1}, ValueError, "gradient_tolerance is -1"),
@@ -528,7 +534,7 @@ def test_without_matplotlib_a_plot_says_what_to_install(monkeypatch):
     ],
 )
 def test_bad_arguments_are_named(options, error, says):
-    usual = {"problem": BOWL, "optimizers": {"SGD": SGD()}, "starts": STARTS, "iterations": 2}
+    usual = {"problem": BOWL, "optimizers": {"SGD": SGD()}, "starts": STARTS, "max_iterations": 2}
     options = usual | options
     arguments = [options.pop(name) for name in ("problem", "optimizers", "starts")]
     with pytest.raises(error, match=says):
@@ -536,7 +542,7 @@ def test_bad_arguments_are_named(options, error, says):
 
 
 def test_progress_is_a_line_a_run_on_standard_error(capsys):
-    compare(BOWL, {"SGD": SGD(), "Adam": Adam()}, STARTS[:2], iterations=2, progress=True)
+    compare(BOWL, {"SGD": SGD(), "Adam": Adam()}, STARTS[:2], max_iterations=2, progress=True)
     said = capsys.readouterr()
     lines = said.err.splitlines()
     assert said.out == "" and len(lines) == 4
@@ -545,18 +551,20 @@ def test_progress_is_a_line_a_run_on_standard_error(capsys):
 
 def test_the_number_of_steps_is_not_what_evaluate_tells():
     with pytest.raises(ValueError, match='^evaluate told a number named "iterations"'):
-        compare(BOWL, {"SGD": SGD()}, STARTS, iterations=2, evaluate=lambda w: {"iterations": 7})
+        compare(
+            BOWL, {"SGD": SGD()}, STARTS, max_iterations=2, evaluate=lambda w: {"iterations": 7}
+        )
     with pytest.raises(TypeError, match="^evaluate told 'a': 'x'; expected a number"):
-        compare(BOWL, {"SGD": SGD()}, STARTS[:1], iterations=2, evaluate=lambda w: {"a": "x"})
+        compare(BOWL, {"SGD": SGD()}, STARTS[:1], max_iterations=2, evaluate=lambda w: {"a": "x"})
 
 
 def test_a_name_of_two_lines_does_not_break_the_table():
-    table = compare(BOWL, {"a\nb": SGD()}, STARTS[:1], iterations=2).table()
+    table = compare(BOWL, {"a\nb": SGD()}, STARTS[:1], max_iterations=2).table()
     assert len(table.splitlines()) == 3 and table.splitlines()[2].startswith("| a b |")
 
 
 @pytest.mark.filterwarnings("error")
 def test_runs_that_are_not_finite_from_the_start_are_drawn_without_a_warning():
     pytest.importorskip("matplotlib")
-    result = compare(Quadratic([[1e300]]), {"SGD": SGD()}, [[1e100]], iterations=2)
+    result = compare(Quadratic([[1e300]]), {"SGD": SGD()}, [[1e100]], max_iterations=2)
     result.plot().figure.savefig(io.BytesIO())

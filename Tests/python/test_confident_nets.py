@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from swiftnets import MLP, _core
-from swiftnets.losses import SoftmaxCrossEntropy
+from swiftnets.curvature.matrix import Kind, streamed_products
+from swiftnets.nets.losses import SoftmaxCrossEntropy
 
 DIGITS = 400
 DTYPES = (np.float64, np.float32)
@@ -84,11 +85,12 @@ def test_softmax_is_right_to_its_smallest_entries_at_any_margin(dtype, margin, t
         others = [sum(row[:j] + row[j + 1 :]) for j in range(classes)]
         sizes = [p[j] * others[j] + row[j] * rests[j] for j in range(classes)]
         near(net.gradient(*data), slope, sizes, dtype, 8)
-        near(net.per_sample_gradients(*data), slope, sizes, dtype, 8)
+        near(net.at(*data).per_sample_gradients(), slope, sizes, dtype, 8)
 
         spread = mpmath.mpf(float(2 * abs(u).max()))
-        ours = [net.hvp(*data, u[0]), net.third(*data, u[0], u[1]), net.fourth(*data, *u)]
-        series = net.taylor(*data, u[0])
+        point = net.at(*data)
+        ours = [net.hvp(*data, u[0]), point.third(u[0], u[1]), point.fourth(*u)]
+        series = point.taylor(u[0])
         for k, result in enumerate(ours, 1):
             theirs = [total * cumulant(p, *directions[:k], unit) for unit in units]
             sizes = [total * p[j] * rests[j] * spread**k for j in range(classes)]
@@ -101,15 +103,15 @@ def test_softmax_is_right_to_its_smallest_entries_at_any_margin(dtype, margin, t
         near(series.loss[0], [loss], [loss], dtype, 4)
 
         blocks = [[-p[i] * p[j] if i != j else p[i] * rests[i] for j in range(4)] for i in range(4)]
-        for matrix in (net.hessian(*data), net.gauss_newton(*data)):
+        for matrix in (net.hessian(*data), point.gauss_newton.dense()):
             for i in range(classes):
                 theirs = [total * entry for entry in blocks[i]]
                 near(matrix[i], theirs, [abs(entry) for entry in theirs], dtype, 12)
         diagonal = [total * blocks[i][i] for i in range(classes)]
-        for ours in (net.hessian_diagonal(*data), net.gauss_newton_diagonal(*data)):
+        for ours in (point.hessian.diagonal(), point.gauss_newton.diagonal()):
             near(ours, diagonal, diagonal, dtype, 12)
         empirical = [number * number for number in slope]
-        ours = net.fisher_diagonal(*data, kind="empirical")
+        ours = point.fisher("empirical").diagonal()
         if min(empirical) > np.finfo(dtype).tiny:
             sizes = [p[j] * others[j] + row[j] * rests[j] for j in range(classes)]
             near(ours, empirical, [size * size for size in sizes], dtype, 24)
@@ -135,8 +137,8 @@ def test_binary_cross_entropy_is_right_at_any_margin(dtype, margin, sign):
             theirs = (1 - y) * s - y * rest
             near(net.gradient(*data), [theirs], [(1 - y) * s + y * rest], dtype, 8)
             near(net.hvp(*data, v), [slope], [slope], dtype, 8)
-            near(net.third(*data, v, v), [slope * (rest - s)], [slope], dtype, 16)
-            near(net.fourth(*data, v, v, v), [slope * (1 - 6 * slope)], [slope], dtype, 16)
+            near(net.at(*data).third(v, v), [slope * (rest - s)], [slope], dtype, 16)
+            near(net.at(*data).fourth(v, v, v), [slope * (1 - 6 * slope)], [slope], dtype, 16)
 
 
 # Two classes ---------------------------------------------------------------------------------
@@ -182,20 +184,21 @@ def test_two_classes_are_binary_cross_entropy_to_fourth_order(dtype, margin, lab
     same(two.loss(*data), one.loss(*other))
     same(two.gradient(*data)[kept], one.gradient(*other))
     same(two.hvp(*data, v[0])[kept], one.hvp(*other, u[0]))
-    same(two.gauss_newton_product(*data, v[0])[kept], one.gauss_newton_product(*other, u[0]))
-    same(two.third(*data, v[0], v[1])[kept], one.third(*other, u[0], u[1]))
-    same(two.fourth(*data, *v)[kept], one.fourth(*other, *u))
+    here, there = two.at(*data), one.at(*other)
+    same((v[0] @ here.gauss_newton)[kept], u[0] @ there.gauss_newton)
+    same(here.third(v[0], v[1])[kept], there.third(u[0], u[1]))
+    same(here.fourth(*v)[kept], there.fourth(*u))
     same(rows(two.hessian(*data)), one.hessian(*other))
-    same(rows(two.gauss_newton(*data)), one.gauss_newton(*other))
-    same(two.hessian_diagonal(*data)[kept], one.hessian_diagonal(*other))
-    same(two.gauss_newton_diagonal(*data)[kept], one.gauss_newton_diagonal(*other))
-    series, binary = two.taylor(*data, v[0]), one.taylor(*other, u[0])
+    same(rows(here.gauss_newton.dense()), there.gauss_newton.dense())
+    same(here.hessian.diagonal()[kept], there.hessian.diagonal())
+    same(here.gauss_newton.diagonal()[kept], there.gauss_newton.diagonal())
+    series, binary = here.taylor(v[0]), there.taylor(u[0])
     for k in range(4):
         same(series.gradient[k][kept], binary.gradient[k])
         # The coefficient of the loss is a sum over parameters, which may cancel.
         size = abs(binary.gradient[k].astype(np.float64) * u[0]).sum() / (k + 1)
         assert abs(series.loss[k + 1] - binary.loss[k + 1]) <= few * size
-    empirical = [net.fisher(*there, kind="empirical") for net, there in ((two, data), (one, other))]
+    empirical = [point.fisher("empirical").dense() for point in (here, there)]
     # Squares of gradients leave float32.
     if abs(empirical[1]).max() > np.finfo(dtype).tiny / few:
         same(rows(empirical[0]), empirical[1])
@@ -214,15 +217,18 @@ def test_gauss_newton_products_of_a_sure_net_are_not_negative(dtype, margin):
     net.unflatten(w)["b1"][1] += margin
     y = np.full(6, 1)
     v = random.normal(size=(2000, len(w))).astype(dtype)
-    products = net.gauss_newton_product(w, x, y, v).astype(np.float64)
-    dense = net.gauss_newton(w, x, y).astype(np.float64)
+    matrix = net.at(w, x, y).gauss_newton
+    products = (v @ matrix).astype(np.float64)
+    dense = matrix.dense().astype(np.float64)
     forms = (v * products).sum(axis=1)
     size = abs(dense).max()
     assert size < 10 * np.exp(-margin + 3)
     few = 200 * float(np.finfo(dtype).eps)
     assert (forms > -few * size).all() and (forms > 0).mean() > 0.99
     assert (abs(products - v.astype(np.float64) @ dense) <= few * size * len(w)).all()
-    assert (abs(products - net.linearize(w, x, y).gauss_newton_product(v)) <= few * size).all()
+    samples = net.engine.reader.samples(x, y, None)
+    streamed = streamed_products(net.engine, Kind.GAUSS_NEWTON, w, samples, v)
+    assert (abs(products - streamed) <= few * size).all()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -240,7 +246,7 @@ def test_matrices_products_and_diagonals_of_a_sure_net_agree(dtype, margin):
         assert 0 < size < 10 * np.exp(3.0 - margin)
         columns = net.hvp(w, x, y, np.eye(len(w), dtype=dtype))
         assert abs(columns - hessian).max() <= few * size
-        assert abs(net.hessian_diagonal(w, x, y) - hessian.diagonal()).max() <= few * size
+        assert abs(net.at(w, x, y).hessian.diagonal() - hessian.diagonal()).max() <= few * size
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -252,18 +258,17 @@ def test_labels_and_one_hot_rows_are_the_same_bits(dtype, margin):
     net.unflatten(w)["b1"][1] += margin
     x, labels = random.normal(size=(7, 3)), random.integers(5, size=7)
     rows, weights = np.eye(5)[labels], random.uniform(size=7)
-    for method, more in {
-        "loss": (),
-        "gradient": (),
-        "hvp": (v,),
-        "hessian": (),
-        "hessian_diagonal": (),
-        "gauss_newton_product": (v,),
-        "third": (v[0], v[1]),
-        "fourth": (v[0], v[1], v[2]),
-    }.items():
+    for method, more in {"loss": (), "gradient": (), "hvp": (v,), "hessian": ()}.items():
         ours = [getattr(net, method)(w, x, y, *more, sample_weight=weights) for y in (labels, rows)]
         np.testing.assert_array_equal(*ours)
+    one, other = (net.at(w, x, y, sample_weight=weights) for y in (labels, rows))
+    for quantity in (
+        lambda point: point.hessian.diagonal(),
+        lambda point: v @ point.gauss_newton,
+        lambda point: point.third(v[0], v[1]),
+        lambda point: point.fourth(v[0], v[1], v[2]),
+    ):
+        np.testing.assert_array_equal(quantity(one), quantity(other))
 
 
 @pytest.mark.parametrize("margin", [0, 40, 300])
@@ -272,7 +277,7 @@ def test_layer_states_hold_small_entries_of_the_output_hessian(margin):
         net = MLP((1, 3), loss="softmax_cross_entropy", bias=False)
         w = np.array([1.0, float(margin), -1.5])
         out = np.empty(1 + 3 * 3 + 9)
-        _core.mlp_states(net._net, w, np.ones((1, 1)), None, np.array([1]), None, 1.0, out)
+        _core.mlp_states(net.engine.handle, w, np.ones((1, 1)), None, np.array([1]), None, 1.0, out)
         e = [mpmath.exp(number) for number in exact(w)]
         p = [number / sum(e) for number in e]
         for i, j in np.ndindex(3, 3):
@@ -292,8 +297,8 @@ def test_margins_past_the_range_underflow_to_what_they_are(dtype):
             net.gradient(w, x, [1]),
             net.hvp(w, x, [1], v),
             net.hessian(w, x, [1]),
-            net.third(w, x, [1], v, v),
-            net.fourth(w, x, [1], v, v, v),
+            net.at(w, x, [1]).third(v, v),
+            net.at(w, x, [1]).fourth(v, v, v),
         ):
             np.testing.assert_array_equal(result, 0 * result)
         assert net.loss(w, x, [0]) == float(np.float64(dtype(w[1])) - dtype(w[0]))

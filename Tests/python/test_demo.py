@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from swiftnets import demo, verify
+from swiftnets.originals import demo, verify
 
 LEAST = demo.Amount(1, 1, 1, 1, 1, literal=False)
 
@@ -21,7 +21,7 @@ def test_a_quick_run_holds_parity_learns_and_leaves_a_picture(tmp_path):
     pytest.importorskip("matplotlib")
     folder = tmp_path / "not" / "there yet"
     run = subprocess.run(
-        [sys.executable, "-m", "swiftnets.demo", "--quick", "--out", folder],
+        [sys.executable, "-m", "swiftnets.originals.demo", "--quick", "--out", folder],
         capture_output=True,
         text=True,
     )
@@ -64,7 +64,7 @@ def test_lost_parity_is_seen_in_the_exit_status(tmp_path, monkeypatch, capsys, l
 
 def test_the_literal_iteration_agrees_with_the_engine_and_is_timed(monkeypatch):
     import swiftnets
-    from swiftnets.reference import labels_to_onehots
+    from swiftnets.originals.reference import labels_to_onehots
 
     # The script's own algorithm at a size that it does in no time.
     small = swiftnets.SlowNet

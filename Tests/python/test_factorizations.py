@@ -13,11 +13,13 @@ import mpmath
 import numpy as np
 import pytest
 
-from swiftnets import MLP, factorizations
-from swiftnets.factorizations import DenseFactorization, Inertia, factorize, layer_states, plan
+from swiftnets import MLP, solve
+from swiftnets.curvature import layer_states
+from swiftnets.linalg import DenseFactorization, Inertia
+from swiftnets.solve import plan
 
 EPSILON = np.finfo(float).eps / 2
-FORMS = ("automatic", "primal", "dual")
+FORMS = ("auto", "primal", "dual")
 
 # sizes, samples, and the net's settings: depth 1 to 4, more and fewer samples than weights a unit,
 # every loss, with and without curvature of the activations and the outputs.
@@ -50,8 +52,9 @@ class Case:
     def data(self):
         return self.w, self.x, self.y
 
-    def factorize(self, damping=0.0, **settings):
-        return factorize(self.net, *self.data, damping, sample_weight=self.weights, **settings)
+    def factorize(self, shift=0.0, method="layered", **settings):
+        hessian = self.net.at(*self.data, sample_weight=self.weights).hessian
+        return (hessian + shift).factorize(method=method, **settings)
 
     def matrix(self, shift):
         hessian = self.net.hessian(*self.data, sample_weight=self.weights)
@@ -130,7 +133,7 @@ def test_a_complex_shift_may_be_larger_in_size_than_the_largest_number(it, form)
 @pytest.mark.parametrize("shift", [1j, 0.2 - 0.5j, -0.4 + 0.3j])
 def test_a_complex_shift_gives_the_dense_complex_solution(it, shift, form):
     matrix = it.matrix(shift)
-    factors = it.factorize(shift=shift, form=form)
+    factors = it.factorize(shift, form=form)
     assert factors.inertia is None and factors.log_determinant is None and factors.shift == shift
     few = len(matrix) * EPSILON * np.linalg.cond(matrix) ** 2
     for b in (it.b, it.b + 1j * it.b[::-1]):
@@ -141,7 +144,7 @@ def test_a_complex_shift_gives_the_dense_complex_solution(it, shift, form):
 
 
 def test_the_states_of_layers_make_up_the_hessian(it):
-    layers, output = layer_states(it.net, *it.data, sample_weight=it.weights)
+    layers, output = layer_states(it.net.at(*it.data, sample_weight=it.weights))
     weights = [layer.weights for layer in layers]
     np.testing.assert_array_equal(np.concatenate([w.ravel() for w in weights]), it.w)
     outputs = it.net.sizes[-1]
@@ -182,6 +185,44 @@ def test_one_right_hand_side_is_a_row_of_several(it):
         assert factors.solve(np.repeat(it.b, 40, axis=0)).shape == (120, len(it.w))
 
 
+def test_a_matrix_tells_its_inertia_and_determinant(it):
+    hessian = it.net.at(*it.data, sample_weight=it.weights).hessian + 0.5
+    factors = hessian.factorize()
+    assert hessian.inertia == factors.inertia and hessian.logdet == factors.log_determinant
+    with pytest.raises(np.linalg.LinAlgError, match="inertia is of real matrices"):
+        _ = (hessian + 1j).inertia
+
+
+@pytest.mark.parametrize("kind", ["gauss_newton", "empirical"])
+def test_other_matrices_are_factored_and_solved_dense(it, kind):
+    point = it.net.at(*it.data, sample_weight=it.weights)
+    matrix = (point.gauss_newton if kind == "gauss_newton" else point.fisher(kind)) + 0.5
+    factors = matrix.factorize()
+    assert isinstance(factors, DenseFactorization) and factors.inertia.positive == len(it.w)
+    exact = np.linalg.solve(matrix.dense(), it.b.T).T
+    few = len(it.w) * EPSILON * np.linalg.cond(matrix.dense())
+    assert np.linalg.norm(factors.solve(it.b) - exact) < few * np.linalg.norm(exact)
+    for method in ("auto", "dense", "cg", "minres"):
+        found = matrix.solve(it.b, method=method, tolerance=1e-9)
+        assert found.success
+        residual = it.b - found.solution @ matrix
+        assert np.linalg.norm(residual) <= 1.01e-9 * np.linalg.norm(it.b)
+    for call in (matrix.factorize, lambda **options: matrix.solve(it.b, **options)):
+        with pytest.raises(ValueError, match="expected a Hessian"):
+            call(method="layered")
+
+
+def test_factors_of_its_own_choice_are_those_of_fewer_operations():
+    rng = np.random.default_rng(0)
+    for sizes, samples, kind in [((3, 4, 2), 30, DenseFactorization), ((3, 30, 30, 2), 5, None)]:
+        net = MLP(sizes)
+        x, y = rng.standard_normal((samples, 3)), rng.standard_normal((samples, 2))
+        factors = (net.at(net.initial(seed=0), x, y).hessian + 1.0).factorize()
+        dense = 2 * samples * net.parameter_count**2 + net.parameter_count**3 / 3
+        is_dense = plan(net, samples).operations > dense
+        assert isinstance(factors, DenseFactorization) == is_dense == (kind is not None)
+
+
 # Larger matrices: several panels and blocks, threads ----------------------------------------------
 
 
@@ -204,7 +245,7 @@ def test_dense_factors_of_any_order(order, definite):
         x = factors.solve(rows)
         assert backward_error(matrix, x, rows, rows - x @ matrix) < few
     assert abs(factors.log_determinant - np.log(abs(values)).sum()) < order * few
-    shifted = factors.update(damping=4.0)
+    shifted = factors.update(4.0)
     assert shifted is factors and shifted.is_positive_definite and shifted.shift == 4.0
     x = shifted.solve(b)
     assert backward_error(matrix, x, b, b - x @ matrix - 4.0 * x) < few
@@ -216,7 +257,7 @@ def test_a_layered_factorisation_that_openblas_shares_among_threads():
     rng = np.random.default_rng(0)
     w, x, y = net.initial(seed=0), rng.standard_normal((30, 40)), rng.integers(0, 3, 30)
     b = rng.standard_normal((2, net.parameter_count))
-    factors = factorize(net, w, x, y, 0.5)
+    factors = (net.at(w, x, y).hessian + 0.5).factorize(method="layered")
     assert factors.forms == ("dual", "primal", "primal")
     step = factors.solve(b)
     step += factors.solve(b - net.hvp(w, x, y, step) - 0.5 * step)
@@ -232,12 +273,12 @@ def test_an_update_is_a_new_factorisation_to_the_bit(it):
     for kind in kinds:
         factors = it.factorize(1.0, **kind)
         for damping in (0.3, -0.7):
-            assert factors.update(damping=damping) is factors
+            assert factors.update(damping) is factors
             fresh = it.factorize(damping, **kind)
             np.testing.assert_array_equal(factors.solve(it.b), fresh.solve(it.b))
             assert factors.inertia == fresh.inertia and factors.shift == damping
             assert factors.log_determinant == fresh.log_determinant
-    factors = it.factorize(shift=1j).update(shift=0.5 - 2j)
+    factors = it.factorize(shift=1j).update(0.5 - 2j)
     np.testing.assert_array_equal(factors.solve(it.b), it.factorize(shift=0.5 - 2j).solve(it.b))
 
 
@@ -245,35 +286,33 @@ def test_after_a_failed_update_there_is_no_factorisation_until_the_next():
     singular = np.diag([1.0, 2.0, 3.0])
     factors = DenseFactorization(singular)
     with pytest.raises(np.linalg.LinAlgError, match="singular"):
-        factors.update(damping=-2.0)
+        factors.update(-2.0)
     assert factors.inertia is None and factors.log_determinant is None
     with pytest.raises(np.linalg.LinAlgError, match="no factorisation"):
         factors.solve([1.0, 1.0, 1.0])
-    x = factors.update(damping=1.0).solve([2.0, 3.0, 4.0])
+    x = factors.update(1.0).solve([2.0, 3.0, 4.0])
     np.testing.assert_allclose(x, np.ones(3), rtol=10 * EPSILON)
 
     it = Case("one layer")
     layered = it.factorize(shift=1j)
     assert layered.forms == ("dual",)
     with pytest.raises(np.linalg.LinAlgError, match="singular to working precision"):
-        layered.update(shift=0j)
+        layered.update(0j)
     assert layered.certificate is None
     with pytest.raises(np.linalg.LinAlgError, match="no factorisation"):
         layered.solve(it.b)
     fresh = it.factorize(shift=2j)
-    np.testing.assert_array_equal(layered.update(shift=2j).solve(it.b), fresh.solve(it.b))
+    np.testing.assert_array_equal(layered.update(2j).solve(it.b), fresh.solve(it.b))
 
 
 def test_after_an_update_to_a_singular_matrix_there_is_an_inertia_and_no_solution():
     it = Case("one layer")  # 2 samples, 4 rows of weights: half of H's eigenvalues are 0
-    layered = it.factorize(1.0).update(damping=0.0)
+    layered = it.factorize(1.0).update(0.0)
     assert layered.inertia == Inertia(8, 0, 8) and layered.log_determinant == -np.inf
     assert layered.certificate is None
     with pytest.raises(np.linalg.LinAlgError, match="singular: 8 eigenvalues are 0"):
         layered.solve(it.b)
-    np.testing.assert_array_equal(
-        layered.update(damping=2.0).solve(it.b), it.factorize(2.0).solve(it.b)
-    )
+    np.testing.assert_array_equal(layered.update(2.0).solve(it.b), it.factorize(2.0).solve(it.b))
 
 
 def test_solves_in_threads_while_another_updates():
@@ -294,7 +333,7 @@ def test_solves_in_threads_while_another_updates():
         for thread in threads:
             thread.start()
         for damping in itertools.islice(itertools.cycle(dampings), 200):
-            factors.update(damping=damping)
+            factors.update(damping)
         stop.set()
         for thread in threads:
             thread.join()
@@ -311,15 +350,17 @@ def test_batches_are_one_batch(name):
     parts = [slice(0, half), slice(half, None)]
     batches = [(it.x[part], it.y[part], it.weights[part]) for part in parts]
     whole = it.factorize(0.5).solve(it.b)
-    np.testing.assert_array_equal(factorize(it.net, it.w, batches, damping=0.5).solve(it.b), whole)
+    joined = (it.net.at(it.w, batches).hessian + 0.5).factorize(method="layered")
+    np.testing.assert_array_equal(joined.solve(it.b), whole)
 
 
 def test_labels_and_rows_of_targets_mix():
     it = Case("labels")
     rows = np.eye(3)[it.y]
     batches = [(it.x[:2], it.y[:2]), (it.x[2:], rows[2:], np.ones(2))]
-    whole = factorize(it.net, it.w, it.x, rows, 0.5).solve(it.b)
-    np.testing.assert_array_equal(factorize(it.net, it.w, batches, damping=0.5).solve(it.b), whole)
+    whole = (it.net.at(it.w, it.x, rows).hessian + 0.5).factorize(method="layered").solve(it.b)
+    joined = (it.net.at(it.w, batches).hessian + 0.5).factorize(method="layered")
+    np.testing.assert_array_equal(joined.solve(it.b), whole)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -330,13 +371,16 @@ def test_a_float32_net_is_factored_in_float64(name):
     if double.y.dtype == float:
         double.y = double.y.astype(np.float32).astype(float)
     for kind in ({}, {"method": "dense"}):
-        ours, theirs = single.factorize(1.0, **kind), double.factorize(1.0, **kind)
+        ours, theirs = (
+            single.factorize(1.0, **kind),
+            double.factorize(1.0, **kind),
+        )
         assert ours.inertia == theirs.inertia and ours.log_determinant == theirs.log_determinant
         x = ours.solve(single.b)
         assert x.dtype == np.float32
         np.testing.assert_array_equal(x, theirs.solve(single.b).astype(np.float32))
     assert single.factorize(shift=1j).solve(single.b).dtype == np.complex64
-    layers, _ = layer_states(single.net, *single.data)
+    layers, _ = layer_states(single.net.at(*single.data))
     assert layers[0].inputs.dtype == np.float64
 
 
@@ -345,7 +389,8 @@ def test_a_sample_of_weight_zero_does_not_count():
     it.weights[1] = 0
     whole = it.factorize(0.5)
     rest = [0, 2, 3]
-    few = factorize(it.net, it.w, it.x[rest], it.y[rest], 0.5, sample_weight=it.weights[rest])
+    some = it.net.at(it.w, it.x[rest], it.y[rest], sample_weight=it.weights[rest])
+    few = (some.hessian + 0.5).factorize(method="layered")
     near = len(it.w) * EPSILON * np.linalg.cond(it.matrix(0.5)) ** 2
     assert np.linalg.norm(whole.solve(it.b) - few.solve(it.b)) < near * np.linalg.norm(it.b)
 
@@ -375,51 +420,51 @@ def test_a_plan_of_a_factorisation_too_large_for_any_machine_is_only_told():
 def test_wrong_arguments_are_named():
     it = Case("labels")
     bad = [
-        (TypeError, "damping", {"damping": "1"}),
-        (TypeError, "damping", {"damping": 1j}),
-        (TypeError, "damping", {"damping": True}),
-        (ValueError, "damping", {"damping": np.nan}),
-        (ValueError, "damping", {"damping": np.inf}),
+        (TypeError, "shift", {"shift": "1"}),
+        (TypeError, "shift", {"shift": None}),
+        (TypeError, "shift", {"shift": True}),
+        (ValueError, "shift", {"shift": np.nan}),
+        (ValueError, "shift", {"shift": np.inf}),
         (ValueError, "shift", {"shift": complex("nan")}),
         (ValueError, "shift", {"shift": complex(0, np.inf)}),
-        (TypeError, "shift", {"shift": "i"}),
-        (ValueError, "damping", {"damping": 1.0, "shift": 1j}),
         (ValueError, "shift", {"shift": 1j, "method": "dense"}),
         (ValueError, "method", {"method": "sparse"}),
         (TypeError, "method", {"method": None}),
-        (ValueError, "form", {"damping": 1.0, "form": "double"}),
-        (ValueError, "form", {"damping": 1.0, "form": "dual", "method": "dense"}),
-        (ValueError, "sample_weight", {"damping": 1.0, "sample_weight": np.ones(5)}),
-        (ValueError, "sample_weight", {"damping": 1.0, "sample_weight": -np.ones(4)}),
+        (ValueError, "form", {"shift": 1.0, "form": "double"}),
+        (ValueError, "form", {"shift": 1.0, "form": "dual", "method": "dense"}),
     ]
     for error, name, settings in bad:
         with pytest.raises(error, match=name):
-            factorize(it.net, *it.data, **settings)
+            it.factorize(**settings)
+    for weights in (np.ones(5), -np.ones(4)):
+        with pytest.raises(ValueError, match="sample_weight"):
+            it.net.at(*it.data, sample_weight=weights)
     for error, name, data in [
         (ValueError, "w has shape", (it.w[1:], it.x, it.y)),
         (ValueError, "x has shape", (it.w, it.x[:, 1:], it.y)),
         (ValueError, "y has shape", (it.w, it.x, it.y[1:])),
         (ValueError, "y has", (it.w, it.x, it.y + 3)),
-        (TypeError, "y is None", (it.w, it.x, None)),
+        (TypeError, "no targets", (it.w, it.x, None)),
         (ValueError, "w has nan", (np.where(np.arange(len(it.w)) == 2, np.nan, it.w), it.x, it.y)),
         (ValueError, "x has inf", (it.w, np.where(it.x > 0, np.inf, it.x), it.y)),
     ]:
         for method in ("layered", "dense"):
             with pytest.raises(error, match=name):
-                factorize(it.net, *data, 1.0, method=method)
+                (it.net.at(*data).hessian + 1.0).factorize(method=method)
         if np.isfinite(data[0]).all() and np.isfinite(data[1]).all():  # else they propagate
             with pytest.raises(error, match=name):
-                layer_states(it.net, *data)
+                layer_states(it.net.at(*data))
     with pytest.raises(ValueError, match="sample_weight sums to 0"):
         it = Case("four layers")
-        factorize(it.net, *it.data, 1.0, sample_weight=np.zeros(len(it.x)))
+        hessian = it.net.at(*it.data, sample_weight=np.zeros(len(it.x))).hessian
+        (hessian + 1.0).factorize(method="layered")
 
 
 def test_numbers_that_grow_beyond_float64_are_told():
     net = MLP((1, 1, 1), activation="identity", bias=False)
     for method in ("layered", "dense"):
         with pytest.raises(FloatingPointError, match="finite"):
-            factorize(net, [1e200, 1e200], [[1e200]], [[0.0]], 1.0, method=method)
+            (net.at([1e200, 1e200], [[1e200]], [[0.0]]).hessian + 1.0).factorize(method=method)
 
 
 def test_wrong_right_hand_sides_are_named():
@@ -453,19 +498,19 @@ def test_wrong_updates_are_named():
     for factors, settings in [
         (layered, {}),
         (layered, {"shift": 1j}),
-        (layered, {"damping": 1.0, "shift": 1j}),
+        (layered, {"damping": 1.0}),
         (rotated, {}),
-        (rotated, {"damping": 1.0}),
+        (rotated, {"shift": "1"}),
         (dense, {}),
-        (dense, {"damping": 1j}),
-        (layered, {"damping": "1"}),
+        (dense, {"shift": 1j}),
+        (layered, {"shift": "1"}),
     ]:
         with pytest.raises(TypeError):
             factors.update(**settings)
     for factors, settings in [
-        (layered, {"damping": np.nan}),
+        (layered, {"shift": np.nan}),
         (rotated, {"shift": complex("inf")}),
-        (dense, {"damping": -np.inf}),
+        (dense, {"shift": -np.inf}),
     ]:
         with pytest.raises(ValueError):
             factors.update(**settings)
@@ -525,13 +570,13 @@ def test_what_does_not_fit_in_memory_is_refused_before_it_is_allocated():
     net = MLP((1000, 1000, 10))
     w, x, y = np.zeros(net.parameter_count), np.zeros((500, 1000)), np.zeros((500, 10))
     with pytest.raises(MemoryError, match="layered factorisation"):
-        factorize(net, w, x, y, 1.0)
+        (net.at(w, x, y).hessian + 1.0).factorize(method="layered")
     with pytest.raises(MemoryError, match="Hessian"):
-        factorize(net, w, x, y, 1.0, method="dense")
+        (net.at(w, x, y).hessian + 1.0).factorize(method="dense")
     wide = MLP((1, 30000), loss="softmax_cross_entropy")
     labels = np.zeros(1000, int)
     with pytest.raises(MemoryError):
-        layer_states(wide, np.zeros(wide.parameter_count), np.zeros((1000, 1)), labels)
+        layer_states(wide.at(np.zeros(wide.parameter_count), np.zeros((1000, 1)), labels))
     with pytest.raises(MemoryError):
         plan(MLP((10**6, 10**6)), 10**6)
 
@@ -553,7 +598,7 @@ def test_factorisations_show_what_they_are():
         assert f"certificate={factors.certificate:.1e})" in shown
     assert "inertia" not in repr(it.factorize(shift=1j))
     assert it.factorize(0.5, method="dense").forms == ("dense",)
-    assert set(factorizations.__all__) <= set(dir(factorizations))
+    assert set(solve.__all__) <= set(dir(solve))
 
 
 # Pivots that are nearly 0, and what is proved of the factors --------------------------------------
@@ -586,7 +631,7 @@ def test_an_eigenvalue_is_not_counted_as_zero_for_roundings_that_need_not_grow()
     it = survey.Problem(30508)  # 9 layers, 1 sample: many pivots as small as the damping
     values = np.linalg.eigvalsh(it.hessian()) + 1e-8
     assert abs(values).min() > 1e-10 * abs(values).max()
-    told = factorize(it.net, it.w, it.x, it.y, 1e-8).inertia
+    told = (it.net.at(it.w, it.x, it.y).hessian + 1e-8).factorize(method="layered").inertia
     assert told == Inertia(int((values > 0).sum()), int((values < 0).sum()), 0)
 
 
@@ -598,7 +643,7 @@ def test_a_net_whose_last_layer_has_a_singular_block_is_factored_right():
     matrix = net.hessian(w, x, y)
     assert np.linalg.cond(matrix) < 2
     for form in FORMS:
-        factors = factorize(net, w, x, y, form=form)
+        factors = net.at(w, x, y).hessian.factorize(form=form, method="layered")
         assert factors.inertia == Inertia(2, 2, 0)
         few = 100 * EPSILON  # of 4 by 4 numbers of condition 1.4
         assert abs(factors.log_determinant - np.linalg.slogdet(matrix)[1]) < few
@@ -613,7 +658,8 @@ def test_biases_of_the_outputs_that_softmax_does_not_see_are_counted_as_zeros():
     values = np.linalg.eigvalsh(net.hessian(w, x, y))
     assert (abs(values) < 1e-14 * abs(values).max()).sum() == 6
     for form in FORMS:
-        assert factorize(net, w, x, y, form=form).inertia == Inertia(19, 18, 6)
+        factors = net.at(w, x, y).hessian.factorize(form=form, method="layered")
+        assert factors.inertia == Inertia(19, 18, 6)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -625,7 +671,7 @@ def test_zeros_are_counted_as_in_the_dense_hessian_or_not_at_all(form, scale):
     values = np.linalg.eigvalsh(matrix / abs(matrix).max())
     assert (abs(values) > 1e-3).sum() == 26 and (abs(values) < 1e-14).sum() == 54
     try:
-        told = factorize(net, w, x, y, form=form).inertia
+        told = net.at(w, x, y).hessian.factorize(form=form, method="layered").inertia
     except np.linalg.LinAlgError as error:
         # Products of couplings below 1e-308 beside 1 in other layers are lost.
         assert scale == 1e90 and "cannot be proved how many" in str(error)
@@ -641,7 +687,8 @@ def test_weights_outside_the_span_of_the_inputs_count_as_zeros_beside_other_zero
     expected = Inertia(int((values > limit).sum()), int((values < -limit).sum()), 8)
     for shift in (0.0, 1e-17, -1e-17):
         for form in FORMS:
-            assert factorize(net, w, x, y, shift, form=form).inertia == expected
+            hessian = net.at(w, x, y).hessian + shift
+            assert hessian.factorize(form=form, method="layered").inertia == expected
 
 
 def test_numbers_that_overflow_on_the_way_are_no_zeros():
@@ -650,14 +697,16 @@ def test_numbers_that_overflow_on_the_way_are_no_zeros():
     w, x, y = [1e200, 0, 0, 0, 1e200, 1e5, 1, 0], [[1.0]], [[0.0]]
     for shift in (0.0, 1.0):
         with pytest.raises(np.linalg.LinAlgError, match="overflowed"):
-            factorize(net, w, x, y, shift)
+            (net.at(w, x, y).hessian + shift).factorize(method="layered")
 
 
-@pytest.mark.parametrize("settings", [{}, {"method": "dense"}, {"shift": 1e-40j}])
-def test_a_solution_beyond_float32_is_refused(settings):
+@pytest.mark.parametrize(
+    ("method", "shift"), [("layered", 1e-40), ("dense", 1e-40), ("layered", 1e-40j)]
+)
+def test_a_solution_beyond_float32_is_refused(method, shift):
     net = MLP((2, 1), dtype=np.float32, bias=False)
-    damping = {} if "shift" in settings else {"damping": 1e-40}
-    factors = factorize(net, [0.0, 0.0], [[0.0, 0.0]], [[1.0]], **damping, **settings)
+    hessian = net.at([0.0, 0.0], [[0.0, 0.0]], [[1.0]]).hessian
+    factors = (hessian + shift).factorize(method=method)
     with pytest.raises(np.linalg.LinAlgError, match="overflows float32"):
         factors.solve([1.0, 1.0])
 
@@ -672,7 +721,7 @@ def test_a_tiny_imaginary_shift_gives_the_dense_solution(shift):
         condition = np.linalg.cond(matrix)
         if not condition < 1e8:
             continue
-        x = factorize(it.net, it.w, it.x, it.y, shift=shift).solve(it.b)
+        x = (it.net.at(it.w, it.x, it.y).hessian + shift).factorize(method="layered").solve(it.b)
         exact = np.linalg.solve(matrix, it.b)
         worst = max(worst, np.linalg.norm(x - exact) / np.linalg.norm(exact) / condition)
     # Unrefined: roundings that grew by 1e4.
@@ -689,9 +738,10 @@ def test_factors_do_not_depend_on_the_scale_of_the_loss(exponent, method):
     x, y, b = rng.standard_normal((9, 3)), rng.standard_normal((9, 2)), rng.standard_normal(26)
     scale = 2.0**exponent
     for damping in (0.0, 0.25, -0.375):
-        plain = factorize(net, w, x, y, damping, method=method)
+        plain = (net.at(w, x, y).hessian + damping).factorize(method=method)
         weights = np.full(9, scale)
-        scaled = factorize(net, w, x, y, damping * scale, method=method, sample_weight=weights)
+        hessian = net.at(w, x, y, sample_weight=weights).hessian
+        scaled = (hessian + damping * scale).factorize(method=method)
         assert scaled.inertia == plain.inertia
         shifted = plain.log_determinant + 26 * exponent * np.log(2)
         assert abs(scaled.log_determinant - shifted) < 1e-12 * abs(shifted)
@@ -706,10 +756,10 @@ def test_an_update_may_go_from_one_end_of_the_numbers_to_the_other():
     it = Case("labels")
     factors = it.factorize(0.5)
     before = factors.solve(it.b)
-    huge = factors.update(damping=1e305)
+    huge = factors.update(1e305)
     assert huge.inertia == Inertia(len(it.w), 0, 0)
     np.testing.assert_allclose(huge.solve(it.b), it.b / 1e305, rtol=1e-12)
-    np.testing.assert_array_equal(factors.update(damping=0.5).solve(it.b), before)
+    np.testing.assert_array_equal(factors.update(0.5).solve(it.b), before)
 
 
 def test_dense_factors_at_the_ends_of_the_numbers():
@@ -776,7 +826,7 @@ def test_pivots_left_to_other_layers_are_linear_in_the_depth():
         net = MLP([3] * (depth + 1), activation="relu", bias=False)
         rng = np.random.default_rng(0)
         x, y = rng.standard_normal((2, 4, 3))
-        factors = factorize(net, net.initial(seed=1), x, y)
+        factors = net.at(net.initial(seed=1), x, y).hessian.factorize(method="layered")
         assert factors.bytes > plan(net, 4).bytes
         assert sum(vars(factors.inertia).values()) == net.parameter_count
         return factors.bytes
@@ -801,7 +851,8 @@ def test_edges_of_nets_are_told_or_refused(damping):
             few = 1e-10 * abs(values).max()
             for form in FORMS:
                 try:
-                    told = factorize(net, w, x, y, damping, form=form).inertia
+                    hessian = net.at(w, x, y).hessian + damping
+                    told = hessian.factorize(form=form, method="layered").inertia
                 except np.linalg.LinAlgError as error:
                     assert "singular to working precision" in str(error)
                     continue

@@ -7,7 +7,8 @@ import warnings
 import numpy as np
 import pytest
 
-from swiftnets import FastNet, fast_net, reference
+from swiftnets import FastNet, fast_net
+from swiftnets.originals import reference
 
 EPSILON = 2.0**-52
 

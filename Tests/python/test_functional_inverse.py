@@ -4,12 +4,17 @@ import mpmath
 import numpy as np
 import pytest
 
-from swiftnets import MLP, FastNet, reference
-from swiftnets.activations import LeakyReLU
-from swiftnets.functional_inverse import FunctionalInverse, InverseSeries, PerceptronInverse
-from swiftnets.mlp import TaylorSeries
+from swiftnets import MLP, FastNet
+from swiftnets.curvature.taylor import TaylorSeries
+from swiftnets.nets.activations import LeakyReLU
 from swiftnets.optimizers import FunctionalInverseNewton
+from swiftnets.originals import reference
 from swiftnets.problems import LinearRegression, NetProblem, Problem, Quadratic, Rosenbrock
+from swiftnets.problems.functional_inverse import (
+    FunctionalInverse,
+    InverseSeries,
+    PerceptronInverse,
+)
 
 EPS = np.finfo(float).eps
 
@@ -91,11 +96,11 @@ def test_linear_problems_take_one_step():
 def test_rosenbrock(n):
     start = np.full(n, 0.9)
     result = FunctionalInverse(Rosenbrock(n), start).solve(tolerance=1e-12)
-    assert result.converged
+    assert result.success
     assert np.allclose(result.w, 1, atol=1e-8)
     # And to any gradient that is near, and back.
     there = FunctionalInverse(Rosenbrock(n), np.ones(n)).solve(np.full(n, 0.01))
-    assert there.converged
+    assert there.success
     norm = np.linalg.norm(Rosenbrock(n).gradient(there.w) - 0.01)
     assert np.isclose(there.residual_norm, norm, rtol=1e-3, atol=1e-13)
     back = FunctionalInverse(Rosenbrock(n), there.w).solve()
@@ -108,16 +113,18 @@ def test_nets(dtype):
     problem, w = net_problem()
     if dtype == np.float32:
         net = MLP((2, 3, 2), l2=0.5, dtype=dtype)
-        x, y, _ = problem.samples
+        (batch,) = problem.batches
+        x, y = batch.x, batch.targets
         problem, w = NetProblem(net, x.astype(dtype), y.astype(dtype)), w.astype(dtype)
     # Near enough that the Hessian stays regular on the way.
     g = (0.97 * problem.gradient(w)).astype(dtype)
     tolerance = 1e-11 if dtype == np.float64 else 1e-3
     result = FunctionalInverse(problem, w).solve(g, tolerance=tolerance)
-    assert result.converged
+    assert result.success
     assert result.w.dtype == dtype
     # In float64 whatever the net's dtype.
-    x, y, _ = problem.samples
+    (batch,) = problem.batches
+    x, y = batch.x, batch.targets
     wide = MLP((2, 3, 2), l2=0.5).gradient(*(a.astype(float) for a in (result.w, x, y)))
     certificate = np.linalg.norm(wide - g)
     assert np.isclose(certificate, result.residual_norm, rtol=1e-6)
@@ -147,11 +154,11 @@ def test_what_cannot_be_reached():
         def hvp(self, w, v):
             return (3 * w[0] ** 2 - 1) * np.asarray(v)
 
-    result = FunctionalInverse(Fold(), [0.3]).solve([2.0], order=1, iterations=30)
-    assert not result.converged or abs(result.w[0] ** 3 - result.w[0] - 2) < 1e-9
-    limited = FunctionalInverse(Rosenbrock(2), [-1.2, 1.0]).solve(iterations=1, tolerance=1e-14)
-    assert not limited.converged
-    assert limited.reason == "iterations"
+    result = FunctionalInverse(Fold(), [0.3]).solve([2.0], order=1, max_iterations=30)
+    assert not result.success or abs(result.w[0] ** 3 - result.w[0] - 2) < 1e-9
+    limited = FunctionalInverse(Rosenbrock(2), [-1.2, 1.0]).solve(max_iterations=1, tolerance=1e-14)
+    assert not limited.success
+    assert limited.status == "iterations"
     with pytest.raises(np.linalg.LinAlgError, match="singular"):
         FunctionalInverse(Quadratic([[0.0]]), [1.0])
 
@@ -209,7 +216,8 @@ def test_float32_nets_are_solved_in_float64_and_rounded_once():
         problem, w, v = small_net(seed, np.float32)
         net = problem.net
         double = MLP(net.sizes, activation="tanh", bias=net.bias)
-        x, y, _ = problem.samples
+        (batch,) = problem.batches
+        x, y = batch.x, batch.targets
         hessian = double.hessian(w.astype(float), x.astype(float), y.astype(float))
         if np.linalg.cond(hessian) > 1e6:
             continue
@@ -242,7 +250,7 @@ def test_what_its_products_do_not_confirm_is_not_returned():
     with pytest.raises(np.linalg.LinAlgError, match="residual"):
         inverse.derivative([0.0, 1.0])
     result = inverse.solve(order=1)
-    assert (result.reason, result.converged) == ("singular", False)
+    assert (result.status, result.success) == ("singular", False)
     assert result.residual_norm == np.sqrt(5)
     run = FunctionalInverseNewton(order=1).minimize(Inconsistent(), [1.0, 2.0])
     assert run.status == "failed" and "residual" in run.message
@@ -254,13 +262,13 @@ def test_the_certificate_is_that_of_the_parameters_returned():
     problem, w = net_problem()
     reasons = set()
     for g in (0.97 * problem.gradient(w), -30 * problem.gradient(w)):
-        for options in ({}, {"iterations": 1}, {"tolerance": 1e-300}):
+        for options in ({}, {"max_iterations": 1}, {"tolerance": 1e-300}):
             result = FunctionalInverse(problem, w).solve(g, **options)
-            reasons.add(result.reason)
+            reasons.add(result.status)
             assert result.residual_norm == np.linalg.norm(problem.gradient(result.w) - g)
             assert result.residual_norm == result.residual_norms[-1]
             goal = options.get("tolerance", 1e-10) * result.residual_norms[0]
-            assert result.converged == (result.residual_norm <= goal)
+            assert result.success == (result.residual_norm <= goal)
     assert {"converged", "iterations", "stagnated"} <= reasons
 
 
@@ -269,7 +277,7 @@ def test_the_certificate_is_that_of_the_parameters_returned():
 def test_gradients_of_any_size_are_inverted(scale):
     problem = Quadratic(np.array([[2.0, 1.0], [1.0, 3.0]]), np.array([1.0, -1.0]) * scale)
     result = FunctionalInverse(problem, np.array([0.5, 2.0]) * scale).solve()
-    assert result.converged
+    assert result.success
     np.testing.assert_allclose(result.w / scale, [0.8, -0.6], rtol=1e-14)
     matrix = Quadratic(np.diag([2.0, 3.0]) * scale, np.array([2.0, 3.0]) * scale)
     np.testing.assert_allclose(FunctionalInverse(matrix, [5.0, 7.0]).solve().w, 1, rtol=1e-14)
@@ -294,7 +302,7 @@ def test_what_overflows_on_the_way_is_told():
             return TaylorSeries(np.full(order + 2, np.inf), rows)
 
     result = FunctionalInverse(Steep(), [1.0]).solve([2.0])
-    assert (result.reason, result.converged) == ("overflow", False)
+    assert (result.status, result.success) == ("overflow", False)
     with pytest.raises(FloatingPointError, match="not finite"):
         FunctionalInverse(Steep(), [1.0]).series([2.0])
     with pytest.raises(FloatingPointError, match="norm is inf"), np.errstate(over="ignore"):
@@ -319,7 +327,7 @@ def test_the_perceptron_in_closed_form():
     assert np.allclose(inverse.gradient.ravel(), net.gradient(w.ravel(), x, y), rtol=1e-12)
     # The gradient at w comes back as w's part in the rows of x, the one of minimum norm.
     result = inverse.solve(inverse.gradient)
-    assert result.converged
+    assert result.success
     assert np.allclose(result.w, np.linalg.pinv(x) @ x @ w, atol=1e-12)
     # Newton's step is the pseudoinverse of the exact Hessian times the gradient.
     hessian = net.hessian(w.ravel(), x, y)
@@ -377,11 +385,11 @@ def test_the_perceptron_at_any_scale(scale):
     x, y, w = perceptron(6)
     inverse = PerceptronInverse(x, y * scale, w * scale)
     result = inverse.solve(inverse.gradient)
-    assert result.converged
+    assert result.success
     np.testing.assert_allclose(result.w / scale, np.linalg.pinv(x) @ x @ w, atol=1e-12)
     large = PerceptronInverse(x * scale, y, w / scale)
     back = large.solve(large.gradient)
-    assert back.converged
+    assert back.success
     np.testing.assert_allclose(back.w * scale, np.linalg.pinv(x) @ x @ w, atol=1e-12)
 
 
@@ -400,11 +408,11 @@ def test_the_certificate_tells_changed_signs():
     x, y, w = perceptron(6)
     inverse = PerceptronInverse(x, y, w)
     far = inverse.solve(-50 * inverse.gradient)
-    assert not far.converged
+    assert not far.success
     assert far.residual_norm > 1
     # More samples than inputs: gradients are reached only in the least-squares sense.
     x, y, w = perceptron(20)
-    assert not PerceptronInverse(x, y, w).solve(np.ones_like(w)).converged
+    assert not PerceptronInverse(x, y, w).solve(np.ones_like(w)).success
 
 
 def test_bad_arguments():
@@ -425,7 +433,7 @@ def test_bad_arguments():
         (lambda: inverse.series([1.0]), "g has shape"),
         (lambda: inverse.solve([np.nan, 0.0]), "g has nan"),
         (lambda: inverse.solve(tolerance=0.0), "tolerance"),
-        (lambda: inverse.solve(iterations=0), "iterations"),
+        (lambda: inverse.solve(max_iterations=0), "iterations"),
         (lambda: FunctionalInverse(Rosenbrock(2), [np.inf, 0.0]), "w has inf"),
     ]:
         with pytest.raises(ValueError, match=word):
@@ -438,7 +446,7 @@ def test_a_float32_certificate_is_that_of_float64():
     result = FunctionalInverse(NetProblem(net, x, y), net.initial(seed=0)).solve(tolerance=1e-5)
     wide = MLP((2, 3, 1), l2=0.01).gradient(*(a.astype(float) for a in (result.w, x, y)))
     # The same sums in the same precision: a few roundings of the gradient's terms, below 1.
-    assert result.converged
+    assert result.success
     assert result.residual_norm == pytest.approx(np.linalg.norm(wide), abs=20 * EPS)
 
 
@@ -448,6 +456,6 @@ def test_a_run_that_ends_at_a_saddle_says_so(order):
     x, y = np.array([[1.0, 0.5], [-0.5, 2.0], [0.3, -1.0]]), np.eye(3, 2)
     problem, w = NetProblem(net, x, y), 1e-3 * net.initial(seed=0)
     method = FunctionalInverseNewton(order=order)
-    result = method.minimize(problem, w, iterations=40, gradient_tolerance=1e-8)
+    result = method.minimize(problem, w, max_iterations=40, gradient_tolerance=1e-8)
     assert np.linalg.eigvalsh(net.hessian(result.w, x, y)).min() < -0.1
     assert result.status == "saddle" and result.gradient_norm <= 1e-8

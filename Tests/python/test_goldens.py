@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import recordings
 
-from swiftnets import FastNet, SlowNet, fast_net, reference, slow_net
+from swiftnets import FastNet, SlowNet, fast_net, slow_net
+from swiftnets.originals import reference
 
 EPSILON, R = 2.0**-52, 1e-9
 

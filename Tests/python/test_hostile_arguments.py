@@ -7,18 +7,12 @@ import numpy as np
 import pytest
 
 import swiftnets
-from swiftnets import (
-    MLP,
-    compare,
-    datasets,
-    factorizations,
-    lanczos,
-    optimizers,
-    problems,
-    relaxations,
-    slow_net,
-    tensors,
-)
+from swiftnets import MLP, datasets, optimizers, problems, slow_net
+from swiftnets.curvature import tensors
+from swiftnets.linalg import lanczos
+from swiftnets.optimizers.comparison import Comparison, compare
+from swiftnets.originals import relaxations
+from swiftnets.solve import plan
 
 NET = MLP((3, 2, 1))
 W, X, Y = NET.initial(seed=0), np.eye(3), np.ones((3, 1))
@@ -26,8 +20,8 @@ PROBLEM = problems.NetProblem(NET, X, Y)
 METHODS = {"Adam": optimizers.Adam()}
 
 
-def compared(starts: Any, **options: Any) -> compare.Comparison:
-    return compare.compare(PROBLEM, METHODS, starts, iterations=1, **options)
+def compared(starts: Any, **options: Any) -> Comparison:
+    return compare(PROBLEM, METHODS, starts, max_iterations=1, **options)
 
 
 @pytest.mark.parametrize(
@@ -59,10 +53,10 @@ FLAG = np.zeros(2)
         ("progress", lambda: NET.solve(W, X, Y, W, damping=1.0, progress=FLAG)),
         ("progress", lambda: optimizers.Adam().minimize(PROBLEM, W, progress=FLAG)),
         ("progress", lambda: compared([W], progress=FLAG)),
-        ("complex", lambda: factorizations.plan(NET, 3, complex=FLAG)),
+        ("complex", lambda: plan(NET, 3, complex=FLAG)),
         ("dtype", lambda: MLP((3, 1), dtype="\ud800")),
-        ("path", lambda: tensors.plan(NET, W, X, Y, order=2, path=1)),
-        ("path", lambda: tensors.compute(NET, W, X, Y, order=2, path=None)),
+        ("path", lambda: tensors.plan(NET.at(W, X, Y), order=2, path=1)),
+        ("path", lambda: tensors.compute(NET.at(W, X, Y), order=2, path=None)),
         ("path", lambda: tensors.DerivativeTensor(1.5)),
         ("folder", lambda: compared([W], folder=1)),
         ("seeds", lambda: compared([W], seeds=np.array(1))),
@@ -70,10 +64,10 @@ FLAG = np.zeros(2)
         ("train_pairs", lambda: swiftnets.SlowNet(3, 2, 1).fit(np.array(1.0))),
         ("original", lambda: swiftnets.SlowNet(3, 2, 1).fit([(X, Y)], original=FLAG)),
         ("original", lambda: swiftnets.FastNet(3, 1).fit([(X, Y)], original=FLAG)),
-        ("w", lambda: problems.Rosenbrock(3).linearize("x")),
-        ("w", lambda: problems.Quadratic(X).linearize({})),
+        ("w", lambda: problems.Rosenbrock(3).at("x")),
+        ("w", lambda: problems.Quadratic(X).at({})),
         ("v", lambda: problems.Counted(problems.Quadratic(X)).hvp(W, [1, [2, 3]])),
-        ("function", lambda: lanczos.lanczos(lambda v: v, W, 2).apply(None)),
+        ("function", lambda: lanczos(lambda v: v, W, 2).apply(None)),
         ("net", lambda: relaxations.circular_system(None, W, X, Y, W)),
     ],
 )
@@ -100,6 +94,6 @@ def test_readers_name_the_argument(name: str, arguments: dict[str, Any]) -> None
 
 
 def test_functions_of_eigenvalues_return_as_many() -> None:
-    tridiagonal = lanczos.lanczos(lambda v: v * np.arange(len(v)), np.ones(5), 3)
+    tridiagonal = lanczos(lambda v: v * np.arange(len(v)), np.ones(5), 3)
     with pytest.raises(ValueError, match=r"function returned shape \(7,\); expected \(3,\)"):
         tridiagonal.apply(lambda values: np.ones(7))

@@ -18,14 +18,15 @@ import numpy as np
 import pytest
 
 from swiftnets import MLP, FastNet, SlowNet, _core, optimizers
-from swiftnets._lapack import aside, eigh
-from swiftnets.compare import compare
-from swiftnets.factorizations import DenseFactorization, layer_states
-from swiftnets.functional_inverse import FunctionalInverse, PerceptronInverse
-from swiftnets.kronecker import kronecker_factors
-from swiftnets.krylov import cg, minres
-from swiftnets.lanczos import lanczos
+from swiftnets.curvature import layer_states
+from swiftnets.curvature.kronecker import kronecker_factors
+from swiftnets.linalg import DenseFactorization
+from swiftnets.linalg.krylov import cg, minres
+from swiftnets.linalg.lanczos import lanczos
+from swiftnets.linalg.lapack import aside, eigh
+from swiftnets.optimizers.comparison import compare
 from swiftnets.problems import NetProblem
+from swiftnets.problems.functional_inverse import FunctionalInverse, PerceptronInverse
 
 LIMIT = 0.2  # seconds from a signal to its exception
 ENOUGH = 0.3  # seconds that a call computes before it is ended
@@ -106,17 +107,17 @@ VALUES = {
     "gradient": lambda net, w, x, y: net.gradient(w, x, y),
     "loss_and_gradient": lambda net, w, x, y: net.loss_and_gradient(w, x, y),
     "hvp": lambda net, w, x, y: net.hvp(w, x, y, w),
-    "gauss_newton_product": lambda net, w, x, y: net.gauss_newton_product(w, x, y, w),
-    "fisher_product": lambda net, w, x, y: net.fisher_product(w, x, y, w, kind="empirical"),
-    "jvp": lambda net, w, x, y: net.jvp(w, x, w),
-    "vjp": lambda net, w, x, y: net.vjp(w, x, np.ones((len(x), net.sizes[-1]))),
-    "linearize": lambda net, w, x, y: net.linearize(w, x, y),
-    "hessian_diagonal": lambda net, w, x, y: net.hessian_diagonal(w, x, y),
-    "gauss_newton_diagonal": lambda net, w, x, y: net.gauss_newton_diagonal(w, x, y),
-    "fisher_diagonal": lambda net, w, x, y: net.fisher_diagonal(w, x, y, kind="empirical"),
-    "taylor": lambda net, w, x, y: net.taylor(w, x, y, w),
-    "third": lambda net, w, x, y: net.third(w, x, y, w, w),
-    "fourth": lambda net, w, x, y: net.fourth(w, x, y, w, w, w),
+    "gauss_newton_product": lambda net, w, x, y: w @ net.at(w, x, y).gauss_newton,
+    "fisher_product": lambda net, w, x, y: w @ net.at(w, x, y).fisher("empirical"),
+    "jvp": lambda net, w, x, y: net.at(w, x).jvp(w),
+    "vjp": lambda net, w, x, y: net.at(w, x).vjp(np.ones((len(x), net.sizes[-1]))),
+    "linearize": lambda net, w, x, y: net.at(w, x, y),
+    "hessian_diagonal": lambda net, w, x, y: net.at(w, x, y).hessian.diagonal(),
+    "gauss_newton_diagonal": lambda net, w, x, y: net.at(w, x, y).gauss_newton.diagonal(),
+    "fisher_diagonal": lambda net, w, x, y: net.at(w, x, y).fisher("empirical").diagonal(),
+    "taylor": lambda net, w, x, y: net.at(w, x, y).taylor(w),
+    "third": lambda net, w, x, y: net.at(w, x, y).third(w, w),
+    "fourth": lambda net, w, x, y: net.at(w, x, y).fourth(w, w, w),
 }
 
 
@@ -131,30 +132,30 @@ def test_matrices_of_a_net_end_in_time():
     net = MLP((60, 50, 10))
     w, x, y = arguments(net, 5000)
     check(lambda: net.hessian(w, x, y))
-    check(lambda: net.fisher(w, x, y, kind="empirical"))
-    check(lambda: net.per_sample_gradients(w, x, y))
-    check(lambda: net.jacobian(w, x[:2000]))
+    check(lambda: net.at(w, x, y).fisher("empirical").dense())
+    check(lambda: net.at(w, x, y).per_sample_gradients())
+    check(lambda: net.at(w, x[:2000]).jacobian())
     wide = MLP((5, 600, 600, 1))
     w, x, y = arguments(wide, 8)
-    check(lambda: wide.gauss_newton_diagonal(w, x, y))
+    check(lambda: wide.at(w, x, y).gauss_newton.diagonal())
     softmax = MLP((20, 700), loss="softmax_cross_entropy")
     x = RNG.standard_normal((600, 20))
-    check(lambda: layer_states(softmax, softmax.initial(0), x, RNG.integers(0, 700, 600)))
+    check(lambda: layer_states(softmax.at(softmax.initial(0), x, RNG.integers(0, 700, 600))))
 
 
 def test_many_products_at_a_point_end_in_time():
     net = MANY
     w, x, y = arguments(net, 20_000)
-    point, v = net.linearize(w, x, y), directions(net, 40)
-    check(lambda: point.hvp(v))
-    check(lambda: point.fisher_product(v, kind="empirical"))
-    check(lambda: point.lanczos(v[:4], 30))
+    point, v = net.at(w, x, y), directions(net, 40)
+    check(lambda: v @ point.hessian)
+    check(lambda: v @ point.fisher("empirical"))
+    check(lambda: point.hessian.lanczos(v[:4], 30))
     check(lambda: net.hvp(w, x, y, v))
-    check(lambda: net.jvp(w, x, v))
-    check(lambda: net.third(w, x, y, v[0], v))
+    check(lambda: net.at(w, x).jvp(v))
+    check(lambda: net.at(w, x, y).third(v[0], v))
     check(lambda: lanczos(point.hvp, v[0], 60))
-    check(lambda: cg(lambda u: point.gauss_newton_product(u) + u, v[0], iterations=60))
-    check(lambda: minres(point.hvp, v[0], iterations=60))
+    check(lambda: cg(lambda u: (u @ point.gauss_newton) + u, v[0], max_iterations=60))
+    check(lambda: minres(point.hvp, v[0], max_iterations=60))
 
 
 def symmetric(order):
@@ -166,7 +167,7 @@ def test_dense_factorisations_end_in_time():
     order = 4000
     matrix = symmetric(order)
     check(lambda: DenseFactorization(matrix))  # by Bunch and Kaufman
-    check(lambda: DenseFactorization(matrix, damping=4.0 * order**0.5))  # by Cholesky
+    check(lambda: DenseFactorization(matrix, shift=4.0 * order**0.5))  # by Cholesky
     factors = DenseFactorization(matrix)
     b = RNG.standard_normal((1000, order))
     check(lambda: factors.solve(b))
@@ -176,17 +177,17 @@ def test_dense_factorisations_end_in_time():
 def test_layered_factorisations_end_in_time():
     net = MLP((60, 60, 60, 60))
     w, x, y = arguments(net, 40)
-    check(lambda: net.factorize(w, x, y, damping=1.0))
-    check(lambda: net.factorize(w, x, y, shift=1.0 + 1.0j))
+    check(lambda: (net.at(w, x, y).hessian + 1.0).factorize(method="layered"))
+    check(lambda: (net.at(w, x, y).hessian + 1.0 + 1.0j).factorize(method="layered"))
     wide = MLP((1500, 20, 3))
     w, x, y = arguments(wide, 60)
-    factors = wide.factorize(w, x, y, damping=1.0)
+    factors = (wide.at(w, x, y).hessian + 1.0).factorize(method="layered")
     b = directions(wide, 1000)
     check(lambda: factors.solve(b))
     check(lambda: factors.update(2.0))
     dense = MLP((40, 60, 10))
     w, x, y = arguments(dense, 100)
-    check(lambda: dense.factorize(w, x, y, damping=0.1, method="dense"))
+    check(lambda: (dense.at(w, x, y).hessian + 0.1).factorize(method="dense"))
     check(lambda: dense.solve(w, x, y, directions(dense, 20), damping=1e-3))
 
 
@@ -220,8 +221,8 @@ def test_other_optimisers_and_comparisons_end_in_time():
         optimizers.QuarticLineSearch(),
         optimizers.SaddleFreeNewton(),
     ):
-        check(lambda method=method: method.minimize(problem, w, iterations=1000))
-    check(lambda: compare(problem, {"sgd": optimizers.SGD()}, [w], iterations=1000))
+        check(lambda method=method: method.minimize(problem, w, max_iterations=1000))
+    check(lambda: compare(problem, {"sgd": optimizers.SGD()}, [w], max_iterations=1000))
 
 
 def test_inverses_end_in_time():
@@ -268,13 +269,13 @@ def test_fast_net_ends_in_time():
     w, out = RNG.standard_normal((insize, outsize)), np.empty((samples, outsize))
     check(lambda: _core.fast_loss(xs, ys, w))
     check(lambda: _core.fast_predict(xs, w, out))
-    check(lambda: _core.factorize(xs, -1.0))
-    full, low = _core.factorize(xs, -1.0)[0], xs[:1300, :2000].copy()
+    check(lambda: _core.at(xs, -1.0).hessian.factorize(method="layered"))
+    full, low = _core.at(xs, -1.0).hessian.factorize(method="layered")[0], xs[:1300, :2000].copy()
     low[1] = low[0]
-    check(lambda: _core.factorize(low, -1.0))
+    check(lambda: _core.at(low, -1.0).hessian.factorize(method="layered"))
     check(lambda: _core.minimum_norm(full, xs, ys, np.empty_like(w)))
     check(lambda: _core.fast_step(full, xs, ys, w, 0.1, 0.0, np.empty_like(w)))
-    factors = _core.factorize(low, -1.0)[0]
+    factors = _core.at(low, -1.0).hessian.factorize(method="layered")[0]
     check(lambda: _core.minimum_norm(factors, low, ys[:1300], np.empty((2000, 1000))))
     images = RNG.integers(0, 256, (2000, 3072)) / 256 - 0.5
     net = FastNet(3072, 100, seed=0)
@@ -330,7 +331,7 @@ def test_a_process_ends_at_once_after_ctrl_c(work):
     code = f"""
         import signal, threading, time, os
         import numpy as np
-        from swiftnets._lapack import aside, eigh
+        from swiftnets.linalg.lapack import aside, eigh
         signal.signal(signal.SIGINT, signal.default_int_handler)
         matrix = np.random.default_rng(0).standard_normal((3000, 3000))
         function = {work}

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swiftnets import MLP
-from swiftnets.lanczos import lanczos
+from swiftnets.linalg.lanczos import lanczos
 
 EPS = np.finfo(np.float64).eps
 
@@ -170,10 +170,11 @@ def starts(net, count):
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_runs_on_a_net_are_those_on_its_dense_matrix(matrix, count, dtype):
     net, w, x, y = case(dtype, l2=0.25)
-    dense = getattr(net, matrix)(w, x, y).astype(np.float64)
+    curvature = getattr(net.at(w, x, y), matrix)
+    dense = curvature.dense().astype(np.float64)
     begin = starts(net, count)
     # Few steps: rounding grows as Ritz values converge.
-    diagonal, off_diagonal = net.linearize(w, x, y).lanczos(begin, 4, matrix=matrix)
+    diagonal, off_diagonal = curvature.lanczos(begin, 4)
     assert diagonal.shape == (count, 4) and off_diagonal.shape == (count, 3)
     few = 2000 * np.finfo(dtype).eps * abs(dense).sum(axis=1).max()
     for run in range(count):
@@ -185,8 +186,8 @@ def test_runs_on_a_net_are_those_on_its_dense_matrix(matrix, count, dtype):
 def test_runs_over_batches_are_those_over_their_union():
     net, w, x, y = case()
     begin = starts(net, 2)
-    whole = net.linearize(w, x, y).lanczos(begin, 4)
-    parts = net.linearize(w, [(x[:4], y[:4]), (x[4:], y[4:])]).lanczos(begin, 4)
+    whole = net.at(w, x, y).hessian.lanczos(begin, 4)
+    parts = net.at(w, [(x[:4], y[:4]), (x[4:], y[4:])]).hessian.lanczos(begin, 4)
     for one, other in zip(whole, parts, strict=True):
         assert abs(one - other).max() <= 2000 * EPS * abs(one).max()
 
@@ -194,8 +195,8 @@ def test_runs_over_batches_are_those_over_their_union():
 def test_one_run_is_a_vector():
     net, w, x, y = case()
     begin = starts(net, 1)
-    single = net.linearize(w, x, y).lanczos(begin[0], 3)
-    rows = net.linearize(w, x, y).lanczos(begin, 3)
+    single = net.at(w, x, y).hessian.lanczos(begin[0], 3)
+    rows = net.at(w, x, y).hessian.lanczos(begin, 3)
     for one, other in zip(single, rows, strict=True):
         assert one.shape == other.shape[1:]
         assert np.array_equal(one, other[0])
@@ -211,7 +212,7 @@ def test_powers_of_two_scale_the_engines_runs_bit_by_bit(dtype, shift, batches, 
     def runs(weights):
         parts = [slice(0, 4), slice(4, 9)] if batches == 2 else [slice(0, 9)]
         data = [(x[i], y[i], weights[i].astype(dtype)) for i in parts]
-        return net.linearize(w, data).lanczos(begin, 12)
+        return net.at(w, data).hessian.lanczos(begin, 12)
 
     for plain, scaled in zip(runs(np.ones(9)), runs(weights), strict=True):
         assert np.array_equal(scaled, np.ldexp(plain, sign * shift))
@@ -220,16 +221,15 @@ def test_powers_of_two_scale_the_engines_runs_bit_by_bit(dtype, shift, batches, 
 
 def test_zeros_follow_an_invariant_space():
     net = MLP((2, 1), bias=False)
-    diagonal, off_diagonal = net.linearize([1.0, 2.0], np.eye(2), [[3.0], [4.0]]).lanczos(
-        [1.0, 1.0], 4
-    )
+    point = net.at([1.0, 2.0], np.eye(2), [[3.0], [4.0]])
+    diagonal, off_diagonal = point.hessian.lanczos([1.0, 1.0], 4)
     assert abs(diagonal - [1, 0, 0, 0]).max() <= 4 * EPS
     assert not off_diagonal.any()
 
 
 def test_wrong_arguments_of_runs_are_named():
     net, w, x, y = case()
-    point = net.linearize(w, x, y)
+    point = net.at(w, x, y)
     good = starts(net, 2)
     for arguments, error, words in [
         ((good[:, 1:], 3), ValueError, "starts has shape"),
@@ -238,13 +238,13 @@ def test_wrong_arguments_of_runs_are_named():
         ((good, 0), ValueError, "steps"),
     ]:
         with pytest.raises(error, match=words):
-            point.lanczos(*arguments)
-    with pytest.raises(ValueError, match="matrix is 'fisher'"):
-        point.lanczos(good, 3, matrix="fisher")
+            point.hessian.lanczos(*arguments)
+    with pytest.raises(ValueError, match=r"the shift is 1j; Lanczos's method is for real"):
+        (point.hessian + 1j).lanczos(good, 3)
     net, _, x, y = case()
-    point = net.linearize(np.full(net.parameter_count, 1e200), x, y)
+    point = net.at(np.full(net.parameter_count, 1e200), x, y)
     with pytest.raises(FloatingPointError):
-        point.lanczos(good, 3)
+        point.hessian.lanczos(good, 3)
 
 
 @pytest.mark.filterwarnings("error")

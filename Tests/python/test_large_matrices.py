@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from swiftnets import MLP, _core
-from swiftnets._lapack import eigh
-from swiftnets.factorizations import DenseFactorization
+from swiftnets.linalg import DenseFactorization
+from swiftnets.linalg.lapack import eigh
 
 RNG = np.random.default_rng(0)
 EPSILON = np.finfo(float).eps
@@ -55,7 +55,7 @@ def test_a_large_layer_with_a_complex_shift_is_factored_right():
     x, y = RNG.standard_normal((50, 60)), RNG.standard_normal((50, 3))
     w = net.initial(0)
     shift = 0.3 + 0.2j
-    factors = net.factorize(w, x, y, shift=shift)
+    factors = (net.at(w, x, y).hessian + shift).factorize(method="layered")
     b = RNG.standard_normal((2, net.parameter_count))
     solution = factors.solve(b)
     image = net.hvp(w, x, y, solution.real) + 1j * net.hvp(w, x, y, solution.imag)
@@ -89,7 +89,7 @@ def test_a_large_least_squares_solution_of_any_rank_is_numpys(shape, lost):
     else:
         x[:, : lost + 1] = x[:, :1]
         rank = shape[1] - lost
-    factorization, (route, _, found, *_) = _core.factorize(x, 1e-12)
+    factorization, (route, _, found, *_) = _core.at(x, 1e-12).hessian.factorize(method="layered")
     assert found == rank
     b, w = RNG.standard_normal((shape[0], 4)), np.empty((shape[1], 4))
     residual = _core.minimum_norm(factorization, x, b, w)

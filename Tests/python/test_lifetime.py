@@ -18,14 +18,14 @@ START = """
     net = MLP((40, 60, 10))
     w = net.initial(0)
     v = r.standard_normal((8, net.parameter_count))
-    point = net.linearize(w, x, y)
-    expected = point.hvp(v).tobytes()
+    point = net.at(w, x, y)
+    expected = (v @ point.hessian).tobytes()
     slow_x, slow_y = r.standard_normal((50, 50)), np.eye(100)[r.integers(0, 100, 50)]
     images = r.integers(0, 256, (300, 600)) / 256 - 0.5
     targets = np.eye(10)[r.integers(0, 10, 300)]
     loops = {
         "hessian": lambda: net.hessian(w, x, y),
-        "lanczos": lambda: point.lanczos(v[:2], 40),
+        "lanczos": lambda: point.hessian.lanczos(v[:2], 40),
         "slow step": lambda: SlowNet(seed=0).step(slow_x, slow_y),
         "fast step": lambda: FastNet(600, 10, seed=0).step(images, targets),
     }
@@ -35,9 +35,9 @@ START = """
 
         def __init__(self):
             # Names of modules are gone by then; the lock of `point` may be a daemon thread's.
-            own = net.linearize(w, x, y)
+            own = net.at(w, x, y)
             self.sleep, self.write = time.sleep, os.write
-            self.call = lambda: own.hvp(v).tobytes() == expected
+            self.call = lambda: (v @ own.hessian).tobytes() == expected
 
         def __del__(self):
             self.sleep(0.4)  # without the GIL: whoever takes it is ended
@@ -86,12 +86,12 @@ def test_a_module_that_is_imported_once_more_takes_the_handles_of_the_first():
         for name in [name for name in sys.modules if name.split(".")[0] == "swiftnets"]:
             del sys.modules[name]
         from swiftnets import MLP, _core
-        assert point.hvp(v).tobytes() == expected
-        again = MLP((40, 60, 10)).linearize(w, x, y)
-        assert again.hvp(v).tobytes() == expected
+        assert (v @ point.hessian).tobytes() == expected
+        again = MLP((40, 60, 10)).at(w, x, y)
+        assert (v @ again.hessian).tobytes() == expected
         del point, first, net, MLP, _core, again
         gc.collect()
         from swiftnets import MLP
-        assert MLP((40, 60, 10)).linearize(w, x, y).hvp(v).tobytes() == expected
+        assert (v @ MLP((40, 60, 10)).at(w, x, y).hessian).tobytes() == expected
     """
     assert run(code) == ""

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from test_mlp_data import every_sum
 
-from swiftnets import MLP, FastNet, SlowNet, slow_net, tensors
-from swiftnets.factorizations import layer_states
-from swiftnets.kronecker import kronecker_factors
+from swiftnets import MLP, FastNet, SlowNet, slow_net
+from swiftnets.curvature import layer_states, tensors
+from swiftnets.curvature.kronecker import kronecker_factors
+from swiftnets.interop import as_scipy
 from swiftnets.optimizers import SGD, Newton
 from swiftnets.problems import Minibatches, NetProblem
 
@@ -44,27 +45,29 @@ class Loader:
 def rest(net, w, data, folder):
     """What keeps more than one batch at a time, and is no sum of the net's own."""
     found, v = {}, np.arange(1.0, len(w) + 1)
-    factors = kronecker_factors(net, w, data())
+    factors = kronecker_factors(net.at(w, data()))
     found |= {f"Kronecker {i}": a for i, a in enumerate(factors.inputs + factors.outputs)}
-    layers, found["output Hessian"] = layer_states(net, w, data())
+    layers, found["output Hessian"] = layer_states(net.at(w, data()))
     found |= {f"states {i}": a for i, a in enumerate(one.inputs for one in layers)}
     for method in ("layered", "dense"):
-        found[f"factorize {method}"] = net.factorize(w, data(), damping=0.3, method=method).solve(v)
+        found[f"factorize {method}"] = (
+            (net.at(w, data()).hessian + 0.3).factorize(method=method).solve(v)
+        )
     for method in ("layered", "dense", "minres"):
-        found[method] = net.solve(w, data(), b=v, damping=2.0, method=method).x
+        found[method] = net.solve(w, data(), b=v, damping=2.0, method=method).solution
     found["Gauss–Newton blocks"] = np.concatenate(
-        [a.ravel() for a in net.gauss_newton(w, data(), block="diagonal")]
+        [a.ravel() for a in net.at(w, data()).gauss_newton.dense(block="diagonal")]
     )
-    found["operator"] = net.hessian_operator(w, data()) @ v
-    scipy = net.as_scipy(data())
+    found["operator"] = net.at(w, data()).hessian.as_linear_operator() @ v
+    scipy = as_scipy(net, data())
     found |= {"fun": scipy.fun(w), "jac": scipy.jac(w), "hess": scipy.hess(w)}
     for order in (2, 3):
-        tensor = tensors.compute(net, w, data(), order=order, path=folder / f"{order}.npy")
+        tensor = tensors.compute(net.at(w, data()), order=order, path=folder / f"{order}.npy")
         found[f"tensor {order}"] = tensor.contract(v)
-        tensors.plan(net, w, data(), order=order)
+        tensors.plan(net.at(w, data()), order=order)
     problem = NetProblem(net, data())
     found["problem"] = problem.hessian(w)
-    found["Newton"] = Newton(damping=2.0).minimize(problem, w, iterations=1).w
+    found["Newton"] = Newton(damping=2.0).minimize(problem, w, max_iterations=1).w
     return found
 
 
@@ -104,20 +107,20 @@ def test_arrays_may_change_after_a_problem_was_made_of_them():
     lists = [(x[:3], y[:3], s[:3]), (x[3:], y[3:], s[3:])]
     made = [NetProblem(net, x, y, sample_weight=s), NetProblem(net, lists)]
     batches = Minibatches(net, x, y, batch_size=2, sample_weight=s)
-    scipy = [net.as_scipy(x, y, sample_weight=s), net.as_scipy(lists)]
-    points = [net.linearize(w, x, y, sample_weight=s), net.linearize(w, lists)]
+    scipy = [as_scipy(net, x, y, sample_weight=s), as_scipy(net, lists)]
+    points = [net.at(w, x, y, sample_weight=s), net.at(w, lists)]
     expected = net.hvp(w, *kept[:2], w, sample_weight=kept[2])
-    run = SGD().minimize(batches, w, iterations=4).w
+    run = SGD().minimize(batches, w, max_iterations=4).w
     for a in (x, y, s):
         a[:] = np.nan
     for found in (
         *(problem.hvp(w, w) for problem in made),
         *(one.hessp(w, w) for one in scipy),
-        *(point.hvp(w) for point in points),
+        *(w @ point.hessian for point in points),
         batches.full.hvp(w, w),
     ):
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
-    np.testing.assert_array_equal(SGD().minimize(batches, w, iterations=4).w, run)
+    np.testing.assert_array_equal(SGD().minimize(batches, w, max_iterations=4).w, run)
 
 
 # The two nets -------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 import os
 import threading
 
-from swiftnets._locks import lock_of
+from swiftnets._support.locks import lock_of
 
 
 class Owner:

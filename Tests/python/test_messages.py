@@ -3,16 +3,16 @@
 import numpy as np
 import pytest
 
-from swiftnets import MLP, activations, losses
-from swiftnets.compare import compare
-from swiftnets.factorizations import factorize
-from swiftnets.kronecker import kronecker_factors
-from swiftnets.operators import hessian_operator
+from swiftnets import MLP
+from swiftnets.curvature import kronecker_factors, layer_states
+from swiftnets.curvature.tensors import compute, plan
+from swiftnets.interop import as_scipy
+from swiftnets.nets import activations, losses
 from swiftnets.optimizers import SGD
+from swiftnets.optimizers.comparison import compare
 from swiftnets.problems import Minibatches, NetProblem
 from swiftnets.slow_net import labels_to_onehots
-from swiftnets.solvers import solve
-from swiftnets.tensors import compute
+from swiftnets.solve import factorize, solve
 
 RNG = np.random.default_rng(0)
 NET = MLP((3, 4, 2))
@@ -52,39 +52,104 @@ class Sparse:
         return X
 
 
-PRODUCTS = ("hvp", "gauss_newton_product", "fisher_product", "taylor")
 MISSING = r"^v is missing; expected a vector \(26,\) after x and y \(with batches .* y=None"
 
 
-@pytest.mark.parametrize("name", PRODUCTS)
 @pytest.mark.parametrize(
     "arguments",
     [(X, Y), (X,), (BATCHES,), (BATCHES, V), (Loader(), V), (X, V)],
     ids=["x, y", "x", "batches", "batches, v", "loader, v", "x, v"],
 )
-def test_a_product_without_its_vector_says_so(name, arguments):
+def test_a_product_without_its_vector_says_so(arguments):
     with pytest.raises(TypeError, match=MISSING):
-        getattr(NET, name)(W, *arguments)
+        NET.hvp(W, *arguments)
 
 
 @pytest.mark.parametrize(
     ("call", "missing"),
     [
-        (lambda: NET.third(W, X, Y), "u"),
-        (lambda: NET.third(W, X, Y, V), "v"),
-        (lambda: NET.third(W, BATCHES, V, V), "v"),
-        (lambda: NET.fourth(W, X, Y), "u"),
-        (lambda: NET.fourth(W, X, Y, V), "v"),
-        (lambda: NET.fourth(W, X, Y, V, V), "s"),
-        (lambda: NET.fourth(W, BATCHES, V, V, V), "s"),
+        (lambda: NET.at(W, X, Y).taylor(None), "v"),
+        (lambda: NET.at(W, X, Y).third(None, V), "u"),
+        (lambda: NET.at(W, X, Y).third(V, None), "v"),
+        (lambda: NET.at(W, BATCHES).third(V, None), "v"),
+        (lambda: NET.at(W, X, Y).fourth(None, V, V), "u"),
+        (lambda: NET.at(W, X, Y).fourth(V, None, V), "v"),
+        (lambda: NET.at(W, X, Y).fourth(V, V, None), "s"),
+        (lambda: NET.at(W, BATCHES).fourth(V, V, None), "s"),
+        (lambda: NET.at(W, X).jvp(None), "v"),
+        (lambda: NET.at(None, X, Y), "w"),
         (lambda: NET.hvp(None, X, Y, V), "w"),
-        (lambda: NET.linearize(W, X, Y).hvp(None), "v"),
         (lambda: NetProblem(NET, X, Y).hvp(W, None), "v"),
+        (lambda: NetProblem(NET, X, Y).at(None), "w"),
     ],
 )
 def test_a_vector_that_is_missing_is_named(call, missing):
     with pytest.raises(TypeError, match=rf"^{missing} is missing; expected a vector \(26,\)"):
         call()
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda point: point.loss,
+        lambda point: point.gradient,
+        lambda point: point.per_sample_gradients(),
+        lambda point: V @ point.hessian,
+        lambda point: point.gauss_newton.dense(),
+        lambda point: point.fisher("empirical").diagonal(),
+        lambda point: point.hessian.lanczos(V, 2),
+        lambda point: point.hessian.factorize(),
+        lambda point: point.hessian.solve(V, damping=1.0),
+        lambda point: point.taylor(V),
+        lambda point: point.third(V, V),
+        lambda point: kronecker_factors(point),
+        lambda point: layer_states(point),
+        lambda point: plan(point, order=2),
+    ],
+)
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_a_point_without_targets_says_that_it_has_none(call, dtype):
+    point = NET.astype(dtype).at(W, X)
+    assert point.jacobian().shape == (5, 2, 26)
+    with pytest.raises(TypeError, match="^the point has no targets; expected y as well"):
+        call(point)
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (None, "^x is None, or missing; expected real numbers"),
+        (X[0], r"^x has shape \(3,\); expected \(N, 3\)"),
+        (X[0].tolist(), r"^x has shape \(3,\); expected \(N, 3\)"),
+        (X.T, r"^x has shape \(3, 5\); expected \(N, 3\)"),
+        (X[None], r"^x has shape \(1, 5, 3\); expected \(N, 3\)"),
+        (X.astype(str), "^x has dtype <U32; expected real numbers"),
+        ([[1.0, 2.0, 3.0], [1.0]], "^x is of type list and makes no array .* expected real"),
+        ("x.npy", "^x is of type str; expected real numbers"),
+        ({"x": X}, "^x is of type dict; expected real numbers"),
+        (5, r"^x has shape \(\); expected \(N, 3\)"),
+        (Sparse(), r"^x is of type Sparse \(see .toarray\); expect"),
+        ((X, Y), "^batch 0 is of type ndarray; .* as two arguments"),
+        ([X, X], "^batch 0 is of type ndarray; .* as two arguments"),
+        ([{"x": X, "y": Y}], "^batch 0 is of type dict; expected a tuple"),
+        ([None], "^batch 0 is of type NoneType; expected a tuple"),
+        ([], "^x has no batches; expected at least one"),
+        (iter(()), "^x has no batches; expected at least one"),
+        (Loader([X]), "^batch 0 is of type ndarray; expected a tuple"),
+        (Loader([(X, Y[:2])]), r"^y of batch 0 has shape \(2, 2\); expected \(5, 2\)"),
+    ],
+)
+def test_a_point_of_what_is_neither_inputs_nor_batches_is_refused_in_words(x, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        NET.at(W, x)
+
+
+@pytest.mark.parametrize(
+    "x",
+    [X, X.tolist(), tuple(X), Frame(X), X.astype(np.float32), memoryview(X.copy()), [[1, 2, 3]]],
+)
+def test_a_point_takes_inputs_alone_in_any_form(x):
+    assert NET.at(W, x).jvp(V).shape == (len(np.asarray(x)), 2)
 
 
 ARRAYS = r"expected real numbers"
@@ -126,20 +191,58 @@ CASES = {
         lambda: NetProblem(X, Y, NET),
         "^net is of type ndarray; expected an MLP",
     ),
-    "factorize": (lambda: factorize(W, NET, X, Y), "^net is of type ndarray; expected an MLP"),
-    "layers' states": (lambda: kronecker_factors(W, NET, X, Y), "^net is of type ndarray; expect"),
-    "solve": (lambda: solve(W, NET, X, Y, V, damping=1.0), "^net is of type ndarray; expected an"),
-    "operator": (
-        lambda: hessian_operator(W, NET, X, Y),
-        "^net is of type ndarray; expected an MLP",
+    "factorize": (
+        lambda: factorize(NET.hessian(W, X, Y)),
+        "^matrix is of type ndarray; expected a CurvatureMatrix",
     ),
+    "solve": (lambda: solve(NET, V), "^matrix is of type MLP; expected a CurvatureMatrix"),
+    "Kronecker factors": (lambda: kronecker_factors(NET), "^point is of type MLP; expected a Poi"),
+    "layers' states": (lambda: layer_states(W), "^point is of type ndarray; expected a Point"),
+    "SciPy's problem": (lambda: as_scipy(W, X, Y), "^net is of type ndarray; expected an MLP"),
     "seeds": (
-        lambda: compare(NetProblem(NET, X, Y), {"SGD": SGD()}, lambda s: W, seeds=3, iterations=1),
+        lambda: compare(
+            NetProblem(NET, X, Y), {"SGD": SGD()}, lambda s: W, seeds=3, max_iterations=1
+        ),
         r"^seeds is 3; expected several",
     ),
-    "tensor": (lambda: compute(MLP, W, X, Y, order=2, path="t.npy"), "^net is of type type; expec"),
+    "tensor": (
+        lambda: compute(NET, order=2, path="t.npy"),
+        "^point is of type MLP; expected a Point",
+    ),
+    "no right-hand side": (
+        lambda: NET.solve(W, X, Y, damping=1.0),
+        "^b is None; expected a right-",
+    ),
+    "a matrix as shift": (
+        lambda: NET.at(W, X, Y).hessian + np.eye(26),
+        "^shift is array.* of type ndarray; expected a finite number",
+    ),
+    "an array plus a matrix": (
+        lambda: np.eye(26) + NET.at(W, X, Y).hessian,
+        "^shift is array.* of type ndarray; expected a finite number",
+    ),
+    "a flag as shift": (
+        lambda: NET.at(W, X, Y).hessian - True,
+        "^shift is True; expected a finite number",
+    ),
+    "a shift of NaN": (
+        lambda: NET.at(W, X, Y).hessian + np.nan,
+        "^shift is nan; expected a finite number",
+    ),
+    "a product with None": (
+        lambda: None @ NET.at(W, X, Y).hessian,
+        "^v is None, or missing; expected real numbers",
+    ),
+    "a product with too many": (
+        lambda: np.ones((2, 25)) @ NET.at(W, X, Y).hessian,
+        r"^v has shape \(2, 25\); expected \(K, 26\)",
+    ),
+    "weights without targets": (
+        lambda: NET.at(W, X, sample_weight=np.ones(5)),
+        "^sample_weight goes with x and y; y is missing",
+    ),
     # What makes no array of real numbers, or loses something on the way.
-    "None": (lambda: NET.per_sample_gradients(W, X, None), f"^y is None, or missing; {ARRAYS}"),
+    "None": (lambda: NET.loss(W, None, Y), f"^x is None, or missing; {ARRAYS}"),
     "complex": (lambda: NET.loss(W, X + 0j, Y), f"^x has dtype complex128; {ARRAYS}"),
     "objects": (lambda: NET.loss(W, X.astype(object), Y), f"^x has dtype object; {ARRAYS}"),
     "text": (lambda: NET.loss(W, "x.npy", Y), f"^x is of type str; {ARRAYS}"),
@@ -201,7 +304,7 @@ CASES = {
     "scheme as seed": (lambda: NET.initial("he"), "^seed is 'he'; expected an integer"),
     "float16": (lambda: MLP((2, 1), dtype="float16"), "^dtype is float16; expected float64 or"),
     "block": (lambda: NET.hessian(W, X, Y, block="diag"), "^block is 'diag'; .*mean 'diagonal'"),
-    "kind": (lambda: NET.fisher(W, X, Y, kind="Exact"), "^kind is 'Exact'; .*mean 'exact'"),
+    "kind": (lambda: NET.at(W, X, Y).fisher("Exact"), "^kind is 'Exact'; .*mean 'exact'"),
 }
 
 

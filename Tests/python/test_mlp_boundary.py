@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from mlp_reference import case
 
 from swiftnets import MLP
-from swiftnets.activations import GELU, Activation, LeakyReLU
-from swiftnets.losses import Huber, Loss
+from swiftnets.nets.activations import GELU, Activation, LeakyReLU
+from swiftnets.nets.losses import Huber, Loss
 
 LIMIT = 300
 """Seconds after which something counts as hanging."""
@@ -99,7 +99,7 @@ def test_numpy_scalars_are_numbers():
     assert net.initial(seed=np.int64(3)).dtype == np.float32
     net, w, x, y, v = problem()
     assert net.hessian(w, x, y, block=(np.int64(0), np.uint8(1))).shape == (16, 10)
-    assert net.taylor(w, x, y, v, order=np.int32(2)).gradient.shape == (3, P)
+    assert net.at(w, x, y).taylor(v, order=np.int32(2)).gradient.shape == (3, P)
 
 
 def test_settings_cannot_be_changed():
@@ -165,9 +165,7 @@ def anything(shape):
     st.sampled_from(["squared_error", "softmax_cross_entropy", "binary_cross_entropy", "huber"]),
     st.sampled_from(["float64", "float32"]),
     st.sampled_from(["sum", "mean"]),
-    st.sampled_from(
-        ["loss", "gradient", "hvp", "hessian", "taylor", "linearize", "predict", "jvp"]
-    ),
+    st.sampled_from(["loss", "gradient", "hvp", "hessian", "taylor", "at", "predict", "jvp"]),
 )
 def test_any_arrays_give_a_result_or_an_exception_that_names_one(
     given_arrays, loss, dtype, reduction, method
@@ -189,12 +187,14 @@ def test_any_arrays_give_a_result_or_an_exception_that_names_one(
         sensible = sensible and (reduction == "sum" or rounded.any())
         probable = not loss.endswith("entropy") or ((y >= 0) & (y <= 1)).all()
         fits = sensible and probable
-    if method in ("predict", "jvp"):
-        call = lambda: getattr(net, method)(w, x, *[v] * (method == "jvp"))  # noqa: E731
-    else:
-        call = lambda: getattr(net, method)(  # noqa: E731
-            w, x, y, *[v] * ("v" in used), sample_weight=s
-        )
+    calls = {
+        "predict": lambda: net.predict(w, x),
+        "jvp": lambda: net.at(w, x).jvp(v),
+        "hvp": lambda: net.hvp(w, x, y, v, sample_weight=s),
+        "taylor": lambda: net.at(w, x, y, sample_weight=s).taylor(v),
+        "at": lambda: net.at(w, x, y, sample_weight=s).loss,
+    }
+    call = calls.get(method, lambda: getattr(net, method)(w, x, y, sample_weight=s))
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore", RuntimeWarning)  # what float32 cannot hold
         try:
@@ -211,7 +211,12 @@ def test_any_arrays_give_a_result_or_an_exception_that_names_one(
 @given(anything((4,)), st.sampled_from(["loss", "gradient", "fisher", "per_sample_gradients"]))
 def test_any_labels_give_a_result_or_an_exception_that_names_them(labels, method):
     net = MLP((3, 2), loss="softmax_cross_entropy")
-    call = lambda: getattr(net, method)(np.ones(8), np.eye(4, 3), labels)  # noqa: E731
+    given_arrays = np.ones(8), np.eye(4, 3), labels
+    calls = {
+        "fisher": lambda: net.at(*given_arrays).fisher().dense(),
+        "per_sample_gradients": lambda: net.at(*given_arrays).per_sample_gradients(),
+    }
+    call = calls.get(method, lambda: getattr(net, method)(*given_arrays))
     good = labels.shape == (4,) and labels.dtype.kind in "iu"
     if good and (labels >= 0).all() and (labels < 2).all():
         call()
@@ -260,33 +265,33 @@ def test_an_array_that_is_none_is_named(bad, loss):
             lambda: net.gradient(bad, x, y),
             lambda: net.hessian(bad, x, y),
             lambda: net.hvp(bad, x, y, v),
-            lambda: net.linearize(bad, x, y),
-            lambda: net.taylor(bad, x, y, v),
-            lambda: net.jacobian(bad, x),
+            lambda: net.at(bad, x, y),
+            lambda: net.at(bad, x, y).taylor(v),
+            lambda: net.at(bad, x).jacobian(),
         ],
         "x": [
             lambda: net.predict(w, bad),
             lambda: net.loss(w, bad, y),
-            lambda: net.hessian_diagonal(w, bad, y),
-            lambda: net.per_sample_gradients(w, bad, y),
-            lambda: net.jvp(w, bad, v),
-            lambda: net.vjp(w, bad, u),
+            lambda: net.at(w, bad, y).hessian.diagonal(),
+            lambda: net.at(w, bad, y).per_sample_gradients(),
+            lambda: net.at(w, bad).jvp(v),
+            lambda: net.at(w, bad).vjp(u),
         ],
         "v": [
             lambda: net.hvp(w, x, y, bad),
-            lambda: net.gauss_newton_product(w, x, y, bad),
-            lambda: net.linearize(w, x, y).hvp(bad),
-            lambda: net.taylor(w, x, y, bad),
-            lambda: net.third(w, x, y, v, bad),
-            lambda: net.fourth(w, x, y, v, bad, v),
-            lambda: net.jvp(w, x, bad),
+            lambda: bad @ net.at(w, x, y).gauss_newton,
+            lambda: bad @ net.at(w, x, y).hessian,
+            lambda: net.at(w, x, y).taylor(bad),
+            lambda: net.at(w, x, y).third(v, bad),
+            lambda: net.at(w, x, y).fourth(v, bad, v),
+            lambda: net.at(w, x).jvp(bad),
         ],
         "u": [
-            lambda: net.third(w, x, y, bad, v),
-            lambda: net.fourth(w, x, y, bad, v, v),
-            lambda: net.vjp(w, x, bad),
+            lambda: net.at(w, x, y).third(bad, v),
+            lambda: net.at(w, x, y).fourth(bad, v, v),
+            lambda: net.at(w, x).vjp(bad),
         ],
-        "s": [lambda: net.fourth(w, x, y, v, v, bad)],
+        "s": [lambda: net.at(w, x, y).fourth(v, v, bad)],
         "sample_weight": [
             lambda: net.loss(w, x, y, sample_weight=bad),
             lambda: net.hvp(w, x, y, v, sample_weight=bad),
@@ -333,7 +338,7 @@ def test_targets_that_do_not_fit_the_loss_are_named(loss, y, message):
     for call in (
         lambda: net.loss(w, x, y),
         lambda: net.hvp(w, x, y, v),
-        lambda: net.per_sample_gradients(w, x, y),
+        lambda: net.at(w, x, y).per_sample_gradients(),
     ):
         with pytest.raises((ValueError, TypeError), match=f"^{message}"):
             call()
@@ -349,8 +354,8 @@ def test_weights_of_samples_that_are_none_are_named(bad):
     for call in (
         lambda: net.loss(w, x, y, sample_weight=bad),
         lambda: net.hessian(w, x, y, sample_weight=bad),
-        lambda: net.linearize(w, x, y, sample_weight=bad),
-        lambda: net.fourth(w, x, y, v, v, v, sample_weight=bad),
+        lambda: net.at(w, x, y, sample_weight=bad),
+        lambda: net.at(w, x, y, sample_weight=bad).fourth(v, v, v),
     ):
         with raises("sample_weight"):
             call()
@@ -394,7 +399,7 @@ def test_data_that_is_no_batches_is_named():
     for data in ([], (), iter([])):
         with pytest.raises(ValueError, match="^x has no batches; expected"):
             net.gradient(w, data)
-    for call in (net.loss, net.hessian, net.linearize):
+    for call in (net.loss, net.hessian, net.at):
         with raises("x of batch 1"):
             call(w, [(x, y), (x[:0], y[:0])])
     with pytest.raises(TypeError, match="^sample_weight goes with x and y"):
@@ -414,7 +419,7 @@ def test_an_exception_of_the_data_comes_through():
         lambda: net.loss(w, broken()),
         lambda: net.hvp(w, broken(), v=v),
         lambda: net.hessian(w, broken(), block="diagonal"),
-        lambda: net.linearize(w, broken()),
+        lambda: net.at(w, broken()),
     ):
         with pytest.raises(RuntimeError, match="the disk is gone"):
             call()
@@ -426,9 +431,10 @@ def test_an_exception_of_the_data_comes_through():
 )
 def test_a_block_that_is_not_there_is_named(block):
     net, w, x, y, _ = problem()
-    for method in (net.hessian, net.gauss_newton, net.fisher):
+    point = net.at(w, x, y)
+    for matrix in (point.hessian, point.gauss_newton, point.fisher()):
         with raises("block"):
-            method(w, x, y, block=block)
+            matrix.dense(block=block)
 
 
 @pytest.mark.parametrize(
@@ -437,23 +443,24 @@ def test_a_block_that_is_not_there_is_named(block):
 )
 def test_an_option_that_is_not_there_is_named(name, values):
     net, w, x, y, v = problem()
-    method = {"order": net.taylor, "kind": net.fisher_product}[name]
+    point = net.at(w, x, y)
+    method = {"order": lambda **given: point.taylor(v, **given), "kind": point.fisher}[name]
     for value in values:
         with raises(name):
-            method(w, x, y, v, **{name: value})
+            method(**{name: value})
 
 
 @pytest.mark.parametrize(
     "call",
     [
         lambda net, w, x, y: net.hessian(w, x, y),
-        lambda net, w, x, y: net.gauss_newton(w, x, y),
+        lambda net, w, x, y: net.at(w, x, y).gauss_newton.dense(),
         lambda net, w, x, y: net.hessian(w, x, y, block=(1, 0)),
         lambda net, w, x, y: net.hessian(w, x, y, block="diagonal"),
-        lambda net, w, x, y: net.jacobian(w, np.zeros((1000, 2000))),
-        lambda net, w, x, y: net.per_sample_gradients(
+        lambda net, w, x, y: net.at(w, np.zeros((1000, 2000))).jacobian(),
+        lambda net, w, x, y: net.at(
             w, np.zeros((10**6, 1)), np.zeros((10**6, 1))
-        ),
+        ).per_sample_gradients(),
     ],
     ids=["hessian", "gauss_newton", "block", "diagonal", "jacobian", "per_sample_gradients"],
 )
@@ -479,10 +486,10 @@ def test_nets_of_any_shape_work(sizes, dtype):
     for n in (1, 2, 17):
         x, y = draw.normal(size=(n, sizes[0])), draw.normal(size=(n, sizes[-1]))
         # Along a line the two ways to a slope agree, and all orders are there.
-        series = net.taylor(w, x, y, v / np.linalg.norm(v))
+        series = net.at(w, x, y).taylor(v / np.linalg.norm(v))
         assert np.isfinite(series.gradient).all() and np.isfinite(series.loss).all()
-        assert net.per_sample_gradients(w, x, y).shape == (n, net.parameter_count)
-        each = net.per_sample_gradients(w, x, y).astype(float)
+        assert net.at(w, x, y).per_sample_gradients().shape == (n, net.parameter_count)
+        each = net.at(w, x, y).per_sample_gradients().astype(float)
         terms = abs(each).sum(axis=0).max() * len(sizes)
         error = abs(each.sum(axis=0) - net.gradient(w, x, y)).max()
         assert error <= 1e3 * np.finfo(dtype).eps * terms
@@ -519,19 +526,19 @@ def run_threads(*works):
     assert not any(thread.is_alive() for thread in threads) and not failures, failures
 
 
-def test_threads_on_one_net_and_one_linearization_do_not_disturb_each_other():
+def test_threads_on_one_net_and_one_point_do_not_disturb_each_other():
     it = case("tanh", "softmax_cross_entropy", True, 3, n=50)
     net, data = it.net.engine(), it.data(float)
-    kept = net.linearize(*data)
+    kept = net.at(*data)
 
     def results(v):
         return [
             net.hvp(*data, v),
             net.gradient(*data),
             net.hessian(*data),
-            net.taylor(*data, v).gradient,
-            kept.hvp(v),
-            kept.gauss_newton_product(v),
+            net.at(*data).taylor(v).gradient,
+            v @ kept.hessian,
+            v @ kept.gauss_newton,
         ]
 
     alone = [results(v) for v in it.directions]
@@ -544,13 +551,13 @@ def test_threads_on_one_net_and_one_linearization_do_not_disturb_each_other():
     run_threads(*[lambda index=index: work(index) for index in (0, 1, 2, 0)])
 
 
-def test_a_net_may_be_freed_while_its_linearization_lives():
+def test_a_net_may_be_freed_while_its_point_lives():
     net, w, x, y, v = problem()
-    kept, expected = net.linearize(w, x, y), net.hvp(w, x, y, v)
+    kept, expected = net.at(w, x, y), net.hvp(w, x, y, v)
     del net, w, x, y
     for _ in range(3):
         MLP((30, 40, 20)).gradient(np.zeros(2060), np.zeros((9, 30)), np.zeros((9, 20)))
-    assert abs(kept.hvp(v) - expected).max() <= 1e-12 * abs(expected).max()
+    assert abs(v @ kept.hessian - expected).max() <= 1e-12 * abs(expected).max()
 
 
 CHILDREN = """
@@ -561,10 +568,10 @@ from swiftnets import MLP, _core
 def work(net):
     draw = np.random.RandomState(3)
     w, x, y = draw.randn(net.parameter_count), draw.randn(300, 30), draw.randn(300, 20)
-    kept = net.linearize(w, x, y)
+    kept, rows = net.at(w, x, y), np.stack([w, x.ravel()[:len(w)]])
     return b"".join(a.tobytes() for a in (
-        net.gradient(w, x, y), net.hvp(w, x, y, w), kept.hvp(np.stack([w, x.ravel()[:len(w)]])),
-        net.hessian(w, x, y, block=(1, 1)), net.taylor(w, x, y, w).gradient))
+        net.gradient(w, x, y), net.hvp(w, x, y, w), rows @ kept.hessian,
+        net.hessian(w, x, y, block=(1, 1)), kept.taylor(w).gradient))
 
 if __name__ == "__main__":
     _core.set_threads(2)
@@ -594,11 +601,11 @@ def test_ctrl_c_ends_a_long_call_and_leaves_a_net_that_works(method):
     w = net.initial(seed=0)
     x, y = draw.normal(size=(40_000, 64)), draw.normal(size=(40_000, 10))
     rows = np.broadcast_to(w, (2000, len(w)))
-    kept = net.linearize(w, x[:20], y[:20]) if method != "kept" else net.linearize(w, x, y)
+    kept = net.at(w, x[:20], y[:20]) if method != "kept" else net.at(w, x, y)
     call = {
-        "fourth": lambda: net.fourth(w, x, y, w, w, rows[:400]),
+        "fourth": lambda: net.at(w, x, y).fourth(w, w, rows[:400]),
         "hvp": lambda: net.hvp(w, x, y, rows),
-        "kept": lambda: kept.hvp(rows),
+        "kept": lambda: rows @ kept.hessian,
     }[method]
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
@@ -614,4 +621,4 @@ def test_ctrl_c_ends_a_long_call_and_leaves_a_net_that_works(method):
     twin = MLP((64, 64, 64, 10))
     np.testing.assert_array_equal(net.hvp(w, *few, w), twin.hvp(w, *few, w))
     if method != "kept":
-        np.testing.assert_array_equal(kept.hvp(w), twin.linearize(w, *few).hvp(w))
+        np.testing.assert_array_equal(w @ kept.hessian, w @ twin.at(w, *few).hessian)

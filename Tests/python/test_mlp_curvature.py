@@ -22,10 +22,9 @@ from mlp_reference import (
 )
 
 from swiftnets import MLP, _core
-from swiftnets.activations import Activation
+from swiftnets.curvature.matrix import Kind, streamed_products
+from swiftnets.nets.activations import Activation
 
-PRODUCTS = ("hvp", "gauss_newton_product", "fisher_product")
-MATRICES = ("hessian", "gauss_newton", "fisher")
 LIKELIHOODS = [name for name in LOSSES if name != "huber"]
 
 
@@ -52,7 +51,7 @@ def test_the_hessian_is_the_differences_of_the_gradient(name):
         assert_near(ours, theirs, few)
         assert_near(net.hvp(*data, identity), theirs, few)
         assert_near(net.hvp(*data, v[0]), theirs @ v[0], few, (abs(theirs) @ abs(v[0])).max())
-        assert_near(net.hessian_diagonal(*data), theirs.diagonal(), few, size)
+        assert_near(net.at(*data).hessian.diagonal(), theirs.diagonal(), few, size)
         diagonal = net.hessian(*data, block="diagonal")
         assert len(diagonal) == net.depth
         for i, rows in enumerate(net.layer_slices):
@@ -61,8 +60,8 @@ def test_the_hessian_is_the_differences_of_the_gradient(name):
             for j, columns in enumerate(net.layer_slices):
                 block = net.hessian(*data, block=(i, j))
                 assert_near(block, theirs[rows, columns], few, size)
-        kept = net.linearize(*data)
-        assert_near(kept.hvp(identity), theirs, few)
+        kept = net.at(*data)
+        assert_near(identity @ kept.hessian, theirs, few)
 
 
 @pytest.mark.parametrize("name", ALL, ids=label)
@@ -74,25 +73,29 @@ def test_gauss_newton_and_fisher_are_made_of_the_jacobian(name):
     for dtype in DTYPES:
         net, (w, x, y) = it.net.engine(dtype), it.data(dtype)
         few, size = bound(it.net, len(x), dtype, 2), abs(theirs).max()
-        ours = net.gauss_newton(w, x, y)
+        point = net.at(w, x, y)
+        ours = point.gauss_newton.dense()
         assert (ours == ours.T).all()
         assert_near(ours, theirs, few)
-        assert_near(net.gauss_newton_product(w, x, y, identity), theirs, few)
-        assert_near(net.linearize(w, x, y).gauss_newton_product(identity), theirs, few)
-        assert_near(net.gauss_newton_diagonal(w, x, y), theirs.diagonal(), few, size)
+        assert_near(identity @ point.gauss_newton, theirs, few)
+        samples = net.engine.reader.samples(x, y, None)
+        streamed = streamed_products(
+            net.engine, Kind.GAUSS_NEWTON, w, samples, identity.astype(dtype)
+        )
+        assert_near(streamed, theirs, few)
+        assert_near(point.gauss_newton.diagonal(), theirs.diagonal(), few, size)
         # Positive semidefinite to the rounding of every entry.
         lowest = np.linalg.eigvalsh(ours.astype(float))[0]
         assert lowest >= -few * size * len(w)
         if likelihood:
-            assert_near(net.fisher(w, x, y), theirs, few)
-            assert_near(net.fisher_product(w, x, y, identity), theirs, few)
-            assert_near(net.fisher_diagonal(w, x, y), theirs.diagonal(), few, size)
-            assert_near(net.linearize(w, x, y).fisher_product(identity), theirs, few)
+            assert_near(point.fisher().dense(), theirs, few)
+            assert_near(identity @ point.fisher(), theirs, few)
+            assert_near(point.fisher().diagonal(), theirs.diagonal(), few, size)
         for i, rows in enumerate(net.layer_slices):
             for j, columns in enumerate(net.layer_slices):
-                block = net.gauss_newton(w, x, y, block=(i, j))
+                block = point.gauss_newton.dense(block=(i, j))
                 assert_near(block, theirs[rows, columns], few, size)
-        assert_near(net.jacobian(w, x), jacobian, few)
+        assert_near(net.at(w, x).jacobian(), jacobian, few)
 
 
 @pytest.mark.parametrize("name", ALL[::3], ids=label)
@@ -108,16 +111,20 @@ def test_the_empirical_fisher_is_the_gradients_products(name):
     for dtype in DTYPES:
         net, data = it.net.engine(dtype), it.data(dtype)
         few, size = bound(it.net, len(it.x), dtype, 2), abs(theirs).max()
-        assert_near(net.per_sample_gradients(*data), rows, few)
-        assert_near(net.fisher(*data, kind="empirical"), theirs, few)
-        assert_near(net.fisher_product(*data, identity, kind="empirical"), theirs, few)
-        diagonal = net.fisher_diagonal(*data, kind="empirical")
-        assert_near(diagonal, theirs.diagonal(), few, size)
-        kept = net.linearize(*data)
-        assert_near(kept.fisher_product(identity, kind="empirical"), theirs, few)
+        point = net.at(*data)
+        fisher = point.fisher("empirical")
+        assert_near(point.per_sample_gradients(), rows, few)
+        assert_near(fisher.dense(), theirs, few)
+        assert_near(identity @ fisher, theirs, few)
+        samples = net.engine.reader.samples(*data[1:], None)
+        streamed = streamed_products(
+            net.engine, Kind.EMPIRICAL_FISHER, data[0], samples, identity.astype(dtype)
+        )
+        assert_near(streamed, theirs, few)
+        assert_near(fisher.diagonal(), theirs.diagonal(), few, size)
         for i, part in enumerate(net.layer_slices):
             for j, columns in enumerate(net.layer_slices):
-                block = net.fisher(*data, kind="empirical", block=(i, j))
+                block = fisher.dense(block=(i, j))
                 assert_near(block, theirs[part, columns], few, size)
 
 
@@ -144,21 +151,23 @@ def test_reduction_weights_and_l2_enter_every_matrix(reduction, weighted, loss):
         net, data = it.net.engine(dtype), it.data(dtype)
         few, more = bound(it.net, 5, dtype, 2), {"sample_weight": weights}
         identity = np.eye(len(it.w))
-        assert_near(net.per_sample_gradients(*data), rows, few)
+        assert_near(net.at(*data).per_sample_gradients(), rows, few)
         assert_near(net.hessian(*data, **more), hessian, few)
         assert_near(net.hvp(*data, identity, **more), hessian, few)
-        assert_near(net.hessian_diagonal(*data, **more), hessian.diagonal(), few)
-        assert_near(net.gauss_newton(*data, **more), gauss_newton, few)
-        assert_near(net.gauss_newton_product(*data, identity, **more), gauss_newton, few)
-        assert_near(net.gauss_newton_diagonal(*data, **more), gauss_newton.diagonal(), few)
-        more["kind"] = "empirical"
-        assert_near(net.fisher(*data, **more), empirical, few)
-        assert_near(net.fisher_product(*data, identity, **more), empirical, few)
-        assert_near(net.fisher_diagonal(*data, **more), empirical.diagonal(), few)
-        kept = net.linearize(*data, sample_weight=weights)
-        assert_near(kept.hvp(identity), hessian, few)
-        assert_near(kept.gauss_newton_product(identity), gauss_newton, few)
-        assert_near(kept.fisher_product(identity, kind="empirical"), empirical, few)
+        kept = net.at(*data, **more)
+        for matrix, theirs in (
+            (kept.hessian, hessian),
+            (kept.gauss_newton, gauss_newton),
+            (kept.fisher("empirical"), empirical),
+        ):
+            assert_near(matrix.dense(), theirs, few)
+            assert_near(identity @ matrix, theirs, few)
+            assert_near(matrix.diagonal(), theirs.diagonal(), few)
+            samples = net.engine.reader.samples(*data[1:], weights)
+            streamed = streamed_products(
+                net.engine, matrix.kind, data[0], samples, identity.astype(dtype)
+            )
+            assert_near(streamed, theirs, few)
         loss, gradient = net.loss_and_gradient(*data, sample_weight=weights)
         assert_near(kept.loss, loss, few)
         assert_near(kept.gradient, gradient, few)
@@ -169,27 +178,57 @@ def test_reduction_weights_and_l2_enter_every_matrix(reduction, weighted, loss):
             assert_near(block, theirs, few, abs(hessian).max())
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    "shift", [0.25, 2, np.float64(-0.5), np.float32(0.5), np.uint8(3), 1 - 2j, np.complex64(2j)]
+)
+def test_a_shift_is_on_the_diagonal_of_everything_that_a_matrix_says(shift, dtype):
+    it = case("tanh", "squared_error", True, 2, l2=0.5)
+    net, data, v = it.net.engine(dtype), it.data(dtype), it.directions.astype(dtype)
+    few, number = bound(it.net, len(it.x), dtype, 2), complex(shift)
+    for plain in (net.at(*data).hessian, net.at(*data).gauss_newton):
+        dense, eye = plain.dense(), np.eye(len(it.w))
+        for matrix, sign in ((plain + shift, 1), (shift + plain, 1), (plain - shift, -1)):
+            assert matrix.shift == sign * number and matrix.shape == plain.shape
+            theirs = dense + sign * number * eye
+            theirs = theirs if np.iscomplexobj(shift) else theirs.real
+            size = abs(theirs).max()
+            ours = matrix.dense()
+            assert ours.dtype == matrix.dtype == (v @ matrix).dtype == (matrix @ v.T).dtype
+            assert ours.dtype == np.result_type(dtype, np.complex64 if matrix.shift.imag else dtype)
+            assert_near_each(ours, theirs, few, size)
+            assert_near_each(matrix.diagonal(), theirs.diagonal(), few, size)
+            assert_near_each(v @ matrix, v @ theirs, few, size * abs(v).sum())
+            assert_near_each(matrix @ v.T, theirs @ v.T, few, size * abs(v).sum())
+            for i, rows in enumerate(net.layer_slices):
+                for j, columns in enumerate(net.layer_slices):
+                    block = matrix.dense(block=(i, j))
+                    assert block.dtype == matrix.dtype
+                    assert_near_each(block, theirs[rows, columns], few, size)
+        assert (plain + 1 + 2j - 2j - 1).shift == plain.shift == 0
+
+
+def assert_near_each(ours, theirs, few, size):
+    assert_near(np.real(ours), np.real(theirs), few, size)
+    assert_near(np.imag(ours), np.imag(theirs), few, size)
+
+
 def test_fisher_is_gauss_newton_where_the_loss_is_a_likelihood_and_refused_elsewhere():
     for loss in LOSSES:
         it = case("tanh", loss, True, 2)
         net, v = it.net.engine(), it.directions
         data = it.data(np.float64)
         if loss in LIKELIHOODS:
-            np.testing.assert_array_equal(net.fisher(*data), net.gauss_newton(*data))
-            ours, theirs = net.fisher_product(*data, v), net.gauss_newton_product(*data, v)
-            np.testing.assert_array_equal(ours, theirs)
+            fisher, gauss_newton = net.at(*data).fisher(), net.at(*data).gauss_newton
+            np.testing.assert_array_equal(fisher.dense(), gauss_newton.dense())
+            np.testing.assert_array_equal(v @ fisher, v @ gauss_newton)
             continue
-        for call in (
-            lambda: net.fisher(*data),  # noqa: B023
-            lambda: net.fisher_product(*data, v),  # noqa: B023
-            lambda: net.fisher_diagonal(*data),  # noqa: B023
-            lambda: net.linearize(*data).fisher_product(v),  # noqa: B023
-        ):
+        for kind in ((), ("exact",)):
             with pytest.raises(ValueError, match="^kind is \"exact\" .*'huber'"):
-                call()
-        assert net.fisher(*data, kind="empirical").any()
+                net.at(*data).fisher(*kind)
+        assert net.at(*data).fisher("empirical").dense().any()
     with pytest.raises(ValueError, match="^kind is 'Exact'; expected 'exact' or 'empirical'"):
-        net.fisher(*data, kind="Exact")
+        net.at(*data).fisher("Exact")
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -203,13 +242,13 @@ def test_the_jacobians_products_are_its_products(loss):
     for dtype in DTYPES:
         net, (w, x, _) = it.net.engine(dtype), it.data(dtype)
         few = bound(it.net, 5, dtype, 2)
-        assert_near(net.jvp(w, x, v), tangents, few)
-        assert_near(net.vjp(w, x, u), cotangents, few)
+        assert_near(net.at(w, x).jvp(v), tangents, few)
+        assert_near(net.at(w, x).vjp(u), cotangents, few)
         for k in range(3):
-            assert_near(net.jvp(w, x, v[k]), tangents[k], few)
-            assert_near(net.vjp(w, x, u[k]), cotangents[k], few)
-        assert net.jvp(w, x, v[:1]).shape == (1, 5, it.net.sizes[-1])
-        assert net.vjp(w, x, u[:1]).shape == (1, len(w))
+            assert_near(net.at(w, x).jvp(v[k]), tangents[k], few)
+            assert_near(net.at(w, x).vjp(u[k]), cotangents[k], few)
+        assert net.at(w, x).jvp(v[:1]).shape == (1, 5, it.net.sizes[-1])
+        assert net.at(w, x).vjp(u[:1]).shape == (1, len(w))
 
 
 # Closed forms ------------------------------------------------------------------------------------
@@ -226,10 +265,10 @@ def test_linear_regression_has_its_closed_form(dtype):
     residual = ones @ w.reshape(4, 2) - y
     # Small integers: nothing rounds.
     np.testing.assert_array_equal(net.hessian(w, x, y), hessian)
-    np.testing.assert_array_equal(net.gauss_newton(w, x, y), hessian)
+    np.testing.assert_array_equal(net.at(w, x, y).gauss_newton.dense(), hessian)
     np.testing.assert_array_equal(net.gradient(w, x, y), (ones.T @ residual).ravel())
     np.testing.assert_array_equal(net.hvp(w, x, y, w), hessian @ w)
-    np.testing.assert_array_equal(net.hessian_diagonal(w, x, y), hessian.diagonal())
+    np.testing.assert_array_equal(net.at(w, x, y).hessian.diagonal(), hessian.diagonal())
     assert net.loss(w, x, y) == 0.5 * (residual**2).sum()
 
 
@@ -263,21 +302,24 @@ def test_products_are_symmetric_linear_and_those_of_the_matrix(problem, factor):
     net, w, x, y, random = problem
     ours, few = net.engine(), 2 * bound(net, len(x), float, 2)
     u, v = random.normal(size=(2, len(w)))
-    for product, matrix in zip(PRODUCTS, MATRICES, strict=True):
-        more = {}
-        if product == "fisher_product" and net.loss.name == "huber":
-            more = {"kind": "empirical"}
-        dense = getattr(ours, matrix)(w, x, y, **more)
-        rows = getattr(ours, product)(w, x, y, [u, v, u + factor * v], **more)
+    for matrix_of in (
+        lambda point: point.hessian,
+        lambda point: point.gauss_newton,
+        lambda point: point.fisher("empirical" if net.loss.name == "huber" else "exact"),
+    ):
+        matrix = matrix_of(ours.at(w, x, y))
+        dense = matrix.dense()
+        rows = [u, v, u + factor * v] @ matrix
         # What is added up: samples may cancel, and so may parts of 1's size in each of them.
-        each = [getattr(ours, matrix)(w, x[k : k + 1], y[k : k + 1], **more) for k in range(len(x))]
-        terms = 1 + sum(abs(part).max() for part in each)
+        each = [ours.at(w, x[k : k + 1], y[k : k + 1]) for k in range(len(x))]
+        terms = 1 + sum(abs(matrix_of(point).dense()).max() for point in each)
         size = terms * (abs(u) + (1 + abs(factor)) * abs(v)).sum()
         assert_near(rows[:2], np.stack([dense @ u, dense @ v]), few, size)
         assert_near(rows[2], rows[0] + factor * rows[1], few, size)
         assert abs(v @ rows[0] - u @ rows[1]) <= few * size * abs(v).max() * len(w)
         for k, direction in enumerate((u, v, u + factor * v)):
-            assert_near(getattr(ours, product)(w, x, y, direction, **more), rows[k], few, size)
+            assert_near(direction @ matrix, rows[k], few, size)
+            assert_near(matrix @ direction, rows[k], few, size)
 
 
 @settings(deadline=None, max_examples=40)
@@ -286,8 +328,8 @@ def test_jvp_and_vjp_are_adjoint(problem):
     net, w, x, _, random = problem
     ours, few = net.engine(), bound(net, len(x), float, 2)
     u, v = random.normal(size=(len(x), net.sizes[-1])), random.normal(size=len(w))
-    tangent, jacobian = ours.jvp(w, x, v), ours.jacobian(w, x)
-    left, right = (tangent * u).sum(), ours.vjp(w, x, u) @ v
+    tangent, jacobian = ours.at(w, x).jvp(v), ours.at(w, x).jacobian()
+    left, right = (tangent * u).sum(), ours.at(w, x).vjp(u) @ v
     size = np.einsum("nk,nkp,p->", abs(u), abs(jacobian), abs(v))
     size = size + abs(u).sum() * abs(v).sum() * abs(w).max() * 2.0**-26  # where slopes vanish
     assert abs(left - right) <= few * size
@@ -304,10 +346,10 @@ def test_the_matrix_goes_where_it_is_told(tmp_path):
     assert net.hessian(*data, out=out) is out
     np.testing.assert_array_equal(out, expected)
     mapped = np.memmap(tmp_path / "matrix", np.float64, "w+", shape=(p, p))
-    net.gauss_newton(*data, out=mapped)
-    np.testing.assert_array_equal(mapped, net.gauss_newton(*data))
-    net.fisher(*data, kind="empirical", out=out)
-    np.testing.assert_array_equal(out, net.fisher(*data, kind="empirical"))
+    net.at(*data).gauss_newton.dense(out=mapped)
+    np.testing.assert_array_equal(mapped, net.at(*data).gauss_newton.dense())
+    net.at(*data).fisher("empirical").dense(out=out)
+    np.testing.assert_array_equal(out, net.at(*data).fisher("empirical").dense())
     for bad in (
         np.empty((p, p), np.float32),
         np.empty((p, p + 1)),
@@ -322,19 +364,19 @@ def test_the_matrix_goes_where_it_is_told(tmp_path):
         net.hessian(*data, block=(0, 0), out=out)
 
 
-def test_a_linearization_keeps_its_point_when_the_arrays_change():
+def test_a_point_keeps_its_numbers_when_the_arrays_change():
     it = case("tanh", "softmax_cross_entropy", True, 3)
     net, (w, x, y) = it.net.engine(), it.data(float)
     v, weights = it.directions, it.weights.copy()
-    kept = net.linearize(w, x, y, sample_weight=weights)
-    before = kept.hvp(v), kept.gauss_newton_product(v), kept.fisher_product(v, kind="empirical")
+    kept = net.at(w, x, y, sample_weight=weights)
+    before = v @ kept.hessian, v @ kept.gauss_newton, v @ kept.fisher("empirical")
     for array in (w, x, y, weights):
         array[...] = 1
-    after = kept.hvp(v), kept.gauss_newton_product(v), kept.fisher_product(v, kind="empirical")
+    after = v @ kept.hessian, v @ kept.gauss_newton, v @ kept.fisher("empirical")
     for ours, theirs in zip(after, before, strict=True):
         np.testing.assert_array_equal(ours, theirs)
     del net, w, x, y
-    np.testing.assert_array_equal(kept.hvp(v[0]), kept.hvp(v[:1])[0])
+    np.testing.assert_array_equal(v[0] @ kept.hessian, (v[:1] @ kept.hessian)[0])
 
 
 @pytest.fixture
@@ -359,26 +401,26 @@ def test_the_same_threads_give_the_same_bits_and_others_the_same_to_rounding(thr
     ours, few = net.engine(), bound(net, len(x), float, 4)
 
     def results():
-        kept = ours.linearize(w, x, y)
-        series = ours.taylor(w, x, y, v[0])
+        kept = ours.at(w, x, y)
+        series = kept.taylor(v[0])
         return [
             ours.predict(w, x),
             *ours.loss_and_gradient(w, x, y),
             ours.hvp(w, x, y, v),
             ours.hvp(w, x, y, v[0]),
-            kept.hvp(v),
-            kept.gauss_newton_product(v),
-            ours.fisher_product(w, x, y, v, kind="empirical"),
+            v @ kept.hessian,
+            v @ kept.gauss_newton,
+            v @ kept.fisher("empirical"),
             ours.hessian(w, x, y),
             ours.hessian(w, x, y, block=(1, 0)),
-            ours.hessian_diagonal(w, x, y),
-            ours.jvp(w, x, v),
-            ours.vjp(w, x, ours.jvp(w, x, v)),
-            ours.per_sample_gradients(w, x, y),
+            kept.hessian.diagonal(),
+            kept.jvp(v),
+            kept.vjp(kept.jvp(v)),
+            kept.per_sample_gradients(),
             series.loss,
             series.gradient,
-            ours.third(w, x, y, v[0], v),
-            ours.fourth(w, x, y, v[0], v[1], v),
+            kept.third(v[0], v),
+            kept.fourth(v[0], v[1], v),
         ]
 
     runs = []
@@ -417,15 +459,15 @@ def test_a_busy_machine_changes_no_bit(threads, busy):
     threads(2)
 
     def results():
-        kept = ours.linearize(w, x, y)
+        kept = ours.at(w, x, y)
         return [
             kept.gradient,
-            kept.hvp(v),
-            kept.hvp(v[0]),
-            kept.gauss_newton_product(v),
+            v @ kept.hessian,
+            v[0] @ kept.hessian,
+            v @ kept.gauss_newton,
             ours.hvp(w, x, y, v),
             ours.hvp(w, x, y, v[0]),
-            ours.taylor(w, x, y, v[0]).gradient,
+            kept.taylor(v[0]).gradient,
         ]
 
     expected = results()

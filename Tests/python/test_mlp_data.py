@@ -9,48 +9,38 @@ import pytest
 from mlp_reference import DTYPES, LOSSES, Net, assert_near, bound, case
 
 from swiftnets import MLP
-from swiftnets.activations import Activation
-
-# Everything that is a sum over samples, and what it takes besides the samples.
-SUMS = {
-    "loss": 0,
-    "gradient": 0,
-    "hvp": 1,
-    "gauss_newton_product": 1,
-    "fisher_product": 1,
-    "hessian": 0,
-    "gauss_newton": 0,
-    "fisher": 0,
-    "hessian_diagonal": 0,
-    "gauss_newton_diagonal": 0,
-    "fisher_diagonal": 0,
-    "third": 2,
-    "fourth": 3,
-}
+from swiftnets.nets.activations import Activation
 
 
 def every_sum(net, w, directions, x, y=None, **more):
-    """All of `SUMS` and their variants, by name."""
-    names = {0: (), 1: ("v",), 2: ("u", "v"), 3: ("u", "v", "s")}
-    results = {}
-    for name, count in SUMS.items():
-        given = dict(zip(names[count], directions, strict=False))
-        results[name] = getattr(net, name)(w, x, y, **given, **more)
-    kind = {"kind": "empirical", **more}
-    results["empirical"] = net.fisher(w, x, y, **kind)
-    results["empirical product"] = net.fisher_product(w, x, y, directions, **kind)
-    results["block"] = net.hessian(w, x, y, block=(0, 1), **more)
-    results["blocks"] = np.concatenate(
-        [block.ravel() for block in net.hessian(w, x, y, block="diagonal", **more)]
-    )
-    series = net.taylor(w, x, y, directions[0], **more)
-    results["series"], results["series of the loss"] = series.gradient, series.loss
-    kept = net.linearize(w, x, y, **more)
+    """Everything that is a sum over samples, by name."""
+    results = {
+        "loss": net.loss(w, x, y, **more),
+        "gradient": net.gradient(w, x, y, **more),
+        "both": np.append(*net.loss_and_gradient(w, x, y, **more)),
+        "hvp": net.hvp(w, x, y, directions[0], **more),
+        "hessian": net.hessian(w, x, y, **more),
+        "block": net.hessian(w, x, y, block=(0, 1), **more),
+        "blocks": np.concatenate(
+            [block.ravel() for block in net.hessian(w, x, y, block="diagonal", **more)]
+        ),
+    }
+    kept = net.at(w, x, y, **more)
     results["kept"], results["kept loss"] = kept.gradient, kept.loss
-    results["kept product"] = kept.hvp(directions)
-    results["kept Gauss-Newton"] = kept.gauss_newton_product(directions[0])
-    results["kept Fisher"] = kept.fisher_product(directions, kind="empirical")
-    results["both"] = np.append(*net.loss_and_gradient(w, x, y, **more))
+    for name, matrix in {
+        "Hessian": kept.hessian,
+        "Gauss-Newton": kept.gauss_newton,
+        "Fisher": kept.fisher(),
+        "empirical": kept.fisher("empirical"),
+    }.items():
+        results[f"kept {name}"] = matrix.dense()
+        results[f"{name} diagonal"] = matrix.diagonal()
+        results[f"{name} product"] = directions[0] @ matrix
+        results[f"{name} products"] = directions @ matrix
+    results["third"] = kept.third(directions[0], directions[1])
+    results["fourth"] = kept.fourth(directions[0], directions[1], directions[2])
+    series = kept.taylor(directions[0])
+    results["series"], results["series of the loss"] = series.gradient, series.loss
     return results
 
 
@@ -127,20 +117,19 @@ def test_samples_in_many_chunks_give_what_small_batches_give(loss):
     batches = [(x[k : k + 512], y[k : k + 512]) for k in range(0, n, 512)]
     v = random.normal(size=(3, len(w)))
     few = bound(net, n, float, 4)
-    for name, more in {
-        "loss": {},
-        "gradient": {},
-        "hvp": {"v": v},
-        "gauss_newton_product": {"v": v},
-        "hessian_diagonal": {},
-        "gauss_newton_diagonal": {},
-        "third": {"u": v[0], "v": v[1]},
-        "fourth": {"u": v[0], "v": v[1], "s": v[2]},
-    }.items():
-        method = getattr(ours, name)
-        assert_near(method(w, x, y, **more), method(w, batches, **more), few)
-    kept = ours.linearize(w, x, y)
-    assert_near(kept.hvp(v), ours.hvp(w, batches, v=v), few)
+    for method, more in ((ours.loss, ()), (ours.gradient, ()), (ours.hvp, (v,))):
+        assert_near(method(w, x, y, *more), method(w, batches, None, *more), few)
+    kept, parts = ours.at(w, x, y), ours.at(w, batches)
+    for quantity in (
+        lambda point: v @ point.hessian,
+        lambda point: v @ point.gauss_newton,
+        lambda point: point.hessian.diagonal(),
+        lambda point: point.gauss_newton.diagonal(),
+        lambda point: point.third(v[0], v[1]),
+        lambda point: point.fourth(v[0], v[1], v[2]),
+    ):
+        assert_near(quantity(kept), quantity(parts), few)
+    assert_near(v @ kept.hessian, ours.hvp(w, batches, v=v), few)
     some = ours.layer_slices[2]
     block = ours.hessian(w, x, y, block=(2, 2))
     assert_near(block, ours.hessian(w, batches, block=(2, 2)), few)
@@ -151,15 +140,15 @@ def test_samples_in_many_chunks_give_what_small_batches_give(loss):
     for row in rows:  # predictions, tangents and samples' gradients come out in their places
         alone = ours.predict(w, x[row : row + 1])[0]
         assert_near(ours.predict(w, x)[row], alone, bound(net, 1, float, 0))
-        tangent = ours.jvp(w, x[row : row + 1], v)[:, 0]
-        assert_near(ours.jvp(w, x, v)[:, row], tangent, bound(net, 1, float, 2))
-    each = ours.per_sample_gradients(w, x[:2000], y[:2000])
+        tangent = ours.at(w, x[row : row + 1]).jvp(v)[:, 0]
+        assert_near(ours.at(w, x).jvp(v)[:, row], tangent, bound(net, 1, float, 2))
+    each = ours.at(w, x[:2000], y[:2000]).per_sample_gradients()
     for row in (0, 1023, 1024, 1999):
         alone = ours.gradient(w, x[row : row + 1], y[row : row + 1])
         assert_near(each[row], alone, bound(net, 1, float, 1))
     u = random.normal(size=(2, n, 10))
-    parts = sum(ours.vjp(w, x[k : k + 512], u[:, k : k + 512]) for k in range(0, n, 512))
-    assert_near(ours.vjp(w, x, u), parts, few)
+    parts = sum(ours.at(w, x[k : k + 512]).vjp(u[:, k : k + 512]) for k in range(0, n, 512))
+    assert_near(ours.at(w, x).vjp(u), parts, few)
 
 
 MEMORY = """
@@ -176,8 +165,9 @@ def work(x, y):
     net.gradient(w, x, y)
     net.hvp(w, x, y, [w, w])
     net.hessian(w, x, y, block=(2, 2))
-    net.hessian_diagonal(w, x, y)
-    net.taylor(w, x, y, w)
+    point = net.at(w, x, y)
+    point.hessian.diagonal()
+    point.taylor(w)
 
 work(x[few], y[few])
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -204,7 +194,7 @@ resource.setrlimit(resource.RLIMIT_AS, (5 << 30, 5 << 30))
 signal.signal(signal.SIGALRM, signal.default_int_handler)
 signal.setitimer(signal.ITIMER_REAL, 0.1)
 try:
-    net.hessian_diagonal(net.initial(seed=0), np.ones((32, 1)), np.ones((32, 1)))
+    net.at(net.initial(seed=0), np.ones((32, 1)), np.ones((32, 1))).hessian.diagonal()
 except KeyboardInterrupt:
     print("begun")
 """
@@ -238,11 +228,16 @@ def test_weights_all_zero_sum_to_nothing_and_have_no_mean():
     assert net.loss(*data, sample_weight=zeros) == 0.25 * it.w @ it.w
     np.testing.assert_array_equal(net.gradient(*data, sample_weight=zeros), 0.5 * it.w)
     mean = it.net.engine(reduction="mean")
-    for method in ("loss", "gradient", "hessian", "linearize"):
+    for call in (
+        mean.loss,
+        mean.gradient,
+        mean.hessian,
+        lambda *given, **more: mean.at(*given, **more).loss,
+    ):
         with pytest.raises(ValueError, match="^sample_weight sums to 0"):
-            getattr(mean, method)(*data, sample_weight=zeros)
+            call(*data, sample_weight=zeros)
         with pytest.raises(ValueError, match="^sample_weight sums to 0"):
-            getattr(mean, method)(data[0], [(*data[1:], zeros)])
+            call(data[0], [(*data[1:], zeros)])
 
 
 # Arrays ------------------------------------------------------------------------------------------
@@ -306,21 +301,26 @@ def test_arrays_of_any_layout_give_the_same(layout, loss, dtype):
     convert, v, u = LAYOUTS[layout], it.directions, np.ones((2, 5, it.net.sizes[-1]))
     plain = every_sum(net, w, v, x, y, sample_weight=it.weights)
     other = y if layout == "f4" and y.ndim == 1 else convert(y)
-    calls = [
-        (net.predict, (w, x), (convert(w), convert(x))),
-        (net.per_sample_gradients, (w, x, y), (convert(w), convert(x), other)),
-        (net.jvp, (w, x, v), (convert(w), convert(x), convert(v))),
-        (net.vjp, (w, x, u), (convert(w), convert(x), convert(u))),
-        (net.hvp, (w, x, y, v), (convert(w), convert(x), other, convert(v))),
-    ]
-    for method, straight, converted in calls:
-        np.testing.assert_array_equal(method(*straight), method(*converted))
+    there = convert(w), convert(x), other
+    point, same = net.at(w, x, y), net.at(*there)
+    inputs, outputs = net.at(w, x), net.at(convert(w), convert(x))
+    for ours, theirs in (
+        (net.predict(*there[:2]), net.predict(w, x)),
+        (net.hvp(*there, convert(v)), net.hvp(w, x, y, v)),
+        (same.per_sample_gradients(), point.per_sample_gradients()),
+        (outputs.jvp(convert(v)), inputs.jvp(v)),
+        (outputs.vjp(convert(u)), inputs.vjp(u)),
+        (convert(v) @ same.hessian, v @ point.hessian),
+    ):
+        np.testing.assert_array_equal(ours, theirs)
     if layout in ("dlpack", "__array__", "list"):
         directions = [convert(row) for row in v]
-        for name in ("hvp", "third", "fourth"):
-            count = SUMS[name]
-            ours = getattr(net, name)(convert(w), convert(x), other, *directions[:count])
-            np.testing.assert_array_equal(ours, getattr(net, name)(w, x, y, *v[:count]))
+        for ours, theirs in (
+            (net.hvp(*there, directions[0]), net.hvp(w, x, y, v[0])),
+            (same.third(*directions[:2]), point.third(*v[:2])),
+            (same.fourth(*directions), point.fourth(*v)),
+        ):
+            np.testing.assert_array_equal(ours, theirs)
         return
     ours = every_sum(
         net, convert(w), convert(v), convert(x), other, sample_weight=convert(it.weights)
@@ -345,10 +345,10 @@ def test_results_are_new_contiguous_arrays_of_the_nets_dtype(dtype):
     before = [a.copy() for a in (w, x, y)]
     results = every_sum(net, w, it.directions.astype(dtype), x, y)
     results["predict"] = net.predict(w, x)
-    results["jacobian"] = net.jacobian(w, x)
-    results["rows"] = net.per_sample_gradients(w, x, y)
-    results["jvp"] = net.jvp(w, x, it.directions)
-    results["vjp"] = net.vjp(w, x, y)
+    results["jacobian"] = net.at(w, x).jacobian()
+    results["rows"] = net.at(w, x, y).per_sample_gradients()
+    results["jvp"] = net.at(w, x).jvp(it.directions)
+    results["vjp"] = net.at(w, x).vjp(y)
     results["initial"] = net.initial(seed=0)
     results["upper"] = net.hessian(w, x, y, block=(1, 0))
     for name, value in results.items():
@@ -356,7 +356,8 @@ def test_results_are_new_contiguous_arrays_of_the_nets_dtype(dtype):
             assert type(value) is float
         elif name not in ("both", "blocks", "series of the loss"):
             assert type(value) is np.ndarray and value.dtype == dtype, name
-            assert value.flags.c_contiguous and value.flags.writeable, name
+            assert value.flags.c_contiguous, name
+            assert value.flags.writeable == (name != "kept"), name  # the point's own gradient
             assert not any(np.shares_memory(value, a) for a in (w, x, y, it.directions)), name
     for array, copy in zip((w, x, y), before, strict=True):
         np.testing.assert_array_equal(array, copy)

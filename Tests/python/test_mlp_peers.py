@@ -26,11 +26,11 @@ def compare(it, peer):
         "loss": lambda: net.loss(w, x, y, **more),
         "gradient": lambda: net.gradient(w, x, y, **more),
         "hessian": lambda: net.hessian(w, x, y, **more),
-        "jacobian": lambda: net.jacobian(w, x),
-        "gauss_newton": lambda: net.gauss_newton(w, x, y, **more),
+        "jacobian": lambda: net.at(w, x).jacobian(),
+        "gauss_newton": lambda: net.at(w, x, y, **more).gauss_newton.dense(),
         "hvp": lambda: net.hvp(w, x, y, u, **more),
-        "third": lambda: net.third(w, x, y, u, v, **more),
-        "fourth": lambda: net.fourth(w, x, y, u, v, s, **more),
+        "third": lambda: net.at(w, x, y, **more).third(u, v),
+        "fourth": lambda: net.at(w, x, y, **more).fourth(u, v, s),
     }
     few = bound(it.net, len(x), float, 4)
     for name, theirs in peer.items():

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mlp_reference import ALL, DTYPES, LOSSES, Net, assert_near, bound, case, exact, label
 
 from swiftnets import MLP
-from swiftnets.activations import Activation, LeakyReLU
+from swiftnets.nets.activations import Activation, LeakyReLU
 
 
 @pytest.mark.parametrize("name", ALL, ids=label)
@@ -22,11 +22,12 @@ def test_third_and_fourth_derivatives_are_the_differences_of_the_gradient(name):
         net, data = it.net.engine(dtype), it.data(dtype)
         third, fourth = (terms(it, order, it.directions) for order in (3, 4))
         few = [bound(it.net, len(it.x), dtype, order) for order in (3, 4)]
-        assert_near(net.third(*data, u, v), theirs[0, 1], few[0], third)
-        assert_near(net.third(*data, u, [v, s]), [theirs[0, 1], theirs[0, 2]], few[0], third)
-        ours = net.fourth(*data, u, v, s)
+        point = net.at(*data)
+        assert_near(point.third(u, v), theirs[0, 1], few[0], third)
+        assert_near(point.third(u, [v, s]), [theirs[0, 1], theirs[0, 2]], few[0], third)
+        ours = point.fourth(u, v, s)
         assert_near(ours, theirs[0, 1, 2], few[1], fourth)
-        assert_near(net.fourth(*data, u, v, [s, 2 * s])[1], 2 * ours, few[1], fourth)
+        assert_near(point.fourth(u, v, [s, 2 * s])[1], 2 * ours, few[1], fourth)
         assert ours.dtype == dtype
 
 
@@ -36,10 +37,10 @@ def terms(it, order, directions):
     Where they cancel, between samples or directions, the result is no measure of what rounds.
     """
     net, (w, x, y) = it.net.engine(), it.data(float)
-    derivative = {3: net.third, 4: net.fourth}[order]
+    points = [net.at(w, x[k : k + 1], y[k : k + 1]) for k in range(len(x))]
     return max(
-        abs(derivative(w, x[k : k + 1], y[k : k + 1], *chosen)).max()
-        for k in range(len(x))
+        abs(point.third(*chosen) if order == 3 else point.fourth(*chosen)).max()
+        for point in points
         for chosen in itertools.combinations_with_replacement(directions, order - 1)
     )
 
@@ -53,7 +54,7 @@ def test_the_series_along_a_line_is_the_differences_of_the_gradient(name):
     loss = float(reference.loss(it.net, exact(it.w), exact(it.x), it.y))
     for dtype in DTYPES:
         net, data = it.net.engine(dtype), it.data(dtype)
-        series = net.taylor(*data, v)
+        series = net.at(*data).taylor(v)
         assert series.gradient.shape == (4, len(v)) and series.loss.shape == (5,)
         assert series.gradient.dtype == dtype and series.loss.dtype == np.float64
         sizes = [0, 0, terms(it, 3, [v]) / 2, terms(it, 4, [v]) / 6]
@@ -81,9 +82,10 @@ def test_reduction_weights_and_l2_enter_every_order(loss, reduction, weighted):
         few = bound(it.net, len(it.x), dtype, 4)
         # Three samples, of weights of at most 2.
         third, fourth = (6 * terms(it, order, it.directions) for order in (3, 4))
-        assert_near(net.third(*data, u, v, **more), theirs[0, 1], few, third)
-        assert_near(net.fourth(*data, u, v, s, **more), theirs[0, 1, 2], few, fourth)
-        series = net.taylor(*data, v, **more)
+        point = net.at(*data, **more)
+        assert_near(point.third(u, v), theirs[0, 1], few, third)
+        assert_near(point.fourth(u, v, s), theirs[0, 1, 2], few, fourth)
+        series = point.taylor(v)
         assert_near(series.gradient[0], mixed[()], few, abs(mixed[()]).max())
         assert_near(series.gradient[1], mixed[0,], few, abs(mixed[0,]).max())
         assert_near(series.gradient[2], mixed[0, 1] / 2, few, third)
@@ -109,11 +111,12 @@ def test_tensors_are_symmetric_in_all_arguments(name, seed):
     it = case(*name)
     net, data = it.net.engine(), it.data(float)
     directions = np.random.default_rng(seed).normal(size=(4, len(it.w)))
-    for order, derivative in ((3, net.third), (4, net.fourth)):
+    point = net.at(*data)
+    for order, derivative in ((3, point.third), (4, point.fourth)):
         few = bound(it.net, len(it.x), float, order)
         size = terms(it, order, directions) * len(it.x) * abs(directions).sum(axis=1).max()
         values = [
-            derivative(*data, *chosen[:-1]) @ chosen[-1]
+            derivative(*chosen[:-1]) @ chosen[-1]
             for chosen in itertools.permutations(directions[:order])
         ]
         assert max(values) - min(values) <= 2 * few * size
@@ -123,17 +126,17 @@ def test_tensors_are_symmetric_in_all_arguments(name, seed):
 @given(names, seeds, st.floats(-4, 4))
 def test_tensors_are_linear_and_the_mixed_one_is_polarised_from_the_series(name, seed, factor):
     it = case(*name)
-    net, data = it.net.engine(), it.data(float)
+    point = it.net.engine().at(*it.data(float))
     u, v, s, t = directions = np.random.default_rng(seed).normal(size=(4, len(it.w)))
     few = [bound(it.net, len(it.x), float, order) for order in (3, 4)]
     third, fourth = (terms(it, order, directions) * len(it.x) for order in (3, 4))
-    series = [net.taylor(*data, line).gradient for line in (u + v, u - v, v)]
-    assert_near(net.third(*data, u, v), (series[0][2] - series[1][2]) / 2, few[0], 4 * third)
-    assert_near(net.third(*data, v, v), 2 * series[2][2], few[0], third)
-    assert_near(net.fourth(*data, v, v, v), 6 * series[2][3], few[1], fourth)
-    sums = net.third(*data, u, [v, s, v + factor * s])
+    series = [point.taylor(line).gradient for line in (u + v, u - v, v)]
+    assert_near(point.third(u, v), (series[0][2] - series[1][2]) / 2, few[0], 4 * third)
+    assert_near(point.third(v, v), 2 * series[2][2], few[0], third)
+    assert_near(point.fourth(v, v, v), 6 * series[2][3], few[1], fourth)
+    sums = point.third(u, [v, s, v + factor * s])
     assert_near(sums[0] + factor * sums[1], sums[2], few[0], third * (2 + 2 * abs(factor)))
-    sums = net.fourth(*data, t, u, [v, s, v + factor * s])
+    sums = point.fourth(t, u, [v, s, v + factor * s])
     assert_near(sums[0] + factor * sums[1], sums[2], few[1], fourth * (2 + 2 * abs(factor)))
 
 
@@ -142,10 +145,11 @@ def test_tensors_are_linear_and_the_mixed_one_is_polarised_from_the_series(name,
 def test_lower_orders_are_the_beginning_of_higher_ones(name, dtype, l2):
     it = case(*name)
     net, data, v = it.net.engine(dtype, l2=l2), it.data(dtype), it.directions[0]
-    whole = net.taylor(*data, v, order=3)
+    point = net.at(*data)
+    whole = point.taylor(v, order=3)
     few = [bound(it.net, len(it.x), dtype, order) for order in range(5)]
     for order in range(4):
-        series = net.taylor(*data, v, order=order)
+        series = point.taylor(v, order=order)
         assert series.gradient.shape == (order + 1, len(v))
         assert series.loss.shape == (order + 2,)
         size = abs(whole.gradient[: order + 1]).max()
@@ -175,14 +179,14 @@ def test_a_layer_of_a_piecewise_linear_net_has_a_quadratic_loss(dtype, bias):
     for part in net.layer_slices:
         alone = np.zeros_like(v)
         alone[part] = v[part]
-        series = net.taylor(w, x, y, alone)
+        series = net.at(w, x, y).taylor(alone)
         # Halves of small integers: nothing rounds, and what is 0 is 0.
         assert not series.gradient[2][part].any() and not series.gradient[3].any()
         assert series.gradient[2].any()
-        assert not net.fourth(w, x, y, alone, alone, alone).any()
+        assert not net.at(w, x, y).fourth(alone, alone, alone).any()
         assert (series.loss[3:] == 0).all()
     one = MLP((3, 2), output_activation=leaky, bias=bias, dtype=dtype)
-    series = one.taylor(w[: one.parameter_count], x, y, v[: one.parameter_count])
+    series = one.at(w[: one.parameter_count], x, y).taylor(v[: one.parameter_count])
     assert series.gradient[1].any() and not series.gradient[2:].any()
 
 
@@ -191,7 +195,7 @@ def test_the_loss_of_slow_nets_kind_of_net_is_a_quartic_inside_a_cell():
     it = case("leaky_relu", "squared_error", False, 2, n=6)
     net = Net(it.net.sizes, (leaky, leaky), it.net.loss, bias=False)
     ours, v = net.engine(), it.directions[0]
-    series = ours.taylor(it.w, it.x, it.y, v)
+    series = ours.at(it.w, it.x, it.y).taylor(v)
     here, seen = reference.cells(net, it.w, it.x, it.y), 0
     for t in np.linspace(-1, 1, 401):
         if (reference.cells(net, it.w + t * v, it.x, it.y) == here).all():
@@ -211,7 +215,7 @@ def test_the_series_of_a_single_unit_has_its_activations_derivatives(activation)
         point = np.array([a]), np.ones((1, 1)), np.array([[0.5]])
         mixed = reference.mixed(net, *point, np.ones((3, 1)))
         theirs = np.array([mixed[tuple(range(order))][0] for order in range(4)])
-        ours = net.engine().taylor(*point, np.ones(1)).derivatives[:, 0]
+        ours = net.engine().at(*point).taylor(np.ones(1)).derivatives[:, 0]
         assert_near(ours, theirs, few)
 
 
@@ -219,7 +223,7 @@ def test_the_polynomial_is_evaluated_where_asked():
     net = MLP((2, 3, 1))
     w, v = np.random.default_rng(1).normal(size=(2, net.parameter_count)) / 2
     x, y = np.eye(2), np.ones((2, 1))
-    series = net.taylor(w, x, y, v)
+    series = net.at(w, x, y).taylor(v)
     assert series(0) == series.loss[0]
     coefficients = series.loss
     t = 0.25
@@ -239,40 +243,41 @@ def test_an_output_activation_goes_through_any_loss():
         directions = reference.single(random.normal(size=(3, len(w))) / 2)
         theirs = reference.mixed(net, w, x, y, directions)
         few = bound(net, 3, float, 4)
-        ours = net.engine().fourth(w, x, y, *directions)
+        point = net.engine().at(w, x, y)
+        ours = point.fourth(*directions)
         assert_near(ours, theirs[0, 1, 2], few, 8 * abs(theirs[0, 1, 2]).max())
-        ours = net.engine().third(w, x, y, *directions[:2])
+        ours = point.third(*directions[:2])
         assert_near(ours, theirs[0, 1], few, 8 * abs(theirs[0, 1]).max())
 
 
 def power_of_two_problem(dtype):
     it = case("tanh", "softmax_cross_entropy", True, 3)
-    net, data = it.net.engine(dtype), it.data(dtype)
-    return net, data, [v.astype(dtype) for v in it.directions]
+    point = it.net.engine(dtype).at(*it.data(dtype))
+    return point, [v.astype(dtype) for v in it.directions]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_products_of_directions_of_any_sizes_are_those_of_their_directions(dtype):
     """Powers of two are exact: of directions times 2ᵃ, 2ᵇ, 2ᶜ they are 2ᵃ⁺ᵇ⁺ᶜ times as large."""
-    net, data, (u, v, s) = power_of_two_problem(dtype)
-    third, fourth = net.third(*data, u, [v, s]), net.fourth(*data, u, v, [s, u])
+    point, (u, v, s) = power_of_two_problem(dtype)
+    third, fourth = point.third(u, [v, s]), point.fourth(u, v, [s, u])
     far = np.finfo(dtype).maxexp * 2 // 3
     for a, b in itertools.permutations([far, -far, 0], 2):
         lu, ls = np.ldexp(u, a), np.ldexp([v, s], [[b], [-a]]).astype(dtype)
-        ours, theirs = net.third(*data, lu, ls), np.ldexp(third, [[a + b], [0]])
+        ours, theirs = point.third(lu, ls), np.ldexp(third, [[a + b], [0]])
         np.testing.assert_array_equal(ours, theirs.astype(dtype))
         lv, ls = np.ldexp(v, b), np.ldexp([s, u], [[-a], [-b]]).astype(dtype)
-        ours, theirs = net.fourth(*data, lu, lv, ls), np.ldexp(fourth, [[b], [a]])
+        ours, theirs = point.fourth(lu, lv, ls), np.ldexp(fourth, [[b], [a]])
         np.testing.assert_array_equal(ours, theirs.astype(dtype))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_the_series_of_a_line_of_any_size_is_that_of_its_direction(dtype):
-    net, data, (v, *_) = power_of_two_problem(dtype)
-    series, powers = net.taylor(*data, v), np.arange(5)
+    point, (v, *_) = power_of_two_problem(dtype)
+    series, powers = point.taylor(v), np.arange(5)
     # Beyond 2³² the gradient's last coefficients are out of float32's range, the loss's are not.
     for e in {np.float32: (80, -80), np.float64: (240, -240)}[dtype]:
-        ours = net.taylor(*data, np.ldexp(v, e))
+        ours = point.taylor(np.ldexp(v, e))
         np.testing.assert_array_equal(ours.loss, np.ldexp(series.loss, e * powers))
         with np.errstate(over="ignore"):
             theirs = np.ldexp(series.gradient, e * powers[:4, None])
@@ -282,7 +287,7 @@ def test_the_series_of_a_line_of_any_size_is_that_of_its_direction(dtype):
 def test_small_numbers_beside_large_ones_in_a_direction_count():
     """Two outputs that share nothing: what is large in one does not hide the other."""
     net = MLP((1, 2), output_activation="sine", bias=False)
-    data, u, v = ([0.3, 0.3], [[1.0]], [[0.0, 0.0]]), [1e300, 1e-250], [1.0, 1e-40]
-    alone = net.third(*data, [0.0, 1e-250], [0.0, 1e-40])
-    assert net.third(*data, u, v)[1] == alone[1] != 0
-    assert net.third(*data, u, [[1e250, 1e-40]])[0, 1] == alone[1]
+    point, u, v = net.at([0.3, 0.3], [[1.0]], [[0.0, 0.0]]), [1e300, 1e-250], [1.0, 1e-40]
+    alone = point.third([0.0, 1e-250], [0.0, 1e-40])
+    assert point.third(u, v)[1] == alone[1] != 0
+    assert point.third(u, [[1e250, 1e-40]])[0, 1] == alone[1]

@@ -19,9 +19,9 @@ from mlp_reference import (
 )
 
 from swiftnets import MLP, FastNet, SlowNet
-from swiftnets import reference as originals
-from swiftnets.activations import Activation, LeakyReLU
-from swiftnets.losses import Huber, Loss
+from swiftnets.nets.activations import Activation, LeakyReLU
+from swiftnets.nets.losses import Huber, Loss
+from swiftnets.originals import reference as originals
 
 VARIANTS = [
     {"reduction": "sum", "l2": 0.0},
@@ -77,7 +77,7 @@ def test_any_net_has_the_gradient_of_the_formulas(problem, dtype):
     w, x = w.astype(dtype), x.astype(dtype)
     theirs = reference.gradient(net, extended(w), extended(x), y)
     # Samples may cancel, and in each of them numbers of 1's size.
-    size = 1 + abs(ours.per_sample_gradients(w, x, y)).sum(axis=0).max()
+    size = 1 + abs(ours.at(w, x, y).per_sample_gradients()).sum(axis=0).max()
     assert_near(ours.gradient(w, x, y), theirs, few, size)
     outputs = reference.predict(net, extended(w), extended(x))
     assert_near(ours.predict(w, x), outputs, few, 1 + abs(outputs).max())
@@ -108,21 +108,22 @@ def test_labels_are_one_hot_rows(dtype):
     x, labels = draw.normal(size=(7, 3)).astype(dtype), draw.integers(5, size=7)
     rows = np.eye(5, dtype=dtype)[labels]
     few = bound(Net(net.sizes, net.activations, net.loss_function), 7, dtype, 3)
+    point = net.at(w, x, rows)
     for kind in (np.int64, np.uint8, np.int16):
-        for method, more in {
-            "loss": (),
-            "gradient": (),
-            "per_sample_gradients": (),
-            "hvp": (v,),
-            "hessian": (),
-            "hessian_diagonal": (),
-            "gauss_newton": (),
-            "third": (v, v),
-        }.items():
-            ours = getattr(net, method)(w, x, labels.astype(kind), *more)
-            assert_near(ours, getattr(net, method)(w, x, rows, *more), few)
-    ours = net.fisher(w, x, labels, kind="empirical")
-    assert_near(ours, net.fisher(w, x, rows, kind="empirical"), few)
+        y = labels.astype(kind)
+        for method, more in {"loss": (), "gradient": (), "hvp": (v,), "hessian": ()}.items():
+            assert_near(
+                getattr(net, method)(w, x, y, *more), getattr(net, method)(w, x, rows, *more), few
+            )
+        for quantity in (
+            lambda point: point.per_sample_gradients(),
+            lambda point: point.hessian.diagonal(),
+            lambda point: point.gauss_newton.dense(),
+            lambda point: point.third(v, v),
+        ):
+            assert_near(quantity(net.at(w, x, y)), quantity(point), few)
+    ours = net.at(w, x, labels).fisher("empirical").dense()
+    assert_near(ours, point.fisher("empirical").dense(), few)
 
 
 def test_rows_of_targets_need_not_sum_to_one():
@@ -138,7 +139,7 @@ def test_rows_of_targets_need_not_sum_to_one():
     theirs = reference.gradient(net, extended(w), extended(x), y)
     assert_near(ours.gradient(w, x, y), theirs, few[1])
     assert_near(ours.hessian(w, x, y), reference.hessian(net, w, x, y), few[2])
-    assert not ours.per_sample_gradients(w, x, y)[2].any()
+    assert not ours.at(w, x, y).per_sample_gradients()[2].any()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -161,7 +162,7 @@ def test_extreme_logits_stay_finite_and_right(loss, dtype):
             assert_near(ours.gradient(w, *sample), reference.gradient(net, *there), few, size)
             gauss_newton = reference.gauss_newton(net, *there)
             assert_near(ours.hessian(w, *sample), gauss_newton, few, size**2)
-            assert np.isfinite(ours.taylor(w, *sample, w).gradient).all()
+            assert np.isfinite(ours.at(w, *sample).taylor(w).gradient).all()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -183,9 +184,9 @@ def test_saturated_activations_stay_finite_and_right(activation, dtype):
             here = float(x[0, 0])
             size = abs(y[0, 0]) if here > -1 else max(abs(y[0, 0]), min(1, abs(here)))
             assert_near(ours.predict(w, x), y, few, size + tiny)
-            assert_near(ours.jacobian(w, x)[0], slope * here, few, abs(here) + tiny)
+            assert_near(ours.at(w, x).jacobian()[0], slope * here, few, abs(here) + tiny)
             if a < 1e5:  # their powers are float32's, too
-                assert np.isfinite(ours.taylor(w, x, y, w).gradient).all()
+                assert np.isfinite(ours.at(w, x, y).taylor(w).gradient).all()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -196,11 +197,11 @@ def test_at_a_kink_the_slope_is_the_left_one_and_curvature_is_none(dtype):
         assert net.predict(w, x) == 0
         assert net.gradient(w, x, y) == 3 * slope
         assert net.hessian(w, x, y) == slope**2
-        assert net.third(w, x, y, [1], [1]) == net.fourth(w, x, y, [1], [1], [1]) == 0
+        assert net.at(w, x, y).third([1], [1]) == net.at(w, x, y).fourth([1], [1], [1]) == 0
     net = MLP((1, 1), loss=Huber(3.0), bias=False, dtype=dtype)
     for w, slope, curvature in (([0.0], 3, 0), ([-6.0], -3, 0), ([-3.5], -0.5, 1)):
         assert net.gradient(w, x, y) == slope
-        assert net.hessian(w, x, y) == net.gauss_newton(w, x, y) == curvature
+        assert net.hessian(w, x, y) == net.at(w, x, y).gauss_newton.dense() == curvature
         assert net.hvp(w, x, y, [2.0]) == 2 * curvature
     assert net.loss([0.0], x, y) == 4.5 and net.loss([1.0], x, y) == 7.5
 
@@ -284,10 +285,11 @@ def test_slow_net_is_a_special_case(sizes):
     gradients = net.unflatten(net.gradient(w, xs, ys))
     for ours, theirs in zip(gradients.values(), slow.gradient(xs, ys), strict=True):
         assert_near(ours, theirs, 4 * few)
+    point = net.at(w, xs, ys)
     for layer in (0, 1):
         theirs = slow.hessian_block(xs, layer + 1)
-        for matrix in (net.hessian, net.gauss_newton):  # one and the same: no curved activations
-            ours = matrix(w, xs, ys, block=(layer, layer))
+        for matrix in (point.hessian, point.gauss_newton):  # the same: no curved activations
+            ours = matrix.dense(block=(layer, layer))
             assert abs(ours - theirs).max() <= 4 * few * abs(theirs).max()
 
 

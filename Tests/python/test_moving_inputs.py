@@ -94,11 +94,11 @@ def test_every_function_survives_labels_that_leave_their_range():
     labels, v = kept.copy(), random.standard_normal(net.parameter_count)
     calls = [
         lambda: net.gradient(w, x, labels),
-        lambda: net.hessian_diagonal(w, x, labels),
+        lambda: net.at(w, x, labels).hessian.diagonal(),
         lambda: net.hvp(w, x, labels, v),
-        lambda: net.third(w, x, labels, v, v),
-        lambda: net.fisher(w, x, labels, kind="empirical"),
-        lambda: net.linearize(w, x, labels),
+        lambda: net.at(w, x, labels).third(v, v),
+        lambda: net.at(w, x, labels).fisher("empirical").dense(),
+        lambda: net.at(w, x, labels).loss,
     ]
 
     def change():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from swiftnets import MLP
-from swiftnets.lanczos import lanczos
+from swiftnets.linalg import FunctionOperator, lanczos
 from swiftnets.optimizers import (
     CubicRegularization,
     FunctionalInverseNewton,
@@ -15,14 +15,14 @@ from swiftnets.optimizers import (
     negative_curvature,
 )
 from swiftnets.optimizers.trust_region import agreement, steihaug
-from swiftnets.problems import NetProblem, Point, Problem, Quadratic, Rosenbrock
+from swiftnets.problems import FunctionPoint, NetProblem, Problem, Quadratic, Rosenbrock
 
 EPS = np.finfo(float).eps
 LEAVING = [TrustRegion(), TrustRegion(method="exact"), CubicRegularization()]
 ALL = [*LEAVING, SaddleFreeNewton(), SaddleFreeNewton(method="exact")]
 OF_NETS = [
     SaddleFreeNewton(method="rational"),
-    SaddleFreeNewton(method="exact", blocks="diagonal"),
+    SaddleFreeNewton(method="exact", block="diagonal"),
 ]
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -203,11 +203,16 @@ def test_exact_and_cubic_runs_do_not_depend_on_the_unit_of_the_loss(exponent):
         (TrustRegion(method="exact"), TrustRegion(method="exact")),
         (CubicRegularization(), CubicRegularization(regularization=factor)),
     ]:
-        plain = method.minimize(Rosenbrock(4), start, iterations=20)
-        other = scaled.minimize(Scaled(Rosenbrock(4), factor), start, iterations=20)
+        plain = method.minimize(Rosenbrock(4), start, max_iterations=20)
+        other = scaled.minimize(Scaled(Rosenbrock(4), factor), start, max_iterations=20)
         # Eigenvalues are computed in LAPACK's units, and roundings grow along the valley.
         np.testing.assert_allclose(other.history.loss / factor, plain.history.loss, rtol=1e-6)
         np.testing.assert_array_equal(other.history.accepted, plain.history.accepted)
+
+
+def point_of(gradient, products):
+    """A point of loss 0."""
+    return FunctionPoint(0.0, gradient, FunctionOperator(len(gradient), products))
 
 
 @pytest.mark.parametrize("a", [-1000, -300, 0, 300, 900])
@@ -220,8 +225,8 @@ def test_steihaug_is_invariant_under_powers_of_two(a, b):
         matrix = rng.standard_normal((8, 8))
         matrix, g = matrix + matrix.T + 2 * shift * np.eye(8), rng.standard_normal(8)
         for radius in (0.01, 1.0, 1e3):
-            point = Point(0.0, g, lambda v, m=matrix: m @ v)
-            scaled = Point(0.0, np.ldexp(g, b), lambda v, m=matrix: np.ldexp(m, a) @ v)
+            point = point_of(g, lambda rows, m=matrix: rows @ m)
+            scaled = point_of(np.ldexp(g, b), lambda rows, m=matrix: rows @ np.ldexp(m, a))
             s, image = steihaug(point, radius, 1e-8)
             other, moved = steihaug(scaled, math.ldexp(radius, b - a), 1e-8)
             np.testing.assert_array_equal(np.ldexp(s, b - a), other)
@@ -231,11 +236,11 @@ def test_steihaug_is_invariant_under_powers_of_two(a, b):
 def test_steihaug_with_a_radius_out_of_all_proportion():
     g = np.array([3.0, 4.0])
     for size in (1e-300, 1e300):
-        point = Point(0.0, g, lambda v: -v)
+        point = point_of(g, lambda rows: -rows)
         s, image = steihaug(point, size)
         np.testing.assert_allclose(s, [-0.6 * size, -0.8 * size], rtol=4 * EPS)
         np.testing.assert_allclose(image, -s, rtol=4 * EPS)
-    np.testing.assert_array_equal(steihaug(Point(0.0, g, lambda v: v), 1e300)[0], -g)
+    np.testing.assert_array_equal(steihaug(point_of(g, lambda rows: rows), 1e300)[0], -g)
 
 
 # Near rounding ------------------------------------------------------------------------------------
@@ -244,7 +249,7 @@ def test_steihaug_with_a_radius_out_of_all_proportion():
 def test_where_the_loss_cannot_tell_slopes_judge_a_step():
     problem = Scaled(Quadratic(np.diag([1.0, 3.0])), constant=1e9)
     w = np.array([1e-5, 1e-5])
-    point = problem.linearize(w)
+    point = problem.at(w)
     assert problem.loss(w) == problem.loss(-3 * w) == 1e9
     for new, ratio in [(np.zeros(2), 1.0), (-3 * w, -8.0), (-w, 0.0)]:
         # ½ w·A w is foretold; f(t w) is t² times that.
@@ -290,7 +295,7 @@ def test_numbers_that_are_not_finite_are_told_as_computed_ones(method):
             with pytest.raises(FloatingPointError, match="not finite|nan|inf"):
                 method.step(problem, w, method.initial_state(problem, w))
             with np.errstate(invalid="ignore"):
-                assert method.minimize(problem, w, iterations=3).status == "diverged"
+                assert method.minimize(problem, w, max_iterations=3).status == "diverged"
 
 
 @pytest.mark.parametrize("method", LEAVING, ids=repr)

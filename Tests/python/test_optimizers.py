@@ -15,8 +15,8 @@ import pytest
 
 import swiftnets.optimizers as optimizers
 from swiftnets import MLP
-from swiftnets._training import CheckpointError
-from swiftnets.mlp import TaylorSeries
+from swiftnets._support.checkpoints import CheckpointError
+from swiftnets.curvature.taylor import TaylorSeries
 from swiftnets.optimizers import (
     LBFGS,
     SGD,
@@ -26,6 +26,7 @@ from swiftnets.optimizers import (
     Optimizer,
     QuarticLineSearch,
     StepResult,
+    base,
 )
 from swiftnets.optimizers.base import count_cost, net_problem
 from swiftnets.problems import (
@@ -113,7 +114,10 @@ def test_trajectories_are_those_of_pytorch(ours, theirs, settings, dtype):
     trajectory = []
     steps = 40
     ours.minimize(
-        problem, start, iterations=steps, callback=lambda event: trajectory.append(event.w.copy())
+        problem,
+        start,
+        max_iterations=steps,
+        callback=lambda event: trajectory.append(event.w.copy()),
     )
     # A step rounds some ten numbers, each by eps/2 of w's size, which is about 1. Adam divides by
     # the gradient's size and so magnifies the gradient's rounding by rate / smallest |g|; the
@@ -132,7 +136,7 @@ def test_lbfgs_reaches_rosenbrocks_minimum_as_scipy_does():
     scipy = pytest.importorskip("scipy.optimize")
     problem = Rosenbrock(10)
     start = 0.5 * problem.start()
-    ours = LBFGS().minimize(problem, start, gradient_tolerance=1e-8, iterations=300)
+    ours = LBFGS().minimize(problem, start, gradient_tolerance=1e-8, max_iterations=300)
     theirs = scipy.minimize(
         problem.loss_and_gradient,
         start,
@@ -167,7 +171,7 @@ def test_lbfgs_on_a_small_net_gets_where_scipy_gets():
     net = MLP((3, 4, 2), reduction="mean", l2=1e-3)  # decay, so that there is a minimum
     problem = NetProblem(net, *data())
     start = net.initial(seed=2)
-    ours = LBFGS().minimize(problem, start, gradient_tolerance=1e-7, iterations=3000)
+    ours = LBFGS().minimize(problem, start, gradient_tolerance=1e-7, max_iterations=3000)
     theirs = scipy.minimize(
         problem.loss_and_gradient,
         start,
@@ -230,7 +234,7 @@ def test_lbfgs_works_in_float32_and_counts_every_gradient_once():
             asked.append(np.asarray(w).tobytes())
             return problem.loss_and_gradient(w)
 
-    result = LBFGS().minimize(Watched(), problem.net.initial(seed=0), iterations=20)
+    result = LBFGS().minimize(Watched(), problem.net.initial(seed=0), max_iterations=20)
     asked.pop()  # the loss at the end
     assert result.w.dtype == np.float32
     assert result.history.cost[-1] == len(asked) == len(set(asked))
@@ -250,7 +254,7 @@ def test_a_history_has_what_was_before_each_step(problem):
         ws.append(event.w.copy())
         seconds.append((event.loss, event.gradient_norm, event.seconds, event.cost))
 
-    result = Adam().minimize(problem, start, iterations=9, callback=callback)
+    result = Adam().minimize(problem, start, max_iterations=9, callback=callback)
     history = result.history
     assert len(history) == len(history.seconds) == 9
     for i, w in enumerate(ws[:-1]):
@@ -274,7 +278,7 @@ def test_steps_leave_w_and_state_and_start_as_they_were(name):
     problem, method = a_problem(), METHODS[name]()
     start = problem.net.initial(seed=0)
     kept = start.copy()
-    method.minimize(problem, start, iterations=2)
+    method.minimize(problem, start, max_iterations=2)
     np.testing.assert_array_equal(start, kept)
     w, state = start, method.initial_state(problem, start)
     for _ in range(3):
@@ -317,7 +321,7 @@ BOWL = Quadratic(np.diag([1.0, 2.0]))
 def test_info_that_comes_late_or_goes_missing_is_nan():
     method = Scripted(({}, {"info": {"a": 1.0}}, {"info": {"b": 2}, "accepted": False}))
     events = []
-    history = method.minimize(BOWL, [1.0, 1.0], iterations=4, callback=events.append).history
+    history = method.minimize(BOWL, [1.0, 1.0], max_iterations=4, callback=events.append).history
     nan = np.nan
     np.testing.assert_array_equal(history.info["a"], [nan, 1, nan, nan])
     np.testing.assert_array_equal(history.info["b"], [nan, nan, 2, nan])
@@ -328,7 +332,7 @@ def test_info_that_comes_late_or_goes_missing_is_nan():
 
 def test_a_run_ends_where_the_gradient_is_small_enough():
     result = SGD(learning_rate=0.5).minimize(
-        Quadratic([[1.0]]), [8.0], gradient_tolerance=1.0, iterations=100
+        Quadratic([[1.0]]), [8.0], gradient_tolerance=1.0, max_iterations=100
     )
     assert result.status == "converged" and "gradient" in result.message
     np.testing.assert_array_equal(result.history.gradient_norm, [8, 4, 2])
@@ -337,15 +341,15 @@ def test_a_run_ends_where_the_gradient_is_small_enough():
 
 
 def test_a_run_ends_after_its_iterations():
-    result = SGD().minimize(BOWL, [1.0, 1.0], iterations=3)
+    result = SGD().minimize(BOWL, [1.0, 1.0], max_iterations=3)
     assert result.status == "iterations" and "3" in result.message and len(result.history) == 3
-    nothing = SGD().minimize(BOWL, [1.0, 1.0], iterations=0)
+    nothing = SGD().minimize(BOWL, [1.0, 1.0], max_iterations=0)
     assert nothing.status == "iterations" and len(nothing.history) == 0 and nothing.loss == 1.5
     assert repr(nothing.history) == "History(no iterations)"
 
 
 def test_a_run_ends_when_the_time_is_over():
-    result = SGD().minimize(BOWL, [1.0, 1.0], iterations=10**9, time_limit=0.02)
+    result = SGD().minimize(BOWL, [1.0, 1.0], max_iterations=10**9, time_limit=0.02)
     assert result.status == "time"
     assert result.history.seconds[-1] >= 0.02 and (result.history.seconds[:-1] < 0.02).all()
 
@@ -357,7 +361,7 @@ def test_a_run_ends_when_the_callback_says_so():
 
 def test_the_clock_stands_while_the_callback_runs():
     result = SGD().minimize(
-        BOWL, [1.0, 1.0], iterations=3, callback=lambda event: time.sleep(0.1) or False
+        BOWL, [1.0, 1.0], max_iterations=3, callback=lambda event: time.sleep(0.1) or False
     )
     assert result.history.seconds[-1] < 0.1  # three steps of microseconds, and 0.3 s of callbacks
 
@@ -389,7 +393,7 @@ def test_a_loss_that_overflows_at_the_end_is_infinite():
                 raise FloatingPointError("the loss is inf")
             return super().loss_and_gradient(w)
 
-    result = SGD().minimize(Wall([[1.0]]), [1.0], iterations=1)
+    result = SGD().minimize(Wall([[1.0]]), [1.0], max_iterations=1)
     assert (result.status, result.loss, len(result.history)) == ("diverged", np.inf, 1)
 
 
@@ -417,22 +421,22 @@ class Curve(Problem):
     def __init__(self, jet):
         self.jet = jet
 
-    def at(self, w):
+    def derivatives(self, w):
         with np.errstate(all="ignore"):
             return [np.float64(value) for value in self.jet(np.float64(w[0]))]
 
     def loss_and_gradient(self, w):
-        jet = self.at(w)
+        jet = self.derivatives(w)
         return jet[0], np.array([jet[1]])
 
     def hvp(self, w, v):
-        return np.asarray(v) * self.at(w)[2]
+        return np.asarray(v) * self.derivatives(w)[2]
 
     def third(self, w, u, v):
-        return np.asarray(v) * u * self.at(w)[3]
+        return np.asarray(v) * u * self.derivatives(w)[3]
 
     def taylor(self, w, v, order=3):
-        jet = self.at(w)
+        jet = self.derivatives(w)
         rows = [[jet[k + 1] * v[0] ** k / math.factorial(k)] for k in range(order + 1)]
         loss = [jet[0], *(row[0] * v[0] / (k + 1) for k, row in enumerate(rows))]
         return TaylorSeries(np.array(loss), np.array(rows))
@@ -460,7 +464,7 @@ def test_numbers_in_the_data_that_are_not_finite_end_a_run_as_diverged(name, kin
         else:
             problem = NetProblem(net, [(x[10:], y[10:]), (x[:10], y[:10])])
             says = rf"{which} of batch 1 has {bad} at \[3, 1\]"
-        result = METHODS[name]().minimize(problem, net.initial(seed=0), iterations=5)
+        result = METHODS[name]().minimize(problem, net.initial(seed=0), max_iterations=5)
         assert result.status == "diverged", (bad, which, result)
         assert re.search(says, result.message)
         assert np.isfinite(result.w).all() and np.isfinite(result.history.loss).all()
@@ -473,7 +477,7 @@ def test_a_loss_that_explodes_ends_a_run_as_diverged(name):
     for dtype, far in (("float64", 1e200), ("float32", 1e30)):
         problem = a_problem(dtype)
         start = problem.net.initial(seed=0) * problem.dtype.type(far)
-        result = method.minimize(problem, start, iterations=3)
+        result = method.minimize(problem, start, max_iterations=3)
         assert (result.status, len(result.history)) == ("diverged", 0), result
         np.testing.assert_array_equal(result.w, start)
     if takes(method, Rosenbrock(3)):
@@ -493,7 +497,7 @@ def test_no_derivative_that_is_not_finite_is_raised(name):
             def jet(w, place=place, bad=bad):
                 return [bad if k == place else v for k, v in enumerate((w * w / 2, w, 1, 0, 0))]
 
-            result = method.minimize(Curve(jet), [1.0], iterations=5, gradient_tolerance=1e-9)
+            result = method.minimize(Curve(jet), [1.0], max_iterations=5, gradient_tolerance=1e-9)
             assert place > 1 or result.status == "diverged"
             assert result.status in ("diverged", "converged", "iterations", "failed", "rounding")
             assert np.isfinite(result.w).all()
@@ -506,7 +510,7 @@ def test_a_run_whose_last_step_leads_to_nothing_finite_has_diverged():
     iterations = next(
         k for k in range(6) if not np.isfinite(batches.at(k).loss(a_net().initial(0)))
     )
-    result = SGD().minimize(batches, a_net().initial(seed=0), iterations=iterations)
+    result = SGD().minimize(batches, a_net().initial(seed=0), max_iterations=iterations)
     assert iterations and len(result.history) == iterations  # each of its batches was finite
     assert result.status == "diverged" and "x has nan at [23, 0]" in result.message
 
@@ -531,15 +535,20 @@ def test_lbfgs_comes_back_from_where_the_loss_is_nan(start):
 def test_reaching_the_tolerance_in_the_last_step_is_converged(tmp_path):
     bowl, method = Quadratic([[1.0]]), SGD(learning_rate=0.5)
     options = {"gradient_tolerance": 1.0, "checkpoint": tmp_path / "run.npz"}
-    before = method.minimize(bowl, [8.0], iterations=2, **options)
+    before = method.minimize(bowl, [8.0], max_iterations=2, **options)
     assert (before.status, before.gradient_norm) == ("iterations", 2.0)
-    last = method.minimize(bowl, [8.0], iterations=3, **options)
+    last = method.minimize(bowl, [8.0], max_iterations=3, **options)
     assert (last.status, last.gradient_norm, last.loss) == ("converged", 1.0, 0.5)
-    same(last, method.minimize(bowl, [8.0], iterations=100, gradient_tolerance=1.0))
+    same(last, method.minimize(bowl, [8.0], max_iterations=100, gradient_tolerance=1.0))
     np.testing.assert_array_equal(last.history.cost, [1, 2, 3])
-    for end in ({"time_limit": 1e-9, "iterations": 3}, {"callback": lambda e: e.iteration == 2}):
+    for end in (
+        {"time_limit": 1e-9, "max_iterations": 3},
+        {"callback": lambda e: e.iteration == 2},
+    ):
         assert method.minimize(bowl, [4.0], gradient_tolerance=2.0, **end).status == "converged"
-    assert method.minimize(bowl, [1.0], gradient_tolerance=1.0, iterations=0).status == "converged"
+    assert (
+        method.minimize(bowl, [1.0], gradient_tolerance=1.0, max_iterations=0).status == "converged"
+    )
 
 
 def a_saddle_net():
@@ -553,7 +562,7 @@ def test_no_saddle_passes_for_a_minimum(name):
     method, problem = METHODS[name](), a_saddle_net()
     start = np.zeros(problem.parameter_count)
     assert np.linalg.eigvalsh(problem.hessian(start))[0] < -5
-    result = method.minimize(problem, start, iterations=60, gradient_tolerance=1e-6)
+    result = method.minimize(problem, start, max_iterations=60, gradient_tolerance=1e-6)
     if result.status == "converged":
         # Either the method has left it, or it says that it sees no curvature.
         left = np.linalg.eigvalsh(problem.hessian(result.w))[0] > -1e-2
@@ -563,7 +572,7 @@ def test_no_saddle_passes_for_a_minimum(name):
         plain = Quadratic(np.diag([2.0, -1e-3]))
         for w in ([0.0, 0.0], [1e-8, 1e-8], [1.0, 0.0]):  # there, near, and there in one step
             for iterations in (1, 9):
-                end = method.minimize(plain, w, iterations=iterations, gradient_tolerance=1e-9)
+                end = method.minimize(plain, w, max_iterations=iterations, gradient_tolerance=1e-9)
                 assert end.status == "saddle", (w, iterations, end)
     if name in ("SGD", "Momentum", "Adam", "LBFGS", "GaussNewton", "LevenbergMarquardt", "KFAC"):
         assert result.status == "converged" and "does not see" in result.message
@@ -621,7 +630,7 @@ def rounding_problem():
 
 def test_lbfgs_says_that_rounding_is_reached():
     problem = rounding_problem()
-    result = LBFGS().minimize(problem, problem.net.initial(seed=2), iterations=5000)
+    result = LBFGS().minimize(problem, problem.net.initial(seed=2), max_iterations=5000)
     assert result.status == "rounding" and "rounding of the loss" in result.message
     # So near the minimum that no step can lower the loss by what its float64 shows: what is left,
     # half of gᵀ H⁻¹ g, is below the rounding of a sum of 24 · 2 squares.
@@ -634,7 +643,7 @@ def test_lbfgs_says_that_rounding_is_reached():
 def test_a_tolerance_of_0_means_0_however_small_gradients_are():
     for scale in (1e-170, 1e-300):
         problem = Quadratic(scale * np.eye(2))
-        result = SGD(learning_rate=0.5 / scale).minimize(problem, [1.0, 1.0], iterations=3)
+        result = SGD(learning_rate=0.5 / scale).minimize(problem, [1.0, 1.0], max_iterations=3)
         assert result.status == "iterations"
         np.testing.assert_allclose(result.history.gradient_norm, scale * np.sqrt([2, 0.5, 0.125]))
 
@@ -671,7 +680,7 @@ def test_a_batch_without_a_gradient_is_not_convergence(name):
     fitted = next(k for k in range(4) if batches.at(k).loss([1.0, 0.0]) == 0)
     assert fitted > 0  # at this seed it is not the first
     result = METHODS[name]().minimize(
-        batches, [1.0, 0.0], iterations=fitted + 1, gradient_tolerance=1e-8
+        batches, [1.0, 0.0], max_iterations=fitted + 1, gradient_tolerance=1e-8
     )
     if result.status == "converged":
         assert np.linalg.norm(batches.full.gradient(result.w)) <= 1e-8
@@ -683,29 +692,31 @@ def test_the_gradient_of_all_samples_is_looked_at_once_an_epoch_and_counted():
     batches = one_sided_batches()
     # No step goes anywhere: each epoch has one batch whose gradient is 0.
     still = Scripted(({"w": np.array([1.0, 0.0])},) * 8)
-    result = still.minimize(batches, [1.0, 0.0], iterations=8, gradient_tolerance=1e-8)
+    result = still.minimize(batches, [1.0, 0.0], max_iterations=8, gradient_tolerance=1e-8)
     assert result.status == "iterations" and (result.history.gradient_norm == 0).sum() == 2
     costs = np.diff(result.history.cost, prepend=0)
     np.testing.assert_array_equal(costs, 1 + 4 * (result.history.gradient_norm == 0))
     # With a tolerance that all batches keep, but not all samples: once an epoch still.
-    wide = still.minimize(batches, [1.0, 0.0], iterations=8, gradient_tolerance=0.7)
+    wide = still.minimize(batches, [1.0, 0.0], max_iterations=8, gradient_tolerance=0.7)
     np.testing.assert_array_equal(wide.history.cost, result.history.cost)
     np.testing.assert_allclose(wide.gradient_norm, 0.75)
 
 
 def test_runs_on_minibatches_converge_where_all_samples_do():
     batches = one_sided_batches()
-    at_minimum = SGD().minimize(batches, [1.0, 1.0], iterations=50)
+    at_minimum = SGD().minimize(batches, [1.0, 1.0], max_iterations=50)
     assert (at_minimum.status, at_minimum.gradient_norm) == ("converged", 0.0)
     run = SGD(learning_rate=0.5).minimize(
-        batches, [0.0, 0.0], iterations=500, gradient_tolerance=1e-6
+        batches, [0.0, 0.0], max_iterations=500, gradient_tolerance=1e-6
     )
     assert run.status == "converged" and 0 < len(run.history) < 500
     assert np.linalg.norm(batches.full.gradient(run.w)) == run.gradient_norm <= 1e-6
     # And in the last step, whatever its batch says: norms of 1, and of ¾ for all samples.
     still = Scripted(({"w": np.array([1.0, 0.0])},))
     for iterations in (0, 1):
-        last = still.minimize(batches, [1.0, 0.0], iterations=iterations, gradient_tolerance=0.8)
+        last = still.minimize(
+            batches, [1.0, 0.0], max_iterations=iterations, gradient_tolerance=0.8
+        )
         assert (last.status, len(last.history)) == ("converged", iterations)
 
 
@@ -729,8 +740,8 @@ def test_the_clock_does_not_count_the_import_of_scipy():
 @pytest.mark.parametrize(
     "options, error, names",
     [
-        ({"iterations": -1}, ValueError, "iterations"),
-        ({"iterations": 1.5}, TypeError, "iterations"),
+        ({"max_iterations": -1}, ValueError, "max_iterations"),
+        ({"max_iterations": 1.5}, TypeError, "max_iterations"),
         ({"gradient_tolerance": -1.0}, ValueError, "gradient_tolerance"),
         ({"gradient_tolerance": "x"}, TypeError, "gradient_tolerance"),
         ({"time_limit": 0.0}, ValueError, "time_limit"),
@@ -784,8 +795,8 @@ def test_costs_are_what_problems_says():
         (lambda p: p.loss_and_gradient(w), 1),
         (lambda p: p.hvp(w, v), 3),
         (lambda p: p.hvp(w, rows), 12),
-        (lambda p: p.linearize(w), 1),
-        (lambda p: p.linearize(w).hvp(rows), 9),
+        (lambda p: p.at(w), 1),
+        (lambda p: rows @ p.at(w).hessian, 9),
         (lambda p: p.hessian(w), 2 * size),
         (lambda p: p.taylor(w, v, 0), 1),
         (lambda p: p.taylor(w, v, 1), 3),
@@ -810,7 +821,7 @@ def test_a_run_adds_up_what_its_steps_cost():
             problem.hvp(w, np.ones(2))
             return super().step(problem, w, state)
 
-    history = Dear().minimize(BOWL, [1.0, 1.0], iterations=3).history
+    history = Dear().minimize(BOWL, [1.0, 1.0], max_iterations=3).history
     np.testing.assert_array_equal(history.cost, [4, 8, 12])
 
 
@@ -822,7 +833,7 @@ def test_a_run_adds_up_what_its_steps_cost():
 def test_a_run_in_parts_is_the_run_in_one(name, kind, tmp_path):
     problem = a_problem() if kind == "full" else some_minibatches()
     start, path = a_net().initial(seed=0), tmp_path / "run.npz"
-    whole = METHODS[name]().minimize(problem, start, iterations=8)
+    whole = METHODS[name]().minimize(problem, start, max_iterations=8)
 
     def interrupt(event):
         if event.iteration == 4:
@@ -833,16 +844,16 @@ def test_a_run_in_parts_is_the_run_in_one(name, kind, tmp_path):
         problem = a_problem() if kind == "full" else some_minibatches()
         return METHODS[name]().minimize(problem, start, checkpoint=path, **options)
 
-    stopped = part(iterations=8, callback=lambda event: event.iteration == 1)
+    stopped = part(max_iterations=8, callback=lambda event: event.iteration == 1)
     if len(whole.history) > 2:
         assert (stopped.status, len(stopped.history)) == ("callback", 2)
     if len(whole.history) > 5:
         with pytest.raises(KeyboardInterrupt):
-            part(iterations=8, callback=interrupt)
-    resumed = part(iterations=8)
+            part(max_iterations=8, callback=interrupt)
+    resumed = part(max_iterations=8)
     same(resumed, whole)
     assert (np.diff(resumed.history.seconds) > 0).all()
-    same(part(iterations=8), whole)  # once more: it is over already
+    same(part(max_iterations=8), whole)  # once more: it is over already
 
 
 def test_an_interrupt_within_a_step_leaves_the_steps_before(tmp_path):
@@ -850,10 +861,10 @@ def test_an_interrupt_within_a_step_leaves_the_steps_before(tmp_path):
     broken = Scripted(({"info": {"a": 1.0}},) * 2 + (KeyboardInterrupt(),))
     fine = Scripted(({"info": {"a": 1.0}},) * 2)
     with pytest.raises(KeyboardInterrupt):
-        _raising(broken).minimize(BOWL, [1.0, 1.0], iterations=5, checkpoint=path)
+        _raising(broken).minimize(BOWL, [1.0, 1.0], max_iterations=5, checkpoint=path)
     object.__setattr__(broken, "script", fine.script)
-    resumed = _raising(broken).minimize(BOWL, [1.0, 1.0], iterations=5, checkpoint=path)
-    same(resumed, _raising(fine).minimize(BOWL, [1.0, 1.0], iterations=5))
+    resumed = _raising(broken).minimize(BOWL, [1.0, 1.0], max_iterations=5, checkpoint=path)
+    same(resumed, _raising(fine).minimize(BOWL, [1.0, 1.0], max_iterations=5))
 
 
 def _raising(method):
@@ -868,32 +879,30 @@ def _raising(method):
 
 
 def test_checkpoints_come_every_so_many_steps_and_at_the_end(tmp_path, monkeypatch):
-    from swiftnets import _training
-
     written = []
-    write = _training.write_archive
+    write = base.write_archive
 
     def watch(path, name, version, settings, arrays):
         written.append(len(arrays["loss"]))
         write(path, name, version, settings, arrays)
 
-    monkeypatch.setattr(_training, "write_archive", watch)
+    monkeypatch.setattr(base, "write_archive", watch)
     path = tmp_path / "run.npz"
-    SGD().minimize(BOWL, [1.0, 1.0], iterations=7, checkpoint=path, checkpoint_every=3)
+    SGD().minimize(BOWL, [1.0, 1.0], max_iterations=7, checkpoint=path, checkpoint_every=3)
     assert written == [3, 6, 7]
-    SGD().minimize(BOWL, [1.0, 1.0], iterations=7, checkpoint=path, checkpoint_every=3)
+    SGD().minimize(BOWL, [1.0, 1.0], max_iterations=7, checkpoint=path, checkpoint_every=3)
     assert written == [3, 6, 7]
-    SGD().minimize(BOWL, [1.0, 1.0], iterations=9, checkpoint=path, checkpoint_every=3)
+    SGD().minimize(BOWL, [1.0, 1.0], max_iterations=9, checkpoint=path, checkpoint_every=3)
     assert written == [3, 6, 7, 9]
 
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path):
     path = tmp_path / "run.npz"
     start = a_net().initial(seed=0)
-    SGD().minimize(some_minibatches(), start, iterations=3, checkpoint=path)
+    SGD().minimize(some_minibatches(), start, max_iterations=3, checkpoint=path)
     content = path.read_bytes()
     x, y = data()
-    last = some_minibatches().at(3).samples[0][-1]  # not of the first minibatch
+    last = some_minibatches().at(3).batches[0].x[-1]  # not of the first minibatch
     x[(x == last).all(axis=1), 0] += 0.5
     for says, method, problem, w, iterations in (
         ("learning_rate is 0.01 there and 0.02", SGD(learning_rate=0.02), None, start, 9),
@@ -907,27 +916,27 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path):
     ):
         with pytest.raises(CheckpointError, match=rf"run\.npz.*{says}"):
             method.minimize(
-                problem or some_minibatches(), w, iterations=iterations, checkpoint=path
+                problem or some_minibatches(), w, max_iterations=iterations, checkpoint=path
             )
     assert path.read_bytes() == content
 
 
 def test_a_damaged_checkpoint_is_refused(tmp_path):
     path = tmp_path / "run.npz"
-    SGD().minimize(BOWL, [1.0, 1.0], iterations=3, checkpoint=path)
+    SGD().minimize(BOWL, [1.0, 1.0], max_iterations=3, checkpoint=path)
     whole = path.read_bytes()
     bent = bytearray(whole)
     bent[len(bent) // 2] ^= 0xFF
     for content in (whole[:-20], bytes(bent), b"", b"something else"):
         path.write_bytes(content)
         with pytest.raises(CheckpointError, match=r"run\.npz is damaged.*remove it"):
-            SGD().minimize(BOWL, [1.0, 1.0], iterations=5, checkpoint=path)
+            SGD().minimize(BOWL, [1.0, 1.0], max_iterations=5, checkpoint=path)
         assert path.read_bytes() == content
 
 
 def test_a_checkpoint_that_lacks_something_is_refused(tmp_path):
     path = tmp_path / "run.npz"
-    SGD().minimize(BOWL, [1.0, 1.0], iterations=3, checkpoint=path)
+    SGD().minimize(BOWL, [1.0, 1.0], max_iterations=3, checkpoint=path)
     with np.load(path) as file:
         arrays = dict(file)
     for change in (
@@ -941,7 +950,7 @@ def test_a_checkpoint_that_lacks_something_is_refused(tmp_path):
         kept = {name: values for name, values in (arrays | change).items() if values is not None}
         np.savez(path, **kept)
         with pytest.raises(CheckpointError, match="damaged"):
-            SGD().minimize(BOWL, [1.0, 1.0], iterations=5, checkpoint=path)
+            SGD().minimize(BOWL, [1.0, 1.0], max_iterations=5, checkpoint=path)
 
 
 def test_problems_of_ones_own_go_on_from_checkpoints(tmp_path):
@@ -953,15 +962,15 @@ def test_problems_of_ones_own_go_on_from_checkpoints(tmp_path):
 
     path = tmp_path / "run.npz"
     first = Own()
-    SGD().minimize(first, [1.0, 1.0], iterations=3, checkpoint=path)
+    SGD().minimize(first, [1.0, 1.0], max_iterations=3, checkpoint=path)
     second = Own()  # at another address, which is what object.__repr__ tells
-    SGD().minimize(Counted(second), [1.0, 1.0], iterations=5, checkpoint=path)
-    result = SGD().minimize(Own(), [1.0, 1.0], iterations=9, checkpoint=path)
-    same(result, SGD().minimize(Own(), [1.0, 1.0], iterations=9))
+    SGD().minimize(Counted(second), [1.0, 1.0], max_iterations=5, checkpoint=path)
+    result = SGD().minimize(Own(), [1.0, 1.0], max_iterations=9, checkpoint=path)
+    same(result, SGD().minimize(Own(), [1.0, 1.0], max_iterations=9))
 
 
 def test_progress_goes_to_standard_error(capsys):
-    SGD().minimize(BOWL, [1.0, 1.0], iterations=3, progress=True)
+    SGD().minimize(BOWL, [1.0, 1.0], max_iterations=3, progress=True)
     said = capsys.readouterr()
     assert said.out == "" and "3" in said.err
 
@@ -982,8 +991,8 @@ def test_a_callback_cannot_change_the_run():
     def spoil(event):
         event.w[:] = 0
 
-    one = Newton().minimize(problem, problem.start(), iterations=5, callback=spoil)
-    other = Newton().minimize(problem, problem.start(), iterations=5)
+    one = Newton().minimize(problem, problem.start(), max_iterations=5, callback=spoil)
+    other = Newton().minimize(problem, problem.start(), max_iterations=5)
     np.testing.assert_array_equal(one.w, other.w)
 
 

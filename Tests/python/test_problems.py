@@ -16,10 +16,10 @@ from swiftnets.optimizers import (
 )
 from swiftnets.problems import (
     Counted,
+    FunctionPoint,
     LinearRegression,
     Minibatches,
     NetProblem,
-    Point,
     Problem,
     Quadratic,
     Rosenbrock,
@@ -86,8 +86,8 @@ def test_closed_forms(problem, function):
     assert np.allclose(problem.hvp(w, v), second, rtol=1e-10, atol=size)
     assert np.allclose(problem.hessian(w) @ v, second, rtol=1e-10, atol=size)
     assert np.array_equal(problem.hvp(w, np.stack([v, u]))[1], problem.hvp(w, u))
-    point = problem.linearize(w)
-    assert np.array_equal(point.hvp(v), problem.hvp(w, v))
+    point = problem.at(w)
+    assert np.array_equal(v @ point.hessian, problem.hvp(w, v))
 
     for index, e in enumerate(basis):
         # T[u, v, e], from the third derivatives along four sums.
@@ -117,10 +117,10 @@ def test_nets_as_problems():
         hessian = net.hessian(w, x, y, sample_weight=weight)
         assert np.allclose(problem.hessian(w), hessian, **close)
         assert np.allclose(problem.hvp(w, v), hessian @ v, **close)
-        assert np.allclose(problem.linearize(w).hvp(v), hessian @ v, **close)
-        third = net.third(w, x, y, u, v, sample_weight=weight)
+        assert np.allclose(v @ problem.at(w).hessian, hessian @ v, **close)
+        third = net.at(w, x, y, sample_weight=weight).third(u, v)
         assert np.allclose(problem.third(w, u, v), third, **close)
-        series = net.taylor(w, x, y, v, order=2, sample_weight=weight)
+        series = net.at(w, x, y, sample_weight=weight).taylor(v, order=2)
         assert np.allclose(problem.taylor(w, v, 2).loss, series.loss, **close)
     single = MLP((3, 4, 2), dtype=np.float32)
     problem = NetProblem(single, x.astype(np.float32), np.ones((6, 2), np.float32))
@@ -142,7 +142,7 @@ def test_a_problem_of_ones_own():
         lambda: own.hessian([1.0]),
         lambda: own.taylor([1.0], [1.0]),
         lambda: own.third([1.0], [1.0], [1.0]),
-        lambda: own.linearize([1.0]).hvp([1.0]),
+        lambda: [1.0] @ own.at([1.0]).hessian,
     ):
         with pytest.raises(NotImplementedError, match="Own has no"):
             call()
@@ -155,7 +155,8 @@ def test_minibatches():
     assert batches.per_epoch == 3
 
     def rows(which, iteration):
-        return which.at(iteration).samples[0].ravel().tolist()
+        (batch,) = which.at(iteration).batches
+        return batch.x.ravel().tolist()
 
     epochs = [sum((rows(batches, 3 * e + k) for k in range(3)), []) for e in range(3)]
     assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
@@ -169,8 +170,8 @@ def test_minibatches():
     assert rows(other, 0) != rows(batches, 0)
     # Weights go along with their samples: 10 / 3 times their shares in the mean of all.
     weighted = Minibatches(net, x, x, batch_size=3, sample_weight=x.ravel() + 1)
-    samples, _, weights = weighted.at(1).samples
-    np.testing.assert_allclose(weights, (samples.ravel() + 1) / 55 * 10 / 3, rtol=1e-15)
+    (batch,) = weighted.at(1).batches
+    np.testing.assert_allclose(batch.weights, (batch.x.ravel() + 1) / 55 * 10 / 3, rtol=1e-15)
 
 
 def test_costs():
@@ -184,7 +185,7 @@ def test_costs():
         (lambda: counted.loss_and_gradient(w), 1),
         (lambda: counted.hvp(w, v), 3),
         (lambda: counted.hvp(w, np.ones((4, 6))), 12),
-        (lambda: counted.linearize(w).hvp(np.ones((2, 6))), 5),
+        (lambda: np.ones((2, 6)) @ counted.at(w).hessian, 5),
         (lambda: counted.hessian(w), 12),
         (lambda: counted.taylor(w, v, 0), 1),
         (lambda: counted.taylor(w, v, 3), 8),
@@ -293,9 +294,9 @@ MISTAKES = [
     (FourthOrder(), {"third": lambda w: np.eye(3)}, ValueError, r"third returned .*\(3,\)"),
     (
         TrustRegion(),
-        {"linearize": lambda w: Point(1.0, [1.0], None)},
+        {"at": lambda w: FunctionPoint(1.0, [1.0], None)},
         TypeError,
-        "linearize .* list",
+        "at returned .* list",
     ),
 ]
 
@@ -309,8 +310,8 @@ def test_what_problems_of_ones_own_return_is_checked_by_name(method, answers, er
 def test_numbers_of_any_kind_are_losses():
     for kind in (float, np.float64, np.float32, np.array, int):
         problem = own(loss_and_gradient=lambda w, kind=kind: (kind(2), w.copy()))
-        assert SGD().minimize(problem, [1.0, 2.0, 3.0], iterations=1).loss == 2.0
-        assert problem.linearize(np.ones(3)).loss == 2.0
+        assert SGD().minimize(problem, [1.0, 2.0, 3.0], max_iterations=1).loss == 2.0
+        assert problem.at(np.ones(3)).loss == 2.0
 
 
 def test_a_problem_may_keep_its_gradient_in_one_buffer():
@@ -322,7 +323,7 @@ def test_a_problem_may_keep_its_gradient_in_one_buffer():
     buffer = np.empty(4)
     for method in (LBFGS(), QuarticLineSearch(), Chebyshev(), TrustRegion()):
         runs = [
-            method.minimize(problem, problem.start(), iterations=15)
+            method.minimize(problem, problem.start(), max_iterations=15)
             for problem in (Rosenbrock(4), Thrifty(4))
         ]
         np.testing.assert_array_equal(runs[0].w, runs[1].w)
@@ -360,7 +361,7 @@ class Writing(Problem):
 )
 def test_a_problem_of_ones_own_may_write_on_what_it_is_given(method):
     start = np.array([-1.2, 1.0, 1.0])
-    one, other = (method.minimize(p, start, iterations=9) for p in (Writing(), Writing().inner))
+    one, other = (method.minimize(p, start, max_iterations=9) for p in (Writing(), Writing().inner))
     assert one.status == other.status
     np.testing.assert_array_equal(one.w, other.w)
     np.testing.assert_array_equal(one.history.loss, other.history.loss)

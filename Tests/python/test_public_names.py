@@ -56,8 +56,8 @@ errors = told["errors"] = []
 net = swiftnets.MLP((1, 1))
 w = net.initial(seed=0)
 for call in (
-    lambda: net.hessian_operator(w, [[1.0]], [[1.0]]),
-    lambda: swiftnets.torch_conversion.to_torch(net, w),
+    lambda: net.at(w, [[1.0]], [[1.0]]).hessian.as_linear_operator(),
+    lambda: swiftnets.interop.torch.to_torch(net, w),
 ):
     try:
         call()
@@ -114,7 +114,10 @@ def test_ipython_completes_public_names_alone(jedi):
         pytest.importorskip("jedi")
     names = {"swiftnets": swiftnets}
     complete = completer.IPCompleter(namespace=names, global_namespace={}, use_jedi=jedi)
-    for text, module in (("swiftnets.", swiftnets), ("swiftnets.krylov.", swiftnets.krylov)):
+    for text, module in (
+        ("swiftnets.", swiftnets),
+        ("swiftnets.linalg.krylov.", swiftnets.linalg.krylov),
+    ):
         with completer.provisionalcompleter():
             found = {word.text.rpartition(".")[2] for word in complete.completions(text, len(text))}
         assert {word for word in found if not word.startswith("_")} == {

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import recordings
 
-from swiftnets import reference
+from swiftnets.originals import reference
 
 EPS = np.finfo(np.float64).eps
 R = 1e-9

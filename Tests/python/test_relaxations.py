@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from swiftnets import MLP
-from swiftnets.activations import LeakyReLU
-from swiftnets.relaxations import (
+from swiftnets.nets.activations import LeakyReLU
+from swiftnets.originals.relaxations import (
     alternating,
     anderson,
     circular_system,
@@ -26,7 +26,7 @@ def problem(activation="tanh", sizes=(3, 4, 4, 2), seed=1, **options):
 
 def check(result, hessian, damping, b, tolerance=1e-8):
     assert result.status == "converged"
-    rest = b - (hessian + damping * np.eye(len(b))) @ result.x
+    rest = b - (hessian + damping * np.eye(len(b))) @ result.solution
     assert np.linalg.norm(rest) <= 1.01 * tolerance * np.linalg.norm(b)
 
 
@@ -48,12 +48,14 @@ def test_the_damped_flow_needs_a_definite_matrix():
     net, w, x, y, b, hessian, values = problem()
     lowest = -values[0]
     assert lowest > 0
-    check(damped(net, w, x, y, b, damping=1.2 * lowest, iterations=5000), hessian, 1.2 * lowest, b)
-    assert damped(net, w, x, y, b, damping=0.8 * lowest, iterations=5000).status == "diverged"
+    check(
+        damped(net, w, x, y, b, damping=1.2 * lowest, max_iterations=5000), hessian, 1.2 * lowest, b
+    )
+    assert damped(net, w, x, y, b, damping=0.8 * lowest, max_iterations=5000).status == "diverged"
     # And a step below 2 over the largest eigenvalue.
     top = values[-1] + 2 * lowest
     for factor, status in [(1.9, "converged"), (2.1, "diverged")]:
-        result = damped(net, w, x, y, b, damping=2 * lowest, step=factor / top, iterations=5000)
+        result = damped(net, w, x, y, b, damping=2 * lowest, step=factor / top, max_iterations=5000)
         assert result.status == status
 
 
@@ -65,11 +67,11 @@ def test_gauss_seidel_converges_where_the_matrix_is_definite(seed):
     lowest = -np.linalg.eigvalsh(hessian)[0]
     assert lowest > 0
     low, high = 0.5 * lowest, 1.5 * lowest
-    check(gauss_seidel(net, w, x, y, b, damping=high, iterations=20000), hessian, high, b)
+    check(gauss_seidel(net, w, x, y, b, damping=high, max_iterations=20000), hessian, high, b)
     # Bisect the threshold: within the margin a run must be decided by 20,000 sweeps.
     for _ in range(7):
         middle = (low + high) / 2
-        result = gauss_seidel(net, w, x, y, b, damping=middle, iterations=3000)
+        result = gauss_seidel(net, w, x, y, b, damping=middle, max_iterations=3000)
         if result.residuals[-1] < min(1.0, result.residuals[len(result.residuals) // 2]):
             high = middle
         else:
@@ -95,7 +97,7 @@ def test_anderson_mixes():
     damping = -1.1 * values[0]
     mixed = anderson(net, w, x, y, b, damping=damping)
     check(mixed, hessian, damping, b)
-    plain = damped(net, w, x, y, b, damping=damping, iterations=5000)
+    plain = damped(net, w, x, y, b, damping=damping, max_iterations=5000)
     assert len(mixed.residuals) < len(plain.residuals)
     # It may help where relaxing diverges, too.
     weaker = -0.5 * values[0]
@@ -133,7 +135,9 @@ def test_a_sweep_of_gauss_seidel_has_radius_one_where_the_matrix_becomes_singula
     def radius(damping):
         # One sweep from 0 is M⁻¹ b, with M the block lower triangle: that gives 1 − M⁻¹ (H + λ).
         columns = [
-            gauss_seidel(net, w, x, y, e, damping=damping, iterations=1, tolerance=1e-300).x
+            gauss_seidel(
+                net, w, x, y, e, damping=damping, max_iterations=1, tolerance=1e-300
+            ).solution
             for e in unit
         ]
         matrix = hessian + damping * unit
@@ -170,7 +174,7 @@ def test_alternating_sweeps_with_l2():
     # ‖x − x*‖ ≤ ‖residual‖ / λmin(H + λ).
     exact = np.linalg.solve(hessian + damping * np.eye(len(b)), b)
     slack = 1.01e-8 * np.linalg.norm(b) / (damping + values[0])
-    assert np.linalg.norm(result.x - exact) <= slack
+    assert np.linalg.norm(result.solution - exact) <= slack
 
 
 @pytest.mark.filterwarnings("error")
@@ -186,7 +190,9 @@ def test_iterations_are_invariant_under_powers_of_two_of_the_right_hand_side(met
     slack = 1e-6 if method is anderson else 1e-12
     assert len(scaled.residuals) == len(plain.residuals)
     np.testing.assert_allclose(scaled.residuals, plain.residuals, rtol=slack, atol=1e-15)
-    np.testing.assert_allclose(np.ldexp(scaled.x, -exponent), plain.x, rtol=slack, atol=1e-13)
+    np.testing.assert_allclose(
+        np.ldexp(scaled.solution, -exponent), plain.solution, rtol=slack, atol=1e-13
+    )
 
 
 @pytest.mark.filterwarnings("error")
@@ -207,7 +213,7 @@ def test_bad_arguments():
         (lambda: gauss_seidel(net, w, x, y, 0 * b, damping=1.0), "b is 0"),
         (lambda: gauss_seidel(net, w, x, y, b[:3], damping=1.0), "b has shape"),
         (lambda: neumann(net, w, x, y, b, damping=1.0, tolerance=0.0), "tolerance"),
-        (lambda: neumann(net, w, x, y, b, damping=1.0, iterations=0), "iterations"),
+        (lambda: neumann(net, w, x, y, b, damping=1.0, max_iterations=0), "iterations"),
         (lambda: circular_system(net, w, x, y, b), "net is"),
     ]:
         with pytest.raises(ValueError, match=word):
@@ -226,11 +232,11 @@ def test_what_becomes_of_an_iteration_does_not_depend_on_the_unit_of_b(method, d
     net, w, x, y, b, _, _ = problem()
     # Powers of two round nothing.
     one, great, small = (
-        method(net, w, x, y, np.ldexp(b, e), damping=damping, iterations=200)
+        method(net, w, x, y, np.ldexp(b, e), damping=damping, max_iterations=200)
         for e in (0, 980, -980)
     )
     assert one.status == great.status == small.status
     np.testing.assert_array_equal(one.residuals, great.residuals)
     np.testing.assert_array_equal(one.residuals, small.residuals)
     with np.errstate(over="ignore"):
-        np.testing.assert_array_equal(np.ldexp(one.x, 980), great.x)
+        np.testing.assert_array_equal(np.ldexp(one.solution, 980), great.solution)

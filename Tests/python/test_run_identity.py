@@ -12,11 +12,14 @@ import textwrap
 import numpy as np
 import pytest
 
-from swiftnets import MLP, FastNet, SlowNet, _identity, _training, optimizers, tensors
-from swiftnets.activations import LeakyReLU
-from swiftnets.compare import compare
-from swiftnets.losses import Huber
+from swiftnets import MLP, FastNet, SlowNet, optimizers
+from swiftnets._support import identity
+from swiftnets._support.checkpoints import write_archive
+from swiftnets.curvature import tensors
+from swiftnets.nets.activations import LeakyReLU
+from swiftnets.nets.losses import Huber
 from swiftnets.optimizers import SGD, Adam, Optimizer, StepResult, base
+from swiftnets.optimizers.comparison import compare
 from swiftnets.problems import (
     Counted,
     LinearRegression,
@@ -61,18 +64,20 @@ def path(tmp_path):
 def test_nets_that_differ_in_one_bit_do_not_go_on_with_each_others_files(tmp_path, path):
     x, y = data()
     w = net().initial(seed=0)
-    options = {"iterations": 2, "checkpoint": path}
+    options = {"max_iterations": 2, "checkpoint": path}
     SGD().minimize(NetProblem(net(), x, y), w, **options)
-    compare(NetProblem(net(), x, y), {"SGD": SGD()}, [w], iterations=2, folder=tmp_path / "runs")
-    tensors.compute(net(), w, x, y, order=2, path=tmp_path / "h.npy")
+    compare(
+        NetProblem(net(), x, y), {"SGD": SGD()}, [w], max_iterations=2, folder=tmp_path / "runs"
+    )
+    tensors.compute(net().at(w, x, y), order=2, path=tmp_path / "h.npy")
     for name, other in nets_alike():
         problem = NetProblem(other, x, y)
         with pytest.raises(CheckpointError, match=f"problem's net's {name} is .* there"):
             SGD().minimize(problem, w, **options)
         with pytest.raises(CheckpointError, match=f"problem's net's {name} is .* there"):
-            compare(problem, {"SGD": SGD()}, [w], iterations=2, folder=tmp_path / "runs")
+            compare(problem, {"SGD": SGD()}, [w], max_iterations=2, folder=tmp_path / "runs")
         with pytest.raises(FileExistsError, match=f"net's {name} is .* there"):
-            tensors.compute(other, w, x, y, order=2, path=tmp_path / "h.npy")
+            tensors.compute(other.at(w, x, y), order=2, path=tmp_path / "h.npy")
 
 
 def test_settings_come_back_equal_from_json_and_differ_in_the_last_bit():
@@ -88,21 +93,21 @@ def test_settings_come_back_equal_from_json_and_differ_in_the_last_bit():
         {"a": (1, 2.5, None, np.True_, np.int8(3)), "b": [np.arange(3)], "c": len},
     ]
     for thing in things:
-        told = _identity.settings(thing)
+        told = identity.settings(thing)
         assert json.loads(json.dumps(told)) == told
-        assert not list(_identity.differences(json.loads(json.dumps(told)), told))
+        assert not list(identity.differences(json.loads(json.dumps(told)), told))
     for one, other in ((0.1, np.nextafter(0.1, 1)), (0.0, 5e-324), (1e300, np.inf)):
-        assert list(_identity.differences(_identity.settings(one), _identity.settings(other)))
-    nan = _identity.settings(float("nan"))
-    assert not list(_identity.differences(json.loads(json.dumps(nan)), nan))
+        assert list(identity.differences(identity.settings(one), identity.settings(other)))
+    nan = identity.settings(float("nan"))
+    assert not list(identity.differences(json.loads(json.dumps(nan)), nan))
 
 
 SAID = """
 import json
 from test_run_identity import net, data
-from swiftnets import _identity
+from swiftnets._support import identity
 from swiftnets.problems import Minibatches
-print(json.dumps(_identity.settings(Minibatches(net(), *data(), batch_size=2))))
+print(json.dumps(identity.settings(Minibatches(net(), *data(), batch_size=2))))
 """
 
 
@@ -110,7 +115,7 @@ def test_settings_are_the_same_in_another_process():
     folder = os.path.dirname(__file__)
     env = {**os.environ, "PYTHONHASHSEED": "7", "PYTHONPATH": os.pathsep.join([folder, *sys.path])}
     done = subprocess.run([sys.executable, "-c", SAID], env=env, capture_output=True, text=True)
-    here = _identity.settings(Minibatches(net(), *data(), batch_size=2))
+    here = identity.settings(Minibatches(net(), *data(), batch_size=2))
     assert json.loads(done.stdout) == here, done.stderr
 
 
@@ -120,8 +125,8 @@ def test_hashes_tell_dtypes_shapes_and_places_apart():
         [a], [a.reshape(2, 3)], [a.reshape(3, 2)], [a[::-1]], [a.astype(np.float32)],
         [a.view(np.int64)], [a[:3], a[3:]], [a, None], [None, a], [], [a[:0]], [a[:0], a[:0]],
     ]  # fmt: skip
-    assert len({_identity.digest(arrays) for arrays in some}) == len(some)
-    assert _identity.digest([a.reshape(2, 3).T]) == _identity.digest([a.reshape(2, 3).T.copy()])
+    assert len({identity.digest(arrays) for arrays in some}) == len(some)
+    assert identity.digest([a.reshape(2, 3).T]) == identity.digest([a.reshape(2, 3).T.copy()])
 
 
 # Data ---------------------------------------------------------------------------------------------
@@ -144,7 +149,7 @@ def test_permuted_and_slightly_changed_data_make_another_run(kind, path):
         return Minibatches(net(), x, y, batch_size=2, sample_weight=s)
 
     w = net().initial(seed=0)
-    first = SGD().minimize(problem(), w, iterations=2, checkpoint=path)
+    first = SGD().minimize(problem(), w, max_iterations=2, checkpoint=path)
     for changed in (
         problem(x[order], y[order], s[order]),
         problem(x=nearly[0]),
@@ -152,22 +157,22 @@ def test_permuted_and_slightly_changed_data_make_another_run(kind, path):
         problem(s=nearly[2]),
     ):
         with pytest.raises(CheckpointError, match="problem's samples is other data"):
-            SGD().minimize(changed, w, iterations=2, checkpoint=path)
+            SGD().minimize(changed, w, max_iterations=2, checkpoint=path)
     with pytest.raises(CheckpointError, match="w is other data"):
-        SGD().minimize(problem(), np.nextafter(w, 9), iterations=2, checkpoint=path)
+        SGD().minimize(problem(), np.nextafter(w, 9), max_iterations=2, checkpoint=path)
     with pytest.raises(CheckpointError, match="samples .*other data|problem is "):
-        SGD().minimize(NetProblem(net(), x, y), w, iterations=2, checkpoint=path)
-    again = SGD().minimize(Counted(problem()) if kind == "whole" else problem(), w, iterations=2,
-                           checkpoint=path)  # fmt: skip
+        SGD().minimize(NetProblem(net(), x, y), w, max_iterations=2, checkpoint=path)
+    problem_again = Counted(problem()) if kind == "whole" else problem()
+    again = SGD().minimize(problem_again, w, max_iterations=2, checkpoint=path)
     np.testing.assert_array_equal(again.w, first.w)
 
 
 def test_going_on_asks_for_no_loss(path, monkeypatch):
     """So that a machine that rounds otherwise finds the run to be the same."""
     problem, w = NetProblem(net(), *data()), net().initial(seed=0)
-    SGD().minimize(problem, w, iterations=2, checkpoint=path)
+    SGD().minimize(problem, w, max_iterations=2, checkpoint=path)
     monkeypatch.setattr(base, "fingerprint", None)
-    assert len(SGD().minimize(problem, w, iterations=4, checkpoint=path).history) == 4
+    assert len(SGD().minimize(problem, w, max_iterations=4, checkpoint=path).history) == 4
 
 
 @pytest.mark.parametrize("make", [lambda: SlowNet(6, 7, 5, seed=1), lambda: FastNet(6, 5, seed=1)])
@@ -255,22 +260,22 @@ class Inheriting(NetProblem):
 
 def test_own_problems_are_known_by_their_settings_or_else_their_start(path):
     slightly = 1 + 1e-9
-    SGD().minimize(Bowl(1.0), [1.0], iterations=2, checkpoint=path)
-    SGD().minimize(Bowl(slightly), [1.0], iterations=2, checkpoint=path)  # as documented
+    SGD().minimize(Bowl(1.0), [1.0], max_iterations=2, checkpoint=path)
+    SGD().minimize(Bowl(slightly), [1.0], max_iterations=2, checkpoint=path)  # as documented
     with pytest.raises(CheckpointError, match="problem is other data, as its loss"):
-        SGD().minimize(Bowl(1.1), [1.0], iterations=2, checkpoint=path)
+        SGD().minimize(Bowl(1.1), [1.0], max_iterations=2, checkpoint=path)
     with pytest.raises(CheckpointError, match="problem is Bowl there and Told here"):
-        SGD().minimize(Told(1.0), [1.0], iterations=2, checkpoint=path)
+        SGD().minimize(Told(1.0), [1.0], max_iterations=2, checkpoint=path)
     path.unlink()
-    SGD().minimize(Told(1.0), [1.0], iterations=2, checkpoint=path)
+    SGD().minimize(Told(1.0), [1.0], max_iterations=2, checkpoint=path)
     with pytest.raises(CheckpointError, match="problem's a is 1.0 there and 1.000000001 here"):
-        SGD().minimize(Told(slightly), [1.0], iterations=2, checkpoint=path)
+        SGD().minimize(Told(slightly), [1.0], max_iterations=2, checkpoint=path)
     path.unlink()
     problem, w = Inheriting(net(), *data()), net().initial(seed=0)
-    SGD().minimize(problem, w, iterations=2, checkpoint=path)
+    SGD().minimize(problem, w, max_iterations=2, checkpoint=path)
     problem.a = 0.5
     with pytest.raises(CheckpointError, match="problem is other data, as its loss"):
-        SGD().minimize(problem, w, iterations=2, checkpoint=path)
+        SGD().minimize(problem, w, max_iterations=2, checkpoint=path)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -285,12 +290,12 @@ class Own(Optimizer):
 
 def test_own_optimizers_are_known_by_their_fields_arrays_by_their_numbers(path):
     scale = np.ones(2000)  # whose repr leaves out what is in the middle
-    SGD().minimize(Quadratic(np.eye(2000)), scale, iterations=1)
-    Own(scale=scale).minimize(Quadratic(np.eye(2000)), scale, iterations=1, checkpoint=path)
+    SGD().minimize(Quadratic(np.eye(2000)), scale, max_iterations=1)
+    Own(scale=scale).minimize(Quadratic(np.eye(2000)), scale, max_iterations=1, checkpoint=path)
     other = scale.copy()
     other[1000] = 2
     with pytest.raises(CheckpointError, match="optimizer's scale is other data"):
-        Own(scale=other).minimize(Quadratic(np.eye(2000)), scale, iterations=1, checkpoint=path)
+        Own(scale=other).minimize(Quadratic(np.eye(2000)), scale, max_iterations=1, checkpoint=path)
 
 
 # Files of other kinds and versions ----------------------------------------------------------------
@@ -308,7 +313,7 @@ def files(tmp_path):
         if path.exists():
             (folder / name).write_bytes(path.read_bytes())
         try:
-            compare(bowl, {"SGD": SGD()}, [[1.0, 1.0]], iterations=2, folder=folder)
+            compare(bowl, {"SGD": SGD()}, [[1.0, 1.0]], max_iterations=2, folder=folder)
         finally:
             path.write_bytes((folder / name).read_bytes())
 
@@ -317,7 +322,7 @@ def files(tmp_path):
             pairs, checkpoint=path
         ),
         "an optimizer's checkpoint": lambda path: SGD().minimize(
-            bowl, [1.0, 1.0], iterations=2, checkpoint=path
+            bowl, [1.0, 1.0], max_iterations=2, checkpoint=path
         ),
         r"a run of compare\(\)": comparison,
     }
@@ -344,7 +349,7 @@ def test_a_member_that_a_damaged_directory_hides_is_missed(tmp_path):
     """No checksum covers an archive's directory: a flipped bit can shorten it."""
 
     def adam(path):
-        Adam().minimize(Quadratic(np.eye(2)), [1.0, 1.0], iterations=2, checkpoint=path)
+        Adam().minimize(Quadratic(np.eye(2)), [1.0, 1.0], max_iterations=2, checkpoint=path)
 
     adam(tmp_path / "adam.npz")
     for _, go_on, path in [*files(tmp_path), ("", adam, tmp_path / "adam.npz")]:
@@ -361,7 +366,7 @@ def test_files_of_an_older_version_are_refused_in_words(tmp_path):
             arrays = dict(file)
         header = json.loads(arrays.pop("header").tobytes())
         assert header["version"] == 2
-        _training.write_archive(path, header["format"], 1, {"of": "then"}, arrays)
+        write_archive(path, header["format"], 1, {"of": "then"}, arrays)
         content = path.read_bytes()
         said = r"is of version 1; this swiftnets reads 2, as versions before told .* remove it"
         with pytest.raises(CheckpointError, match=said):
@@ -370,9 +375,9 @@ def test_files_of_an_older_version_are_refused_in_words(tmp_path):
 
 
 def test_an_older_tensor_is_read_but_not_gone_on_with(tmp_path):
-    given = net(), net().initial(seed=0), *data()
+    point = net().at(net().initial(seed=0), *data())
     path, sidecar = tmp_path / "h.npy", tmp_path / "h.npy.json"
-    whole = tensors.compute(*given, order=2, path=path)
+    whole = tensors.compute(point, order=2, path=path)
     facts = json.loads(sidecar.read_text())
     old = {"format": "swiftnets derivative tensor 1", "order": 2, "count": facts["count"],
            "layer": None, "fingerprint": "0" * 64, "done": facts["done"]}  # fmt: skip
@@ -380,10 +385,10 @@ def test_an_older_tensor_is_read_but_not_gone_on_with(tmp_path):
     v = np.ones(facts["count"])
     np.testing.assert_array_equal(tensors.DerivativeTensor(path).contract(v), whole.contract(v))
     with pytest.raises(FileExistsError, match="format 'swiftnets derivative tensor 1'.*Deriv"):
-        tensors.compute(*given, order=2, path=path)
+        tensors.compute(point, order=2, path=path)
     sidecar.write_text("{")
     with pytest.raises(FileExistsError, match=r"json' is not what compute\(\) writes"):
-        tensors.compute(*given, order=2, path=path)
+        tensors.compute(point, order=2, path=path)
 
 
 # Kills --------------------------------------------------------------------------------------------
@@ -393,7 +398,7 @@ KILLED = """
     from pathlib import Path
     import numpy as np
     from test_run_identity import data, net
-    from swiftnets import tensors
+    from swiftnets.curvature import tensors
     kind, path = sys.argv[1:]
     kill = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
     if kind == "before the state":
@@ -403,7 +408,7 @@ KILLED = """
         tensors._State.write = lambda state: (write(state), kill())
     else:
         tensors._create = kill
-    tensors.compute(net(), net().initial(seed=0), *data(), order=3, path=path)
+    tensors.compute(net().at(net().initial(seed=0), *data()), order=3, path=path)
 """
 
 
@@ -424,10 +429,10 @@ def test_a_tensor_killed_at_its_creation_is_begun_again(kind, suffix, tmp_path):
     command = [sys.executable, "-c", textwrap.dedent(KILLED), kind, str(path)]
     for _ in range(1 if suffix == ".zarr" else 2):
         assert subprocess.run(command, env=env).returncode == -signal.SIGKILL
-    given = net(), net().initial(seed=0), *data()
-    found = tensors.compute(*given, order=3, path=path)
-    whole = tensors.compute(*given, order=3, path=tmp_path / "whole.npy")
-    np.testing.assert_array_equal(found.contract(given[1]), whole.contract(given[1]))
+    point = net().at(net().initial(seed=0), *data())
+    found = tensors.compute(point, order=3, path=path)
+    whole = tensors.compute(point, order=3, path=tmp_path / "whole.npy")
+    np.testing.assert_array_equal(found.contract(point.w), whole.contract(point.w))
     names = {path.name, f"{path.name}.json", "whole.npy", "whole.npy.json"}
     assert names == {*os.listdir(tmp_path)}
 
@@ -440,7 +445,7 @@ FIRST = """
     from swiftnets.problems import Quadratic
     os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
     if sys.argv[1] == "optimizer":
-        SGD().minimize(Quadratic(np.eye(2)), [1.0, 1.0], iterations=2, checkpoint=sys.argv[2])
+        SGD().minimize(Quadratic(np.eye(2)), [1.0, 1.0], max_iterations=2, checkpoint=sys.argv[2])
     else:
         SlowNet(6, 7, 5, seed=1).fit([(np.eye(6)[:4], np.eye(5)[:4])], checkpoint=sys.argv[2])
 """
@@ -453,7 +458,7 @@ def test_a_run_killed_while_it_writes_its_first_checkpoint_starts_again(kind, pa
     assert subprocess.run(command, env=env).returncode == -signal.SIGKILL
     assert not path.exists()
     if kind == "optimizer":
-        SGD().minimize(Quadratic(np.eye(2)), [1.0, 1.0], iterations=2, checkpoint=path)
+        SGD().minimize(Quadratic(np.eye(2)), [1.0, 1.0], max_iterations=2, checkpoint=path)
     else:
         SlowNet(6, 7, 5, seed=1).fit([(np.eye(6)[:4], np.eye(5)[:4])], checkpoint=path)
     assert path.exists()
@@ -471,7 +476,7 @@ class InPlace(Problem):
 
 
 def test_a_start_is_known_as_it_was_before_a_problem_wrote_on_it(tmp_path):
-    SGD().minimize(InPlace(), [1.0, 2.0], iterations=2, checkpoint=tmp_path / "run")
+    SGD().minimize(InPlace(), [1.0, 2.0], max_iterations=2, checkpoint=tmp_path / "run")
     # Loss, gradient's norm and ‖w‖ are those of the other start.
     with pytest.raises(CheckpointError, match="w is other data"):
-        SGD().minimize(InPlace(), [2.0, 1.0], iterations=4, checkpoint=tmp_path / "run")
+        SGD().minimize(InPlace(), [2.0, 1.0], max_iterations=4, checkpoint=tmp_path / "run")

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 
 from swiftnets import MLP, datasets
-from swiftnets.activations import LeakyReLU
-from swiftnets.functional_inverse import refined
+from swiftnets.nets.activations import LeakyReLU
 from swiftnets.optimizers import SGD, Newton, SaddleFreeNewton, saddle_free
 from swiftnets.optimizers.saddle_free import inverse_root_error, inverse_root_nodes
 from swiftnets.problems import Counted, NetProblem, Problem, Quadratic, Rosenbrock
+from swiftnets.problems.functional_inverse import refined
 
 EPS = np.finfo(float).eps
 FORMULAS = {
@@ -160,7 +160,7 @@ def test_single_layers_are_as_slow_net_steps():
     problem, w = net_problem(
         (6, 5, 4), 8, activation=activation, output_activation=activation, bias=False
     )
-    method = SaddleFreeNewton(damping=0.1, function="original", method="exact", blocks="diagonal")
+    method = SaddleFreeNewton(damping=0.1, function="original", method="exact", block="diagonal")
     got = method.direction(problem, w)
     hessian, gradient = problem.hessian(w), problem.gradient(w)
     for part in problem.net.layer_slices:
@@ -188,11 +188,11 @@ def test_a_saddle_is_left(method):
     start = np.array([1e-9, 0.5])
     sfn = SaddleFreeNewton(damping=0.01, method=method, line_search=False)
     # The distance from the saddle nearly doubles: log₂ 1e9 = 30 steps, and a few to converge.
-    result = sfn.minimize(Saddle(), start, iterations=45)
+    result = sfn.minimize(Saddle(), start, max_iterations=45)
     assert np.allclose(result.w, [1, 0], atol=1e-6)
-    stays = Newton(line_search=False).minimize(Saddle(), start, iterations=45)
+    stays = Newton(line_search=False).minimize(Saddle(), start, max_iterations=45)
     assert np.allclose(stays.w, 0, atol=1e-9)
-    slow = SGD(learning_rate=0.1).minimize(Saddle(), start, iterations=45)
+    slow = SGD(learning_rate=0.1).minimize(Saddle(), start, max_iterations=45)
     assert abs(slow.w[0]) < 1e-6
 
 
@@ -202,8 +202,8 @@ def test_with_a_line_search_the_loss_falls_from_anywhere(method):
     # So little damping that whole steps leave the region where the quadratic model holds.
     plain = SaddleFreeNewton(damping=1e-3, method=method, steps=30, line_search=False)
     searched = SaddleFreeNewton(damping=1e-3, method=method, steps=30)
-    assert (np.diff(plain.minimize(problem, w, iterations=10).history.loss) > 0).any()
-    history = searched.minimize(problem, w, iterations=30).history
+    assert (np.diff(plain.minimize(problem, w, max_iterations=10).history.loss) > 0).any()
+    history = searched.minimize(problem, w, max_iterations=30).history
     assert (np.diff(history.loss) <= 0).all()
     assert history.loss[-1] < 1e-6 * history.loss[0]
     assert history.info["step_length"].min() < 1
@@ -226,7 +226,7 @@ def test_the_default_finishes_on_a_net_too_large_for_eigenvalues():
     rng = np.random.default_rng(0)
     problem = NetProblem(net, rng.standard_normal((20, 140)), rng.integers(0, 12, 20))
     counted = Counted(problem)
-    result = SaddleFreeNewton().minimize(counted, net.initial(seed=0), iterations=3)
+    result = SaddleFreeNewton().minimize(counted, net.initial(seed=0), max_iterations=3)
     assert result.loss < 0.1 * result.history.loss[0]
     assert result.history.cost[-1] < 500
 
@@ -238,11 +238,11 @@ def test_the_default_goes_down_where_whole_steps_lead_away():
     net = MLP((64, 12, 10), loss="softmax_cross_entropy", reduction="mean")
     problem = NetProblem(net, grey.reshape(-1, 64) / 85, data.train_labels[:60])
     start = net.initial(seed=0)
-    result = SaddleFreeNewton().minimize(problem, start, iterations=15)
+    result = SaddleFreeNewton().minimize(problem, start, max_iterations=15)
     assert result.status == "iterations"
     assert (np.diff(result.history.loss) < 0).all()
     assert result.loss < 0.2 * result.history.loss[0]
-    whole = SaddleFreeNewton(line_search=False).minimize(problem, start, iterations=15)
+    whole = SaddleFreeNewton(line_search=False).minimize(problem, start, max_iterations=15)
     assert whole.loss > result.history.loss[0]
 
 
@@ -262,8 +262,8 @@ def test_bad_settings():
         ({"damping": 0.0}, "damping"),
         ({"function": "sign"}, "function"),
         ({"method": "newton"}, "method"),
-        ({"blocks": "all"}, "blocks"),
-        ({"blocks": "diagonal", "method": "krylov"}, "blocks"),
+        ({"block": "all"}, "block"),
+        ({"block": "diagonal", "method": "krylov"}, "block"),
         ({"method": "rational", "function": "absolute"}, "function"),
         ({"learning_rate": -1.0}, "learning_rate"),
         ({"steps": 0}, "steps"),
@@ -271,7 +271,7 @@ def test_bad_settings():
     ]:
         with pytest.raises(ValueError, match=word):
             SaddleFreeNewton(**options)
-    for options in ({"method": "rational"}, {"method": "exact", "blocks": "diagonal"}):
+    for options in ({"method": "rational"}, {"method": "exact", "block": "diagonal"}):
         with pytest.raises(TypeError, match="expected a NetProblem"):
             SaddleFreeNewton(**options).step(Rosenbrock(2), np.zeros(2), {})
     at_rest = SaddleFreeNewton().minimize(Quadratic([[1.0]]), [0.0])

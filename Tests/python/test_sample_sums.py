@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from swiftnets import MLP
-from swiftnets._samples import Reader
+from swiftnets.nets.samples import Reader
 
 SAMPLES = 10**6
 
@@ -36,23 +36,24 @@ def quantities(net, w, x, y, s):
     yield "gradient", net.gradient(w, x, y, sample_weight=s)
     yield "hvp", net.hvp(w, x, y, [v, 2 * v], sample_weight=s)
     yield "one hvp", net.hvp(w, x, y, v, sample_weight=s)
-    yield "gauss_newton_product", net.gauss_newton_product(w, x, y, v, sample_weight=s)
-    yield "fisher_product", net.fisher_product(w, x, y, v, kind="empirical", sample_weight=s)
-    yield "hessian_diagonal", net.hessian_diagonal(w, x, y, sample_weight=s)
-    yield "gauss_newton_diagonal", net.gauss_newton_diagonal(w, x, y, sample_weight=s)
-    yield "fisher_diagonal", net.fisher_diagonal(w, x, y, kind="empirical", sample_weight=s)
     yield "hessian", net.hessian(w, x, y, sample_weight=s)
-    yield "fisher", net.fisher(w, x, y, kind="empirical", sample_weight=s)
-    yield "third", net.third(w, x, y, v, v, sample_weight=s)
-    yield "fourth", net.fourth(w, x, y, v, v, [v, v], sample_weight=s)
-    series = net.taylor(w, x, y, v, sample_weight=s)
+    point = net.at(w, x, y, sample_weight=s)
+    yield "kept gradient", point.gradient
+    yield "kept hvp", v @ point.hessian
+    yield "kept hvps", [v, v, v, v] @ point.hessian
+    yield "Hessian's diagonal", point.hessian.diagonal()
+    yield "Gauss-Newton product", v @ point.gauss_newton
+    yield "Gauss-Newton diagonal", point.gauss_newton.diagonal()
+    fisher = point.fisher("empirical")
+    yield "Fisher product", v @ fisher
+    yield "Fisher diagonal", fisher.diagonal()
+    yield "Fisher", fisher.dense()
+    yield "third", point.third(v, v)
+    yield "fourth", point.fourth(v, v, [v, v])
+    series = point.taylor(v)
     yield "taylor", series.gradient
     yield "taylor loss", series.loss
-    point = net.linearize(w, x, y, sample_weight=s)
-    yield "linearize", point.gradient
-    yield "kept hvp", point.hvp(v)
-    yield "kept hvps", point.hvp([v, v, v, v])
-    yield "vjp", net.vjp(w, x, np.ones((len(x), net.sizes[-1])))
+    yield "vjp", point.vjp(np.ones((len(x), net.sizes[-1])))
 
 
 # A chain of 64 terms in a register, of 16 such in a chunk, of √(N / 1024) chunks in a block, and
@@ -75,15 +76,21 @@ def test_a_million_samples_in_small_batches_are_those_of_float64(many):
     (single, w), (double, wide) = nets(reduction="mean")
     size = 500
     batches = [(x[i : i + size], y[i : i + size], s[i : i + size]) for i in range(0, SAMPLES, size)]
-    for method in ("loss", "gradient", "hessian_diagonal", "fisher_diagonal"):
+    for method in ("loss", "gradient"):
         ours = getattr(single, method)(w, batches)
         theirs = getattr(double, method)(wide, x, y, sample_weight=s)
         assert np.all(abs(ours - theirs) <= BOUND * np.abs(theirs).max()), method
-    point = single.linearize(w, batches)
+    point, other = single.at(w, batches), double.at(wide, x, y, sample_weight=s)
+    for quantity in (
+        lambda point: point.hessian.diagonal(),
+        lambda point: point.fisher("empirical").diagonal(),
+    ):
+        theirs = quantity(other)
+        assert (abs(quantity(point) - theirs) <= BOUND * abs(theirs).max()).all()
     theirs = double.hvp(wide, x, y, wide, sample_weight=s)
-    assert (abs(point.hvp(w) - theirs) <= BOUND * abs(theirs).max()).all()
-    theirs = double.taylor(wide, x, y, wide, order=1, sample_weight=s).loss
-    np.testing.assert_allclose(single.taylor(w, batches, None, w, order=1).loss, theirs, BOUND)
+    assert (abs(w @ point.hessian - theirs) <= BOUND * abs(theirs).max()).all()
+    theirs = other.taylor(wide, order=1).loss
+    np.testing.assert_allclose(point.taylor(w, order=1).loss, theirs, BOUND)
 
 
 # Means ----------------------------------------------------------------------------------------
@@ -133,7 +140,7 @@ def test_batches_may_have_weights_of_any_two_sizes(dtype):
             largest = max(first, second)
             weights = np.concatenate([s[0] * (first / largest), s[1] * (second / largest)])
             whole = np.concatenate(x), np.concatenate(y)
-            point = net.linearize(w, batches)
+            point = net.at(w, batches)
             expected = MLP((2, 3, 1), reduction="mean", dtype=np.float64)
             wide = w.astype(np.float64)
             for ours, theirs in (
@@ -143,11 +150,11 @@ def test_batches_may_have_weights_of_any_two_sizes(dtype):
                     net.hvp(w, batches, None, v),
                     expected.hvp(wide, *whole, v, sample_weight=weights),
                 ),
-                (point.hvp(v), expected.hvp(wide, *whole, v, sample_weight=weights)),
+                (v @ point.hessian, expected.hvp(wide, *whole, v, sample_weight=weights)),
                 (point.loss, expected.loss(wide, *whole, sample_weight=weights)),
                 (
-                    net.taylor(w, batches, None, v).loss,
-                    expected.taylor(wide, *whole, v, sample_weight=weights).loss,
+                    point.taylor(v).loss,
+                    expected.at(wide, *whole, sample_weight=weights).taylor(v).loss,
                 ),
             ):
                 assert np.all(abs(ours - theirs) <= few * abs(np.asarray(theirs)).max())
@@ -176,7 +183,7 @@ def test_averaged_batches_are_exact_powers_of_two_away():
 def test_empirical_fisher_diagonals_square_what_is_in_range():
     """z² and δ² alone would leave float32; (z δ)² does not."""
     net = MLP((1, 1), bias=False, dtype=np.float32)
-    ours = net.fisher_diagonal([0.0], [[1e25]], [[1e-15]], kind="empirical")
+    ours = net.at([0.0], [[1e25]], [[1e-15]]).fisher("empirical").diagonal()
     np.testing.assert_allclose(ours, (1e25 * 1e-15) ** 2, 1e-6)
 
 
@@ -189,7 +196,7 @@ def test_coefficients_of_the_loss_are_summed_in_float64():
     x = np.ones((1, 10**5), np.float32)
     v = np.full(10**5, 3.0, np.float32)
     v[0] = 2.0**26
-    ours = net.taylor(np.zeros(10**5), x, [[-1.0]], v, order=0)
+    ours = net.at(np.zeros(10**5), x, [[-1.0]]).taylor(v, order=0)
     # z = 0, so that the gradient is x and exact.
     assert ours.loss[1] == 2.0**26 + 3 * (10**5 - 1)
 
@@ -207,15 +214,16 @@ def test_an_l2_beyond_float32_is_not_rounded_to_it(l2, size):
     net = MLP((1, 2), bias=False, l2=l2, dtype=np.float32)
     w = np.array([size, 0], np.float32)
     data = w, [[0.0]], [[0.0, 0.0]]
+    point = net.at(*data)
     # One product in float64, and the rounding to float32.
     theirs = np.array([l2 * float(w[0]), 0]).astype(np.float32)
     for ours in (
         net.gradient(*data),
         net.hvp(*data, w),
-        net.fisher_product(*data, w, kind="empirical"),
-        net.linearize(*data).gradient,
-        net.linearize(*data).hvp(w),
-        *net.taylor(*data, w).gradient[:2],
+        w @ point.fisher("empirical"),
+        point.gradient,
+        w @ point.hessian,
+        *point.taylor(w).gradient[:2],
     ):
         np.testing.assert_array_equal(ours, theirs)
 
@@ -225,15 +233,15 @@ def test_sums_that_leave_the_range_are_inf_without_a_warning():
     """As in the engine; runs that diverge tell it by their status."""
     net = MLP((1, 1), bias=False, l2=1e200)
     data, v = ([1e200], [[1.0]], [[0.0]]), [1e200]
-    assert net.gradient(*data) == net.hvp(*data, v) == net.linearize(*data).hvp(v) == np.inf
-    assert (net.taylor(*data, v).gradient[:2] == np.inf).all()
+    assert net.gradient(*data) == net.hvp(*data, v) == v @ net.at(*data).hessian == np.inf
+    assert (net.at(*data).taylor(v).gradient[:2] == np.inf).all()
     net = MLP((1, 1), bias=False, l2=1.7e308)
     data = [0.0], [[1e154]], [[0.0]]
-    assert net.hessian(*data) == net.hessian_diagonal(*data) == np.inf
+    assert net.hessian(*data) == net.at(*data).hessian.diagonal() == np.inf
     net, batches = MLP((1, 1), bias=False), [([[1e154]], [[0.0]])] * 9
     assert net.gradient([1.0], batches) == net.hessian([1.0], batches) == np.inf
     assert net.hvp([1.0], batches, None, [1.0]) == np.inf
-    assert net.linearize([1.0], batches).hvp([1.0]) == np.inf
+    assert [1.0] @ net.at([1.0], batches).hessian == np.inf
 
 
 def test_the_references_sums_are_ours():

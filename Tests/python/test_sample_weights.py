@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 from test_mlp_data import every_sum
 
-from swiftnets import MLP, optimizers, tensors
-from swiftnets.factorizations import layer_states
-from swiftnets.functional_inverse import FunctionalInverse
-from swiftnets.kronecker import kronecker_factors
-from swiftnets.lanczos import lanczos
-from swiftnets.operators import fisher_operator, gauss_newton_operator, hessian_operator
+from swiftnets import MLP, optimizers
+from swiftnets.curvature import layer_states, tensors
+from swiftnets.curvature.kronecker import kronecker_factors
+from swiftnets.interop import as_scipy
+from swiftnets.linalg.lanczos import lanczos
 from swiftnets.optimizers import KFAC, SGD, SaddleFreeNewton, TrustRegion
 from swiftnets.problems import Counted, Minibatches, NetProblem
+from swiftnets.problems.functional_inverse import FunctionalInverse
 
 TIMES = np.array([2, 0, 1, 3, 0, 1, 4])
 TARGETS = ("rows", "labels", "one-hot")
@@ -22,7 +22,7 @@ EVERY_OPTIMIZER = [
 ]
 # What defaults do not reach.
 MORE = [
-    SaddleFreeNewton(method="exact", blocks="diagonal"),
+    SaddleFreeNewton(method="exact", block="diagonal"),
     SaddleFreeNewton(method="krylov", steps=10),
     SaddleFreeNewton(method="rational"),
     TrustRegion(method="exact"),
@@ -53,32 +53,36 @@ def both(x, y):
 def rest(net, w, data, more, folder):
     """All quantities that the net's own sums are not, by name."""
     found, v = {}, np.random.default_rng(2).normal(size=(2, len(w)))
-    factors = kronecker_factors(net, w, *data, **more)
+    point = net.at(w, *data, **more)
+    factors = kronecker_factors(point)
     found |= {f"Kronecker in {i}": a for i, a in enumerate(factors.inputs)}
     found |= {f"Kronecker out {i}": a for i, a in enumerate(factors.outputs)}
     found["Kronecker inverse"] = factors.inverse(0.1)(v)
     for method in ("layered", "dense"):
-        factored = net.factorize(w, *data, 0.3, method=method, **more)
+        factored = (point.hessian + 0.3).factorize(method=method)
         found[f"{method} factorisation"] = factored.solve(v[0])
         found[f"{method} inertia"] = np.array(tuple(vars(factored.inertia).values()))
-    found["complex"] = net.factorize(w, *data, shift=0.2 - 0.5j, **more).solve(v[0])
+    found["complex"] = (point.hessian + (0.2 - 0.5j)).factorize().solve(v[0])
     for method in ("layered", "dense", "minres"):
-        found[method] = net.solve(w, *data, v[0], damping=2.0, method=method, **more).x
+        found[method] = net.solve(w, *data, v[0], damping=2.0, method=method, **more).solution
     for kind in ("diagonal", "kronecker"):
         found[kind] = net.solve(
             w, *data, v[0], damping=9.0, method="cg", preconditioner=kind, **more
-        ).x
-    found["blocks"] = net.solve(w, *data, v[0], damping=2.0, blocks="diagonal", **more).x
-    point = net.linearize(w, *data, **more)
-    found["runs"] = np.concatenate(point.lanczos(v[0], 5))
-    run = lanczos(point.hvp, v[0], 5)
+        ).solution
+    found["blocks"] = net.solve(w, *data, v[0], damping=2.0, block="diagonal", **more).solution
+    found["runs"] = np.concatenate(point.hessian.lanczos(v[0], 5))
+    run = lanczos(point.hessian, v[0], 5)
     found["Ritz values"] = np.linalg.eigvalsh(run.matrix)
-    for operator in (hessian_operator, gauss_newton_operator, fisher_operator):
-        found[operator.__name__] = operator(net, w, *data, **more) @ v[1]
-    scipy = net.as_scipy(*data, **more)
+    for name, matrix in {
+        "Hessian": point.hessian,
+        "Gauss-Newton": point.gauss_newton,
+        "Fisher": point.fisher(),
+    }.items():
+        found[f"{name} operator"] = matrix.as_linear_operator() @ v[1]
+    scipy = as_scipy(net, *data, **more)
     found |= {"fun": scipy.fun(w), "jac": scipy.jac(w), "hess": scipy.hess(w)}
     found["hessp"] = scipy.hessp(w, v[0])
-    tensor = tensors.compute(net, w, *data, order=2, path=folder / "t.npy", **more)
+    tensor = tensors.compute(point, order=2, path=folder / "t.npy")
     found["tensor"] = tensor.contract(v[0])
     problem = NetProblem(net, *data, **more)
     for own in (problem, Counted(problem)):
@@ -117,7 +121,7 @@ def test_a_weight_counts_a_sample_that_often_in_every_optimizer(reduction, metho
     for targets in ("rows", "labels"):
         net, w, x, y = case(targets, reduction)
         ends = [
-            method.minimize(NetProblem(net, *data, **more), w, iterations=3)
+            method.minimize(NetProblem(net, *data, **more), w, max_iterations=3)
             for data, more in both(x, y)
         ]
         assert ends[0].status == ends[1].status and len(ends[0].history) == len(ends[1].history)
@@ -129,10 +133,10 @@ def test_a_weight_counts_a_sample_that_often_in_every_optimizer(reduction, metho
 @pytest.mark.parametrize("reduction", ["sum", "mean"])
 def test_weights_of_any_scale_leave_the_inputs_factor_as_it_is(reduction, dtype):
     net, w, x, y = case("rows", reduction, dtype)
-    one = kronecker_factors(net, w, x, y, sample_weight=TIMES)
+    one = kronecker_factors(net.at(w, x, y, sample_weight=TIMES))
     e = 100 if dtype == np.float32 else 1000
     for scale in (2.0**e, 2.0**-e):
-        other = kronecker_factors(net, w, x, y, sample_weight=TIMES * scale)
+        other = kronecker_factors(net.at(w, x, y, sample_weight=TIMES * scale))
         for ours, theirs in zip(other.inputs, one.inputs, strict=True):
             np.testing.assert_array_equal(ours, theirs)
 
@@ -147,7 +151,7 @@ def test_samples_of_weight_0_are_left_out_of_loaders_and_may_be_all():
     )
     # Nothing but the penalty is left.
     assert net.loss(w, bad, y[:2], sample_weight=[0, 0]) == pytest.approx(0.05 * (w @ w))
-    factors = kronecker_factors(net, w, bad, y[:2], sample_weight=[0, 0])
+    factors = kronecker_factors(net.at(w, bad, y[:2], sample_weight=[0, 0]))
     assert not any(a.any() for a in factors.inputs + factors.outputs)
     # What a sample is checked for does not depend on its weight.
     with pytest.raises(ValueError, match="^y has shape"):
@@ -156,7 +160,7 @@ def test_samples_of_weight_0_are_left_out_of_loaders_and_may_be_all():
 
 def test_layer_states_have_a_row_for_every_sample_whatever_its_weight():
     net, w, x, y = case()
-    layers, hessian = layer_states(net, w, x, y, sample_weight=TIMES)
+    layers, hessian = layer_states(net.at(w, x, y, sample_weight=TIMES))
     assert len(hessian) == len(layers[0].inputs) == len(TIMES)
     np.testing.assert_array_equal(hessian, TIMES[:, None] * np.ones(2))
 
@@ -168,8 +172,8 @@ def test_kronecker_factors_that_are_not_finite_are_told_and_end_a_run_as_diverge
     x[0] = number
     quiet = np.errstate(over="ignore", invalid="ignore")
     with quiet, pytest.raises(FloatingPointError, match="not finite"):
-        kronecker_factors(net, w, x, y)
-    assert KFAC().minimize(NetProblem(net, x, y), w, iterations=3).status == "diverged"
+        kronecker_factors(net.at(w, x, y))
+    assert KFAC().minimize(NetProblem(net, x, y), w, max_iterations=3).status == "diverged"
 
 
 # Minibatches --------------------------------------------------------------------------------------
@@ -223,7 +227,7 @@ def test_minibatches_without_samples_of_weight_0_are_those_that_never_had_them()
         rows = TIMES > 0
         one = Minibatches(net, *weighted, batch_size=1, **more)
         other = Minibatches(net, x[rows], y[rows], batch_size=1, sample_weight=TIMES[rows])
-        ends = [SGD().minimize(batches, w, iterations=7) for batches in (one, other)]
+        ends = [SGD().minimize(batches, w, max_iterations=7) for batches in (one, other)]
         assert ends[0].status == "iterations"
         np.testing.assert_array_equal(ends[0].w, ends[1].w)
         with pytest.raises(ValueError, match="sample_weight is 0 throughout"):
@@ -234,16 +238,17 @@ def test_unweighted_means_of_minibatches_are_those_of_their_samples():
     net, w, x, y = case("labels", "mean")
     batches = Minibatches(net, x, y, batch_size=3)
     for k in range(3):
-        rows, labels, weights = batches.at(k).samples
-        assert weights is None
-        np.testing.assert_array_equal(batches.at(k).gradient(w), net.gradient(w, rows, labels))
+        (batch,) = batches.at(k).batches
+        assert batch.weights is None
+        ours = batches.at(k).gradient(w)
+        np.testing.assert_array_equal(ours, net.gradient(w, batch.x, batch.labels))
 
 
 def test_minibatch_weights_of_any_scale_make_the_same_run():
     net, w, x, y = case("rows", "mean")
     ends = [
         SGD().minimize(
-            Minibatches(net, x, y, batch_size=2, sample_weight=TIMES * 2.0**e), w, iterations=5
+            Minibatches(net, x, y, batch_size=2, sample_weight=TIMES * 2.0**e), w, max_iterations=5
         )
         for e in (0, 1020, -1060)
     ]

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swiftnets import MLP
-from swiftnets.kronecker import kronecker_factors
-from swiftnets.mlp import TaylorSeries
+from swiftnets.curvature.kronecker import kronecker_factors
+from swiftnets.curvature.taylor import TaylorSeries
 from swiftnets.optimizers import (
     KFAC,
     SGD,
@@ -119,7 +119,7 @@ def test_steihaug_stops_at_the_edge_and_inside():
     rng = np.random.default_rng(0)
     a = rng.standard_normal((6, 6))
     problem = Quadratic(a @ a.T + np.eye(6), rng.standard_normal(6))
-    point = problem.linearize(np.zeros(6))
+    point = problem.at(np.zeros(6))
     inside, image = steihaug(point, 1e6, 1e-13)
     assert np.allclose(inside, np.linalg.solve(problem.matrix, problem.b), rtol=1e-9)
     assert np.allclose(image, problem.matrix @ inside, rtol=0, atol=1e-12 * abs(image).max())
@@ -134,7 +134,7 @@ def test_steihaug_stops_at_the_edge_and_inside():
         return g @ s + s @ problem.matrix @ s / 2
 
     assert model(edge) <= model(cauchy) + 1e-15
-    down, _ = steihaug(Quadratic(-np.eye(2)).linearize(np.array([1.0, 0.0])), 3.0)
+    down, _ = steihaug(Quadratic(-np.eye(2)).at(np.array([1.0, 0.0])), 3.0)
     assert np.isclose(np.linalg.norm(down), 3.0)
 
 
@@ -231,7 +231,7 @@ GLOBAL = [
 @pytest.mark.parametrize("n", [2, 10, 50])
 def test_rosenbrock(method, n):
     problem = Rosenbrock(n)
-    result = method.minimize(problem, problem.start(), iterations=500, gradient_tolerance=1e-8)
+    result = method.minimize(problem, problem.start(), max_iterations=500, gradient_tolerance=1e-8)
     assert result.status == "converged", result
     # A stationary point of second order: for larger n there is one besides (1, …, 1).
     assert np.linalg.norm(problem.gradient(result.w)) <= 1e-8
@@ -287,12 +287,12 @@ ESCAPES = [TrustRegion(), TrustRegion(method="exact"), CubicRegularization()]
 @pytest.mark.parametrize("method", ESCAPES, ids=repr)
 def test_saddles_are_left_where_newton_and_gradient_descent_stay(method):
     start = np.array([1e-9, 0.5])
-    result = method.minimize(Saddle(), start, iterations=60, gradient_tolerance=1e-10)
+    result = method.minimize(Saddle(), start, max_iterations=60, gradient_tolerance=1e-10)
     assert result.status == "converged"
     assert np.allclose(np.abs(result.w), [1, 0], atol=1e-9)
-    stays = Newton(line_search=False).minimize(Saddle(), start, iterations=60)
+    stays = Newton(line_search=False).minimize(Saddle(), start, max_iterations=60)
     assert np.allclose(stays.w, 0, atol=1e-9)
-    slow = SGD(learning_rate=0.1).minimize(Saddle(), start, iterations=60)
+    slow = SGD(learning_rate=0.1).minimize(Saddle(), start, max_iterations=60)
     assert abs(slow.w[0]) < 1e-5  # grows by 1.1 a step
 
 
@@ -310,7 +310,7 @@ def test_levenberg_marquardt_ends_where_scipy_does():
         return (problem.net.predict(w, x) - y).ravel()
 
     theirs = least_squares(residuals, w, method="lm", xtol=1e-14, ftol=1e-14, gtol=1e-14)
-    ours = LevenbergMarquardt().minimize(problem, w, iterations=2000, gradient_tolerance=1e-7)
+    ours = LevenbergMarquardt().minimize(problem, w, max_iterations=2000, gradient_tolerance=1e-7)
     assert ours.status == "converged", ours
     # The same minimum: the loss is off by the square of the gradient over its curvature.
     curvature = np.linalg.eigvalsh(problem.hessian(ours.w))[0]
@@ -320,8 +320,7 @@ def test_levenberg_marquardt_ends_where_scipy_does():
 
 def test_gauss_newton_is_the_dense_step():
     problem, w = net_problem()
-    x, y, _ = problem.samples
-    matrix = problem.net.gauss_newton(w, x, y) + 0.3 * np.eye(len(w))
+    matrix = problem.at(w).gauss_newton.dense() + 0.3 * np.eye(len(w))
     want = w - np.linalg.solve(matrix, problem.gradient(w))
     got = GaussNewton(damping=0.3, line_search=False).step(problem, w, {}).w
     assert np.allclose(got, want, rtol=0, atol=1e-11)
@@ -333,8 +332,7 @@ def test_gauss_newton_of_a_large_net_by_conjugate_gradients():
     problem = NetProblem(net, rng.standard_normal((40, 30)), rng.integers(0, 10, 40))
     w = net.initial(seed=0)
     assert len(w) > 1000
-    x, y, _ = problem.samples
-    matrix = net.gauss_newton(w, x, y) + 0.05 * np.eye(len(w))
+    matrix = problem.at(w).gauss_newton.dense() + 0.05 * np.eye(len(w))
     method = GaussNewton(damping=0.05, line_search=False, tolerance=1e-9)
     step = w - method.step(problem, w, {}).w
     gradient = problem.gradient(w)
@@ -343,25 +341,26 @@ def test_gauss_newton_of_a_large_net_by_conjugate_gradients():
 
 def test_kfac_steps_with_running_means():
     problem, w = net_problem(reduction="mean", l2=0.01)
-    x, y, _ = problem.samples
     method = KFAC(learning_rate=0.5, damping=0.1, decay=0.5)
     first = method.step(problem, w, method.initial_state(problem, w))
-    factors = kronecker_factors(problem.net, w, x, y)
+    factors = kronecker_factors(problem.at(w))
     want = w - 0.5 * factors.inverse(0.11)(problem.gradient(w))
     # After one step the mean is the batch's own.
     assert np.allclose(first.w, want, rtol=1e-12)
     second = method.step(problem, first.w, first.state)
-    later = kronecker_factors(problem.net, first.w, x, y)
+    later = kronecker_factors(problem.at(first.w))
     mean = (0.25 * factors.inputs[1] + 0.5 * later.inputs[1]) / 0.75
     assert np.allclose(second.state["inputs1"] / 0.75, mean, rtol=1e-12)
 
 
 def test_quartic_line_search_descends():
     problem, w = net_problem()
-    result = QuarticLineSearch().minimize(problem, w, iterations=100)
+    result = QuarticLineSearch().minimize(problem, w, max_iterations=100)
     assert (np.diff(result.history.loss) <= 0).all()
     assert result.loss < result.history.loss[0] / 2
-    plain = QuarticLineSearch(conjugate=False).minimize(Rosenbrock(2), [-1.2, 1.0], iterations=50)
+    plain = QuarticLineSearch(conjugate=False).minimize(
+        Rosenbrock(2), [-1.2, 1.0], max_iterations=50
+    )
     assert (np.diff(plain.history.loss) <= 0).all()
 
 
@@ -370,7 +369,7 @@ def test_the_quartic_of_a_piecewise_linear_net_is_exact_within_a_cell():
     rng = np.random.default_rng(0)
     x, y, w = rng.standard_normal((20, 3)), rng.standard_normal((20, 2)), net.initial(seed=1)
     direction = -net.gradient(w, x, y)
-    series = net.taylor(w, x, y, direction)
+    series = net.at(w, x, y).taylor(direction)
     # How far until the first pre-activation of the hidden layer changes its sign.
     before = x @ w[:15].reshape(3, 5)
     along = x @ direction[:15].reshape(3, 5)
@@ -422,7 +421,7 @@ def test_orders_of_convergence_on_a_net_in_extended_precision():
     net = MLP((1, 2, 1), bias=False, l2=l2)
     problem = NetProblem(net, np.array(xs)[:, None], np.array(ys)[:, None])
     found = TrustRegion().minimize(
-        problem, net.initial(seed=0), iterations=300, gradient_tolerance=1e-13
+        problem, net.initial(seed=0), max_iterations=300, gradient_tolerance=1e-13
     )
     assert found.status == "converged"
     assert np.linalg.eigvalsh(problem.hessian(found.w))[0] > 0.01
@@ -544,7 +543,7 @@ def test_safeguards_lower_the_loss_from_anywhere(method):
     problem, w = net_problem()
     for seed in range(3):
         w = 2 * problem.net.initial(seed=seed)
-        result = method.minimize(problem, w, iterations=15)
+        result = method.minimize(problem, w, max_iterations=15)
         assert (np.diff(result.history.loss) <= 1e-12).all()
         assert result.status in ("iterations", "failed")
 
@@ -555,7 +554,7 @@ def test_derivatives_of_nets_reach_the_steps():
     x = rng.standard_normal((30, 2))
     problem = NetProblem(net, x, 2 * np.tanh(x[:, :1] - x[:, 1:]))
     start = net.initial(seed=1)
-    minimum = TrustRegion().minimize(problem, start, iterations=500, gradient_tolerance=1e-13).w
+    minimum = TrustRegion().minimize(problem, start, max_iterations=500, gradient_tolerance=1e-13).w
     assert np.linalg.eigvalsh(problem.hessian(minimum))[0] > 1e-3
     near = minimum + 2e-5 * rng.standard_normal(net.parameter_count)
     # Curvatures span 5000 : 1, and the third derivative is felt beyond 1e-4: nearer, the error
@@ -582,7 +581,7 @@ ALL = [
 @pytest.mark.parametrize("method", ALL, ids=repr)
 def test_single_precision(method):
     problem, w = net_problem(dtype=np.float32, l2=0.1)
-    result = method.minimize(problem, w, iterations=5)
+    result = method.minimize(problem, w, max_iterations=5)
     assert result.w.dtype == np.float32
     assert result.loss < result.history.loss[0]
 
@@ -640,7 +639,7 @@ class Steep(Problem):
 def test_an_infinite_loss_is_divergence_and_a_huge_one_is_not(method):
     assert method.minimize(Steep(), [720.0]).status == "diverged"
     # The gradient is 1e304: its fourth power, as the series has it, is beyond every float.
-    result = method.minimize(Steep(), [700.0], iterations=30)
+    result = method.minimize(Steep(), [700.0], max_iterations=30)
     assert result.status == "iterations" and result.loss < result.history.loss[0] / 100
 
 

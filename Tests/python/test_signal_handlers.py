@@ -14,15 +14,15 @@ RNG = np.random.default_rng(0)
 def hvp():
     net = MLP((60, 80, 10))
     x, y = RNG.standard_normal((2000, 60)), RNG.standard_normal((2000, 10))
-    point = net.linearize(net.initial(0), x, y)
+    point = net.at(net.initial(0), x, y)
     v = RNG.standard_normal((64, net.parameter_count))
-    return lambda: point.hvp(v)
+    return lambda: v @ point.hessian
 
 
 def layered():
     net = MLP([24] * 6)
     x, y = RNG.standard_normal((24, 24)), RNG.standard_normal((24, 24))
-    return net.factorize(net.initial(0), x, y, damping=1.0, method="layered")
+    return (net.at(net.initial(0), x, y).hessian + 1.0).factorize(method="layered")
 
 
 def layered_update():
@@ -39,7 +39,7 @@ def layered_solve():
 def dense_update():
     net = MLP((30, 40, 10))
     x, y = RNG.standard_normal((50, 30)), RNG.standard_normal((50, 10))
-    factors = net.factorize(net.initial(0), x, y, damping=5.0, method="dense")
+    factors = (net.at(net.initial(0), x, y).hessian + 5.0).factorize(method="dense")
     return lambda: factors.update(5.0).solve(np.ones(net.parameter_count))
 
 

@@ -7,7 +7,8 @@ import random
 import numpy as np
 import pytest
 
-from swiftnets import SlowNet, reference, slow_net
+from swiftnets import SlowNet, slow_net
+from swiftnets.originals import reference
 
 EPSILON = 2.0**-52
 # A step is judged at a relative residual of 1e-12. Divided by the damping, 0.1 of a block whose

@@ -1,4 +1,4 @@
-"""swiftnets.tensors: whole derivative tensors on disk."""
+"""swiftnets.curvature.tensors: whole derivative tensors on disk."""
 
 import errno
 import itertools
@@ -13,7 +13,8 @@ import textwrap
 import numpy as np
 import pytest
 
-from swiftnets import MLP, tensors
+from swiftnets import MLP
+from swiftnets.curvature import tensors
 
 EPS = np.finfo(float).eps
 EMPTY_NPZ = b"PK\5\6" + bytes(18)
@@ -31,8 +32,8 @@ def dense(net, w, x, y, order):
     if order == 2:
         return net.hvp(w, x, y, e)
     if order == 3:
-        return np.array([net.third(w, x, y, u, e) for u in e])
-    return np.array([[net.fourth(w, x, y, u, v, e) for v in e] for u in e])
+        return np.array([net.at(w, x, y).third(u, e) for u in e])
+    return np.array([[net.at(w, x, y).fourth(u, v, e) for v in e] for u in e])
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".zarr"])
@@ -41,7 +42,7 @@ def test_entries_and_contractions_are_those_of_the_dense_tensor(order, suffix, t
     if suffix == ".zarr":
         pytest.importorskip("zarr")
     net, w, x, y = case()
-    tensor = tensors.compute(net, w, x, y, order=order, path=tmp_path / f"t{suffix}")
+    tensor = tensors.compute(net.at(w, x, y), order=order, path=tmp_path / f"t{suffix}")
     whole = dense(net, w, x, y, order)
     assert tensor.shape == whole.shape and tensor.dtype == np.float64
     # Each order of the indices is a sum over five samples and three layers, rounded on its own.
@@ -62,7 +63,7 @@ def test_entries_and_contractions_are_those_of_the_dense_tensor(order, suffix, t
 def test_contractions_with_vectors_of_any_sizes_are_those_of_their_directions(order, tmp_path):
     """Powers of two are exact: vectors times 2ᵃ, 2ᵇ, … give 2ᵃ⁺ᵇ⁺… times as much."""
     net, w, x, y = case()
-    tensor = tensors.compute(net, w, x, y, order=order, path=tmp_path / "t.npy")
+    tensor = tensors.compute(net.at(w, x, y), order=order, path=tmp_path / "t.npy")
     vectors = np.random.default_rng(2).standard_normal((order, net.parameter_count))
     for count in range(max(1, order - 2), order + 1):
         plain = tensor.contract(*vectors[:count])
@@ -74,7 +75,7 @@ def test_contractions_with_vectors_of_any_sizes_are_those_of_their_directions(or
 
 def test_a_hessian_is_a_plain_square_numpy_file(tmp_path):
     net, w, x, y = case()
-    tensors.compute(net, w, x, y, order=2, path=tmp_path / "h.npy")
+    tensors.compute(net.at(w, x, y), order=2, path=tmp_path / "h.npy")
     stored = np.load(tmp_path / "h.npy", mmap_mode="r")
     np.testing.assert_allclose(stored, net.hessian(w, x, y), rtol=0, atol=1e-14)
 
@@ -83,7 +84,7 @@ def test_the_packed_order_is_as_documented(tmp_path):
     from math import comb
 
     net, w, x, y = case()
-    tensors.compute(net, w, x, y, order=3, path=tmp_path / "t.npy")
+    tensors.compute(net.at(w, x, y), order=3, path=tmp_path / "t.npy")
     packed, whole = np.load(tmp_path / "t.npy"), dense(net, w, x, y, 3)
     count = net.parameter_count
     assert packed.shape == (comb(count + 2, 3),)
@@ -96,7 +97,7 @@ def test_the_packed_order_is_as_documented(tmp_path):
 @pytest.mark.parametrize("order", [2, 3])
 def test_one_layer_is_its_part_of_the_whole(order, tmp_path):
     net, w, x, y = case()
-    tensor = tensors.compute(net, w, x, y, order=order, layer=1, path=tmp_path / "t.npy")
+    tensor = tensors.compute(net.at(w, x, y), order=order, layer=1, path=tmp_path / "t.npy")
     part = net.layer_slices[1]
     whole = dense(net, w, x, y, order)[(part,) * order]
     assert tensor.shape == whole.shape
@@ -107,16 +108,16 @@ def test_one_layer_is_its_part_of_the_whole(order, tmp_path):
 def test_batches_and_weights_are_taken(tmp_path):
     net, w, x, y = case()
     s = np.arange(1.0, 6)
-    whole = tensors.compute(net, w, x, y, sample_weight=s, order=2, path=tmp_path / "a.npy")
+    whole = tensors.compute(net.at(w, x, y, sample_weight=s), order=2, path=tmp_path / "a.npy")
     pieces = [(x[:2], y[:2], s[:2]), (x[2:], y[2:], s[2:])]
-    batches = tensors.compute(net, w, pieces, order=2, path=tmp_path / "b.npy")
+    batches = tensors.compute(net.at(w, pieces), order=2, path=tmp_path / "b.npy")
     np.testing.assert_allclose(batches.contract(w), whole.contract(w), rtol=0, atol=1e-13)
 
 
 KILLED = """
     import os, signal, sys
     from test_tensors import case
-    from swiftnets import tensors
+    from swiftnets.curvature import tensors
     net, w, x, y = case()
     write, slabs = tensors._State.write, []
     def stop(state):
@@ -125,7 +126,7 @@ KILLED = """
         if len(slabs) == 5:
             os.kill(os.getpid(), signal.SIGKILL)
     tensors._State.write = stop
-    tensors.compute(net, w, x, y, order=3, path=sys.argv[1])
+    tensors.compute(net.at(w, x, y), order=3, path=sys.argv[1])
 """
 
 
@@ -138,8 +139,8 @@ def test_a_killed_run_goes_on_and_gives_the_same_bytes(tmp_path):
     assert subprocess.run(command, env=env).returncode == -signal.SIGKILL
     with pytest.raises(ValueError, match="not complete: 4 of 17 slabs"):
         tensors.DerivativeTensor(path)
-    tensors.compute(net, w, x, y, order=3, path=path)
-    tensors.compute(net, w, x, y, order=3, path=tmp_path / "whole.npy")
+    tensors.compute(net.at(w, x, y), order=3, path=path)
+    tensors.compute(net.at(w, x, y), order=3, path=tmp_path / "whole.npy")
     assert path.read_bytes() == (tmp_path / "whole.npy").read_bytes()
 
 
@@ -147,7 +148,7 @@ KILLED_ANYWHERE = """
     import os, shutil, signal, sys
     from pathlib import Path
     from test_tensors import case
-    from swiftnets import tensors
+    from swiftnets.curvature import tensors
 
     net, w, x, y = case()
     folder = Path(sys.argv[1])
@@ -161,7 +162,7 @@ KILLED_ANYWHERE = """
                 os.kill(os.getpid(), signal.SIGKILL)
 
     def compute(name):
-        tensors.compute(net, w, x, y, order=2, path=folder / name)
+        tensors.compute(net.at(w, x, y), order=2, path=folder / name)
         return (folder / name).read_bytes()
 
     expected = compute("whole.npy")
@@ -195,21 +196,21 @@ def test_a_run_killed_at_any_moment_goes_on(tmp_path):
 
 def test_what_is_complete_is_opened_and_not_made_again(tmp_path, monkeypatch):
     net, w, x, y = case()
-    tensors.compute(net, w, x, y, order=2, path=tmp_path / "h.npy")
+    tensors.compute(net.at(w, x, y), order=2, path=tmp_path / "h.npy")
     monkeypatch.setattr(tensors._Job, "_products", None)
-    assert tensors.compute(net, w, x, y, order=2, path=tmp_path / "h.npy").order == 2
+    assert tensors.compute(net.at(w, x, y), order=2, path=tmp_path / "h.npy").order == 2
 
 
 def test_other_data_do_not_go_on_with_a_file(tmp_path):
     net, w, x, y = case()
     path = tmp_path / "h.npy"
-    tensors.compute(net, w, x, y, order=2, path=path)
+    tensors.compute(net.at(w, x, y), order=2, path=path)
     before = path.read_bytes()
-    for changed in [(net, w + 1, x, y), (net, w, x + 1, y), (MLP((2, 3, 2)), w, x, y)]:
+    for changed in [net.at(w + 1, x, y), net.at(w, x + 1, y), MLP((2, 3, 2)).at(w, x, y)]:
         with pytest.raises(FileExistsError, match="another net"):
-            tensors.compute(*changed, order=2, path=path)
+            tensors.compute(changed, order=2, path=path)
     with pytest.raises(FileExistsError, match="another net"):
-        tensors.compute(net, w, x, y, order=3, path=path)
+        tensors.compute(net.at(w, x, y), order=3, path=path)
     assert path.read_bytes() == before
 
 
@@ -218,13 +219,13 @@ def test_a_file_of_the_users_is_not_overwritten(tmp_path):
     path = tmp_path / "mine.npy"
     path.write_text("precious")
     with pytest.raises(FileExistsError, match="no tensor"):
-        tensors.compute(net, w, x, y, order=2, path=path)
+        tensors.compute(net.at(w, x, y), order=2, path=path)
     assert path.read_text() == "precious"
 
 
 def test_a_plan_says_bytes_and_whether_they_fit(tmp_path):
     net, w, x, y = case()
-    plan = tensors.plan(net, w, x, y, order=4, path=tmp_path / "not" / "there.npy")
+    plan = tensors.plan(net.at(w, x, y), order=4, path=tmp_path / "not" / "there.npy")
     assert plan.entries == 17 * 18 * 19 * 20 // 24 and plan.bytes == 8 * plan.entries
     assert plan.fits and plan.seconds > 0
     assert "4,845 numbers" in str(plan) and "fits" in str(plan)
@@ -234,11 +235,11 @@ def test_what_does_not_fit_is_refused_with_the_bytes(tmp_path, monkeypatch):
     net, w, x, y = case()
     usage = type("usage", (), {"free": 1000})
     monkeypatch.setattr(tensors.shutil, "disk_usage", lambda _: usage)
-    assert not tensors.plan(net, w, x, y, order=2, path=tmp_path).fits
+    assert not tensors.plan(net.at(w, x, y), order=2, path=tmp_path).fits
     with pytest.raises(OSError, match=r"needs 2,312 bytes .* 1,000 .* are free"):
-        tensors.compute(net, w, x, y, order=2, path=tmp_path / "h.npy")
+        tensors.compute(net.at(w, x, y), order=2, path=tmp_path / "h.npy")
     assert not list(tmp_path.iterdir())
-    tensors.compute(net, w, x, y, order=2, path=tmp_path / "h.npy", force=True)
+    tensors.compute(net.at(w, x, y), order=2, path=tmp_path / "h.npy", force=True)
 
 
 @pytest.mark.parametrize(
@@ -250,15 +251,16 @@ def test_what_does_not_fit_is_refused_with_the_bytes(tmp_path, monkeypatch):
     ],
 )
 def test_bad_arguments_are_named(arguments, error, words, tmp_path):
+    net, w, x, y = case()
     given = {"path": "h.npy", **arguments}
     given["path"] = tmp_path / given["path"]
     with pytest.raises(error, match=words):
-        tensors.compute(*case(), **given)
+        tensors.compute(net.at(w, x, y), **given)
 
 
 def test_bad_contractions_and_indices_are_named(tmp_path):
     net, w, x, y = case()
-    tensor = tensors.compute(net, w, x, y, order=3, path=tmp_path / "t.npy")
+    tensor = tensors.compute(net.at(w, x, y), order=3, path=tmp_path / "t.npy")
     with pytest.raises(TypeError, match="0 vectors for order 3; expected from 1 to 3"):
         tensor.contract()
     with pytest.raises(ValueError, match=r"vector 1 has shape \(3,\); expected \(17,\)"):
@@ -381,20 +383,20 @@ def test_a_damaged_part_of_a_zarr_store_is_named(tmp_path):
 def test_a_damaged_file_is_named_and_kept(damage, tmp_path):
     net, w, x, y = case()
     path = tmp_path / "t.npy"
-    tensors.compute(net, w, x, y, order=3, path=path)
+    tensors.compute(net.at(w, x, y), order=3, path=path)
     left = path.read_bytes()[:damage] if isinstance(damage, int) else damage
     path.write_bytes(left)
     with pytest.raises(ValueError, match=r"t\.npy' is damaged or no tensor"):
         tensors.DerivativeTensor(path)
     with pytest.raises(FileExistsError, match=r"t\.npy' is damaged .* choose another path"):
-        tensors.compute(net, w, x, y, order=3, path=path)
+        tensors.compute(net.at(w, x, y), order=3, path=path)
     assert path.read_bytes() == left
 
 
 def test_another_tensors_file_under_the_name_is_refused(tmp_path):
     net, w, x, y = case()
     path = tmp_path / "t.npy"
-    tensors.compute(net, w, x, y, order=3, path=path)
+    tensors.compute(net.at(w, x, y), order=3, path=path)
     np.save(path, np.zeros(7))
     with pytest.raises(ValueError, match=r"holds 7 numbers; expected the 969 "):
         tensors.DerivativeTensor(path)
@@ -411,7 +413,7 @@ def test_room_on_the_disk_is_taken_before_the_work(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(tensors, "_flush", stop)
         with pytest.raises(KeyboardInterrupt):
-            tensors.compute(net, w, x, y, order=4, path=path)
+            tensors.compute(net.at(w, x, y), order=4, path=path)
     found = path.stat()
     assert found.st_size > 8 * 4096 and 512 * found.st_blocks >= found.st_size
 
@@ -420,7 +422,7 @@ def test_room_on_the_disk_is_taken_before_the_work(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "posix_fallocate", full)
     with pytest.raises(OSError, match=r"No space left on device: .*new\.npy"):
-        tensors.compute(net, w, x, y, order=4, path=tmp_path / "new.npy", force=True)
+        tensors.compute(net.at(w, x, y), order=4, path=tmp_path / "new.npy", force=True)
     assert not [name for name in os.listdir(tmp_path) if "new" in name]
 
 
@@ -445,7 +447,7 @@ def test_what_zarr_leaves_of_a_chunk_that_was_being_written_is_removed(tmp_path,
 @pytest.mark.parametrize("order", [2, 3, 4])
 def test_a_contraction_that_overflows_shows_it_without_a_warning(order, tmp_path):
     net, w, x, y = case()
-    tensor = tensors.compute(net, w, x, y, order=order, path=tmp_path / "t.npy")
+    tensor = tensors.compute(net.at(w, x, y), order=order, path=tmp_path / "t.npy")
     vectors = [np.full(net.parameter_count, 1e308)] * order
     assert not np.isfinite(tensor.contract(*vectors))
 
@@ -462,14 +464,14 @@ def test_two_calls_at_one_path_do_not_mix(suffix, tmp_path, monkeypatch):
     def second(*given):
         monkeypatch.undo()
         with pytest.raises(FileExistsError, match="being computed by another call") as caught:
-            tensors.compute(net, w, x, y, order=3, path=path)
+            tensors.compute(net.at(w, x, y), order=3, path=path)
         refused.append(caught)
         return given
 
     for name, real in (("_create", create), ("_flush", flush)):
         monkeypatch.setattr(tensors, name, lambda *given, real=real: real(*second(*given)))
-        tensor = tensors.compute(net, w, x, y, order=3, path=path)
-        assert np.allclose(tensor.contract(w, w), net.third(w, x, y, w, w))
+        tensor = tensors.compute(net.at(w, x, y), order=3, path=path)
+        assert np.allclose(tensor.contract(w, w), net.at(w, x, y).third(w, w))
         path = tmp_path / f"u{suffix}"
     assert len(refused) == 2
     assert not [name for name in os.listdir(tmp_path) if name.startswith(".")]

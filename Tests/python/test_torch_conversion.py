@@ -1,17 +1,19 @@
-"""swiftnets.torch_conversion: the same net on both sides, or a clear refusal."""
+"""swiftnets.interop.torch: the same net on both sides, or a clear refusal."""
 
 import threading
 
 import numpy as np
 import pytest
 
-from swiftnets import MLP, activations, torch_conversion
+from swiftnets import MLP
+from swiftnets.interop import torch as torch_conversion
+from swiftnets.nets import activations
 
 torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 from torch.nn import functional  # noqa: E402
 
-from swiftnets.torch_conversion import from_torch, to_torch  # noqa: E402
+from swiftnets.interop.torch import from_torch, to_torch  # noqa: E402
 
 MODULES = [
     nn.ReLU(),

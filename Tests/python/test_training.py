@@ -12,7 +12,9 @@ import zipfile
 import numpy as np
 import pytest
 
-from swiftnets import FastNet, SlowNet, _training, reference, slow_net
+from swiftnets import FastNet, SlowNet, slow_net
+from swiftnets._support.files import writable, write_atomically
+from swiftnets.originals import reference, training
 from swiftnets.slow_net import CheckpointError
 
 LIMIT = 300
@@ -201,14 +203,14 @@ def test_a_run_killed_at_any_moment_resumes_to_the_same_bits(path):
         try:
             deadline = time.monotonic() + LIMIT
             while time.monotonic() < deadline and child.poll() is None:
-                if path.exists() and len(_training.Checkpoint.read(path).errs) > done + 3:
+                if path.exists() and len(training.Checkpoint.read(path).errs) > done + 3:
                     break
                 time.sleep(0.005)
             time.sleep(draw.uniform(0, 0.02))  # any moment
         finally:
             child.kill()
             child.wait()
-        now = len(_training.Checkpoint.read(path).errs)
+        now = len(training.Checkpoint.read(path).errs)
         assert now > done + 3
         done = now
     net, whole = MAKE["slow"](), MAKE["slow"]()
@@ -334,7 +336,7 @@ def test_an_archive_that_is_no_checkpoint_runs_no_code_and_is_refused(make, path
 )
 def test_a_checkpoint_of_another_version_is_refused(make, path, monkeypatch, version, why):
     with monkeypatch.context() as other:
-        other.setattr(_training, "_VERSION", version)
+        other.setattr(training, "_VERSION", version)
         make().fit(batches(2), checkpoint=path)
     with pytest.raises(CheckpointError, match=f"is of version {version}; this .* reads 2{why}:"):
         make().fit(batches(2), checkpoint=path)
@@ -353,7 +355,7 @@ def test_what_is_no_regular_file_is_neither_read_as_a_checkpoint_nor_replaced(tm
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     with pytest.raises(OSError, match=f"^checkpoint is {pipe}, which is no regular file"):
-        _training.writable(pipe, "checkpoint")
+        writable(pipe, "checkpoint")
     done = program("slow_net", "--iterations", 1, "--quiet", "--save", pipe, status=2)
     assert "save is" in done.stderr and pipe.is_fifo()
 
@@ -363,15 +365,16 @@ def test_a_full_disk_names_the_file_that_was_asked_for(path):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with pytest.raises(OSError, match=f"No space left on device: '{path}'$") as caught:
-        _training.write_atomically(path, full)
+        write_atomically(path, full)
     assert caught.value.errno == errno.ENOSPC and os.listdir(path.parent) == []
 
 
 DIES = """
 import os, signal, sys
-from swiftnets import _training
+from swiftnets._support.files import writable, write_atomically
+from swiftnets.originals import training
 os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
-_training.write_atomically(sys.argv[1], lambda file: file.write(b"new"))
+write_atomically(sys.argv[1], lambda file: file.write(b"new"))
 """
 
 
@@ -382,17 +385,17 @@ def test_killed_writers_leave_no_more_than_one_file_and_the_next_one_none(path):
         killed = subprocess.run([sys.executable, "-c", DIES, path], env=env, check=False)
         assert killed.returncode == -signal.SIGKILL
         assert path.read_bytes() == b"old" and len(os.listdir(path.parent)) == 2
-    _training.write_atomically(path, lambda file: file.write(b"new"))
+    write_atomically(path, lambda file: file.write(b"new"))
     assert path.read_bytes() == b"new" and os.listdir(path.parent) == [path.name]
 
 
 def test_writers_at_one_time_do_not_take_each_others_files(path):
     def write(file):
         file.write(b"outer")
-        _training.write_atomically(path, lambda file: file.write(b"inner"))
+        write_atomically(path, lambda file: file.write(b"inner"))
         assert path.read_bytes() == b"inner"
 
-    _training.write_atomically(path, write)
+    write_atomically(path, write)
     assert path.read_bytes() == b"outer" and os.listdir(path.parent) == [path.name]
 
 
@@ -405,9 +408,9 @@ def test_a_failing_write_keeps_the_old_file_and_a_link_stays_one(path):
     link = path.with_name("link")
     link.symlink_to(path)
     with pytest.raises(RuntimeError):
-        _training.write_atomically(link, fail)
+        write_atomically(link, fail)
     assert path.read_bytes() == b"old"
-    _training.write_atomically(link, lambda file: file.write(b"new"))
+    write_atomically(link, lambda file: file.write(b"new"))
     assert link.is_symlink() and path.read_bytes() == b"new"
     assert sorted(os.listdir(path.parent)) == ["link", "run.npz"]
 
@@ -548,7 +551,7 @@ def test_ctrl_c_ends_a_program_with_its_checkpoint_written(module, data, path):
     _, err = child.communicate(timeout=LIMIT)
     assert child.returncode == 130
     assert err.strip() == f"{module}: interrupted; {path} holds the run so far"
-    assert len(_training.Checkpoint.read(path).errs) >= 4
+    assert len(training.Checkpoint.read(path).errs) >= 4
 
 
 def test_a_reader_that_leaves_ends_a_program_without_a_traceback(data):
@@ -577,16 +580,17 @@ def test_a_run_goes_on_where_standard_error_takes_nothing(with_tqdm, end, tmp_pa
         "if end == 'none': sys.stderr = None\n"
         "if end == 'a closed object': sys.stderr.close()\n"
         "import numpy as np\n"
-        "from swiftnets import MLP, FastNet, compare, datasets, demo, tensors\n"
+        "from swiftnets import MLP, FastNet, compare, datasets, tensors\n"
+        "from swiftnets.originals import demo\n"
         "from swiftnets.optimizers import SGD\n"
         "from swiftnets.problems import NetProblem\n"
         "net, x, y = MLP((2, 2), reduction='mean'), np.eye(2), np.eye(2)\n"
         "w, problem = net.initial(seed=0), NetProblem(net, x, y)\n"
-        "SGD().minimize(problem, w, iterations=9, progress=True)\n"
+        "SGD().minimize(problem, w, max_iterations=9, progress=True)\n"
         "FastNet(2, 2, seed=0).fit([(x, y)] * 9, progress=True)\n"
         "net.solve(w, x, y, w, damping=1.0, method='cg', progress=True)\n"
-        "compare.compare(problem, {'SGD': SGD()}, [w], iterations=2, progress=True)\n"
-        f"if {with_tqdm}: tensors.compute(net, w, x, y, order=2, path='t.npy', progress=True)\n"
+        "compare(problem, {'SGD': SGD()}, [w], max_iterations=2, progress=True)\n"
+        f"if {with_tqdm}: tensors.compute(net.at(w, x, y), order=2, path='t.npy', progress=True)\n"
         "with datasets._progress_bar('name', 0, 9, True) as advance: advance(9)\n"
         "with demo._bar('name', 1) as advance: advance()\n"
         "print('done')\n"

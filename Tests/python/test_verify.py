@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 
 import swiftnets
-from swiftnets import verify
+from swiftnets.originals import verify
 
 # What the scripts do, in terms of the reference: every array is changed in place, as theirs are.
 READ = """
 import pickle
 from types import SimpleNamespace
 import numpy as np
-from swiftnets import reference
+from swiftnets.originals import reference
 
 images = SimpleNamespace()
 for name in ("train", "test"):

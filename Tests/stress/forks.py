@@ -18,7 +18,7 @@ import time
 import numpy as np
 
 from swiftnets import MLP, FastNet, SlowNet, _core
-from swiftnets.krylov import minres
+from swiftnets.linalg.krylov import minres
 
 PATIENCE = 30  # seconds
 
@@ -29,10 +29,11 @@ def operations():
     net = MLP((40, 60, 10))
     w = net.initial(0)
     v = r.standard_normal((8, net.parameter_count))
-    point = net.linearize(w, x, y)
+    point = net.at(w, x, y)
     small = MLP((6, 8, 8, 3))
     ws, xs, ys = small.initial(0), r.standard_normal((20, 6)), r.standard_normal((20, 3))
-    factors = small.factorize(ws, xs, ys, damping=0.5)
+    shifted = small.at(ws, xs, ys).hessian + 0.5
+    factors = shifted.factorize(method="layered")
     b = r.standard_normal(small.parameter_count)
     images = r.integers(0, 256, (150, 300)) / 256 - 0.5
     targets = np.eye(10)[r.integers(0, 10, 150)]
@@ -55,12 +56,12 @@ def operations():
 
     return {
         "gradient": lambda: net.gradient(w, x, y),
-        "hvp at a kept point": lambda: point.hvp(v),
+        "hvp at a kept point": lambda: v @ point.hessian,
         "dense": lambda: small.hessian(ws, xs, ys),
         "layered solve": lambda: factors.solve(b),
         "layered update": lambda: factors.update(0.5).solve(b),
-        "dense solve": lambda: small.factorize(ws, xs, ys, damping=0.5, method="dense").solve(b),
-        "minres": lambda: minres(point.hvp, v[0], iterations=20).x,
+        "dense solve": lambda: shifted.factorize(method="dense").solve(b),
+        "minres": lambda: minres(point.hessian, v[0], max_iterations=20).solution,
         "slow gradient": lambda: np.concatenate([g.ravel() for g in slow.gradient(slow_x, slow_y)]),
         "slow step": slow_step,
         "fast step": fast,

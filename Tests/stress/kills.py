@@ -37,16 +37,15 @@ from swiftnets import (
     FastNet,
     SlowNet,
     _core,
-    compare,
     datasets,
-    demo,
     fast_net,
     optimizers,
     problems,
     slow_net,
-    tensors,
-    verify,
 )
+from swiftnets.curvature import tensors
+from swiftnets.optimizers import comparison as compare
+from swiftnets.originals import demo, verify
 
 PATIENCE = 60  # seconds that a run may take
 LITTER = 3  # temporary files and folders that kills may leave, however many they were
@@ -96,7 +95,7 @@ def minimize(method, batch_size=None):
         if batch_size is not None:
             problem = problems.Minibatches(net, x, y, batch_size=batch_size, seed=0)
         options = {"checkpoint": folder / "run.npz", "checkpoint_every": 1}
-        method().minimize(problem, w, iterations=12, **options)
+        method().minimize(problem, w, max_iterations=12, **options)
 
     return run
 
@@ -105,13 +104,13 @@ def compare_some(folder):
     problem = problems.Rosenbrock(4)
     methods = {"L-BFGS": optimizers.LBFGS(), "Newton": optimizers.Newton()}
     starts = [np.full(4, value) for value in (-1.0, 0.0, 2.0)]
-    compare.compare(problem, methods, starts, iterations=15, folder=folder / "runs")
+    compare.compare(problem, methods, starts, max_iterations=15, folder=folder / "runs")
 
 
 def tensor(order, suffix):
     def run(folder):
         net, w, x, y = case()
-        tensors.compute(net, w, x, y, order=order, path=folder / f"tensor{suffix}")
+        tensors.compute(net.at(w, x, y), order=order, path=folder / f"tensor{suffix}")
 
     return run
 

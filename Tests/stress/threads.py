@@ -33,11 +33,12 @@ def shared(generator):
     net = MLP((40, 60, 10), loss="softmax_cross_entropy")
     w, x, labels = net.initial(0), r.standard_normal((300, 40)), r.integers(0, 10, 300)
     v = r.standard_normal((8, net.parameter_count))
-    point = net.linearize(w, x, labels)
+    point = net.at(w, x, labels)
     small = MLP([8] * 6)
     ws, xs, ys = small.initial(0), r.standard_normal((12, 8)), r.standard_normal((12, 8))
-    layered = small.factorize(ws, xs, ys, damping=0.5, method="layered")
-    dense = small.factorize(ws, xs, ys, damping=0.5, method="dense")
+    hessian = small.at(ws, xs, ys).hessian
+    layered = (hessian + 0.5).factorize(method="layered")
+    dense = (hessian + 0.5).factorize(method="dense")
     b = r.standard_normal((20, small.parameter_count))
     images, targets = r.integers(0, 256, (150, 300)) / 256 - 0.5, np.eye(10)[r.integers(0, 10, 150)]
     large, wide = r.standard_normal((600, 700)), r.standard_normal((700, 500))
@@ -49,14 +50,15 @@ def shared(generator):
 
     stable = {
         "gradient": lambda: net.gradient(w, x, labels),
-        "hvp": lambda: point.hvp(v),
-        "lanczos": lambda: np.hstack(point.lanczos(v[:2], 10)),
-        "third": lambda: net.third(w, x, labels, v[0], v[1]),
+        "hvp": lambda: v @ point.hessian,
+        "lanczos": lambda: np.hstack(point.hessian.lanczos(v[:2], 10)),
+        "third": lambda: point.third(v[0], v[1]),
+        "new point": lambda: v[0] @ net.at(w, x, labels).hessian,
         "layered solve": lambda: layered.solve(b),
         "layered update": lambda: layered.update(0.5).solve(b),
         "dense solve": lambda: dense.solve(b),
         "dense update": lambda: dense.update(0.5).solve(b),
-        "new factors": lambda: small.factorize(ws, xs, ys, damping=0.7).solve(b),
+        "new factors": lambda: (hessian + 0.7).factorize(method="layered").solve(b),
         "fast step": lambda: FastNet(300, 10, seed=0).step(images, targets).loss,
         "large product": product,
     }
@@ -70,11 +72,18 @@ def shared(generator):
         moving_labels[:] = labels
         moving_x[:], moving_images[:] = x, images
 
+    def states(x, labels):
+        return (net.at(w, x, labels).hessian + 1.0).factorize(method="layered")
+
     moving = {
         "gradient": lambda: net.gradient(w, moving_x, moving_labels),
-        "diagonal": lambda: net.hessian_diagonal(w, moving_x, moving_labels),
+        "hvp": lambda: net.hvp(w, moving_x, moving_labels, v),
+        "diagonal": lambda: net.at(w, moving_x, moving_labels).hessian.diagonal(),
         "factors": lambda: FastNet(300, 10, seed=0).step(moving_images, targets),
-        "states": lambda: net.factorize(w, moving_x[:6], moving_labels[:6], damping=1.0),
+        "states": lambda: states(moving_x[:6], moving_labels[:6]),
+        "solve": lambda: net.solve(
+            w, moving_x, moving_labels, v[0], damping=1.0, method="minres", max_iterations=5
+        ),
     }
     return stable, moving, change
 

@@ -1,14 +1,15 @@
 """Exact curvature of small and medium neural nets at native speed.
 
-`MLP` is a net of any dense layers with every exact derivative of its loss to fourth order, over
-`activations` and `losses`. `solvers` solve with its Hessian plus a damping, by `factorizations`
-(layer by layer, or dense) or by `krylov` methods; `lanczos` turns it into a small tridiagonal
-matrix and `kronecker` into cheap factors. `optimizers` minimise `problems` with all that, and
-`compare` them. `operators`, `tensors` and `torch_conversion` take it to SciPy, to the disk and to
-PyTorch. `SlowNet` and `FastNet` are the two nets that the
-package began with; `swiftnets.slow_net` and `swiftnets.fast_net` also run as programs. `datasets`
-reads images, `reference` is the two nets' mathematics in plain NumPy, and `verify` holds the engine
-against it.
+`MLP` is a net of dense layers with a loss, and ``net.at(w, x, y)`` the point at which everything is
+asked: loss and gradient, the Hessian, Gauss–Newton and Fisher matrices with their products,
+entries, factors and solves, and derivatives to fourth order.
+
+`nets` says what a net is made of, `linalg` has operators, Krylov and Lanczos methods that know no
+nets, `curvature` points and matrices, `solve` solutions and factorisations. `problems` and
+`optimizers` minimise with all that, `interop` takes it to SciPy and PyTorch. `SlowNet` and
+`FastNet` are the two nets that the package began with; `swiftnets.slow_net` and
+`swiftnets.fast_net` also run as programs, and `originals` holds the engine against plain NumPy.
+`datasets` reads images.
 
 `set_threads` says how many threads a call uses, `threads` for a while, or the environment variable
 ``SWIFTNETS_NUM_THREADS`` from the start; by default all processors that the process may run on.
@@ -24,33 +25,26 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from swiftnets import (
-        activations,
-        compare,
+        curvature,
         datasets,
-        demo,
-        factorizations,
         fast_net,
-        functional_inverse,
-        kronecker,
-        krylov,
-        lanczos,
-        losses,
+        interop,
+        linalg,
         mlp,
-        operators,
+        nets,
         optimizers,
+        originals,
         problems,
-        reference,
-        relaxations,
         slow_net,
-        solvers,
-        tensors,
-        torch_conversion,
-        verify,
+        solve,
     )
     from swiftnets._core import ConvergenceError
     from swiftnets._support.threads import get_threads, set_threads, threads
+    from swiftnets.curvature.matrix import CurvatureMatrix
+    from swiftnets.curvature.point import Point
     from swiftnets.fast_net import FastNet
     from swiftnets.mlp import MLP
+    from swiftnets.optimizers.comparison import compare
     from swiftnets.slow_net import SlowNet
 
 __version__ = "0.1.0"
@@ -58,41 +52,37 @@ __version__ = "0.1.0"
 __all__ = [
     "MLP",
     "ConvergenceError",
+    "CurvatureMatrix",
     "FastNet",
+    "Point",
     "SlowNet",
     "__version__",
-    "activations",
     "compare",
+    "curvature",
     "datasets",
-    "demo",
-    "factorizations",
     "fast_net",
-    "functional_inverse",
     "get_threads",
-    "kronecker",
-    "krylov",
-    "lanczos",
-    "losses",
+    "interop",
+    "linalg",
     "mlp",
-    "operators",
+    "nets",
     "optimizers",
+    "originals",
     "problems",
-    "reference",
-    "relaxations",
     "set_threads",
     "slow_net",
-    "solvers",
-    "tensors",
+    "solve",
     "threads",
-    "torch_conversion",
-    "verify",
 ]
 
 _HOMES = {
     "ConvergenceError": "_core",
+    "CurvatureMatrix": "curvature.matrix",
     "FastNet": "fast_net",
     "MLP": "mlp",
+    "Point": "curvature.point",
     "SlowNet": "slow_net",
+    "compare": "optimizers.comparison",
     "get_threads": "_support.threads",
     "set_threads": "_support.threads",
     "threads": "_support.threads",

@@ -26,8 +26,8 @@ from typing import Any, Literal, NamedTuple, NoReturn, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from swiftnets import _checks
-from swiftnets._streams import StandardError
+from swiftnets._support import checks
+from swiftnets._support.streams import StandardError
 
 __all__ = ["Dataset", "DatasetError", "FetchError", "fetch_cifar100", "load", "pixels"]
 
@@ -849,11 +849,11 @@ def fetch_cifar100(
     md5 = md5.lower() if isinstance(md5, str) else md5
     if not isinstance(md5, str) or not re.fullmatch("[0-9a-f]{32}", md5):
         raise ValueError(f"md5: got {md5!r}, expected 32 hexadecimal digits")
-    size = _checks.integer(size, "size", 1, 2**63 - 1)
-    timeout = min(_checks.real(timeout, "timeout", positive=True), _LONGEST_TIMEOUT)
+    size = checks.integer(size, "size", 1, 2**63 - 1)
+    timeout = min(checks.real(timeout, "timeout", positive=True), _LONGEST_TIMEOUT)
     if not isinstance(url, str) or not re.match("https?://", url, re.IGNORECASE):
         raise ValueError(f"url: got {url!r}, expected an address with http or https")
-    folder, progress = _checks.path(dest, "dest"), _checks.flag(progress, "progress")
+    folder, progress = checks.path(dest, "dest"), checks.flag(progress, "progress")
     folder.mkdir(parents=True, exist_ok=True)
     final = folder / f"{_PYTHON100}.tar.gz"
     part = final.with_name(f"{final.name}.part")

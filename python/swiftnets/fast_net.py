@@ -25,10 +25,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from swiftnets import _checks, _core, _training
-from swiftnets._checks import Array, Pair
-from swiftnets._locks import lock_of
-from swiftnets._training import CheckpointError, Corrects, Event, History
+from swiftnets import _core
+from swiftnets._support import checks
+from swiftnets._support.checkpoints import CheckpointError
+from swiftnets._support.checks import Array, Pair
+from swiftnets._support.files import File
+from swiftnets._support.locks import lock_of
+from swiftnets.originals import training
+from swiftnets.originals.training import Corrects, Event, History
 from swiftnets.slow_net import act, dact, errfn, inv_act, labels_to_onehots, rand_onehots
 
 __all__ = [
@@ -87,10 +91,10 @@ def get_pairs(data: Any = None) -> tuple[list[Pair], list[Pair]]:
     >>> len(train_pairs), len(test_pairs), train_pairs[0][0].shape, train_pairs[0][1].shape
     (20, 500, (250, 3072), (250, 100))
     """
-    data = _training.images(data)
+    data = training.images(data)
     return (
-        list(_training.image_batches(data, "train", TRAIN_BATCHES, labels_to_onehots, equal=False)),
-        list(_training.image_batches(data, "test", TEST_BATCHES, labels_to_onehots, equal=True)),
+        list(training.image_batches(data, "train", TRAIN_BATCHES, labels_to_onehots, equal=False)),
+        list(training.image_batches(data, "test", TEST_BATCHES, labels_to_onehots, equal=True)),
     )
 
 
@@ -212,17 +216,15 @@ class FastNet:
         w: npt.ArrayLike | None = None,
         cache_bytes: int = CACHE_BYTES,
     ) -> None:
-        self._insize = _checks.integer(insize, "insize")
-        self._outsize = _checks.integer(outsize, "outsize")
+        self._insize = checks.integer(insize, "insize")
+        self._outsize = checks.integer(outsize, "outsize")
         self.alpha = alpha
         self.r = r
-        given = _checks.seed(seed)
+        given = checks.seed(seed)
         self._seed = secrets.randbits(32) if given is None else given
         self._seed_given = given is not None
-        self._cache_bytes = _checks.integer(cache_bytes, "cache_bytes", 0, sys.maxsize)
-        _checks.memory(
-            8 * self._insize * self._outsize, f"FastNet({self._insize}, {self._outsize})"
-        )
+        self._cache_bytes = checks.integer(cache_bytes, "cache_bytes", 0, sys.maxsize)
+        checks.memory(8 * self._insize * self._outsize, f"FastNet({self._insize}, {self._outsize})")
         self._w = np.random.RandomState(self._seed).randn(self._insize, self._outsize)
         self._w /= self._insize + self._outsize
         self._given: Array | None = None  # weights assigned, until a step
@@ -268,7 +270,7 @@ class FastNet:
 
     @alpha.setter
     def alpha(self, value: float) -> None:
-        self._alpha = _checks.real(value, "alpha")
+        self._alpha = checks.real(value, "alpha")
 
     @property
     def r(self) -> float | None:
@@ -276,7 +278,7 @@ class FastNet:
 
     @r.setter
     def r(self, value: float | None) -> None:
-        r = None if value is None else _checks.real(value, "r", positive=True)
+        r = None if value is None else checks.real(value, "r", positive=True)
         if r is not None and r < sys.float_info.epsilon:
             raise ValueError(
                 f"r is {r}; expected {sys.float_info.epsilon:.3g} or more, as 1 + r / 2 is 1 in "
@@ -290,7 +292,7 @@ class FastNet:
 
     @w.setter
     def w(self, value: npt.ArrayLike) -> None:
-        w = _checks.weights(value, "w", (self._insize, self._outsize))
+        w = checks.weights(value, "w", (self._insize, self._outsize))
         with self._lock:
             self._w = self._given = w
 
@@ -301,7 +303,7 @@ class FastNet:
     @cache_bytes.setter
     def cache_bytes(self, value: int) -> None:
         with self._lock:
-            self._cache_bytes = _checks.integer(value, "cache_bytes", 0, sys.maxsize)
+            self._cache_bytes = checks.integer(value, "cache_bytes", 0, sys.maxsize)
             while self.cached_bytes > self._cache_bytes:
                 self._cache.popitem(last=False)
 
@@ -330,9 +332,9 @@ class FastNet:
         >>> FastNet(2, 2, seed=0).loss(np.zeros((3, 2)), np.ones((3, 2)))
         3.0
         """
-        x, y = _checks.batch(xs, ys, self._insize, self._outsize)
+        x, y = checks.batch(xs, ys, self._insize, self._outsize)
         w = self._w
-        return _checks.loss(_core.fast_loss(x, y, w), xs=x, ys=y, w=w)
+        return checks.loss(_core.fast_loss(x, y, w), xs=x, ys=y, w=w)
 
     def predict(self, xs: npt.ArrayLike) -> Array:
         """The output activations ``h``.
@@ -358,12 +360,12 @@ class FastNet:
         >>> FastNet(2, 3, seed=0).predict(np.zeros((1, 2)))
         array([[0., 0., 0.]])
         """
-        x = _checks.array(xs, "xs", ("n", self._insize))
-        _checks.finite(x, "xs")
+        x = checks.array(xs, "xs", ("n", self._insize))
+        checks.finite(x, "xs")
         return self._predict(x)
 
     def _predict(self, xs: Array) -> Array:
-        _checks.memory(8 * len(xs) * self._outsize, "predict")
+        checks.memory(8 * len(xs) * self._outsize, "predict")
         out = np.empty((len(xs), self._outsize))
         _core.fast_predict(xs, self._w, out)
         return out
@@ -384,8 +386,8 @@ class FastNet:
         >>> FastNet(2, 3, seed=0).corrects([(np.eye(2), labels_to_onehots([0, 1], 3))])[1]
         2
         """
-        checked, _, _ = _training.taken(pairs, "pairs", self._insize, self._outsize)
-        return _training.counter(self._predict, checked)()
+        checked, _, _ = training.taken(pairs, "pairs", self._insize, self._outsize)
+        return training.counter(self._predict, checked)()
 
     def step(
         self, xs: npt.ArrayLike, ys: npt.ArrayLike, batch: Hashable | None = None
@@ -431,7 +433,7 @@ class FastNet:
         >>> net.step(np.eye(4)[:2], np.eye(2)).route
         'cholesky'
         """
-        x, y = _checks.batch(xs, ys, self._insize, self._outsize)
+        x, y = checks.batch(xs, ys, self._insize, self._outsize)
         try:
             hash(batch)
         except TypeError as error:
@@ -468,7 +470,7 @@ class FastNet:
                 kept.factorization, xs, ys, w, self._alpha, r or 0.0, new
             )
         except FloatingPointError as error:
-            raise _checks.explain(error, xs=xs, ys=ys, w=w) from None
+            raise checks.explain(error, xs=xs, ys=ys, w=w) from None
         if stale:
             return None
         self._w = new
@@ -485,7 +487,7 @@ class FastNet:
         )
 
     def _factorize(self, xs: Array, batch: Hashable | None) -> _Kept:
-        _checks.finite(xs, "xs")
+        checks.finite(xs, "xs")
         factorization, (route, pixels, rank, tolerance, condition, size) = _core.factorize(xs, -1.0)
         kept = _Kept(factorization, xs.shape, route, pixels, rank, tolerance, condition, size)
         if batch is not None:
@@ -528,7 +530,7 @@ class FastNet:
         original: bool = False,
         callback: Callable[[Event[StepReport]], object] | None = None,
         progress: bool = False,
-        checkpoint: _training.File | None = None,
+        checkpoint: File | None = None,
         checkpoint_every: int | None = None,
     ) -> History:
         """Go through the training batches in order, one step on each, `epochs` times.
@@ -580,15 +582,15 @@ class FastNet:
         ((6,), [3, 6])
         """
         sizes, hashing = (self._insize, self._outsize), checkpoint is not None
-        train, _, train_hash = _training.taken(train_pairs, "train_pairs", *sizes, hashing)
+        train, _, train_hash = training.taken(train_pairs, "train_pairs", *sizes, hashing)
         test, test_hash = list[Pair](), ""
         if test_pairs is not None:
-            test, _, test_hash = _training.taken(test_pairs, "test_pairs", *sizes, hashing)
-        length = _training.Length.of(len(train), epochs, iterations, checkpoint, checkpoint_every)
+            test, _, test_hash = training.taken(test_pairs, "test_pairs", *sizes, hashing)
+        length = training.Length.of(len(train), epochs, iterations, checkpoint, checkpoint_every)
         with self._lock:
-            start = _training.start_of(checkpoint)
+            start = training.start_of(checkpoint)
             seed = self._seed if self._seed_given or start is None else start.seed
-            original = _checks.flag(original, "original")
+            original = checks.flag(original, "original")
             r = ORIGINAL_R if original and self._r is None else self._r
 
             def step(it: int) -> tuple[float, StepReport]:
@@ -599,10 +601,10 @@ class FastNet:
                 (self._w,) = weights
                 self._seed = seed
 
-            run = _training.Run(
+            run = training.Run(
                 length=length,
                 step=step,
-                count=_training.counter(self._predict, test),
+                count=training.counter(self._predict, test),
                 counts_after=lambda it: bool(test) and it == len(train) - 1,
                 weights=lambda: (self._w,),
                 restore=restore,
@@ -612,7 +614,7 @@ class FastNet:
                     "alpha": self._alpha,
                     "r": r,
                     "seed": seed,
-                    "weights": _training.start_weights(start, (self._w,), self._w is self._given),
+                    "weights": training.start_weights(start, (self._w,), self._w is self._given),
                     "train batches": len(train),
                     "test batches": len(test),
                     "train_pairs": train_hash,
@@ -640,7 +642,7 @@ def _print_original_event(event: Event[StepReport]) -> None:
 
 
 def _work(options: argparse.Namespace) -> None:
-    net = FastNet(r=options.r, seed=_training.seed_of(options))
+    net = FastNet(r=options.r, seed=training.seed_of(options))
     train, test = get_pairs(options.data)
     if not options.quiet:
         print(train[0][0].mean())
@@ -652,11 +654,11 @@ def _work(options: argparse.Namespace) -> None:
         iterations=options.iterations,
         original=options.original,
         callback=None if options.quiet else printing,
-        progress=_training.wants_bar(options),
+        progress=training.wants_bar(options),
         checkpoint=options.checkpoint,
     )
     if options.save is not None:
-        _training.save(options.save, history, net.seed, w=net.w)
+        training.save(options.save, history, net.seed, w=net.w)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -667,7 +669,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv : list of str, optional
         Arguments instead of those of the command line.
     """
-    parser = _training.Parser(
+    parser = training.Parser(
         "fast_net",
         "Train a perceptron on images by Newton steps through the functional inverse of its "
         "gradient, and print what the original script prints.",
@@ -681,7 +683,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="R",
         help="width of the finite difference (default: its exact limit)",
     )
-    return _training.program(parser, _work, argv)
+    return training.program(parser, _work, argv)
 
 
 if __name__ == "__main__":

@@ -26,10 +26,14 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from swiftnets import _checks, _core, _training
-from swiftnets._checks import Array, Pair
-from swiftnets._locks import lock_of
-from swiftnets._training import CheckpointError, Corrects, Event, History
+from swiftnets import _core
+from swiftnets._support import checks
+from swiftnets._support.checkpoints import CheckpointError
+from swiftnets._support.checks import Array, Pair
+from swiftnets._support.files import File
+from swiftnets._support.locks import lock_of
+from swiftnets.originals import training
+from swiftnets.originals.training import Corrects, Event, History
 
 __all__ = [
     "CheckpointError",
@@ -156,14 +160,14 @@ def labels_to_onehots(labels: npt.ArrayLike, cardinality: int = 100) -> Array:
     array([[0., 1., 0.],
            [1., 0., 0.]])
     """
-    columns = _checks.integer(cardinality, "cardinality")
-    index = _checks._raw(labels, "labels")
+    columns = checks.integer(cardinality, "cardinality")
+    index = checks._raw(labels, "labels")
     if index.ndim != 1:
         raise ValueError(f"labels has shape {index.shape}; expected (n,)")
     if index.dtype.kind not in "iu" and index.size:
         raise TypeError(f"labels has dtype {index.dtype}; expected integers")
     # First: a look at entries that take no memory, as broadcast ones, may take for ever.
-    _checks.memory(8 * len(index) * columns, "the array of one-hot rows")
+    checks.memory(8 * len(index) * columns, "the array of one-hot rows")
     if index.size and not (index.min() >= 0 and index.max() < columns):
         wrong = index.min() if index.min() < 0 else index.max()
         where = int(np.flatnonzero(index == wrong)[0])
@@ -193,8 +197,8 @@ def rand_onehots(shape: tuple[int, int]) -> Array:
         rows, columns = shape
     except (TypeError, ValueError):
         raise TypeError(f"shape is {shape!r}; expected (rows, columns)") from None
-    rows = _checks.integer(rows, "shape[0]", 0)
-    columns = _checks.integer(columns, "shape[1]")
+    rows = checks.integer(rows, "shape[0]", 0)
+    columns = checks.integer(columns, "shape[1]")
     return labels_to_onehots([random.randint(0, columns - 1) for _ in range(rows)], columns)
 
 
@@ -225,14 +229,14 @@ def get_pairs(data: Any = None) -> tuple[list[Pair], list[Pair]]:
     >>> len(train_pairs), len(test_pairs), train_pairs[0][0].shape, train_pairs[0][1].shape
     (1000, 500, (5, 3072), (5, 100))
     """
-    train, test = _image_batches(_training.images(data))
+    train, test = _image_batches(training.images(data))
     return list(train), list(test)
 
 
 def _image_batches(data: Any) -> tuple[Iterable[Pair], Iterable[Pair]]:
     return (
-        _training.image_batches(data, "train", TRAIN_BATCHES, labels_to_onehots, equal=True),
-        _training.image_batches(data, "test", TEST_BATCHES, labels_to_onehots, equal=True),
+        training.image_batches(data, "train", TRAIN_BATCHES, labels_to_onehots, equal=True),
+        training.image_batches(data, "test", TEST_BATCHES, labels_to_onehots, equal=True),
     )
 
 
@@ -265,9 +269,9 @@ def project(pairs: Iterable[Pair], shaper: npt.ArrayLike) -> list[Pair]:
     array([[1.5],
            [1.5]])
     """
-    matrix = _checks.array(shaper, "shaper", ("pixels", "insize"))
-    _checks.finite(matrix, "shaper")
-    return _training.taken(pairs, "pairs", len(matrix), "outsize", shaper=lambda _: matrix)[0]
+    matrix = checks.array(shaper, "shaper", ("pixels", "insize"))
+    checks.finite(matrix, "shaper")
+    return training.taken(pairs, "pairs", len(matrix), "outsize", shaper=lambda _: matrix)[0]
 
 
 # The net -----------------------------------------------------------------------------------------
@@ -360,15 +364,15 @@ class SlowNet:
         w1: npt.ArrayLike | None = None,
         w2: npt.ArrayLike | None = None,
     ) -> None:
-        self._insize = _checks.integer(insize, "insize")
-        self._hidsize = _checks.integer(hidsize, "hidsize")
-        self._outsize = _checks.integer(outsize, "outsize")
+        self._insize = checks.integer(insize, "insize")
+        self._hidsize = checks.integer(hidsize, "hidsize")
+        self._outsize = checks.integer(outsize, "outsize")
         self.alpha = alpha
         self.damping = damping
-        given = _checks.seed(seed)
+        given = checks.seed(seed)
         self._seed = secrets.randbits(32) if given is None else given
         self._seed_given = given is not None
-        _checks.memory(
+        checks.memory(
             8 * self._hidsize * (self._insize + self._outsize),
             f"SlowNet({self._insize}, {self._hidsize}, {self._outsize})",
         )
@@ -430,7 +434,7 @@ class SlowNet:
 
     @alpha.setter
     def alpha(self, value: float) -> None:
-        self._alpha = _checks.real(value, "alpha")
+        self._alpha = checks.real(value, "alpha")
 
     @property
     def damping(self) -> float:
@@ -438,7 +442,7 @@ class SlowNet:
 
     @damping.setter
     def damping(self, value: float) -> None:
-        self._damping = _checks.real(value, "damping", positive=True)
+        self._damping = checks.real(value, "damping", positive=True)
 
     @property
     def w1(self) -> Array:
@@ -446,7 +450,7 @@ class SlowNet:
 
     @w1.setter
     def w1(self, value: npt.ArrayLike) -> None:
-        w1 = _checks.weights(value, "w1", (self._insize, self._hidsize))
+        w1 = checks.weights(value, "w1", (self._insize, self._hidsize))
         with self._lock:
             self._weights = self._given = w1, self._weights[1]
 
@@ -456,7 +460,7 @@ class SlowNet:
 
     @w2.setter
     def w2(self, value: npt.ArrayLike) -> None:
-        w2 = _checks.weights(value, "w2", (self._hidsize, self._outsize))
+        w2 = checks.weights(value, "w2", (self._hidsize, self._outsize))
         with self._lock:
             self._weights = self._given = self._weights[0], w2
 
@@ -478,10 +482,10 @@ class SlowNet:
         >>> SlowNet(seed=7).shaper().shape
         (3072, 50)
         """
-        return self._shaper(_checks.integer(pixels, "pixels"), self._seed)
+        return self._shaper(checks.integer(pixels, "pixels"), self._seed)
 
     def _shaper(self, pixels: int, seed: int) -> Array:
-        _checks.memory(8 * pixels * self._insize, f"a shaper of {pixels} by {self._insize}")
+        checks.memory(8 * pixels * self._insize, f"a shaper of {pixels} by {self._insize}")
         shaper = self._draw(seed)[0].randn(pixels, self._insize)
         shaper /= np.sqrt(pixels)
         return shaper
@@ -507,8 +511,8 @@ class SlowNet:
         >>> SlowNet(seed=7).project(np.zeros((2, 3072))).shape
         (2, 50)
         """
-        x = _checks.array(images, "images", ("n", "pixels"))
-        _checks.finite(x, "images")
+        x = checks.array(images, "images", ("n", "pixels"))
+        checks.finite(x, "images")
         with np.errstate(over="ignore", invalid="ignore"):  # the result shows it
             return np.asarray(x @ self.shaper(x.shape[1]))
 
@@ -533,9 +537,9 @@ class SlowNet:
         >>> SlowNet(2, 2, 2, seed=0).loss(np.zeros((3, 2)), np.ones((3, 2)))
         3.0
         """
-        x, y = _checks.batch(xs, ys, self._insize, self._outsize)
+        x, y = checks.batch(xs, ys, self._insize, self._outsize)
         w1, w2 = self._weights
-        return _checks.loss(_core.slow_loss(x, y, w1, w2), xs=x, ys=y, w1=w1, w2=w2)
+        return checks.loss(_core.slow_loss(x, y, w1, w2), xs=x, ys=y, w1=w1, w2=w2)
 
     def predict(self, xs: npt.ArrayLike) -> Array:
         """The output activations ``h2``.
@@ -562,12 +566,12 @@ class SlowNet:
         >>> SlowNet(2, 2, 3, seed=0).predict(np.zeros((1, 2)))
         array([[0., 0., 0.]])
         """
-        x = _checks.array(xs, "xs", ("n", self._insize))
-        _checks.finite(x, "xs")
+        x = checks.array(xs, "xs", ("n", self._insize))
+        checks.finite(x, "xs")
         return self._predict(x)
 
     def _predict(self, xs: Array) -> Array:
-        _checks.memory(8 * len(xs) * self._outsize, "predict")
+        checks.memory(8 * len(xs) * self._outsize, "predict")
         out = np.empty((len(xs), self._outsize))
         _core.slow_predict(xs, *self._weights, out)
         return out
@@ -596,11 +600,11 @@ class SlowNet:
         >>> dw1.shape, dw2.shape
         ((2, 2), (2, 3))
         """
-        x, y = _checks.batch(xs, ys, self._insize, self._outsize)
+        x, y = checks.batch(xs, ys, self._insize, self._outsize)
         w1, w2 = self._weights
         dw1, dw2 = np.empty_like(w1), np.empty_like(w2)
         loss = _core.slow_gradient(x, y, w1, w2, dw1, dw2)
-        _checks.loss(loss, xs=x, ys=y, w1=w1, w2=w2)
+        checks.loss(loss, xs=x, ys=y, w1=w1, w2=w2)
         return dw1, dw2
 
     def hessian_block(self, xs: npt.ArrayLike, layer: int) -> Array:
@@ -633,12 +637,12 @@ class SlowNet:
         >>> block.shape, bool((np.linalg.eigvalsh(block) > -1e-15).all())
         ((12, 12), True)
         """
-        x = _checks.array(xs, "xs", ("n", self._insize))
-        _checks.finite(x, "xs")
-        layer = _checks.integer(layer, "layer", 1, 2)
+        x = checks.array(xs, "xs", ("n", self._insize))
+        checks.finite(x, "xs")
+        layer = checks.integer(layer, "layer", 1, 2)
         w1, w2 = self._weights
         size = (w1 if layer == 1 else w2).size
-        _checks.memory(8 * size**2, f"the Hessian block of layer {layer}, {size} by {size},")
+        checks.memory(8 * size**2, f"the Hessian block of layer {layer}, {size} by {size},")
         block = np.empty((size, size))
         _core.slow_hessian_block(x, w1, w2, layer, block)
         return block
@@ -682,8 +686,8 @@ class SlowNet:
         >>> net.step(np.eye(4), labels_to_onehots([0, 1, 2, 3], 5), method="dense").method
         'dense'
         """
-        number = _checks.choice(method, "method", _METHODS)
-        x, y = _checks.batch(xs, ys, self._insize, self._outsize)
+        number = checks.choice(method, "method", _METHODS)
+        x, y = checks.batch(xs, ys, self._insize, self._outsize)
         with self._lock:
             return self._step(x, y, number)
 
@@ -692,7 +696,7 @@ class SlowNet:
         if method == 1:
             # The block, its eigenvectors, and as much again for LAPACK to work in.
             size = max(w1.size, w2.size)
-            _checks.memory(32 * size**2, f"the dense method, on blocks of {size} by {size},")
+            checks.memory(32 * size**2, f"the dense method, on blocks of {size} by {size},")
         new1, new2 = np.empty_like(w1), np.empty_like(w2)
         try:
             loss, residual1, residual2, iterations, refinements = _core.slow_step(
@@ -708,7 +712,7 @@ class SlowNet:
                 new2,
             )
         except FloatingPointError as error:
-            raise _checks.explain(error, xs=xs, ys=ys, w1=w1, w2=w2) from None
+            raise checks.explain(error, xs=xs, ys=ys, w1=w1, w2=w2) from None
         self._weights = new1, new2
         return StepReport(
             loss,
@@ -738,8 +742,8 @@ class SlowNet:
         >>> net.corrects([(np.eye(2), labels_to_onehots([0, 1], 3))])[1]
         2
         """
-        checked, _, _ = _training.taken(pairs, "pairs", self._insize, self._outsize)
-        return _training.counter(self._predict, checked)()
+        checked, _, _ = training.taken(pairs, "pairs", self._insize, self._outsize)
+        return training.counter(self._predict, checked)()
 
     def fit(
         self,
@@ -753,7 +757,7 @@ class SlowNet:
         evaluate_every: int = EVALUATE_EVERY,
         callback: Callable[[Event[StepReport]], object] | None = None,
         progress: bool = False,
-        checkpoint: _training.File | None = None,
+        checkpoint: File | None = None,
         checkpoint_every: int | None = None,
     ) -> History:
         """Go through the training batches in order, one step on each, `epochs` times.
@@ -809,14 +813,14 @@ class SlowNet:
         >>> history.errs.shape, [counts.iteration for counts in history.corrects]
         ((40,), [1, 11, 21, 31])
         """
-        number = _checks.choice(method, "method", _METHODS)
-        every = _checks.integer(evaluate_every, "evaluate_every")
-        original = _checks.flag(original, "original")
+        number = checks.choice(method, "method", _METHODS)
+        every = checks.integer(evaluate_every, "evaluate_every")
+        original = checks.flag(original, "original")
         if test_pairs is None and original:
             raise ValueError("test_pairs is None; expected batches, as original=True steps on one")
         hashing = checkpoint is not None
         with self._lock:
-            start = _training.start_of(checkpoint)
+            start = training.start_of(checkpoint)
             seed = self._seed if self._seed_given or start is None else start.seed
 
             def shaper(xs: Array) -> Array | None:
@@ -827,15 +831,15 @@ class SlowNet:
                     )
                 return None if width == self._insize else self._shaper(width, seed)
 
-            train, width, train_hash = _training.taken(
+            train, width, train_hash = training.taken(
                 train_pairs, "train_pairs", "insize", self._outsize, hashing, shaper
             )
             test, test_hash = list[Pair](), ""
             if test_pairs is not None:
-                test, _, test_hash = _training.taken(
+                test, _, test_hash = training.taken(
                     test_pairs, "test_pairs", width, self._outsize, hashing, shaper
                 )
-            length = _training.Length.of(
+            length = training.Length.of(
                 len(train), epochs, iterations, checkpoint, checkpoint_every
             )
 
@@ -854,10 +858,10 @@ class SlowNet:
                 self._weights = weights[0], weights[1]
                 self._seed = seed
 
-            run = _training.Run(
+            run = training.Run(
                 length=length,
                 step=step,
-                count=_training.counter(self._predict, _training.merged(test)),
+                count=training.counter(self._predict, training.merged(test)),
                 counts_before=counts,
                 weights=lambda: self._weights,
                 restore=restore,
@@ -867,7 +871,7 @@ class SlowNet:
                     "alpha": self._alpha,
                     "damping": self._damping,
                     "seed": seed,
-                    "weights": _training.start_weights(
+                    "weights": training.start_weights(
                         start, self._weights, self._weights is self._given
                     ),
                     "method": method,
@@ -896,7 +900,7 @@ def _print_event(event: Event[StepReport]) -> None:
 def _work(options: argparse.Namespace) -> None:
     from swiftnets import datasets
 
-    net = SlowNet(seed=_training.seed_of(options))
+    net = SlowNet(seed=training.seed_of(options))
     images = datasets.load(options.data)
     train, test = _image_batches(images)  # projected as they come: one at a time is in memory
     history = net.fit(
@@ -907,12 +911,12 @@ def _work(options: argparse.Namespace) -> None:
         method=options.method,
         original=options.original,
         callback=None if options.quiet else _print_event,
-        progress=_training.wants_bar(options),
+        progress=training.wants_bar(options),
         checkpoint=options.checkpoint,
     )
     if options.save is not None:
         shaper = net.shaper(images.train_images.shape[1])
-        _training.save(options.save, history, net.seed, w1=net.w1, w2=net.w2, shaper=shaper)
+        training.save(options.save, history, net.seed, w1=net.w1, w2=net.w2, shaper=shaper)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -923,7 +927,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv : list of str, optional
         Arguments instead of those of the command line.
     """
-    parser = _training.Parser(
+    parser = training.Parser(
         "slow_net",
         "Train a 50-50-100 net on images by saddle-free Newton steps on its exact Hessian blocks, "
         "and print what the original script prints.",
@@ -938,7 +942,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="how a step is computed: by the blocks' structure, or by forming and diagonalising "
         "them as the original does (default: %(default)s)",
     )
-    return _training.program(parser, _work, argv)
+    return training.program(parser, _work, argv)
 
 
 if __name__ == "__main__":

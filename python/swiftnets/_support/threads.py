@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from swiftnets import _checks, _core
+from swiftnets import _core
+from swiftnets._support import checks
 
 __all__ = ["get_threads", "set_threads", "threads"]
 
@@ -60,7 +61,7 @@ def set_threads(count: int) -> None:
     1
     >>> swiftnets.set_threads(before)
     """
-    _core.set_threads(_checks.integer(count, "count", 1, _MOST))
+    _core.set_threads(checks.integer(count, "count", 1, _MOST))
 
 
 @contextmanager

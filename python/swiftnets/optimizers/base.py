@@ -14,14 +14,21 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from swiftnets import _checks, _identity, _training
-from swiftnets._computed import require_finite, trial_loss
-from swiftnets._lapack import eigh
-from swiftnets._samples import FloatArray
-from swiftnets._scaling import norm
-from swiftnets._training import CheckpointError, File
-from swiftnets.lanczos import lanczos
+from swiftnets._support import checks, identity
+from swiftnets._support.checkpoints import (
+    CheckpointError,
+    read_archive,
+    require_settings,
+    write_archive,
+)
+from swiftnets._support.files import File, writable
+from swiftnets._support.progress import Progress
+from swiftnets.linalg.lanczos import lanczos
+from swiftnets.linalg.lapack import eigh
+from swiftnets.linalg.scaling import norm
+from swiftnets.nets.samples import FloatArray
 from swiftnets.problems import Counted, Minibatches, NetProblem, PointLike, Problem
+from swiftnets.problems.computed import require_finite, trial_loss
 
 __all__ = ["Event", "History", "Optimizer", "Result", "State", "StepResult"]
 
@@ -164,6 +171,11 @@ class Result:
     message: str
     state: State
 
+    @property
+    def success(self) -> bool:
+        """Whether the status is ``"converged"``."""
+        return self.status == "converged"
+
     def __repr__(self) -> str:
         return (
             f"Result({self.status}, loss {self.loss:.6g} after {len(self.history)} iterations: "
@@ -209,7 +221,7 @@ class Optimizer(ABC):
         problem: Problem | Minibatches,
         w: npt.ArrayLike,
         *,
-        iterations: int = 100,
+        max_iterations: int = 100,
         gradient_tolerance: float = 0.0,
         time_limit: float | None = None,
         callback: Callable[[Event], object] | None = None,
@@ -224,7 +236,7 @@ class Optimizer(ABC):
         problem : Problem or Minibatches
         w : (P,) array_like
             Where to start; not changed.
-        iterations : int
+        max_iterations : int
             Steps at most, those before a resumption included.
         gradient_tolerance : float
             Ends where the gradient's norm is not larger, and the method sees no negative curvature
@@ -258,18 +270,18 @@ class Optimizer(ABC):
             If the checkpoint is damaged, or of another run.
         """
         return _Run(self, problem, w).go(
-            _checks.integer(iterations, "iterations", 0),
+            checks.integer(max_iterations, "max_iterations", 0),
             _limit(gradient_tolerance, "gradient_tolerance"),
-            None if time_limit is None else _checks.real(time_limit, "time_limit", positive=True),
+            None if time_limit is None else checks.real(time_limit, "time_limit", positive=True),
             callback,
             progress,
-            None if checkpoint is None else _training.writable(checkpoint, "checkpoint"),
-            _checks.integer(checkpoint_every, "checkpoint_every"),
+            None if checkpoint is None else writable(checkpoint, "checkpoint"),
+            checks.integer(checkpoint_every, "checkpoint_every"),
         )
 
 
 def _limit(value: object, name: str) -> float:
-    number = _checks.real(value, name)
+    number = checks.real(value, name)
     if number < 0:
         raise ValueError(f"{name} is {value!r}; expected a number that is not negative")
     return number
@@ -318,8 +330,8 @@ class _Watched(Counted):
             raise FloatingPointError(f"the loss is {loss}")
         return loss, gradient
 
-    def linearize(self, w: npt.ArrayLike) -> PointLike:
-        point = super().linearize(w)
+    def at(self, w: npt.ArrayLike) -> PointLike:
+        point = super().at(w)
         if w is self._w:
             require_finite(point.loss, point.gradient)
         return point
@@ -335,9 +347,9 @@ class _Run:
             )
         self._optimizer, self._problem = optimizer, problem
         self._start: FloatArray = np.array(
-            _checks.array(w, "w", (problem.parameter_count,), problem.dtype)
+            checks.array(w, "w", (problem.parameter_count,), problem.dtype)
         )
-        _checks.finite(self._start, "w")
+        checks.finite(self._start, "w")
 
     def _at(self, iteration: int) -> Problem:
         problem = self._problem
@@ -355,13 +367,13 @@ class _Run:
     ) -> Result:
         if callback is not None and not callable(callback):
             raise TypeError(f"callback is {callback!r}; expected a function of one event")
-        progress = _checks.flag(progress, "progress")
+        progress = checks.flag(progress, "progress")
         now = None if path is None else self._read(path, iterations)
         if now is None:
             state = self._optimizer.initial_state(self._at(0), self._start)
             now = _Progress(self._start, state, {name: [] for name in _COLUMNS}, 0)
         saved = now
-        bar = _training.Progress(now.count, iterations, "loss") if progress else None
+        bar = Progress(now.count, iterations, "loss") if progress else None
         ended: tuple[Status, str] | None = None
         try:
             while ended is None and now.count < iterations:
@@ -559,10 +571,10 @@ class _Run:
         arrays |= {name: getattr(history, name) for name in _COLUMNS}
         arrays |= {f"info {name}": values for name, values in history.info.items()}
         arrays |= {f"state {name}": values for name, values in now.state.items()}
-        _training.write_archive(path, _FORMAT, _VERSION, self._identity.settings, arrays)
+        write_archive(path, _FORMAT, _VERSION, self._identity.settings, arrays)
 
     def _read(self, path: Path, iterations: int) -> _Progress | None:
-        read = _training.read_archive(path, _FORMAT, _VERSION, self._restore)
+        read = read_archive(path, _FORMAT, _VERSION, self._restore)
         if read is None:
             return None
         there, now = read
@@ -602,7 +614,7 @@ _FORMAT, _VERSION = "swiftnets optimizer checkpoint", 2
 
 @dataclass(frozen=True, eq=False)
 class Identity:
-    """What tells a run from others: see `swiftnets._identity`.
+    """What tells a run from others: see `swiftnets._support.identity`.
 
     Attributes
     ----------
@@ -631,14 +643,14 @@ class Identity:
             **more,
         }
         start = np.empty(0)
-        if not _identity.is_known(problem):
+        if not identity.is_known(problem):
             full = problem.full if isinstance(problem, Minibatches) else problem
             start = fingerprint(Counted(full), w)
-        return Identity(_identity.settings(told), start)
+        return Identity(identity.settings(told), start)
 
     def require(self, path: Path, there: Identity) -> None:
         """A CheckpointError that says what differs in the run of a checkpoint."""
-        _training.require_settings(path, there.settings, self.settings)
+        require_settings(path, there.settings, self.settings)
         # Not to the bit: another machine, or other threads, round otherwise, in float32 at that.
         if there.start.shape != self.start.shape or not np.allclose(
             there.start, self.start, 1e-5, 0, equal_nan=True
@@ -669,7 +681,7 @@ def extreme_curvatures(problem: Problem, w: FloatArray) -> tuple[float, float]:
     """
     start = np.random.default_rng(0).standard_normal(len(w)).astype(w.dtype)
     try:
-        values, _ = lanczos(problem.linearize(w).hvp, start, _LOOK).eigenvalues()
+        values, _ = lanczos(problem.at(w).hessian, start, _LOOK).eigenvalues()
     except NotImplementedError:  # a problem with a dense Hessian alone
         values = eigh(problem.hessian(w))[0]
     return float(values[0]), float(abs(values).max())
@@ -678,7 +690,7 @@ def extreme_curvatures(problem: Problem, w: FloatArray) -> tuple[float, float]:
 def check_settings(optimizer: Any, *positive: str, least_zero: tuple[str, ...] = ()) -> None:
     """Check fields of a frozen dataclass: finite numbers, above 0 or not below it."""
     for name in positive:
-        _checks.real(getattr(optimizer, name), name, positive=True)
+        checks.real(getattr(optimizer, name), name, positive=True)
     for name in least_zero:
         _limit(getattr(optimizer, name), name)
 

@@ -7,17 +7,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from swiftnets import _checks
-from swiftnets._computed import linearized
-from swiftnets._lapack import eigh
-from swiftnets._samples import FloatArray
-from swiftnets._scaling import dot, norm
-from swiftnets.lanczos import lanczos
+from swiftnets._support import checks
+from swiftnets.linalg.lanczos import lanczos
+from swiftnets.linalg.lapack import eigh
+from swiftnets.linalg.scaling import dot, norm
+from swiftnets.nets.samples import FloatArray
 from swiftnets.optimizers.base import Optimizer, State, StepResult, check_settings
 from swiftnets.optimizers.negative_curvature import in_plane, look, seen, unlooked
 from swiftnets.optimizers.secular import resolved, secular_step
 from swiftnets.optimizers.trust_region import NOWHERE, agreement, moved
 from swiftnets.problems import Problem
+from swiftnets.problems.computed import linearized
 
 __all__ = ["CubicRegularization"]
 
@@ -59,7 +59,7 @@ class CubicRegularization(Optimizer):
 
     def __post_init__(self) -> None:
         check_settings(self, "regularization")
-        _checks.integer(self.steps, "steps")
+        checks.integer(self.steps, "steps")
 
     def initial_state(self, problem: Problem, w: FloatArray) -> State:
         return {"regularization": np.array(float(self.regularization))} | unlooked()
@@ -74,7 +74,7 @@ class CubicRegularization(Optimizer):
 
         step, decrease, least, products, at_rest = np.zeros_like(w), 0.0, math.inf, 0, True
         if length > 0:
-            run = lanczos(point.hvp, point.gradient, self.steps)
+            run = lanczos(point.hessian, point.gradient, self.steps)
             values, vectors = eigh(run.matrix)
             values, least = resolved(values, len(w), w.dtype)
             inner, products = run.norm * vectors[0], len(values)
@@ -85,7 +85,7 @@ class CubicRegularization(Optimizer):
         beside, vector, looked = look(point, state, at_rest and not least < 0)
         least = min(least, beside)
         if vector is not None:
-            step, image = in_plane(point, step, point.hvp(step), vector, radius, False)
+            step, image = in_plane(point, step, point.hessian @ step, vector, radius, False)
             decrease = -dot(point.gradient, step) - dot(step, image) / 2
         kept = {"regularization": np.array(sigma)} | looked
         size = norm(step)

@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from swiftnets import _buffers, _checks
-from swiftnets._computed import require_finite
-from swiftnets._samples import FloatArray
-from swiftnets._scaling import exponent, norm
+from swiftnets._support import buffers, checks
+from swiftnets.linalg.scaling import exponent, norm
+from swiftnets.nets.samples import FloatArray
 from swiftnets.optimizers.base import (
     Optimizer,
     State,
@@ -21,6 +20,7 @@ from swiftnets.optimizers.base import (
 )
 from swiftnets.optimizers.line_search import ARMIJO, beyond, no_decrease, scaled
 from swiftnets.problems import Problem
+from swiftnets.problems.computed import require_finite
 
 __all__ = ["LBFGS", "SGD", "Adam", "Momentum"]
 
@@ -41,7 +41,7 @@ class SGD(Optimizer):
     Examples
     --------
     >>> from swiftnets.problems import Quadratic
-    >>> SGD(learning_rate=0.5).minimize(Quadratic([[1.0]]), [8.0], iterations=3).w
+    >>> SGD(learning_rate=0.5).minimize(Quadratic([[1.0]]), [8.0], max_iterations=3).w
     array([1.])
     """
 
@@ -76,7 +76,7 @@ class Momentum(Optimizer):
     >>> from swiftnets.problems import Rosenbrock
     >>> problem = Rosenbrock(2)
     >>> method = Momentum(learning_rate=1e-3, momentum=0.9)
-    >>> method.minimize(problem, problem.start(), iterations=3000).w.round(3)
+    >>> method.minimize(problem, problem.start(), max_iterations=3000).w.round(3)
     array([1., 1.])
     """
 
@@ -86,7 +86,7 @@ class Momentum(Optimizer):
 
     def __post_init__(self) -> None:
         check_settings(self, "learning_rate", least_zero=("momentum",))
-        _checks.flag(self.nesterov, "nesterov")
+        checks.flag(self.nesterov, "nesterov")
         _below_one(self.momentum, "momentum")
 
     def initial_state(self, problem: Problem, w: FloatArray) -> State:
@@ -121,7 +121,7 @@ class Adam(Optimizer):
     Examples
     --------
     >>> from swiftnets.problems import Quadratic
-    >>> Adam(learning_rate=0.1).minimize(Quadratic([[1.0]]), [1.0], iterations=1).w.round(6)
+    >>> Adam(learning_rate=0.1).minimize(Quadratic([[1.0]]), [1.0], max_iterations=1).w.round(6)
     array([0.9])
     """
 
@@ -211,7 +211,7 @@ class LBFGS(Optimizer):
     memory: int = 10
 
     def __post_init__(self) -> None:
-        _checks.integer(self.memory, "memory")
+        checks.integer(self.memory, "memory")
         _scipy()  # imported before any clock runs
 
     def initial_state(self, problem: Problem, w: FloatArray) -> State:
@@ -402,7 +402,7 @@ _BLOCK = 2**14  # numbers that a cache holds five times
 
 
 def _like(w: FloatArray) -> FloatArray:
-    return _buffers.take(len(w), w.dtype)
+    return buffers.take(len(w), w.dtype)
 
 
 def _below_one(value: float, name: str) -> None:

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from swiftnets import _checks
-from swiftnets._computed import require_finite
-from swiftnets._samples import FloatArray
-from swiftnets._scaling import norm
-from swiftnets.functional_inverse import FunctionalInverse, advance
+from swiftnets._support import checks
+from swiftnets.linalg.scaling import norm
+from swiftnets.nets.samples import FloatArray
 from swiftnets.optimizers.base import Optimizer, State, StepResult
 from swiftnets.problems import Problem
+from swiftnets.problems.computed import require_finite
+from swiftnets.problems.functional_inverse import FunctionalInverse, advance
 
 __all__ = ["FunctionalInverseNewton"]
 
@@ -46,7 +46,7 @@ class FunctionalInverseNewton(Optimizer):
     order: int = 3
 
     def __post_init__(self) -> None:
-        _checks.integer(self.order, "order", 1, 3)
+        checks.integer(self.order, "order", 1, 3)
 
     def step(self, problem: Problem, w: FloatArray, state: State) -> StepResult:
         loss, gradient = problem.loss_and_gradient(w)

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from swiftnets import _checks
-from swiftnets._computed import require_finite, trial_loss
-from swiftnets._samples import FloatArray
-from swiftnets._scaling import dot, norm
-from swiftnets.krylov import cg
-from swiftnets.mlp import Linearization
+from swiftnets._support import checks
+from swiftnets.curvature.point import Point
+from swiftnets.linalg.krylov import cg
+from swiftnets.linalg.scaling import dot, norm
+from swiftnets.nets.samples import FloatArray
 from swiftnets.optimizers.base import (
     Optimizer,
     State,
@@ -24,6 +23,7 @@ from swiftnets.optimizers.base import (
 from swiftnets.optimizers.newton import factored, finish
 from swiftnets.optimizers.trust_region import gain_ratio
 from swiftnets.problems import NetProblem, Problem
+from swiftnets.problems.computed import require_finite, trial_loss
 
 __all__ = ["GaussNewton", "LevenbergMarquardt"]
 
@@ -36,13 +36,12 @@ _DENSE = 1000  # parameters up to which the matrix is formed
 
 
 def _solver(
-    net: NetProblem, point: Linearization, w: FloatArray, tolerance: float, problem: Problem
+    net: NetProblem, point: Point, w: FloatArray, tolerance: float, problem: Problem
 ) -> Callable[[float], FloatArray]:
     """(G + λ)⁻¹ g as a function of λ: dense for small nets, conjugate gradients for others."""
     gradient = point.gradient.astype(np.float64)
     if len(w) <= _DENSE:
-        x, y, weights = net.samples
-        matrix = net.net.gauss_newton(w, x, y, sample_weight=weights)
+        matrix = point.gauss_newton.dense()
         count_cost(problem, 2 * len(w))
         matrix = matrix.astype(np.float64, copy=False)
         return lambda damping: factored(matrix, damping).solve(gradient)
@@ -50,19 +49,18 @@ def _solver(
     def solve(damping: float) -> FloatArray:
         def product(rows: FloatArray) -> FloatArray:
             count_cost(problem, 2 * len(rows))
-            image = point.gauss_newton_product(rows.astype(w.dtype, copy=False))
+            image = rows.astype(w.dtype, copy=False) @ point.gauss_newton
             result: FloatArray = image.astype(np.float64) + damping * rows
             return result
 
-        return cg(product, gradient, tolerance=tolerance, iterations=250).x
+        return cg(product, gradient, tolerance=tolerance, max_iterations=250).solution
 
     return solve
 
 
-def _point(net: NetProblem, w: FloatArray, problem: Problem) -> Linearization:
-    x, y, weights = net.samples
+def _point(net: NetProblem, w: FloatArray, problem: Problem) -> Point:
     count_cost(problem, 1)
-    point = net.net.linearize(w, x, y, sample_weight=weights)
+    point = net.at(w)
     require_finite(point.loss, point.gradient)
     return point
 
@@ -89,7 +87,7 @@ class GaussNewton(Optimizer):
     >>> from swiftnets.problems import NetProblem
     >>> net = MLP((2, 3, 1))
     >>> problem = NetProblem(net, np.eye(2), np.ones((2, 1)))
-    >>> GaussNewton().minimize(problem, net.initial(seed=0), iterations=20).loss < 1e-10
+    >>> GaussNewton().minimize(problem, net.initial(seed=0), max_iterations=20).loss < 1e-10
     True
     """
 
@@ -99,7 +97,7 @@ class GaussNewton(Optimizer):
 
     def __post_init__(self) -> None:
         check_settings(self, "damping", "tolerance")
-        _checks.flag(self.line_search, "line_search")
+        checks.flag(self.line_search, "line_search")
 
     def step(self, problem: Problem, w: FloatArray, state: State) -> StepResult:
         net = net_problem(problem, "Gauss–Newton")
@@ -131,7 +129,7 @@ class LevenbergMarquardt(Optimizer):
     >>> from swiftnets.problems import NetProblem
     >>> net = MLP((2, 3, 1))
     >>> problem = NetProblem(net, np.eye(2), np.ones((2, 1)))
-    >>> LevenbergMarquardt().minimize(problem, net.initial(seed=0), iterations=20).loss < 1e-20
+    >>> LevenbergMarquardt().minimize(problem, net.initial(seed=0), max_iterations=20).loss < 1e-20
     True
     """
 

@@ -8,10 +8,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from swiftnets._computed import require_finite
-from swiftnets._samples import FloatArray
-from swiftnets._scaling import norm
-from swiftnets.factorizations import DenseFactorization
+from swiftnets.linalg.dense import DenseFactorization
+from swiftnets.linalg.scaling import norm
+from swiftnets.nets.samples import FloatArray
 from swiftnets.optimizers.base import (
     Optimizer,
     State,
@@ -20,6 +19,7 @@ from swiftnets.optimizers.base import (
 )
 from swiftnets.optimizers.newton import at_stationary_point, factored, finish, seen_curvature
 from swiftnets.problems import Problem
+from swiftnets.problems.computed import require_finite
 
 __all__ = ["Chebyshev", "FourthOrder", "Halley"]
 

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from swiftnets._computed import require_finite
-from swiftnets._samples import FloatArray
-from swiftnets._scaling import norm
-from swiftnets.kronecker import KroneckerFactors, kronecker_factors
+from swiftnets.curvature.kronecker import KroneckerFactors, kronecker_factors
+from swiftnets.linalg.scaling import norm
+from swiftnets.nets.samples import FloatArray
 from swiftnets.optimizers.base import (
     Optimizer,
     State,
@@ -19,6 +18,7 @@ from swiftnets.optimizers.base import (
     net_problem,
 )
 from swiftnets.problems import Problem
+from swiftnets.problems.computed import require_finite
 
 __all__ = ["KFAC"]
 
@@ -53,7 +53,7 @@ class KFAC(Optimizer):
     >>> from swiftnets.problems import NetProblem
     >>> net = MLP((2, 3, 1), reduction="mean")
     >>> problem = NetProblem(net, np.eye(2), np.ones((2, 1)))
-    >>> KFAC(damping=0.01).minimize(problem, net.initial(seed=0), iterations=50).loss < 1e-6
+    >>> KFAC(damping=0.01).minimize(problem, net.initial(seed=0), max_iterations=50).loss < 1e-6
     True
     """
 
@@ -79,8 +79,7 @@ class KFAC(Optimizer):
         net = inner.net
         loss, gradient = problem.loss_and_gradient(w)
         require_finite(loss, gradient)
-        x, y, weights = inner.samples
-        new = kronecker_factors(net, w, x, y, sample_weight=weights)
+        new = kronecker_factors(inner.at(w))
         count_cost(problem, 1 + net.sizes[-1])
         steps = int(state["steps"]) + 1
         after: State = {"steps": np.array(steps)}

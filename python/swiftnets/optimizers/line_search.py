@@ -10,10 +10,9 @@ from fractions import Fraction
 import numpy as np
 import numpy.typing as npt
 
-from swiftnets import _checks
-from swiftnets._computed import require_finite, trial_loss
-from swiftnets._samples import FloatArray
-from swiftnets._scaling import exponent, norm
+from swiftnets._support import checks
+from swiftnets.linalg.scaling import exponent, norm
+from swiftnets.nets.samples import FloatArray
 from swiftnets.optimizers.base import (
     Optimizer,
     State,
@@ -21,6 +20,7 @@ from swiftnets.optimizers.base import (
     check_settings,
 )
 from swiftnets.problems import Problem
+from swiftnets.problems.computed import require_finite, trial_loss
 
 __all__ = ["QuarticLineSearch", "backtrack", "minimize_quartic"]
 
@@ -126,9 +126,9 @@ def minimize_quartic(coefficients: npt.ArrayLike, limit: float) -> float:
     >>> minimize_quartic([0.0, -1.0, 0.0, 0.0, 0.0], 10.0)
     10.0
     """
-    c = _checks.array(coefficients, "coefficients", (5,))
-    _checks.finite(c, "coefficients")
-    return _quartic_minimum(c, _checks.real(limit, "limit", positive=True))
+    c = checks.array(coefficients, "coefficients", (5,))
+    checks.finite(c, "coefficients")
+    return _quartic_minimum(c, checks.real(limit, "limit", positive=True))
 
 
 def _quartic_minimum(c: npt.NDArray[np.float64], limit: float) -> float:
@@ -219,7 +219,7 @@ class QuarticLineSearch(Optimizer):
     --------
     >>> from swiftnets.problems import Rosenbrock
     >>> problem = Rosenbrock(2)
-    >>> QuarticLineSearch().minimize(problem, problem.start(), iterations=100).w.round(4)
+    >>> QuarticLineSearch().minimize(problem, problem.start(), max_iterations=100).w.round(4)
     array([1., 1.])
     """
 
@@ -228,7 +228,7 @@ class QuarticLineSearch(Optimizer):
 
     def __post_init__(self) -> None:
         check_settings(self, "radius")
-        _checks.flag(self.conjugate, "conjugate")
+        checks.flag(self.conjugate, "conjugate")
 
     def initial_state(self, problem: Problem, w: FloatArray) -> State:
         none = np.empty(0, w.dtype)

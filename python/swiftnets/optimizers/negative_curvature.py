@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from swiftnets._lapack import eigh
-from swiftnets._samples import FloatArray
-from swiftnets._scaling import dot, norm
-from swiftnets.lanczos import lanczos
+from swiftnets.linalg.lanczos import lanczos
+from swiftnets.linalg.lapack import eigh
+from swiftnets.linalg.scaling import dot, norm
+from swiftnets.nets.samples import FloatArray
 from swiftnets.optimizers.base import State
 from swiftnets.optimizers.secular import resolved, secular_step
 from swiftnets.problems import PointLike
@@ -64,7 +64,7 @@ def look(point: PointLike, state: State, at_rest: bool) -> tuple[float, FloatArr
     if not (at_rest and length <= 0.01 * looked):
         return np.inf, None, {"looked": np.array(max(looked, length))}
     start = np.random.default_rng(0).standard_normal(len(g)).astype(g.dtype)
-    run = lanczos(point.hvp, start, _PRODUCTS)
+    run = lanczos(point.hessian, start, _PRODUCTS)
     values, vectors = eigh(run.matrix)
     least = resolved(values, len(g), g.dtype)[1]
     if not least < 0:
@@ -114,7 +114,7 @@ def in_plane(
     if rest > 1e-4:
         vector = (vector / rest).astype(point.gradient.dtype)
         basis.append(vector.astype(np.float64))
-        images.append(point.hvp(vector).astype(np.float64))
+        images.append((point.hessian @ vector).astype(np.float64))
     matrix = np.array([[dot(q, image) for image in images] for q in basis])
     values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
     inner = vectors.T @ [dot(q, point.gradient) for q in basis]

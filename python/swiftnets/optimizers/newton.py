@@ -7,11 +7,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from swiftnets import _checks
-from swiftnets._computed import require_finite
-from swiftnets._samples import FloatArray
-from swiftnets._scaling import dot, norm
-from swiftnets.factorizations import DenseFactorization, Inertia, _double
+from swiftnets._support import checks
+from swiftnets.linalg.dense import DenseFactorization, Inertia
+from swiftnets.linalg.scaling import dot, norm
+from swiftnets.nets.samples import FloatArray
 from swiftnets.optimizers.base import (
     Optimizer,
     State,
@@ -22,7 +21,8 @@ from swiftnets.optimizers.base import (
 )
 from swiftnets.optimizers.line_search import backtrack, no_decrease
 from swiftnets.problems import NetProblem, Problem
-from swiftnets.solvers import METHODS, Method
+from swiftnets.problems.computed import require_finite
+from swiftnets.solve.solution import SOLVE_METHODS, SolveMethod
 
 __all__ = ["Newton", "hessian_solve"]
 
@@ -32,9 +32,9 @@ def __dir__() -> list[str]:
 
 
 def hessian_solve(
-    problem: Problem, w: FloatArray, b: FloatArray, damping: float, method: Method = "auto"
+    problem: Problem, w: FloatArray, b: FloatArray, damping: float, method: SolveMethod = "auto"
 ) -> tuple[FloatArray, Inertia | None]:
-    """(H + damping)⁻¹ b: for nets as `swiftnets.solvers.solve` does it, for others dense.
+    """(H + damping)⁻¹ b: for nets as `swiftnets.solve.solve` does it, for others dense.
 
     Returns
     -------
@@ -52,18 +52,17 @@ def hessian_solve(
         factors = factored(problem.hessian(w), damping)
         result: FloatArray = factors.solve(b).astype(w.dtype, copy=False)
         return result, factors.inertia
-    x, y, weights = net.samples
     # In float64, rounded at the end: the residual of a float32 step says how that rounds.
-    double = net.net if net.net.dtype == np.float64 else _double(net.net)
-    solution = double.solve(w, x, y, b, damping=damping, method=method, sample_weight=weights)
+    point = net.at(w).in_float64()
+    solution = point.hessian.solve(b, damping=damping, method=method)
     count_cost(problem, solution.operations / gradient_operations(net))
     worst = float(solution.relative_residuals.max())
     if not worst <= 1e-6:
         raise np.linalg.LinAlgError(
-            f"(H + {damping}) x = b is not solved: {solution.reasons[0]}, relative residual "
-            f"{worst:.1e}; {solution.why}"
+            f"(H + {damping}) x = b is not solved: {solution.status}, relative residual "
+            f"{worst:.1e}; {solution.message}"
         )
-    found: FloatArray = solution.x.astype(w.dtype, copy=False)
+    found: FloatArray = solution.solution.astype(w.dtype, copy=False)
     return found, solution.inertia
 
 
@@ -106,7 +105,7 @@ class Newton(Optimizer):
     line_search : bool
         Halve the step until the loss falls (Armijo 1966), turned round where it would ascend.
     method : {"auto", "layered", "dense", "cg", "minres"}
-        For nets, of `swiftnets.solvers.solve`; other problems are solved dense.
+        For nets, of `swiftnets.solve.solve`; other problems are solved dense.
 
     Notes
     -----
@@ -123,12 +122,12 @@ class Newton(Optimizer):
 
     damping: float = 0.0
     line_search: bool = True
-    method: Method = "auto"
+    method: SolveMethod = "auto"
 
     def __post_init__(self) -> None:
         check_settings(self, least_zero=("damping",))
-        _checks.flag(self.line_search, "line_search")
-        _checks.choice(self.method, "method", METHODS)
+        checks.flag(self.line_search, "line_search")
+        checks.choice(self.method, "method", SOLVE_METHODS)
 
     def step(self, problem: Problem, w: FloatArray, state: State) -> StepResult:
         loss, gradient = problem.loss_and_gradient(w)

@@ -10,14 +10,11 @@ from typing import Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from swiftnets import _checks
-from swiftnets._computed import hessian, linearized
-from swiftnets._lapack import eigh
-from swiftnets._samples import FloatArray
-from swiftnets._scaling import norm
-from swiftnets.factorizations import LayeredFactorization, factorize
-from swiftnets.functional_inverse import in_double, refined
-from swiftnets.lanczos import Lanczos, lanczos
+from swiftnets._support import checks
+from swiftnets.linalg.lanczos import Lanczos, lanczos
+from swiftnets.linalg.lapack import eigh
+from swiftnets.linalg.scaling import norm
+from swiftnets.nets.samples import FloatArray
 from swiftnets.optimizers.base import (
     Optimizer,
     State,
@@ -30,6 +27,9 @@ from swiftnets.optimizers.negative_curvature import look, seen, unlooked
 from swiftnets.optimizers.newton import finish, gradient_operations
 from swiftnets.optimizers.secular import resolved
 from swiftnets.problems import PointLike, Problem
+from swiftnets.problems.computed import hessian, linearized
+from swiftnets.problems.functional_inverse import refined
+from swiftnets.solve.layered import LayeredFactorization
 
 __all__ = ["SaddleFreeNewton", "inverse_root_nodes"]
 
@@ -59,13 +59,13 @@ class SaddleFreeNewton(Optimizer):
     damping : float
         δ, above 0.
     function : {"smooth", "absolute", "original"}
-        Of an eigenvalue h: 1 / √(h² + δ²), 1 / (|h| + δ), or the original script's |1 / (h + δ)|,
+        Of an eigenvalue h: 1 / √(h² + δ²), 1 / (abs(h) + δ), or the script's abs(1 / (h + δ)),
         which has a pole at −δ. The first two are within a factor √2.
     method : {"krylov", "exact", "rational"}
         ``"krylov"``: f(H) g on a space of Lanczos vectors, fully orthogonalised. ``"exact"``: all
         eigenvalues of the dense Hessian. ``"rational"``: for nets and ``"smooth"``, quadrature over
         layered solves with imaginary shifts.
-    blocks : {None, "diagonal"}
+    block : {None, "diagonal"}
         ``"diagonal"``: the blocks of single layers, as slow_net; for nets, ``"exact"`` only.
     learning_rate : float
         η.
@@ -90,14 +90,14 @@ class SaddleFreeNewton(Optimizer):
     >>> from swiftnets.problems import Quadratic
     >>> saddle = Quadratic([[2.0, 0.0], [0.0, -2.0]])
     >>> method = SaddleFreeNewton(damping=1e-6)
-    >>> method.minimize(saddle, [1.0, 1e-3], iterations=1).w.round(6) + 0.0
+    >>> method.minimize(saddle, [1.0, 1e-3], max_iterations=1).w.round(6) + 0.0
     array([0.   , 0.002])
     """
 
     damping: float = 0.1
     function: Function = "smooth"
     method: Literal["krylov", "exact", "rational"] = "krylov"
-    blocks: Literal["diagonal"] | None = None
+    block: Literal["diagonal"] | None = None
     learning_rate: float = 1.0
     line_search: bool = True
     steps: int = 40
@@ -105,17 +105,17 @@ class SaddleFreeNewton(Optimizer):
 
     def __post_init__(self) -> None:
         check_settings(self, "damping", "learning_rate")
-        _checks.flag(self.line_search, "line_search")
-        _checks.choice(self.function, "function", tuple(_FUNCTIONS))
-        _checks.choice(self.method, "method", ("krylov", "exact", "rational"))
-        if self.blocks is not None:
-            _checks.choice(self.blocks, "blocks", ("diagonal",))
+        checks.flag(self.line_search, "line_search")
+        checks.choice(self.function, "function", tuple(_FUNCTIONS))
+        checks.choice(self.method, "method", ("krylov", "exact", "rational"))
+        if self.block is not None:
+            checks.choice(self.block, "block", ("diagonal",))
             if self.method != "exact":
                 raise ValueError(
-                    f'blocks is "diagonal" with method={self.method!r}; expected method="exact"'
+                    f'block is "diagonal" with method={self.method!r}; expected method="exact"'
                 )
-        _checks.integer(self.steps, "steps")
-        _checks.integer(self.nodes, "nodes", 1, 1000)
+        checks.integer(self.steps, "steps")
+        checks.integer(self.nodes, "nodes", 1, 1000)
         if self.method == "rational" and self.function != "smooth":
             raise ValueError(f'function is {self.function!r}; expected "smooth" with "rational"')
 
@@ -180,7 +180,7 @@ class SaddleFreeNewton(Optimizer):
         if not point.gradient.any():
             return np.zeros(len(w)), math.inf, {}, True
         steps = self.steps if self.method == "krylov" else _PROBE
-        run = lanczos(point.hvp, point.gradient, steps)
+        run = lanczos(point.hessian, point.gradient, steps)
         is_all = len(run.diagonal) < min(steps, len(w))
         least = resolved(run.eigenvalues()[0], len(w), w.dtype)[1]
         if self.method == "krylov":
@@ -196,13 +196,13 @@ class SaddleFreeNewton(Optimizer):
 
     def _exact(self, problem: Problem, w: FloatArray, point: PointLike) -> tuple[Array, float]:
         gradient = point.gradient.astype(np.float64, copy=False)
-        if self.blocks is None:
+        if self.block is None:
             return self._applied(hessian(problem, w), gradient)
-        net = net_problem(problem, 'blocks="diagonal"')
-        x, y, weights = net.samples
+        net = net_problem(problem, 'block="diagonal"')
+        matrix = net.at(w).hessian
         result, least = np.empty_like(gradient), math.inf
         for layer, part in enumerate(net.net.layer_slices):
-            block = net.net.hessian(w, x, y, block=(layer, layer), sample_weight=weights)
+            block = matrix.dense((layer, layer))
             count_cost(problem, 2 * len(block))
             if not np.isfinite(block).all():
                 raise FloatingPointError("the Hessian has numbers that are not finite")
@@ -219,27 +219,23 @@ class SaddleFreeNewton(Optimizer):
         net = net_problem(problem, 'method="rational"')
         gradient = point.gradient.astype(np.float64, copy=False)
         shifts, weights = inverse_root_nodes(self.damping, largest, self.nodes)
-        wide = in_double(net)
-        exact = point if wide is None else wide.linearize(w.astype(np.float64))
-        net = wide or net
-        x, y, sample_weight = net.samples
+        wide = net.in_float64()
+        is_wider, net = wide is not net, wide
+        here = net.at(w)
+        exact = here if is_wider else point
         factors: LayeredFactorization | None = None
         result = np.zeros_like(gradient)
         for shift, weight in zip(shifts, weights, strict=True):
             if factors is None:
-                made = factorize(
-                    net.net, w, x, y, shift=complex(0.0, -shift), sample_weight=sample_weight
-                )
-                assert isinstance(made, LayeredFactorization)
-                factors = made
+                factors = LayeredFactorization(here.hessian + complex(0.0, -shift))
             else:
-                factors.update(shift=complex(0.0, -shift))
+                factors.update(complex(0.0, -shift))
 
             def product(v: npt.NDArray[np.complex128], shift: float = shift) -> Array:
                 """(H − i τ) v, exactly: H on real and imaginary part."""
-                if wide is not None:
+                if is_wider:
                     count_cost(problem, 4)
-                images = exact.hvp(np.stack([v.real, v.imag]))
+                images = np.stack([v.real, v.imag]) @ exact.hessian
                 image: Array = images[0] + 1j * images[1] - 1j * shift * v
                 return image
 
@@ -296,11 +292,11 @@ def inverse_root_nodes(damping: float, largest: float, count: int) -> tuple[Arra
     >>> bool(abs(np.sum(weights / (h**2 + shifts**2)) * np.hypot(h, 0.1) - 1) < 1e-7)
     True
     """
-    damping = _checks.real(damping, "damping", positive=True)
-    largest = _checks.real(largest, "largest")
+    damping = checks.real(damping, "damping", positive=True)
+    largest = checks.real(largest, "largest")
     if largest < 0:
         raise ValueError(f"largest is {largest!r}; expected a number that is not negative")
-    count = _checks.integer(count, "count")
+    count = checks.integer(count, "count")
     small, large = _moduli(damping, largest)
     quarter = math.pi / (2 * _arithmetic_geometric(1.0, small))  # the quarter period K
     half: Array = np.arange((count + 1) // 2, dtype=np.float64)

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from swiftnets._scaling import exponent, norm
+from swiftnets.linalg.scaling import exponent, norm
 
 __all__ = ["resolved", "secular_step"]
 

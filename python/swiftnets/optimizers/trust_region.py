@@ -8,15 +8,15 @@ from typing import Literal
 
 import numpy as np
 
-from swiftnets import _checks
-from swiftnets._computed import hessian, linearized, trial_gradient, trial_loss
-from swiftnets._lapack import eigh
-from swiftnets._samples import FloatArray
-from swiftnets._scaling import dot, exponent, norm
+from swiftnets._support import checks
+from swiftnets.linalg.lapack import eigh
+from swiftnets.linalg.scaling import dot, exponent, norm
+from swiftnets.nets.samples import FloatArray
 from swiftnets.optimizers.base import Optimizer, State, StepResult, check_settings
 from swiftnets.optimizers.negative_curvature import in_plane, look, seen, unlooked
 from swiftnets.optimizers.secular import resolved, secular_step
 from swiftnets.problems import PointLike, Problem
+from swiftnets.problems.computed import hessian, linearized, trial_gradient, trial_loss
 
 __all__ = ["TrustRegion", "steihaug"]
 
@@ -62,7 +62,7 @@ class TrustRegion(Optimizer):
     largest_radius: float = 1e6
 
     def __post_init__(self) -> None:
-        _checks.choice(self.method, "method", ("steihaug", "exact"))
+        checks.choice(self.method, "method", ("steihaug", "exact"))
         check_settings(self, "radius", "largest_radius")
 
     def initial_state(self, problem: Problem, w: FloatArray) -> State:
@@ -221,7 +221,7 @@ def _conjugate_gradients(
     for number in range(2 * len(g)):
         if math.sqrt(rr) <= target:
             break
-        product = point.hvp(p)
+        product = point.hessian @ p
         if not np.isfinite(product).all():
             raise FloatingPointError(f"product {number} of the Hessian is not finite")
         if number == 0:

@@ -1,0 +1,69 @@
+"""The house's rules that import-linter does not know."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import swiftnets
+
+ROOT = Path(swiftnets.__file__).parent
+FILES = sorted(ROOT.rglob("*.py"))
+IDS = [str(path.relative_to(ROOT)) for path in FILES]
+# Packages that a user may not have; what needs one imports it when it is needed.
+OPTIONAL = {"scipy", "torch", "matplotlib", "tqdm", "zarr", "IPython"}
+# Their import takes longer than what most calls need.
+SLOW = {"difflib"}
+
+
+def imports(path):
+    """(node, whether inside a function) of every import."""
+
+    def walk(node, inside):
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, (ast.Import, ast.ImportFrom)):
+                yield child, inside
+            yield from walk(child, inside or isinstance(child, (ast.FunctionDef, ast.Lambda)))
+
+    yield from walk(ast.parse(path.read_text()), False)
+
+
+def modules(node):
+    return [node.module or ""] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names]
+
+
+@pytest.mark.parametrize("path", FILES, ids=IDS)
+def test_only_optional_packages_are_imported_inside_a_function(path):
+    late = {
+        name
+        for node, inside in imports(path)
+        if inside
+        for name in modules(node)
+        if name.split(".")[0] not in OPTIONAL | SLOW
+    }
+    assert not late
+
+
+@pytest.mark.parametrize("path", FILES, ids=IDS)
+def test_a_name_with_an_underscore_stays_in_its_folder(path):
+    own = ".".join(("swiftnets", *path.relative_to(ROOT).parts[:-1]))
+    foreign = []
+    for node, _ in imports(path):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("swiftnets"):
+            folder = (
+                node.module
+                if (ROOT.parent / node.module.replace(".", "/")).is_dir()
+                else (node.module.rpartition(".")[0])
+            )
+            for alias in node.names:
+                is_private = alias.name.startswith("_") and not alias.name.startswith("__")
+                # The engine itself, and the support that all rooms stand on.
+                if is_private and folder != own and alias.name not in ("_core", "_support"):
+                    foreign.append(f"{node.module}.{alias.name}")
+    assert not foreign
+
+
+@pytest.mark.parametrize("path", FILES, ids=IDS)
+def test_a_module_is_short_or_says_why_not(path):
+    lines = path.read_text().splitlines()
+    assert len(lines) <= 600 or any("One file, as" in line for line in lines[:12])

@@ -1,0 +1,102 @@
+"""Checkpoints: NumPy archives with a JSON header, never a pickle.
+
+One is written to a file beside it, flushed to the disk and moved into place, so that whatever
+happens there is a whole one: the last or the one before.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from swiftnets._support import identity
+from swiftnets._support.files import write_npz
+
+ReadT = TypeVar("ReadT")
+Settings: TypeAlias = dict[str, Any]
+
+_KINDS = {
+    "swiftnets checkpoint": "a SlowNet's or FastNet's checkpoint",
+    "swiftnets optimizer checkpoint": "an optimizer's checkpoint",
+    "swiftnets comparison run": "a run of compare()",
+}
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that is damaged, or of another run."""
+
+
+def write_archive(
+    path: Path,
+    name: str,
+    version: int,
+    settings: Settings,
+    arrays: Mapping[str, npt.NDArray[Any]],
+) -> None:
+    """Write a checkpoint: a JSON header and arrays."""
+    header = {"format": name, "version": version, "settings": settings, "arrays": [*arrays]}
+    write_npz(path, {"header": np.frombuffer(json.dumps(header).encode(), np.uint8), **arrays})
+
+
+def read_archive(
+    path: Path, name: str, version: int, of: Callable[[Settings, dict[str, Any]], ReadT]
+) -> ReadT | None:
+    """What `of` makes of a checkpoint's settings and arrays, or None if there is no such file."""
+    try:
+        content = io.BytesIO(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    try:
+        with zipfile.ZipFile(content) as archive:
+            # Nothing is packed in what was saved: a small file must not unpack to a large one.
+            if sum(member.file_size for member in archive.infolist()) > content.getbuffer().nbytes:
+                raise ValueError("its members are larger than the file")
+            damaged = archive.testzip()  # before NumPy believes a header
+        if damaged is not None:
+            raise ValueError(f"{damaged} does not match its checksum")
+        content.seek(0)
+        with np.load(content, allow_pickle=False) as members:
+            arrays = dict(members)
+        for member, array in arrays.items():
+            if not isinstance(array, np.ndarray):
+                raise ValueError(f"{member} is no array")
+            # Of no numbers there may be endless rows.
+            if math.prod(max(size, 1) for size in array.shape) > content.getbuffer().nbytes:
+                raise ValueError(f"{member} has the shape {array.shape}")
+        header = json.loads(arrays.pop("header").tobytes())
+        kind, found = header["format"], header["version"]
+        if kind not in _KINDS:
+            raise ValueError(f"its format is {kind!r}")
+        if lost := set(header.get("arrays", ())) - set(arrays):  # no checksum covers the directory
+            raise ValueError(f"without {', '.join(sorted(lost))}")
+        if (kind, found) == (name, version):
+            return of(header["settings"], arrays)
+    except Exception as error:  # zipfile, NumPy and json fail on damage in many ways
+        raise CheckpointError(
+            f"checkpoint: {path} is damaged or no checkpoint "
+            f"({type(error).__name__}: {error}); choose another path, or remove it to start anew"
+        ) from error
+    if kind != name:
+        raise CheckpointError(
+            f"checkpoint: {path} is {_KINDS[kind]}, not {_KINDS[name]}; choose another path"
+        )
+    why = ", as versions before told runs apart less surely" if found < version else ""
+    raise CheckpointError(
+        f"checkpoint: {path} is of version {found}; this swiftnets reads {version}{why}: go on "
+        "with the swiftnets that wrote it, or remove it to start anew"
+    )
+
+
+def require_settings(path: Path, there: Settings, here: Settings) -> None:
+    """A CheckpointError that says which settings of a checkpoint differ from this run's."""
+    differing = list(identity.differences(there, here))
+    if differing:
+        raise CheckpointError(f"checkpoint: {path} is of another run: {'; '.join(differing)}")

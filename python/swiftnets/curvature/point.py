@@ -1,0 +1,425 @@
+"""`Point`: a net at parameters w on samples, where every exact derivative is asked for.
+
+What is at a point is checked once, when it is made by `swiftnets.MLP.at`, and its forward and
+backward pass is made once, when first needed, and shared by all that follows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, TypeAlias, TypeVar, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from swiftnets import _core
+from swiftnets._support import checks
+from swiftnets._support.locks import lock_of
+from swiftnets.curvature import taylor
+from swiftnets.curvature.matrix import CurvatureMatrix, Kind, Solver
+from swiftnets.curvature.passes import Pass
+from swiftnets.curvature.taylor import TaylorSeries
+from swiftnets.nets.engine import Adder
+from swiftnets.nets.network import Network
+from swiftnets.nets.samples import Batch, FloatArray, Samples, joined
+
+__all__ = ["Point"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+FisherKind: TypeAlias = Literal["exact", "empirical"]
+_Result = TypeVar("_Result")
+
+
+class Point:
+    """A net at parameters w on samples; made by `swiftnets.MLP.at`.
+
+    Attributes
+    ----------
+    net : MLP
+    w : (P,) float array
+        Read-only.
+
+    Notes
+    -----
+    It keeps copies of w and of the samples, and from the first product on its passes, about 5
+    numbers for each sample and unit. Several threads may use one.
+
+    Examples
+    --------
+    >>> from swiftnets import MLP
+    >>> point = MLP((2, 1), bias=False).at([1.0, 2.0], [[3.0, 4.0]], [[10.0]])
+    >>> point.loss, point.gradient
+    (0.5, array([3., 4.]))
+    >>> point.hessian @ [1.0, 0.0]
+    array([ 9., 12.])
+    """
+
+    def __init__(self, net: Network, w: FloatArray, samples: Samples, solver: Solver) -> None:
+        self.net, self.w, self.solver = net, w, solver
+        self._whole = list(samples.batches)
+        # What is summed over: without samples of weight 0, whatever is in them.
+        self._samples = Samples([batch.counted for batch in self._whole], samples.is_single)
+        self._lock = lock_of(self)
+        self._passed: Pass | None = None
+        self._wide: Point | None = None
+
+    # The samples and the pass
+
+    @property
+    def samples(self) -> Samples:
+        """What the loss is a sum over: the samples but those of weight 0.
+
+        A TypeError where there are no targets.
+        """
+        self._require_targets()
+        return self._samples
+
+    @property
+    def whole(self) -> list[Batch]:
+        """All samples, as the engine takes them; a TypeError where there are no targets."""
+        self._require_targets()
+        return self._whole
+
+    def _require_targets(self) -> None:
+        if self._whole[0].targets is None and self._whole[0].labels is None:
+            raise TypeError("the point has no targets; expected y as well in net.at(w, x, y)")
+
+    @property
+    def sample_count(self) -> int:
+        """N, of all batches."""
+        return sum(len(batch.x) for batch in self._whole)
+
+    @property
+    def passed(self) -> Pass:
+        """The forward and backward pass, made when first asked for."""
+        with self._lock:
+            if self._passed is None:
+                self._passed = Pass(self.net.engine, self.w, self.samples)
+            return self._passed
+
+    # For what works on one batch in float64
+
+    def in_float64(self) -> Point:
+        """This point in float64, all samples in one batch; itself if it is so already.
+
+        Of a float32 net it is that of the rounded numbers.
+        """
+        if self._samples.is_single and self.net.dtype == np.float64:
+            return self
+        with self._lock:
+            if self._wide is None:
+                batch = joined(self._whole, self.net.sizes[-1]).each(_widened)
+                self._wide = Point(
+                    self.net.astype(np.float64),
+                    _widened(self.w),
+                    Samples([batch], True),
+                    self.solver,
+                )
+            return self._wide
+
+    def call(
+        self, function: Callable[..., _Result], *arguments: Any, is_whole: bool = False
+    ) -> _Result:
+        """A function of the engine on the net, w and the one batch, and more arguments.
+
+        Raises
+        ------
+        FloatingPointError, ValueError
+            Where it says that numbers are not finite: of this kind if they grew so on the way.
+        """
+        (batch,) = self.whole if is_whole else self.samples.batches
+        scale = 1.0
+        if self.net.engine.averages:
+            batch, scale = batch.averaged()
+        try:
+            return function(self.net.engine.handle, self.w, *batch, scale, *arguments)
+        except FloatingPointError as error:
+            arrays = {"w": self.w, "x": batch.x}
+            if batch.targets is not None:
+                arrays["y"] = batch.targets
+            raise checks.explain(error, **arrays) from None
+
+    def elsewhere(self, w: FloatArray, y: FloatArray) -> Point:
+        """The same net on the same inputs, of one batch, at other w and with other targets."""
+        (batch,) = self._samples.batches
+        if batch.labels is None:
+            batch = batch._replace(targets=y)
+        return Point(self.net, w, Samples([batch], True), self.solver)
+
+    @property
+    def counted(self) -> Point:
+        """This point without samples of weight 0."""
+        same = all(batch.counted is batch for batch in self._whole)
+        return self if same else Point(self.net, self.w, self._samples, self.solver)
+
+    @property
+    def counted_samples(self) -> int:
+        """How many samples the loss is a sum over: those of a weight that is not 0."""
+        return sum(len(batch.x) for batch in self._samples.batches)
+
+    # Values
+
+    @property
+    def loss(self) -> float:
+        """The loss, with the net's reduction and l2 term."""
+        return self.passed.loss
+
+    @property
+    def gradient(self) -> FloatArray:
+        """The gradient (P,) of the loss; read-only."""
+        return self.passed.gradient
+
+    def per_sample_gradients(self) -> FloatArray:
+        """The gradient of each sample's own loss: not weighted, not reduced, without the l2 term.
+
+        Returns
+        -------
+        (N, P) float array
+
+        Raises
+        ------
+        MemoryError
+            If the result would not fit into memory; the message has the bytes.
+
+        Examples
+        --------
+        >>> from swiftnets import MLP
+        >>> MLP((1, 1), bias=False).at([1.0], [[2.0], [3.0]], [[0.0], [1.0]]).per_sample_gradients()
+        array([[4.],
+               [6.]])
+        """
+        engine, batches = self.net.engine, self.whole
+        out = engine.empty("the gradients of all samples", self.sample_count, engine.count)
+        first = 0
+        for batch in batches:
+            part = out[first : first + len(batch.x)]
+            _core.mlp_sample_gradients(
+                engine.handle, self.w, *batch._replace(weights=None), 1.0, part
+            )
+            first += len(batch.x)
+        return out
+
+    # The outputs
+
+    def jacobian(self) -> FloatArray:
+        """Derivatives of the outputs in the parameters.
+
+        Returns
+        -------
+        (N, outputs, P) float array
+
+        Raises
+        ------
+        MemoryError
+            If the result would not fit into memory; the message has the bytes.
+
+        Examples
+        --------
+        >>> from swiftnets import MLP
+        >>> MLP((2, 1)).at(np.zeros(3), [[3.0, 4.0]], [[0.0]]).jacobian()
+        array([[[3., 4., 1.]]])
+        """
+        engine, outputs = self.net.engine, self.net.sizes[-1]
+        out = engine.empty("the Jacobian", self.sample_count, outputs, engine.count)
+        first = 0
+        for batch in self._whole:
+            part = out[first : first + len(batch.x)]
+            _core.mlp_jacobian(engine.handle, self.w, batch.x, None, None, None, 1.0, part)
+            first += len(batch.x)
+        return out
+
+    def jvp(self, v: npt.ArrayLike) -> FloatArray:
+        """The Jacobian of the outputs times directions: tangents of the outputs.
+
+        Parameters
+        ----------
+        v : (P,) or (K, P) array_like
+
+        Returns
+        -------
+        (N, outputs) or (K, N, outputs) float array
+
+        Examples
+        --------
+        >>> from swiftnets import MLP
+        >>> MLP((2, 1)).at(np.zeros(3), [[3.0, 4.0]], [[0.0]]).jvp([1.0, 0.0, 1.0])
+        array([[4.]])
+        """
+        engine, outputs = self.net.engine, self.net.sizes[-1]
+        v, single = engine.rows(v, "v")
+        out = engine.empty("the tangents", len(v), self.sample_count, outputs)
+        first = 0
+        for batch in self._whole:
+            count = len(batch.x)
+            part = out if count == out.shape[1] else np.empty((len(v), count, outputs), out.dtype)
+            _core.mlp_jvp(engine.handle, self.w, batch.x, None, None, None, 1.0, v, part)
+            if part is not out:
+                out[:, first : first + count] = part
+            first += count
+        return cast(FloatArray, out[0] if single else out)
+
+    def vjp(self, u: npt.ArrayLike) -> FloatArray:
+        """The transposed Jacobian of the outputs times cotangents, summed over samples.
+
+        Parameters
+        ----------
+        u : (N, outputs) or (K, N, outputs) array_like
+
+        Returns
+        -------
+        (P,) or (K, P) float array
+
+        Examples
+        --------
+        >>> from swiftnets import MLP
+        >>> MLP((2, 1)).at(np.zeros(3), [[3.0, 4.0]], [[0.0]]).vjp([[2.0]])
+        array([6., 8., 2.])
+        """
+        engine = self.net.engine
+        single = checks.dimensions(u, "u") == 2
+        shape = (self.sample_count, self.net.sizes[-1])
+        u = checks.array(u, "u", shape if single else ("K", *shape), engine.dtype)
+        rows = u[None] if single else u
+        out = engine.empty("the products", len(rows), engine.count)
+        adder, first = Adder(out), 0
+        for batch in self._whole:
+            part = np.ascontiguousarray(rows[:, first : first + len(batch.x)])
+            place = adder.place()
+            _core.mlp_vjp(engine.handle, self.w, batch.x, None, None, None, 1.0, part, place)
+            adder.add()
+            first += len(batch.x)
+        adder.finish(1.0)
+        return cast(FloatArray, out[0] if single else out)
+
+    # Along directions
+
+    def taylor(self, v: npt.ArrayLike, order: int = 3) -> TaylorSeries:
+        """Coefficients of the loss and its gradient along a line, all in one pass.
+
+        Taylor-mode differentiation (Griewank & Walther 2008): exact, no differences.
+
+        Parameters
+        ----------
+        v : (P,) array_like
+            The line is w + t v.
+        order : int
+            Of the gradient's series, from 0 to 3. The loss's goes one further.
+
+        Returns
+        -------
+        TaylorSeries
+            Its cost in gradients is about 1, 3, 5.3 and 8 for orders 0 to 3.
+
+        Examples
+        --------
+        >>> from swiftnets import MLP
+        >>> point = MLP((2, 1), bias=False).at([1.0, 2.0], [[3.0, 4.0]], [[10.0]])
+        >>> point.taylor([1.0, 0.0], order=1).loss
+        array([0.5, 3. , 4.5])
+        """
+        return taylor.series(self.net.engine, self.w, self.samples, v, order)
+
+    def third(self, u: npt.ArrayLike, v: npt.ArrayLike) -> FloatArray:
+        """The third derivative applied to two directions: T[u, v], the gradient of ⟨u, H v⟩ in w.
+
+        Computed directly, by Taylor-mode differentiation in both directions at once.
+
+        Parameters
+        ----------
+        u : (P,) array_like
+        v : (P,) or (K, P) array_like
+
+        Returns
+        -------
+        (P,) or (K, P) float array
+
+        Examples
+        --------
+        >>> from swiftnets import MLP
+        >>> net, e = MLP((1, 1, 1), bias=False), np.eye(2)
+        >>> point = net.at(net.initial(seed=0), [[1.0]], [[0.0]])
+        >>> bool(np.allclose(point.third(e[0], e[1]), point.third(e[1], e[0])))
+        True
+        """
+        engine = self.net.engine
+        fixed = [engine.vector(u, "u")]
+        return taylor.multilinear(engine, self.w, self.samples, fixed, v, "v")
+
+    def fourth(self, u: npt.ArrayLike, v: npt.ArrayLike, s: npt.ArrayLike) -> FloatArray:
+        """The fourth derivative applied to three directions: Q[u, v, s]; see `third`.
+
+        Parameters
+        ----------
+        u, v : (P,) array_like
+        s : (P,) or (K, P) array_like
+
+        Returns
+        -------
+        (P,) or (K, P) float array
+        """
+        engine = self.net.engine
+        fixed = [engine.vector(u, "u"), engine.vector(v, "v")]
+        return taylor.multilinear(engine, self.w, self.samples, fixed, s, "s")
+
+    # Its matrices
+
+    @property
+    def hessian(self) -> CurvatureMatrix:
+        """The matrix of second derivatives of the loss, exact."""
+        return CurvatureMatrix(self, Kind.HESSIAN)
+
+    @property
+    def gauss_newton(self) -> CurvatureMatrix:
+        """The generalised Gauss–Newton matrix Σ Jᵀ C J + l2 (Schraudolph 2002).
+
+        J is a sample's Jacobian of the outputs and C the loss's Hessian in them.
+        """
+        return CurvatureMatrix(self, Kind.GAUSS_NEWTON)
+
+    def fisher(self, kind: FisherKind = "exact") -> CurvatureMatrix:
+        """The Fisher matrix plus l2.
+
+        Parameters
+        ----------
+        kind : {"exact", "empirical"}
+            Exact: the expectation over the model's own targets, which for these losses is the
+            Gauss–Newton matrix (Martens 2020). Empirical: Σ sₙ gₙ gₙᵀ of the samples' gradients.
+
+        Returns
+        -------
+        CurvatureMatrix
+
+        Raises
+        ------
+        ValueError
+            For the exact matrix of a loss that is no likelihood.
+        """
+        if checks.choice(kind, "kind", ("exact", "empirical")):
+            return CurvatureMatrix(self, Kind.EMPIRICAL_FISHER)
+        loss = self.net.loss_function
+        if not loss.is_likelihood:
+            raise ValueError(
+                f'kind is "exact" and the loss is {loss.name!r}, which is no likelihood; use '
+                'gauss_newton, or kind="empirical"'
+            )
+        return CurvatureMatrix(self, Kind.FISHER)
+
+    def __repr__(self) -> str:
+        return f"Point({self.net!r}, {self.sample_count} samples)"
+
+
+def require_point(point: object) -> Point:
+    """A TypeError if it is no point."""
+    if not isinstance(point, Point):
+        raise TypeError(
+            f"point is of type {type(point).__name__}; expected a Point, made by net.at(w, x, y)"
+        )
+    return point
+
+
+def _widened(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return array.astype(np.float64) if array.dtype == np.float32 else array

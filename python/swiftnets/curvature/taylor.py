@@ -1,0 +1,143 @@
+"""Derivatives along directions, to fourth order: Taylor-mode differentiation, exact."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from swiftnets import _core
+from swiftnets._support import checks
+from swiftnets.linalg import scaling
+from swiftnets.nets.engine import Engine
+from swiftnets.nets.samples import Batch, FloatArray, Samples
+
+__all__ = ["TaylorSeries"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+@dataclass(frozen=True)
+class TaylorSeries:
+    """Coefficients of t ↦ L(w + t v) and of its gradient.
+
+    Attributes
+    ----------
+    loss : (order + 2,) float64 array
+        ``loss[k]`` is the coefficient of tᵏ of the loss, for k > 0 summed in float64 from that of
+        the gradient.
+    gradient : (order + 1, P) float array
+        ``gradient[k]`` is that of the gradient: g, H v, T[v, v] / 2, Q[v, v, v] / 6.
+    """
+
+    loss: npt.NDArray[np.float64]
+    gradient: FloatArray
+
+    @property
+    def derivatives(self) -> FloatArray:
+        """g, H v, T[v, v] and Q[v, v, v] as rows: ``gradient[k]`` times k!."""
+        factorials = [math.factorial(k) for k in range(len(self.gradient))]
+        return cast(FloatArray, self.gradient * np.array(factorials, self.gradient.dtype)[:, None])
+
+    def __call__(self, t: float) -> float:
+        """The polynomial of the loss at t.
+
+        Parameters
+        ----------
+        t : float
+
+        Returns
+        -------
+        float
+        """
+        return float(np.polynomial.polynomial.polyval(t, self.loss))
+
+
+def series(engine: Engine, w: FloatArray, samples: Samples, v: Any, order: int) -> TaylorSeries:
+    """Of the loss at w along v; see `swiftnets.curvature.point.Point.taylor`."""
+    order = checks.integer(order, "order", 0, 3)
+    given = engine.vector(v, "v")
+    # A series in 2ᵉ t, the powers of its direction being in range.
+    exponent = scaling.exponent(given)
+    if abs(exponent) * order <= _usual_exponent(engine):
+        exponent = 0
+    exponent = min(exponent, int(scaling.halvings(given[None])[0])) if exponent else 0
+    line = np.ldexp(given, -exponent) if exponent else given
+
+    def fill(batch: Batch, scale: float, out: FloatArray) -> float:
+        return _core.mlp_taylor(engine.handle, w, *batch, scale, order, line, out)
+
+    gradient = np.empty((order + 1, engine.count), engine.dtype)
+    reduced = engine.reduce(fill, gradient, samples)
+    if exponent:
+        gradient = gradient.astype(np.float64, copy=False)
+    engine.add_l2(gradient[0], w)
+    if order > 0:
+        engine.add_l2(gradient[1], line)
+    loss = np.empty(order + 2)
+    loss[0] = reduced.loss + engine.penalty(w)
+    # ∂ₜ L(w + t v) = ⟨∇L(w + t v), v⟩, coefficient by coefficient.
+    loss[1:] = scaling.dots(gradient, line) / np.arange(1, order + 2)
+    if exponent:
+        powers = exponent * np.arange(order + 2)
+        with np.errstate(over="ignore", under="ignore"):
+            loss = np.ldexp(loss, powers)
+            gradient = np.ldexp(gradient, powers[:-1, None]).astype(engine.dtype, copy=False)
+    return TaylorSeries(loss, gradient)
+
+
+def multilinear(
+    engine: Engine, w: FloatArray, samples: Samples, fixed: list[FloatArray], v: Any, name: str
+) -> FloatArray:
+    """The third or fourth derivative at w, applied to one or two vectors and each row of v."""
+    rows, single = engine.rows(v, name)
+    (first, rows, *others), exponents = _scaled(
+        engine, [fixed[0][None], rows, *(vector[None] for vector in fixed[1:])]
+    )
+    u, second = first[0], others[0][0] if others else None
+    out = np.empty_like(rows)
+
+    def fill(batch: Batch, scale: float, out: FloatArray) -> None:
+        _core.mlp_multilinear(engine.handle, w, *batch, scale, u, second, rows, out)
+
+    engine.reduce(fill, out, samples)
+    if exponents is not None:
+        with np.errstate(over="ignore", under="ignore"):
+            out = np.ldexp(out, exponents[:, None])
+    return cast(FloatArray, out[0] if single else out)
+
+
+def _usual_exponent(engine: Engine) -> int:
+    return int(np.finfo(engine.dtype).maxexp * 5 // 8)
+
+
+def _scaled(
+    engine: Engine, directions: list[FloatArray]
+) -> tuple[list[FloatArray], npt.NDArray[np.int64] | None]:
+    """Rows that are multiplied with each other, and e: the products times 2ᵉ are theirs.
+
+    Where some products of some would leave the range, though the product of all may not, the large
+    ones are divided and the small ones multiplied by as little as it takes. Otherwise e is None.
+    """
+    exponents = [scaling.exponents(rows) for rows in directions]
+    up = sum(max(int(e.max()), 0) for e in exponents)
+    down = sum(max(int(-e.min()), 0) for e in exponents)
+    most = _usual_exponent(engine)
+    if max(up, down) <= most:
+        return directions, None
+    kept = (most / max(up, most), most / max(down, most))
+    shifts = [e - np.trunc(e * np.where(e > 0, *kept)).astype(np.int64) for e in exponents]
+    scaled = list(zip(directions, shifts, strict=True))
+    # Small numbers beside large ones, and products of such with derivatives, stay.
+    places = [max(scaling.places(rows), 0) for rows in directions]
+    rest = sum(places) + most // 10
+    for (rows, e), own in zip(scaled, places, strict=True):
+        np.minimum(e, scaling.halvings(rows, rest - own), out=e)
+    return [np.ldexp(rows, -e[:, None]) for rows, e in scaled], np.sum(
+        np.broadcast_arrays(*shifts), axis=0
+    )

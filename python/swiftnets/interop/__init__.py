@@ -1,0 +1,10 @@
+"""Nets and curvature for other libraries: SciPy's `minimize`, PyTorch's modules."""
+
+from swiftnets.interop.scipy import ScipyProblem, as_scipy
+from swiftnets.interop.torch import from_torch, to_torch
+
+__all__ = ["ScipyProblem", "as_scipy", "from_torch", "to_torch"]
+
+
+def __dir__() -> list[str]:
+    return __all__

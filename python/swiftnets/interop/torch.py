@@ -1,0 +1,596 @@
+"""Nets to and from PyTorch: modules that are a chain of Linear layers and known activations.
+
+The module's forward is followed call by call (`torch.fx`), so that a module used twice counts
+twice, and what cannot be followed is refused. The outputs of both sides are compared after every
+conversion, in either direction. PyTorch, which has its own ways to be installed, is imported by the
+first call.
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from swiftnets._support import checks
+from swiftnets.mlp import MLP, require_net
+from swiftnets.nets import activations, losses
+from swiftnets.nets.activations import Activation
+from swiftnets.nets.losses import LossLike
+from swiftnets.nets.samples import FloatArray
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["from_torch", "to_torch"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+def from_torch(
+    module: nn.Module, *, loss: LossLike | nn.Module = "squared_error", l2: float = 0.0
+) -> tuple[MLP, FloatArray]:
+    """A net and its parameters from a PyTorch module.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Linear layers with one of the known activations or none after each: a Linear, a Sequential,
+        nested ones, or a class of your own whose forward is such a chain, of modules or functions.
+        Identity, Dropout in evaluation, and flattening of all but the samples before the first
+        layer are seen through. Refused are parameters shared between layers or unused, hooks,
+        parametrizations, and biases in some layers only.
+    loss : str, Loss, or a PyTorch loss
+        Of PyTorch's: ``CrossEntropyLoss`` with reduction "sum" or "mean", without class weights,
+        ``ignore_index`` or label smoothing; and with reduction "sum" ``BCEWithLogitsLoss`` and
+        ``HuberLoss``. Other reductions divide by the number of outputs too, and ``MSELoss`` has
+        no ½: they are refused, for the derivatives would be other ones.
+    l2 : float
+        As for `MLP`.
+
+    Returns
+    -------
+    net : MLP
+    w : (P,) float array
+        A copy of the module's parameters, whether they require gradients or not. PyTorch's weights
+        are [out, in], the net's [in, out].
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the part that has no equivalent, and why; or if the outputs differ on random inputs
+        by more than rounding explains, with the figures.
+
+    Notes
+    -----
+    PyTorch's Softplus is the identity beyond its threshold, 20 by default, the net's is not: they
+    differ by 2e-9 at most. Nothing of the module is changed, nor PyTorch's random numbers.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)).double()
+    >>> net, w = from_torch(model, loss=nn.CrossEntropyLoss())
+    >>> x = torch.ones(5, 3, dtype=torch.float64)
+    >>> bool(np.allclose(net.predict(w, x), model(x).detach().numpy()))
+    True
+    """
+    _torch()
+    from torch import nn
+
+    if not isinstance(module, nn.Module):
+        raise TypeError(
+            f"module is {_kind(module)}; expected a torch.nn.Module, a net with its parameters"
+        )
+    kind, reduction = _loss(loss)
+    _check_plain(module)
+    clone = _clone(module)
+    layers: list[tuple[str, nn.Linear]] = []
+    functions: list[Activation | None] = []
+    for name, part in _calls(clone):
+        if isinstance(part, nn.Linear):
+            layers.append((name, part))
+            functions.append(None)
+        elif not _is_idle(part, name, bool(layers)):
+            function = _activation(part, name)
+            if not layers or functions[-1] is not None:
+                where = "before the first Linear" if not layers else "after another activation"
+                raise ValueError(
+                    f"module {name} ({part}) is {where}; expected Linear layers between"
+                )
+            functions[-1] = function
+    if not layers:
+        raise ValueError("module has no Linear layer; expected at least one")
+    _check_layers(module, layers)
+    chosen = [function or activations.Identity() for function in functions]
+    first = layers[0][1]
+    net = MLP(
+        (first.in_features, *(layer.out_features for _, layer in layers)),
+        activation=chosen[:-1],
+        output_activation=chosen[-1],
+        loss=kind,
+        bias=first.bias is not None,
+        reduction=reduction,  # type: ignore[arg-type]
+        l2=l2,
+        dtype=str(first.weight.dtype).removeprefix("torch."),
+    )
+    arrays = {}
+    for index, (_, layer) in enumerate(layers):
+        arrays[f"w{index}"] = layer.weight.detach().numpy().T
+        if net.bias:
+            arrays[f"b{index}"] = layer.bias.detach().numpy()
+    w = net.flatten(arrays)
+    _compare(net, w, clone)
+    return net, w
+
+
+def to_torch(net: MLP, w: Any) -> nn.Sequential:
+    """A PyTorch module with the net's parameters; it owns copies of them.
+
+    Parameters
+    ----------
+    net : MLP
+        Without sine activations, which PyTorch has no module for.
+    w : (P,) array_like
+        Finite.
+
+    Returns
+    -------
+    torch.nn.Sequential
+        Of `torch.nn.Linear` and activations, in the net's dtype, on the CPU. The identity is left
+        out.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not as above; or as `from_torch`, if the outputs differ.
+
+    Examples
+    --------
+    >>> net = MLP((3, 4, 2))
+    >>> to_torch(net, net.initial(seed=0))
+    Sequential(
+      (0): Linear(in_features=3, out_features=4, bias=True)
+      (1): Tanh()
+      (2): Linear(in_features=4, out_features=2, bias=True)
+    )
+    """
+    torch = _torch()
+    from torch import nn
+
+    require_net(net)
+    views = net.unflatten(w)
+    checks.finite(np.asarray(w), "w")
+    modules: list[nn.Module] = []
+    for index, (m, n) in enumerate(zip(net.sizes, net.sizes[1:], strict=False)):
+        # Without PyTorch's own initial values, which would move its random numbers.
+        layer = nn.Linear(m, n, bias=net.bias, device="meta", dtype=getattr(torch, str(net.dtype)))
+        layer = layer.to_empty(device="cpu")
+        with torch.no_grad():
+            layer.weight.copy_(torch.from_numpy(np.array(views[f"w{index}"].T, order="C")))
+            if net.bias:
+                layer.bias.copy_(torch.from_numpy(np.array(views[f"b{index}"])))
+        modules.append(layer)
+        modules += _module(net.activations[index])
+    result = nn.Sequential(*modules)
+    _compare(net, net.flatten(views), result)
+    return result
+
+
+def _torch() -> Any:
+    try:
+        import torch
+    except ImportError as error:
+        raise ImportError(
+            "the conversion needs PyTorch: see pytorch.org for your system"
+        ) from error
+    return torch
+
+
+def _kind(value: object) -> str:
+    if isinstance(value, type):
+        return f"the class {value.__name__}, not an instance of it"
+    return f"of type {type(value).__name__}"
+
+
+# What a module does -------------------------------------------------------------------------------
+
+
+def _check_plain(module: nn.Module) -> None:
+    """An error where calls, or derivatives, are not those of the modules' own forward."""
+    from torch import nn
+    from torch.nn.utils import parametrize
+
+    for name, parameter in module.named_parameters():
+        if isinstance(parameter, nn.UninitializedParameter):
+            raise ValueError(f"parameter {name} is not initialised; expected numbers")
+        if parameter.device.type == "meta":
+            raise ValueError(f"parameter {name} is on the meta device; expected numbers")
+        if parameter._backward_hooks:
+            raise ValueError(f"parameter {name} has a backward hook; expected none")
+    kinds = ("forward_pre", "forward", "backward_pre", "backward")
+    for name, part in module.named_modules():
+        where = f"module {name or type(part).__name__} ({type(part).__name__})"
+        if parametrize.is_parametrized(part):
+            names = " and ".join(part.parametrizations)
+            raise ValueError(
+                f"{where} has a parametrization of its {names}; expected plain parameters: see "
+                "torch.nn.utils.parametrize.remove_parametrizations"
+            )
+        for kind in kinds:
+            if getattr(part, f"_{kind}_hooks", None):
+                raise ValueError(
+                    f"{where} has a {kind.replace('_', '-')} hook; expected none (weight_norm and "
+                    "spectral_norm of old, and pruning, are such hooks, and have their own removal)"
+                )
+        if "forward" in vars(part):
+            raise ValueError(f"{where} has a forward of its own instance; expected its class's")
+
+
+def _clone(module: nn.Module) -> nn.Module:
+    """A copy on the CPU, so that following and calling it leaves no trace in the module."""
+    import torch
+
+    # Results that a forward keeps in the module have a history, which copies do not.
+    kept = [value for part in module.modules() for value in vars(part).values()]
+    known = {id(v): v.detach() for v in kept if isinstance(v, torch.Tensor) and not v.is_leaf}
+    try:
+        return copy.deepcopy(module, known).cpu()
+    except Exception as error:
+        raise ValueError(
+            f"module cannot be copied ({error}); expected one that copy.deepcopy takes"
+        ) from error
+
+
+def _calls(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """The modules that a forward calls, in order; functions as the modules that they are."""
+    from torch import fx, nn
+
+    own = threading.get_ident()
+    known = (nn.Linear, nn.ReLU, nn.LeakyReLU, nn.Tanh, nn.Sigmoid, nn.Softplus, nn.SiLU, nn.GELU)
+
+    class Tracer(fx.Tracer):
+        def is_leaf_module(self, m: nn.Module, name: str) -> bool:
+            inherits = any(isinstance(m, k) and type(m).forward is k.forward for k in known)
+            return inherits or super().is_leaf_module(m, name)
+
+        def call_module(self, m: Any, forward: Any, args: Any, kwargs: Any) -> Any:
+            if threading.get_ident() != own:  # which meets the tracer as well, meanwhile
+                return forward(*args, **kwargs)
+            return super().call_module(m, forward, args, kwargs)
+
+    root = nn.Sequential()
+    root.add_module("module", module)  # a Linear alone is a call, too
+    try:
+        graph = Tracer().trace(root)
+    except Exception as error:
+        reason = str(error).split("\n")[0]
+        raise ValueError(
+            f"the forward of {type(module).__name__} cannot be followed by torch.fx ({reason}); "
+            "expected Linear layers and activations one after the other"
+        ) from error
+    nodes = list(graph.nodes)
+    for previous, node in zip(nodes, nodes[1:], strict=False):
+        name = _place(node, module)
+        if len(previous.users) != 1 or node.all_input_nodes != [previous]:
+            hint = "; flatten by torch.flatten(x, 1)" * (name in (".size()", "getattr()"))
+            raise ValueError(
+                f"the forward of {type(module).__name__} branches at {name}; expected Linear "
+                f"layers and activations one after the other, of one input{hint}"
+            )
+        if node.op == "call_module":
+            yield name, root.get_submodule(node.target)
+        elif node.op == "output":
+            if node.args[0] is not previous:
+                raise ValueError(
+                    f"the forward of {type(module).__name__} returns a "
+                    f"{type(node.args[0]).__name__}; expected one tensor"
+                )
+        else:
+            yield name, _of_function(node, previous, name)
+
+
+def _place(node: Any, module: nn.Module) -> str:
+    if node.op == "call_module":
+        return str(node.target).removeprefix("module").lstrip(".") or type(module).__name__
+    if node.op == "get_attr":
+        return f"parameter {str(node.target).removeprefix('module.')}"
+    target = getattr(node.target, "__name__", node.target)
+    return f"{'.' * (node.op == 'call_method')}{target}()" if "call" in node.op else node.op
+
+
+def _of_function(node: Any, previous: Any, name: str) -> nn.Module:
+    """The module that a function, or a tensor's method, is."""
+    import torch
+    from torch import nn
+    from torch.nn import functional
+
+    modules: dict[Any, type[nn.Module]] = {
+        functional.relu: nn.ReLU,
+        functional.leaky_relu: nn.LeakyReLU,
+        functional.softplus: nn.Softplus,
+        functional.silu: nn.SiLU,
+        functional.gelu: nn.GELU,
+        functional.dropout: nn.Dropout,
+        functional.relu_: nn.ReLU,
+        torch.relu: nn.ReLU,
+        torch.tanh: nn.Tanh,
+        torch.sigmoid: nn.Sigmoid,
+        torch.flatten: nn.Flatten,
+        "relu": nn.ReLU,
+        "relu_": nn.ReLU,
+        "tanh": nn.Tanh,
+        "tanh_": nn.Tanh,
+        "sigmoid": nn.Sigmoid,
+        "sigmoid_": nn.Sigmoid,
+        "flatten": nn.Flatten,
+    }
+    kind = modules.get(node.target)
+    if kind is None:
+        raise TypeError(
+            f"{name} in the forward has no equivalent; expected Linear layers, and relu, "
+            "leaky_relu, tanh, sigmoid, softplus, silu, gelu, or flatten(x, 1) before the first"
+        )
+    args = [value for value in node.args if value is not previous]
+    options = {key: value for key, value in node.kwargs.items() if value is not previous}
+    if kind is nn.Flatten and not args:
+        options.setdefault("start_dim", 0)  # the function's default, not the module's
+    training = True
+    if kind is nn.Dropout:
+        args[1:2], training = [], options.pop("training", args[1] if len(args) > 1 else True)
+    try:
+        return kind(*args, **options).train(training)
+    except TypeError as error:
+        raise TypeError(f"{name} in the forward has unknown arguments ({error})") from None
+
+
+def _is_idle(part: nn.Module, name: str, has_layers: bool) -> bool:
+    """Whether it changes nothing here; an error where it would."""
+    from torch import nn
+
+    if type(part) is nn.Flatten:
+        if has_layers:
+            raise ValueError(f"module {name} ({part}) is after a layer; expected it first")
+        if (part.start_dim, part.end_dim) != (1, -1):
+            raise ValueError(f"module {name} ({part}) is not of all dimensions from 1; expected so")
+        return True
+    if type(part) in (nn.Dropout, nn.AlphaDropout):
+        if part.training and part.p > 0:  # type: ignore[operator]
+            raise ValueError(f"module {name} ({part}) is in training; expected module.eval()")
+        return True
+    return type(part) is nn.Identity
+
+
+def _activation(part: nn.Module, name: str) -> Activation:
+    from torch import nn
+
+    simple = {
+        nn.ReLU: activations.ReLU,
+        nn.Tanh: activations.Tanh,
+        nn.Sigmoid: activations.Sigmoid,
+        nn.SiLU: activations.SiLU,
+    }
+    for kind, make in simple.items():
+        if isinstance(part, kind):
+            return make()
+    where = f"module {name} ({part})"
+    if isinstance(part, nn.LeakyReLU):
+        return activations.LeakyReLU(checks.real(part.negative_slope, f"the slope of {where}"))
+    if isinstance(part, nn.GELU):
+        return activations.GELU("tanh" if part.approximate == "tanh" else "none")
+    if isinstance(part, nn.Softplus):
+        if part.beta != 1:
+            raise ValueError(f"{where} has beta {part.beta}; expected 1")
+        # Below 20 its linear branch is felt; beyond 88, exp overflows in float32.
+        if not 20 <= part.threshold <= 80:
+            raise ValueError(f"{where} has threshold {part.threshold}; expected 20 (or up to 80)")
+        return activations.Softplus()
+    hint = ""
+    if isinstance(part, nn.BatchNorm1d):
+        hint = " (in evaluation, torch.nn.utils.fusion.fuse_linear_bn_eval puts it into a Linear)"
+    elif isinstance(part, (nn.Softmax, nn.LogSoftmax)):
+        hint = " (the cross-entropy takes logits: leave it out)"
+    raise TypeError(
+        f"module {name} is of type {type(part).__name__}; expected Linear, ReLU, LeakyReLU, Tanh, "
+        f"Sigmoid, Softplus, SiLU or GELU{hint}"
+    )
+
+
+def _check_layers(module: nn.Module, layers: list[tuple[str, nn.Linear]]) -> None:
+    """Layers of one kind whose parameters are the module's, each once, and finite."""
+    import torch
+
+    first_name, first = layers[0]
+    # The module's own parameters, not the copy's, which share no memory.
+    parts = dict(module.named_modules(remove_duplicate=False))
+    seen: dict[int, str] = {}
+    places: dict[int, str] = {}
+    for index, (name, layer) in enumerate(layers):
+        where = f"module {name} (Linear)"
+        if layer.in_features < 1 or layer.out_features < 1:
+            raise ValueError(f"{where} has {layer}; expected at least one input and one output")
+        if (layer.bias is None) != (first.bias is None):
+            raise ValueError(
+                f"{where} has {'no bias' * (layer.bias is None) or 'a bias'}, unlike module "
+                f"{first_name}; expected all layers with one, or none"
+            )
+        if layer.weight.shape != (layer.out_features, layer.in_features):
+            raise ValueError(
+                f"{where} has weights of shape {tuple(layer.weight.shape)}; expected "
+                f"{(layer.out_features, layer.in_features)}"
+            )
+        if index and layer.in_features != layers[index - 1][1].out_features:
+            raise ValueError(
+                f"{where} has {layer.in_features} inputs; expected "
+                f"{layers[index - 1][1].out_features}, the outputs of the one before"
+            )
+        own = dict(parts.get(name, module).named_parameters(recurse=False))
+        if "weight" not in own or ("bias" in own) != (layer.bias is not None):
+            raise ValueError(f"{where} has {sorted(own)} as parameters; expected all that it uses")
+        for kind, parameter in own.items():
+            if parameter.dtype != first.weight.dtype or parameter.dtype not in (
+                torch.float32,
+                torch.float64,
+            ):
+                raise ValueError(
+                    f"{where} has a {kind} of dtype {parameter.dtype}; expected float32 or "
+                    "float64, the same for all layers"
+                )
+            if not bool(torch.isfinite(parameter).all()):
+                raise ValueError(f"{where} has a {kind} that is not finite; expected numbers")
+            for key, known in ((id(parameter), seen), (parameter.data_ptr(), places)):
+                if key in known:
+                    other = known[key]
+                    how = f"shares its {kind} with module {other}"
+                    raise ValueError(
+                        f"{where} {'is called twice' if other == name else how}; expected "
+                        "parameters of its own in each call: a net has no tied ones"
+                    )
+                known[key] = name
+    for name, parameter in module.named_parameters():
+        if id(parameter) not in seen:
+            raise ValueError(
+                f"parameter {name} is not used by the forward; expected only parameters of the "
+                "layers that it calls"
+            )
+
+
+def _loss(loss: Any) -> tuple[LossLike, str]:
+    """The net's loss and reduction."""
+    from torch import nn
+
+    if isinstance(loss, type) and issubclass(loss, nn.Module):
+        raise TypeError(f"loss is {_kind(loss)}; expected {loss.__name__}()")
+    if not isinstance(loss, nn.Module):
+        return losses.resolve(loss, "loss"), "sum"
+    if loss._forward_hooks or loss._forward_pre_hooks:
+        raise ValueError(f"loss ({loss}) has a hook; expected none")
+    if type(loss) is nn.CrossEntropyLoss:
+        if loss.weight is not None or loss.label_smoothing or loss.ignore_index >= 0:
+            raise ValueError(
+                f"loss ({loss}) has class weights, an ignore_index from 0 or label smoothing; "
+                "expected none of them"
+            )
+        if loss.reduction in ("sum", "mean"):
+            return losses.SoftmaxCrossEntropy(), loss.reduction
+    elif type(loss) is nn.BCEWithLogitsLoss and loss.reduction == "sum":
+        if loss.weight is not None or loss.pos_weight is not None:
+            raise ValueError(f"loss ({loss}) has weights; expected none")
+        return losses.BinaryCrossEntropy(), "sum"
+    elif type(loss) is nn.HuberLoss and loss.reduction == "sum":
+        return losses.Huber(loss.delta), "sum"
+    raise ValueError(
+        f'loss is {type(loss).__name__}(reduction="{getattr(loss, "reduction", None)}"); expected '
+        'CrossEntropyLoss, or with reduction="sum" BCEWithLogitsLoss or HuberLoss, or a loss of '
+        "swiftnets.nets.losses: PyTorch's MSELoss has no ½, and its means divide by the outputs too"
+    )
+
+
+def _module(activation: Activation) -> list[nn.Module]:
+    from torch import nn
+
+    simple = {
+        "relu": nn.ReLU,
+        "tanh": nn.Tanh,
+        "sigmoid": nn.Sigmoid,
+        "silu": nn.SiLU,
+        "gelu": nn.GELU,
+    }
+    if activation.name == "identity":
+        return []
+    if activation.name in simple:
+        return [simple[activation.name]()]
+    if activation.name == "leaky_relu":
+        return [nn.LeakyReLU(activation.parameter)]
+    if activation.name == "gelu_tanh":
+        return [nn.GELU(approximate="tanh")]
+    if activation.name == "softplus":
+        return [nn.Softplus(threshold=40)]  # where log(1 + exp(a)) is a in float64, too
+    raise ValueError(f"activation is {activation.name!r}, which PyTorch has no module for")
+
+
+# The same outputs ---------------------------------------------------------------------------------
+
+
+def _compare(net: MLP, w: FloatArray, module: nn.Module) -> None:
+    """An error if the two sides' outputs on random inputs differ by more than rounding explains."""
+    import torch
+
+    x = np.random.default_rng(0).standard_normal((6, net.sizes[0]))
+    x = (x * np.array([1, 1, 1, 8, 8, 1 / 64])[:, None]).astype(net.dtype)
+    # Random numbers, too: an own forward may draw some.
+    with torch.no_grad(), torch.random.fork_rng([]), torch.autocast("cpu", enabled=False):
+        try:
+            output = module(torch.from_numpy(x))
+            theirs = output.numpy().astype(np.float64)
+        except Exception as error:
+            raise ValueError(
+                f"module fails on inputs of shape {x.shape} ({error}); expected outputs"
+            ) from error
+    with np.errstate(all="ignore"):
+        ours = net.predict(w, x).astype(np.float64)
+        tolerance = _rounding(net, w, x)
+        known = np.isfinite(tolerance).all(1)
+        if theirs.shape != ours.shape:
+            raise ValueError(
+                f"module returns {theirs.shape} for inputs of shape {x.shape}; expected "
+                f"{ours.shape}"
+            )
+        if not known.any():
+            raise ValueError("the outputs overflow on random inputs; expected some to compare")
+        bad = ~(abs(ours - theirs) <= tolerance)[known]
+    if bad.any():
+        row, output_index = np.argwhere(bad)[0]
+        where = np.flatnonzero(known)[row], output_index
+        raise ValueError(
+            f"the outputs differ on random inputs: {theirs[where]} by the module and "
+            f"{ours[where]} by the net, {abs(theirs[where] - ours[where]):.2g} apart where "
+            f"rounding explains {tolerance[where]:.2g}; expected the same function"
+        )
+
+
+def _rounding(net: MLP, w: FloatArray, x: FloatArray) -> FloatArray:
+    """A bound of first order on the difference of two evaluations of the outputs; inf, NaN: none.
+
+    Each sum a = hᵀW + b of m products is off by (m + 2) u (|h|ᵀ|W| + |b|) on either side (Higham
+    2002, §3.1), and by what the activation before it is: 8 u (|a| + |f(a)|), that is 8 units in the
+    last place, or of the argument where the function is a product with it; for Softplus also the
+    exp(-a) that PyTorch leaves out. Such an error reaches an output by its derivative in a.
+    """
+    limits = np.finfo(net.dtype)
+    unit, tiny, largest = float(limits.eps) / 2, float(limits.tiny), float(limits.max)
+    views = net.unflatten(w)
+    h = x.astype(np.float64)
+    entering = np.zeros_like(h)  # errors of h
+    slopes, errors, weights = [], [], []
+    for index, function in enumerate(net.activations):
+        matrix = views[f"w{index}"].astype(np.float64)
+        bias = views[f"b{index}"].astype(np.float64) if net.bias else np.zeros(matrix.shape[1])
+        a = h @ matrix + bias
+        size = abs(h) @ abs(matrix) + abs(bias)
+        error = (len(matrix) + 2) * (unit * size + tiny)
+        errors.append(2 * error + entering @ abs(matrix))
+        errors[-1][~(size < largest / 4)] = np.inf  # sums may overflow: nothing is known
+        # The function and its slope are a net of one unit's, whose bias shifts the argument.
+        single = MLP((1, 1), output_activation=function)
+        h = single.predict([1.0, 0.0], a.reshape(-1, 1)).reshape(a.shape)
+        point = single.at([1.0, 0.0], a.reshape(-1, 1), np.zeros((a.size, 1)))
+        slopes.append(point.jacobian()[:, 0, 1].reshape(a.shape))
+        entering = 16 * unit * (abs(a) + abs(h)) + tiny
+        if function.name == "softplus":
+            entering += np.where(a > 20, np.exp(-a), 0)
+        weights.append(matrix)
+    total = entering
+    for row in range(len(x)):
+        reach = np.diag(slopes[-1][row])  # derivatives of the outputs in a, [a, outputs]
+        for index in reversed(range(net.depth)):
+            total[row] += errors[index][row] @ abs(reach)
+            if index:
+                reach = slopes[index - 1][row][:, None] * (weights[index] @ reach)
+    return 2 * total  # for what is of second order

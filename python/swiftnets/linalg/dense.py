@@ -1,0 +1,302 @@
+"""A symmetric matrix plus a shift factored once for many solves: Cholesky, or Bunch and Kaufman."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from swiftnets import _core
+from swiftnets._support import checks
+from swiftnets._support.locks import lock_of
+
+__all__ = ["DenseFactorization", "Inertia"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+Array: TypeAlias = npt.NDArray[np.float64]
+_Result = TypeVar("_Result")
+
+_FLOAT64 = np.dtype(np.float64)
+
+
+@dataclass(frozen=True)
+class Inertia:
+    """How many eigenvalues of a symmetric matrix are positive, negative and zero.
+
+    Counted in the factors (Sylvester's law of inertia), which are proved by exact products with the
+    matrix. Zero are those that rounding errors cannot tell from it: mostly below 1e-14 of the norm,
+    and by products with vectors of the kernel at most about 1e-13.
+    """
+
+    positive: int
+    negative: int
+    zero: int
+
+
+# log|det| is withheld where it may be off by more: the determinant itself by a thousandth.
+_TOLERANCE = 1e-3
+
+
+def factor(shift: object, function: Callable[..., _Result], *arguments: Any) -> _Result:
+    """The engine's factorisation, its refusals as NumPy names them."""
+    try:
+        return function(*arguments)
+    except FloatingPointError:
+        raise
+    except ArithmeticError as error:
+        raise np.linalg.LinAlgError(f"with {shift} on its diagonal {error}") from None
+
+
+@dataclass(frozen=True)
+class FactorSummary:
+    """What the factors tell, with the logarithm of the determinant even where it is withheld."""
+
+    inertia: Inertia | None = None
+    logarithm: float | None = None
+    error: float | None = None
+    certificate: float | None = None
+
+    @classmethod
+    def of(cls, found: _core._Summary) -> FactorSummary:
+        real, certificate, _ = found
+        if real is None:
+            return cls(certificate=certificate)
+        return cls(Inertia(*real[:3]), real[3], real[4], certificate)
+
+    @property
+    def log_determinant(self) -> float | None:
+        return None if self.error is None or self.error > _TOLERANCE else self.logarithm
+
+    def __str__(self) -> str:
+        parts = []
+        if self.inertia is not None:
+            i = self.inertia
+            parts.append(f"inertia=({i.positive}, {i.negative}, {i.zero})")
+            if self.log_determinant is not None:
+                parts.append(f"log_determinant={self.log_determinant:.12g}")
+            parts.append(f"log_determinant_error={self.error:.1e}")
+        if self.certificate is not None:
+            parts.append(f"certificate={self.certificate:.1e}")
+        return ", ".join(parts) or "no factors"
+
+
+class DenseFactorization:
+    """A symmetric matrix plus a shift, A + λ, factored: Cholesky, or Bunch and Kaufman (1977).
+
+    Cholesky where A + λ is positive definite, Bunch and Kaufman's pivoted L D Lᵀ where it is not.
+
+    Parameters
+    ----------
+    matrix : (P, P) array_like
+        Symmetric to rounding; copied.
+    shift : float
+        λ.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the matrix is not square, symmetric and finite.
+    numpy.linalg.LinAlgError
+        If A + λ is singular to working precision: its factors do not prove its inertia.
+    MemoryError
+        If another P² numbers do not fit in memory.
+
+    Notes
+    -----
+    Costs P³ / 3 operations, twice that at most where a positive diagonal hides that A + λ is
+    indefinite. Several threads may solve at once; `update` waits for them, and they for it.
+
+    Examples
+    --------
+    >>> factors = DenseFactorization([[0.0, 2.0], [2.0, 0.0]])
+    >>> factors.solve([2.0, 4.0]), factors.inertia
+    (array([2., 1.]), Inertia(positive=1, negative=1, zero=0))
+    >>> factors.update(3.0).is_positive_definite
+    True
+    """
+
+    def __init__(self, matrix: npt.ArrayLike, shift: float = 0.0) -> None:
+        array = checks.array(matrix, "matrix", ("P", "P"))
+        shift = checks.real(shift, "shift")
+        if array.shape[0] != array.shape[1]:
+            raise ValueError(f"matrix has shape {array.shape}; expected a square one")
+        checks.finite(array, "matrix")
+        _check_symmetric(array)
+        self._set_up(array, shift, _FLOAT64, 0.0)
+
+    @classmethod
+    def trusted(
+        cls, matrix: Array, shift: float, dtype: np.dtype[Any], diagonal: float
+    ) -> DenseFactorization:
+        """Of a matrix that is known to be symmetric, plus `diagonal`; solutions in `dtype`."""
+        self = cls.__new__(cls)
+        self._set_up(matrix, shift, dtype, diagonal)
+        return self
+
+    def _set_up(self, matrix: Array, shift: float, dtype: np.dtype[Any], diagonal: float) -> None:
+        self._count = len(matrix)
+        checks.memory(8 * self._count**2, "the dense factorisation")
+        self._dtype, self._diagonal, self._shift = dtype, diagonal, shift
+        self._lock = lock_of(self)
+        found = factor(shift, _core.dense, matrix, shift + diagonal)
+        self._engine, self._is_positive_definite, summary = found
+        self._summary, self._bytes = FactorSummary.of(summary), summary[2]
+
+    def solve(self, b: npt.ArrayLike) -> npt.NDArray[Any]:
+        """x with (A + λ) x = b, not refined.
+
+        Parameters
+        ----------
+        b : (P,) or (K, P) array_like
+            Right-hand sides as rows.
+
+        Returns
+        -------
+        float array like b
+
+        Raises
+        ------
+        TypeError, ValueError
+            If b is not as above, or not finite.
+        numpy.linalg.LinAlgError
+            If the last `update` failed, or the solution overflows.
+        """
+        rows, single = right_hand_sides(b, self._count)
+        x = np.empty_like(rows)
+        solve_with(_core.dense_solve, self._engine, rows, x)
+        return rounded(x[0] if single else x, self._dtype)
+
+    def update(self, shift: float) -> DenseFactorization:
+        """Factors for another λ, in the same memory.
+
+        Parameters
+        ----------
+        shift : float
+            λ.
+
+        Returns
+        -------
+        DenseFactorization
+            Itself.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the shift is not a finite number.
+        numpy.linalg.LinAlgError
+            If A + λ is singular. There is no factorisation then, until the next update.
+        """
+        new = checks.real(shift, "shift")
+        with self._lock:
+            self._summary, self._is_positive_definite = FactorSummary(), False
+            found = factor(new, _core.dense_update, self._engine, new + self._diagonal)
+            self._shift = new
+            self._is_positive_definite, self._summary = found[0], FactorSummary.of(found[1])
+        return self
+
+    @property
+    def is_positive_definite(self) -> bool:
+        """Whether Cholesky's factorisation went through."""
+        return self._is_positive_definite
+
+    @property
+    def shift(self) -> float:
+        """λ."""
+        return self._shift
+
+    @property
+    def inertia(self) -> Inertia | None:
+        """Of A + λ; None after an update that failed."""
+        return self._summary.inertia
+
+    @property
+    def log_determinant(self) -> float | None:
+        """log|det(A + λ)|; None where it may be off by over 1e-3, or the last update failed."""
+        return self._summary.log_determinant
+
+    @property
+    def log_determinant_error(self) -> float | None:
+        """What log|det(A + λ)| may be off by: 2 √P times the certificate."""
+        return self._summary.error
+
+    @property
+    def certificate(self) -> float | None:
+        """An estimate of ‖1 − (A + λ) F⁻¹‖ in Frobenius' norm for the factors F, at most 0.1.
+
+        Below 1 the inertia of F is that of A + λ. None after an update that failed.
+        """
+        return self._summary.certificate
+
+    @property
+    def parameter_count(self) -> int:
+        """P, the order of A."""
+        return self._count
+
+    @property
+    def bytes(self) -> int:
+        """Memory that the factorisation holds."""
+        return self._bytes
+
+    @property
+    def operations(self) -> float:
+        """Real multiplications and additions of the factorisation."""
+        return self._count**3 / 3
+
+    @property
+    def solve_operations(self) -> float:
+        """Those of a solve, for each right-hand side."""
+        return 2.0 * self._count**2
+
+    @property
+    def forms(self) -> tuple[str, ...]:
+        """``("dense",)``."""
+        return ("dense",)
+
+    def __repr__(self) -> str:
+        return f"DenseFactorization(P={self._count}, shift={self._shift}, {self._summary})"
+
+
+def right_hand_sides(b: npt.ArrayLike, count: int) -> tuple[Array, bool]:
+    """b as finite rows, and whether it is just one."""
+    single = checks.dimensions(b, "b") == 1
+    rows = checks.array(b, "b", (count,) if single else ("K", count))
+    checks.finite(rows, "b")
+    return (rows[None] if single else rows), single
+
+
+def solve_with(function: Callable[..., None], *arguments: Any) -> None:
+    try:
+        function(*arguments)
+    except ArithmeticError as error:
+        raise np.linalg.LinAlgError(str(error)) from None
+
+
+def rounded(x: Array, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    with np.errstate(over="ignore"):
+        result = x.astype(dtype, copy=False)
+    if not np.isfinite(result).all():
+        raise np.linalg.LinAlgError(f"the solution overflows {dtype}")
+    return result
+
+
+def _check_symmetric(matrix: Array) -> None:
+    """Entries may differ from their mirror images by roundings of sums as long as a row."""
+    slack = len(matrix) * np.finfo(float).eps * abs(matrix).max()
+    step = max(1, 2**20 // len(matrix))
+    for first in range(0, len(matrix), step):
+        rows = slice(first, first + step)
+        difference = abs(matrix[rows] - matrix[:, rows].T)
+        if difference.max() > slack:
+            row, j = divmod(int(difference.argmax()), len(matrix))
+            i = first + row
+            raise ValueError(
+                f"matrix has {matrix[i, j]} at [{i}, {j}] and {matrix[j, i]} at [{j}, {i}]; "
+                "expected a symmetric matrix"
+            )

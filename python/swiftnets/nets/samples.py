@@ -1,0 +1,278 @@
+"""Inputs and targets as the engine takes them, one batch or many. Users need none of it."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from swiftnets._support import checks
+from swiftnets.linalg import scaling
+from swiftnets.nets.losses import Loss
+
+__all__ = ["Batch", "FloatArray", "Reader", "Samples", "joined", "positive_total"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+FloatArray: TypeAlias = npt.NDArray[Any]
+
+# Weights whose sum is between this and its inverse are used as they are, by bytes of a number.
+_USUAL = {8: 1e150, 4: 1e18}
+_LEAST = -4000
+
+
+class Batch(NamedTuple):
+    """Checked samples, in the order in which the engine's functions take them."""
+
+    x: FloatArray
+    targets: FloatArray | None
+    labels: npt.NDArray[np.int64] | None
+    weights: FloatArray | None
+
+    def each(self, change: Callable[[npt.NDArray[Any]], npt.NDArray[Any]]) -> Batch:
+        """With every array of it changed."""
+        return Batch(
+            change(self.x),
+            None if self.targets is None else change(self.targets),
+            None if self.labels is None else change(self.labels),
+            None if self.weights is None else change(self.weights),
+        )
+
+    @property
+    def counted(self) -> Batch:
+        """The samples whose weight is not 0; where there are none, one of zeros with weight 0.
+
+        0 times whatever is in a sample is not there, while 0 × NaN would be NaN.
+        """
+        if self.weights is None or self.weights.all():
+            return self
+        rows = np.flatnonzero(self.weights)
+        return self.each(lambda a: a[rows] if len(rows) else np.zeros_like(a[:1]))
+
+    @property
+    def labels_or_targets(self) -> FloatArray:
+        """y, as a net's methods take it."""
+        return self.targets if self.labels is None else self.labels  # type: ignore[return-value]
+
+    @property
+    def total_weight(self) -> float:
+        if self.weights is None:
+            return float(len(self.x))
+        with np.errstate(over="ignore"):
+            return float(self.weights.sum(dtype=np.float64))
+
+    @property
+    def exponent(self) -> int:
+        """Of a power of two to divide weights by whose sum may leave the floating-point range.
+
+        0 for usual weights, `_LEAST` where all are 0.
+        """
+        if self.weights is None or self._is_usual(self.total_weight):
+            return 0
+        return scaling.exponent(self.weights) if self.weights.any() else _LEAST
+
+    def _is_usual(self, total: float) -> bool:
+        usual = _USUAL[self.x.itemsize]
+        return 1 / usual < total < usual
+
+    def divided(self, exponent: int) -> Batch:
+        """The same samples, their weights divided by two to `exponent`; exact but for underflow."""
+        if exponent == 0:
+            return self
+        weights = np.ones(len(self.x), self.x.dtype) if self.weights is None else self.weights
+        # In two steps, as a factor may be out of range where the quotient is not.
+        half = exponent // 2
+        return self._replace(weights=np.ldexp(np.ldexp(weights, -half), half - exponent))
+
+    def averaged(self) -> tuple[Batch, float]:
+        """Samples and a factor: the sum with these weights times that is the mean with the given.
+
+        Raises
+        ------
+        ValueError
+            If the weights sum to 0.
+        """
+        total = self.total_weight
+        if self._is_usual(total):
+            return self, 1 / total
+        batch = self.divided(self.exponent)
+        return batch, 1 / positive_total(batch.total_weight)
+
+
+class Samples(NamedTuple):
+    """What a loss is a sum over.
+
+    Attributes
+    ----------
+    batches : iterable of Batch
+        Each valid until the next one comes, unless it is a list.
+    is_single : bool
+        Whether there is one batch and was never to be another.
+    """
+
+    batches: Iterable[Batch]
+    is_single: bool
+
+
+class Reader:
+    """Checks batches for a net with these inputs, outputs, loss and dtype."""
+
+    def __init__(self, inputs: int, outputs: int, loss: Loss, dtype: np.dtype[Any]) -> None:
+        self._inputs, self._outputs, self._loss, self._dtype = inputs, outputs, loss, dtype
+
+    def inputs(self, x: Any, name: str = "x") -> FloatArray:
+        return checks.array(x, name, ("N", self._inputs), self._dtype)
+
+    def batch(self, x: Any, y: Any, weights: Any, of: str = "", whole: bool = False) -> Batch:
+        """One batch; `of` says which, for the messages.
+
+        Samples of weight 0 are left out unless it is to be `whole`.
+        """
+        x = self.inputs(x, f"x{of}")
+        targets, labels = self._targets(y, f"y{of}", len(x))
+        if weights is not None:
+            name = f"sample_weight{of}"
+            given = weights
+            with np.errstate(over="ignore"):  # told here
+                weights = checks.array(given, name, (len(x),), self._dtype)
+            if not (weights >= 0).all() or not np.isfinite(weights).all():
+                largest = float(checks.array(given, name, (len(x),)).max())
+                if math.isfinite(largest) and (weights >= 0).all():
+                    raise ValueError(
+                        f"{name} has {largest}, which {self._dtype} does not hold; expected "
+                        "weights in the range of the net's dtype"
+                    )
+                raise ValueError(
+                    f"{name} has an entry that is negative or not finite; expected weights ≥ 0"
+                )
+        batch = Batch(x, targets, labels, weights)
+        return batch if whole else batch.counted
+
+    def _targets(
+        self, y: Any, name: str, count: int
+    ) -> tuple[FloatArray | None, npt.NDArray[np.int64] | None]:
+        if self._loss.name == "softmax_cross_entropy" and checks.dimensions(y, name) == 1:
+            return None, checks.labels(y, name, count, self._outputs)
+        targets = checks.array(y, name, (count, self._outputs), self._dtype)
+        if self._loss.name.endswith("cross_entropy") and not (targets >= 0).all():
+            raise ValueError(f"{name} has an entry below 0 or NaN; expected probabilities")
+        if self._loss.name == "binary_cross_entropy" and not (targets <= 1).all():
+            raise ValueError(f"{name} has an entry above 1; expected probabilities")
+        return targets, None
+
+    def is_inputs(self, x: Any) -> bool:
+        """Whether x is meant as a table of numbers, and not as an iterable of batches."""
+        if isinstance(x, (list, tuple)):
+            return bool(x) and _depth(x) <= 2
+        arrays = (str, bytes, dict, memoryview)
+        is_array = hasattr(x, "__array__") or hasattr(x, "__dlpack__") or isinstance(x, arrays)
+        return is_array or not _iterable(x)
+
+    def inputs_alone(self, x: Any, weights: Any, *, copy: bool) -> Samples:
+        """Inputs without targets."""
+        if weights is not None:
+            raise TypeError("sample_weight goes with x and y; y is missing")
+        inputs = self.inputs(x)
+        return Samples([Batch(np.array(inputs) if copy else inputs, None, None, None)], True)
+
+    def samples(self, x: Any, y: Any, weights: Any, *, whole: bool = False) -> Samples:
+        """Checked as they come, for one sum: nothing of an iterable of batches is kept."""
+        if y is not None:
+            return Samples([self.batch(x, y, weights, whole=whole)], True)
+        return Samples(self.batches(x, weights, whole=whole), False)
+
+    def kept(
+        self, x: Any, y: Any, weights: Any, *, copy: bool = False, whole: bool = False
+    ) -> Samples:
+        """All of them, to stay, for any number of sums.
+
+        What comes one by one is copied on arrival: a loader may put the next batch into the memory
+        of the last. With `copy` so is all else, for who keeps it after the call.
+        """
+        batches, is_single = self.samples(x, y, weights, whole=whole)
+        if copy or (y is None and type(x) not in (list, tuple)):
+            return Samples([batch.each(np.array) for batch in batches], is_single)
+        return Samples(list(batches), is_single)
+
+    def batches(self, x: Any, weights: Any = None, *, whole: bool = False) -> Iterator[Batch]:
+        """The batches in x, each valid until the next."""
+        if weights is not None:
+            raise TypeError(
+                "sample_weight goes with x and y; give batches as tuples (x, y, sample_weight)"
+            )
+        if hasattr(x, "__array__") or isinstance(x, (str, bytes, dict)) or not _iterable(x):
+            raise TypeError(
+                f"y is None and x is of type {type(x).__name__}; expected x and y, or an iterable "
+                "of batches (x, y) in place of x"
+            )
+        empty = True
+        for index, item in enumerate(x):
+            if not isinstance(item, (tuple, list)) or len(item) not in (2, 3):
+                raise TypeError(
+                    f"batch {index} is of type {type(item).__name__}; expected a tuple (x, y) or "
+                    "(x, y, sample_weight), or without batches x and y as two arguments"
+                )
+            empty = False
+            yield self.batch(
+                item[0], item[1], item[2] if len(item) == 3 else None, f" of batch {index}", whole
+            )
+        if empty:
+            raise ValueError("x has no batches; expected at least one")
+
+
+def joined(batches: list[Batch], outputs: int) -> Batch:
+    if len(batches) == 1:
+        return batches[0]
+    x = np.concatenate([batch.x for batch in batches])
+    labels, targets, weights = None, None, None
+    if all(batch.labels is not None for batch in batches):
+        labels = np.concatenate([batch.labels for batch in batches if batch.labels is not None])
+    else:
+        targets = np.concatenate([_targets(batch, outputs) for batch in batches])
+    if any(batch.weights is not None for batch in batches):
+        weights = np.concatenate(
+            [
+                np.ones(len(batch.x), batch.x.dtype) if batch.weights is None else batch.weights
+                for batch in batches
+            ]
+        )
+    return Batch(x, targets, labels, weights)
+
+
+def _targets(batch: Batch, outputs: int) -> FloatArray:
+    """Targets as rows, labels as rows of the identity."""
+    if batch.labels is None:
+        assert batch.targets is not None
+        return batch.targets
+    rows = np.zeros((len(batch.x), outputs), batch.x.dtype)
+    rows[np.arange(len(rows)), batch.labels] = 1
+    return rows
+
+
+def positive_total(weight: float) -> float:
+    """A sum of weights that a mean can divide by."""
+    if not weight > 0:
+        raise ValueError(f"sample_weight sums to {weight}; a mean needs a positive sum")
+    return weight
+
+
+def _depth(value: Any) -> int:
+    """Dimensions of an array, or of lists by their first entries; many if these are no numbers."""
+    if isinstance(value, (list, tuple)):
+        return 1 + (_depth(value[0]) if value else 0)
+    if hasattr(value, "ndim"):
+        return int(value.ndim)
+    if hasattr(value, "__array__"):
+        return np.ndim(value)
+    return 0 if isinstance(value, numbers.Number) else 9
+
+
+def _iterable(value: Any) -> bool:
+    return isinstance(value, Iterable) or hasattr(value, "__getitem__")

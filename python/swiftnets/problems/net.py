@@ -1,0 +1,152 @@
+"""The loss of a net on samples as a problem."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from swiftnets.curvature.matrix import Kind, streamed_products
+from swiftnets.curvature.point import Point
+from swiftnets.curvature.taylor import TaylorSeries
+from swiftnets.mlp import MLP, require_net
+from swiftnets.nets.samples import Batch, FloatArray, Samples
+from swiftnets.problems.base import Problem
+
+__all__ = ["NetProblem"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+class NetProblem(Problem):
+    """The loss of a net on samples, as a function of its parameters.
+
+    Parameters
+    ----------
+    net : MLP
+    x, y, sample_weight
+        As `MLP.loss` takes them; copied, so that their arrays may change afterwards. Samples of
+        weight 0 are not kept.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not as above; the message names it.
+
+    Examples
+    --------
+    >>> net = MLP((2, 3, 1))
+    >>> problem = NetProblem(net, np.eye(2), np.ones((2, 1)))
+    >>> bool(problem.loss(net.initial(seed=0)) > 0)
+    True
+    """
+
+    def __init__(
+        self, net: MLP, x: Any, y: Any = None, *, sample_weight: npt.ArrayLike | None = None
+    ) -> None:
+        # Checked once: what is kept is what the engine takes, and passes through unchanged.
+        kept = require_net(net).engine.reader.kept(x, y, sample_weight, copy=True)
+        self._keep(net, kept)
+
+    @classmethod
+    def of(cls, net: MLP, samples: Samples) -> NetProblem:
+        """On samples that are checked and nobody else's."""
+        problem = cls.__new__(cls)
+        problem._keep(net, samples)
+        return problem
+
+    def _keep(self, net: MLP, samples: Samples) -> None:
+        self.net, self._samples = net, samples
+        self.parameter_count, self.dtype = net.parameter_count, net.dtype
+
+    @property
+    def samples(self) -> Samples:
+        """The samples, as the engine takes them."""
+        return self._samples
+
+    @property
+    def batches(self) -> list[Batch]:
+        """The samples' batches."""
+        return list(self._samples.batches)
+
+    @property
+    def sample_count(self) -> int:
+        """Samples of all batches."""
+        return sum(len(batch.x) for batch in self._samples.batches)
+
+    def at(self, w: npt.ArrayLike) -> Point:
+        """The net at w on the samples.
+
+        Parameters
+        ----------
+        w : (P,) array_like
+
+        Returns
+        -------
+        Point
+        """
+        return self.net.at_samples(w, self._samples)
+
+    def in_float64(self) -> NetProblem:
+        """This problem for a float64 net, of its rounded numbers; itself if it is one.
+
+        Returns
+        -------
+        NetProblem
+        """
+        if self.dtype == np.float64:
+            return self
+        batches = [
+            batch.each(lambda a: a.astype(np.float64) if a.dtype == np.float32 else a)
+            for batch in self.batches
+        ]
+        samples = Samples(batches, self._samples.is_single)
+        return NetProblem.of(self.net.astype(np.float64), samples)
+
+    def loss(self, w: npt.ArrayLike) -> float:
+        return self.net.loss_on(self.net.engine.vector(w, "w"), self._samples)
+
+    def loss_and_gradient(self, w: npt.ArrayLike) -> tuple[float, FloatArray]:
+        return self.net.loss_and_gradient_on(self.net.engine.vector(w, "w"), self._samples)
+
+    def hvp(self, w: npt.ArrayLike, v: npt.ArrayLike) -> FloatArray:
+        engine = self.net.engine
+        vector, (rows, single) = engine.vector(w, "w"), engine.rows(v, "v")
+        out = streamed_products(engine, Kind.HESSIAN, vector, self._samples, rows)
+        return cast(FloatArray, out[0] if single else out)
+
+    def hessian(self, w: npt.ArrayLike) -> FloatArray:
+        return cast(FloatArray, self.at(w).hessian.dense())
+
+    def taylor(self, w: npt.ArrayLike, v: npt.ArrayLike, order: int = 3) -> TaylorSeries:
+        return self.at(w).taylor(v, order)
+
+    def third(self, w: npt.ArrayLike, u: npt.ArrayLike, v: npt.ArrayLike) -> FloatArray:
+        return self.at(w).third(u, v)
+
+    def settings(self) -> Mapping[str, object] | None:
+        return {"net": self.net, "samples": [tuple(batch) for batch in self.batches]}
+
+    def not_finite(self) -> str | None:
+        """Which number of the samples is the first that is not finite, in words; None if all are.
+
+        Examples
+        --------
+        >>> NetProblem(MLP((1, 1)), [[1.0], [np.inf]], np.ones((2, 1))).not_finite()
+        'x has inf at [1, 0]'
+        """
+        for index, batch in enumerate(self.batches):
+            of = "" if self._samples.is_single else f" of batch {index}"
+            for name, values in (("x", batch.x), ("y", batch.labels_or_targets)):
+                good = np.isfinite(values)
+                if not good.all():
+                    where = [int(k) for k in np.argwhere(~good)[0]]
+                    return f"{name}{of} has {values[tuple(where)]} at {where}"
+        return None
+
+    def __repr__(self) -> str:
+        return f"NetProblem({self.net!r}, {self.sample_count} samples)"

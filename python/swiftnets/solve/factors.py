@@ -1,0 +1,114 @@
+"""A curvature matrix factored by the method that fits: layer by layer, or dense."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from swiftnets._support import checks
+from swiftnets.curvature.matrix import CurvatureMatrix, Kind, require_matrix
+from swiftnets.linalg.dense import DenseFactorization
+from swiftnets.solve.layered import FORMS, Form, LayeredFactorization, plan
+
+__all__ = ["Factorization", "factorize"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+Factorization: TypeAlias = LayeredFactorization | DenseFactorization
+FactorMethod: TypeAlias = Literal["auto", "layered", "dense"]
+
+_METHODS = ("auto", "layered", "dense")
+
+
+def factorize(
+    matrix: CurvatureMatrix, *, method: FactorMethod = "auto", form: Form = "auto"
+) -> Factorization:
+    """Factors of a curvature matrix with its shift; reached as `CurvatureMatrix.factorize`.
+
+    Parameters
+    ----------
+    matrix : CurvatureMatrix
+        One of a float32 net is factored in float64. With a complex shift solutions are complex;
+        layered only.
+    method : {"auto", "layered", "dense"}
+        ``"layered"`` is for Hessians. ``"auto"``: layered where that takes fewer operations.
+    form : {"auto", "primal", "dual"}
+        Of the layered method: which unknowns stand for a layer's weights. ``"primal"``: themselves.
+        ``"dual"``: their parts in the span of the layer's inputs, the others being divided by the
+        shift where it is large enough. ``"auto"``: dual where samples are fewer than inputs.
+
+    Returns
+    -------
+    LayeredFactorization or DenseFactorization
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not as above; the message names it.
+    numpy.linalg.LinAlgError
+        If the matrix is singular to working precision and its inertia cannot be proved. Where the
+        layered method can tell how many eigenvalues are 0 it does not raise: they are in `inertia`,
+        `log_determinant` is −inf, and `solve` raises.
+    MemoryError
+        If the factorisation would not fit in memory; `plan` tells beforehand what it takes without
+        delayed pivots.
+
+    Notes
+    -----
+    The layered method costs about q³ / 3 + q² N m + q (N m)² operations for a layer of N samples, m
+    inputs and n outputs, with q = n min(N, m); see `plan`. Where pivots are nearly 0, mostly for
+    shifts far below 1e-3 of ‖H‖, eigenvectors of each layer's block are needed in addition, some
+    10 q³ with q = n m; for memory likewise. The dense one forms H and costs P³ / 3 operations after
+    that. Ctrl-C stops both.
+
+    Examples
+    --------
+    >>> from swiftnets import MLP
+    >>> net = MLP((2, 3, 1))
+    >>> point = net.at(net.initial(seed=0), np.eye(2), np.ones((2, 1)))
+    >>> damped = point.hessian + 0.1
+    >>> step = factorize(damped, method="layered").solve(point.gradient)
+    >>> bool(abs(damped @ step - point.gradient).max() < 1e-13)
+    True
+    """
+    require_matrix(matrix)
+    checks.choice(method, "method", _METHODS)
+    checks.choice(form, "form", FORMS)
+    if method == "auto":
+        method = "layered" if _layered_is_cheaper(matrix, form) else "dense"
+    if method == "layered":
+        return LayeredFactorization(matrix, form)
+    if isinstance(matrix.shift, complex):
+        raise ValueError(f'the shift is {matrix.shift}; expected a real one with method="dense"')
+    if form != "auto":
+        raise ValueError(f'form is {form!r}; expected "auto" with method="dense"')
+    return dense_factors(matrix, matrix.point.net.dtype)
+
+
+def dense_factors(matrix: CurvatureMatrix, dtype: npt.DTypeLike) -> DenseFactorization:
+    """Of a matrix with a real shift; solutions in `dtype`."""
+    point = matrix.point.in_float64()
+    count = point.net.parameter_count
+    checks.memory(16 * count**2, f"the {matrix.kind.title} and its factors")
+    entries = CurvatureMatrix(point, matrix.kind).bare()
+    return DenseFactorization.trusted(
+        entries, float(matrix.shift.real), np.dtype(dtype), point.net.l2
+    )
+
+
+def _layered_is_cheaper(matrix: CurvatureMatrix, form: Form) -> bool:
+    if matrix.kind is not Kind.HESSIAN:
+        return False
+    if isinstance(matrix.shift, complex) or form != "auto":
+        return True
+    net, samples = matrix.point.net, matrix.point.counted_samples
+    count = net.parameter_count
+    try:
+        return plan(net, samples).operations <= 2.0 * samples * count**2 + count**3 / 3
+    except MemoryError:
+        return False
