@@ -86,10 +86,11 @@ lint: $(VENV)/test-stamp ## Check format, style and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	PYTHONPATH=python $(BIN)/lint-imports --no-logo
 
 clean: ## Remove what was built; .venv stays
 	rm -rf build .build dist python/*.egg-info python/swiftnets/*.so
-	rm -rf .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	rm -rf .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit( \

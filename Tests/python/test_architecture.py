@@ -1,6 +1,7 @@
 """The house's rules that import-linter does not know."""
 
 import ast
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 import swiftnets
 
 ROOT = Path(swiftnets.__file__).parent
+PROJECT = Path(__file__).resolve().parents[2] / "pyproject.toml"
 FILES = sorted(ROOT.rglob("*.py"))
 IDS = [str(path.relative_to(ROOT)) for path in FILES]
 # Packages that a user may not have; what needs one imports it when it is needed.
@@ -67,3 +69,16 @@ def test_a_name_with_an_underscore_stays_in_its_folder(path):
 def test_a_module_is_short_or_says_why_not(path):
     lines = path.read_text().splitlines()
     assert len(lines) <= 600 or any("One file, as" in line for line in lines[:12])
+
+
+@pytest.mark.skipif(not PROJECT.exists(), reason="needs a source tree")
+def test_every_module_has_its_place_in_the_order_of_imports():
+    (contract,) = tomllib.loads(PROJECT.read_text())["tool"]["importlinter"]["contracts"]
+    places = [name for line in contract["layers"] for name in line.replace(" ", "").split("|")]
+    homeless = []
+    for path in FILES:
+        name = ".".join(("swiftnets", *path.relative_to(ROOT).with_suffix("").parts))
+        is_door = path.name == "__init__.py" and path.parent in (ROOT, ROOT / "originals")
+        if not is_door and not any(f"{name}.".startswith(f"{place}.") for place in places):
+            homeless.append(name)
+    assert not homeless
