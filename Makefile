@@ -13,7 +13,7 @@ OPENBLAS = $(shell $(BIN)/python -c 'from importlib.util import find_spec; \
   print(find_spec("scipy_openblas32").submodule_search_locations[0])')
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test parallel stress sanitize fuzz swift wheel reproduce lock bench format lint clean
+.PHONY: help demo test parallel stress sanitize fuzz swift wheel reproduce lock bench format lint docs clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -70,6 +70,7 @@ lock: ## Choose versions and hashes of all packages again, into requirements/
 	  print(*project["build-system"]["requires"], sep="\n")' | $(UV)/build.txt -
 	$(UV)/test.txt --constraint requirements/build.txt --extra test pyproject.toml
 	$(UV)/demo.txt --constraint requirements/test.txt --extra plot --extra progress pyproject.toml
+	$(UV)/docs.txt --constraint requirements/test.txt --extra docs pyproject.toml
 
 bench: $(BENCH)/stamp $(CORE) ## Compare speeds side by side with NumPy, JAX and PyTorch
 	$(BENCH)/python benchmarks/slow_net.py
@@ -88,8 +89,12 @@ lint: $(VENV)/test-stamp ## Check format, style and types
 	$(BIN)/mypy
 	PYTHONPATH=python $(BIN)/lint-imports --no-logo
 
+docs: $(VENV)/docs-stamp $(CORE) ## Build the site into build/docs; a warning is an error
+	rm -rf build/docs docs/api/generated
+	$(BIN)/python -m sphinx --fail-on-warning --quiet --jobs auto docs build/docs
+
 clean: ## Remove what was built; .venv stays
-	rm -rf build .build dist python/*.egg-info python/swiftnets/*.so
+	rm -rf build .build dist python/*.egg-info python/swiftnets/*.so docs/api/generated docs/notebooks
 	rm -rf .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
 
 $(BIN)/python:
@@ -119,6 +124,10 @@ $(VENV)/test-stamp: pyproject.toml requirements/test.txt | $(CORE)
 	# For the tests that compare with it; where its build without CUDA cannot be had they are skipped.
 	-$(PIP) install 'torch==2.13.0+cpu'
 	touch $@ $(VENV)/demo-stamp
+
+$(VENV)/docs-stamp: requirements/docs.txt | $(CORE)
+	$(PIP) $(LOCKED) requirements/docs.txt
+	touch $@
 
 $(BENCH)/stamp: pyproject.toml benchmarks/requirements.txt $(VENV)/build-stamp | $(CORE)
 	$(BIN)/python -m venv .venv-bench

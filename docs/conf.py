@@ -23,12 +23,14 @@ extensions = [
 ]
 html_theme = "furo"
 html_title = f"swiftnets {version}"
-exclude_patterns = ["_build"]
+templates_path = ["_templates"]
 autosummary_generate = True
+autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # the docstrings have them
 numpydoc_show_class_members = False
 numpydoc_xref_param_type = False
-# Notebooks hold their outputs; a test runs them.
+# Notebooks come with their outputs, which a test compares with a fresh run: to run them here again
+# would take minutes and show nothing else.
 nb_execution_mode = "off"
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3

@@ -30,10 +30,10 @@ def asked():
         return found
 
     build = [Requirement(text) for text in content["build-system"]["requires"]]
-    return {"build": build, "demo": of("plot", "progress"), "test": of("test")}
+    return {"build": build, "demo": of("plot", "progress"), "test": of("test"), "docs": of("docs")}
 
 
-@pytest.mark.parametrize("name", ["build", "demo", "test"])
+@pytest.mark.parametrize("name", ["build", "demo", "docs", "test"])
 def test_all_that_is_asked_for_is_locked_in_a_version_that_will_do(name, asked):
     text = (ROOT / "requirements" / f"{name}.txt").read_text()
     locked = dict(re.findall(r"^([a-z0-9.-]+)==(\S+)", text, re.MULTILINE))
@@ -42,7 +42,7 @@ def test_all_that_is_asked_for_is_locked_in_a_version_that_will_do(name, asked):
         assert one.specifier.contains(version, prereleases=True), f"{one}: {version}; make lock"
 
 
-@pytest.mark.parametrize("name", ["build", "demo", "test"])
+@pytest.mark.parametrize("name", ["build", "demo", "docs", "test"])
 def test_every_locked_package_has_its_hashes_and_no_address(name):
     text = (ROOT / "requirements" / f"{name}.txt").read_text()
     lines = [line for line in text.replace("\\\n", "").splitlines() if not line.startswith("#")]

@@ -140,7 +140,7 @@ def neumann(
 ) -> Relaxation:
     """Sweep forward, backward, and read off X: X ← (b − H X) / λ, Neumann's series.
 
-    Converges where |λ| is above every |eigenvalue| of H.
+    Converges where λ is larger in modulus than every eigenvalue of H.
 
     Parameters
     ----------
@@ -200,7 +200,7 @@ def damped(
     net, w, x, y, b, damping, max_iterations, tolerance
         As of `neumann`.
     step : float, optional
-        τ; by default 1 over the largest |eigenvalue| of H + λ, by Lanczos's method.
+        τ; by default 1 over the largest modulus of H + λ's eigenvalues, by Lanczos's method.
 
     Returns
     -------
