@@ -72,9 +72,8 @@ lock: ## Choose versions and hashes of all packages again, into requirements/
 	$(UV)/demo.txt --constraint requirements/test.txt --extra plot --extra progress pyproject.toml
 	$(UV)/docs.txt --constraint requirements/test.txt --extra docs pyproject.toml
 
-bench: $(BENCH)/stamp $(CORE) ## Compare speeds side by side with NumPy, JAX and PyTorch
-	$(BENCH)/python benchmarks/slow_net.py
-	$(BENCH)/python benchmarks/fast_net.py
+bench: $(BENCH)/stamp $(CORE) ## Run all benchmarks, side by side with NumPy, SciPy, JAX and PyTorch: 20 minutes
+	$(BENCH)/python benchmarks/run.py --print
 
 format: $(VENV)/test-stamp ## Format all sources
 	swift format --in-place --recursive Package.swift Sources Tests

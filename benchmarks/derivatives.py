@@ -64,7 +64,7 @@ def swiftnets(p: Arrays) -> Call:
     w, x, y, v = p["w"], p["x"], p["y"], p["v"]
     if task == "hvp-kept":
         point = net.at(w, x, y)
-        return lambda: [(v @ point.hessian)]
+        return lambda: [v @ point.hessian]
     if task == "lanczos":
         # The first steps only: later ones tell how the starting rounding grew.
         starts = p["starts"]
@@ -119,13 +119,13 @@ def jax_jit(p: Arrays) -> Call:
     jnp = jax.numpy
 
     def hvp(w, v):
-        return jax.at(gradient, (w,)).jvp((v,))[1]
+        return jax.jvp(gradient, (w,), (v,))[1]
 
     def third(w, v):
-        return jax.at(lambda u: hvp(u, v), (w,)).jvp((v,))[1]
+        return jax.jvp(lambda u: hvp(u, v), (w,), (v,))[1]
 
     def fourth(w, v):
-        return jax.at(lambda u: third(u, v), (w,)).jvp((v,))[1]
+        return jax.jvp(lambda u: third(u, v), (w,), (v,))[1]
 
     task = str(p["task"])
     if task == "lanczos":
@@ -176,7 +176,7 @@ def jax_lanczos(jax, hvp, w, starts) -> Call:
 
 def jax_linearize(p: Arrays) -> Call:
     jax, gradient, w, v = jax_gradient(p)
-    _, product = jax.at(gradient, w)
+    _, product = jax.linearize(gradient, w)
     run = jax.jit(product)
     return lambda: [jax.block_until_ready(run(v))]
 
@@ -223,13 +223,13 @@ def torch_func(p: Arrays) -> Call:
     gradient = torch.func.grad(loss)
 
     def hvp(w, v):
-        return torch.func.at(gradient, (w,)).jvp((v,))[1]
+        return torch.func.jvp(gradient, (w,), (v,))[1]
 
     def third(w, v):
-        return torch.func.at(lambda u: hvp(u, v), (w,)).jvp((v,))[1]
+        return torch.func.jvp(lambda u: hvp(u, v), (w,), (v,))[1]
 
     def fourth(w, v):
-        return torch.func.at(lambda u: third(u, v), (w,)).jvp((v,))[1]
+        return torch.func.jvp(lambda u: third(u, v), (w,), (v,))[1]
 
     task = str(p["task"])
     if task in ("many", "dense"):
@@ -360,7 +360,7 @@ def truth(p: Arrays) -> np.ndarray:
     if str(p["task"]) == "dense":
         jax, gradient, w, _ = jax_gradient(p)
         rows = np.eye(w.size)[probes(w.size)]
-        return np.concatenate([np.asarray(jax.at(gradient, (w,)).jvp((row,))[1]) for row in rows])
+        return np.concatenate([np.asarray(jax.jvp(gradient, (w,), (row,))[1]) for row in rows])
     name = {"hvp-kept": "hvp"}.get(str(p["task"]), str(p["task"]))
     return np.concatenate([np.asarray(part).ravel() for part in jax_jit({**p, "task": name})()])
 

@@ -64,7 +64,9 @@ def report(iterations: int, data: Path | None) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--iterations", type=int, default=5000, help="how many to run (5000)")
     parser.add_argument("--all", action="store_true", help="run all 200,000")
     parser.add_argument("--data", type=Path, help="folder or archive with CIFAR; default generated")

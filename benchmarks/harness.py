@@ -283,9 +283,14 @@ def machine() -> str:
     return f"{processor}, {THREADS} cores used of {os.cpu_count()}; " + ", ".join(versions) + "."
 
 
-def parser(description: str) -> argparse.ArgumentParser:
-    arguments = argparse.ArgumentParser(description=description)
+def parser(description: str, *, side_by_side: bool = True) -> argparse.ArgumentParser:
+    """What benchmarks take: the rounds, and those with `System`s which of them."""
+    arguments = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     arguments.add_argument("--rounds", type=int, default=9, help="turns for each system (9)")
+    if not side_by_side:
+        return arguments
     arguments.add_argument("--only", help="names of systems, separated by commas; default all")
     arguments.add_argument("--worker", help=argparse.SUPPRESS)
     arguments.add_argument("--problem", type=Path, help=argparse.SUPPRESS)

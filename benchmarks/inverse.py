@@ -152,12 +152,12 @@ def saddle_free() -> str:
     net = MLP((50, 50, 100), activation=leaky, output_activation=leaky, bias=False)
     x = rng.integers(0, 256, (50, 50)) / 256 - 0.5
     y = np.eye(100)[rng.integers(0, 100, 50)]
-    point, w = NetProblem(net, x, y), net.initial(seed=0, scheme="original")
+    task, w = NetProblem(net, x, y), net.initial(seed=0, scheme="original")
 
     def timed(**settings):
         method = SaddleFreeNewton(damping=0.1, **settings)
         start = time.perf_counter()
-        return method.direction(point, w), time.perf_counter() - start
+        return method.direction(task, w), time.perf_counter() - start
 
     exact, exact_seconds = timed(method="exact")
     lines = []
@@ -279,7 +279,7 @@ def report(rounds: int) -> str:
 
 
 def main() -> None:
-    arguments = harness.parser(__doc__).parse_args()
+    arguments = harness.parser(__doc__, side_by_side=False).parse_args()
     harness.two_cores()
     print(report(arguments.rounds))
 

@@ -1,6 +1,6 @@
 """Runs every benchmark and writes the results into benchmarks/README.md, between its markers.
 
-Run: python benchmarks/run.py [--data DIR] [--all]
+Some twenty minutes on two cores, nothing else running. Run: python benchmarks/run.py [--print]
 """
 
 import argparse
@@ -39,7 +39,9 @@ def write(results: str) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=9, help="turns for each system (9)")
     parser.add_argument("--data", type=Path, help="CIFAR for fast_net; default generated images")
     parser.add_argument("--slow-data", type=Path, help="CIFAR-100 for the whole run; likewise")
