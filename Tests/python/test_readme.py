@@ -1,13 +1,21 @@
-"""The README's snippets run as they stand, each in a process of its own."""
+"""The README's snippets run as they stand, and what it and other pages name is there."""
 
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-README = Path(__file__).resolve().parents[2] / "README.md"
+ROOT = Path(__file__).resolve().parents[2]
+README = ROOT / "README.md"
+PAGES = [
+    README,
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "SECURITY.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 SNIPPETS = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
 
 
@@ -26,3 +34,26 @@ def test_a_snippet_runs_as_pasted(snippet, tmp_path):
         check=False,
     )
     assert run.returncode == 0, run.stderr
+
+
+def test_the_quick_start_runs_from_top_to_bottom():
+    page = (ROOT / "docs" / "quickstart.md").read_text()
+    snippets = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert len(snippets) >= 5
+    exec("\n".join(snippets), {})
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "Makefile"], ids=lambda page: page.name)
+def test_programs_and_targets_that_a_page_names_exist(page):
+    text = page.read_text()
+    for module in re.findall(r"python -m (swiftnets[\w.]*\w)", text):
+        assert 'if __name__ == "__main__":' in Path(find_spec(module).origin).read_text(), module
+    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    for target in re.findall(r"(?:^ {4}|`)make ([a-z]+)", text, re.MULTILINE):
+        assert target in targets, target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_that_a_page_links_to_exist(page):
+    for target in re.findall(r"\]\(([^)#]+)", page.read_text()):
+        assert "://" in target or (page.parent / target).exists(), target
