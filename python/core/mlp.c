@@ -40,31 +40,42 @@ void begin_on(Call *call, PyObject *module, const Net *net)
   call->sizes['p'] = (Py_ssize_t)net->parameters;
 }
 
-/* One array that may be None, which gives NULL. */
-static bool take_optional(Call *call, PyObject *const *object, const ArraySpec *spec, const void **pointer)
+typedef struct {
+  ArraySpec array;
+  bool optional; /* None stands for no array */
+} Operand;
+
+#define INPUT(name, shape) {{name, shape, false, 0}, false}
+#define OPTIONAL(name, shape) {{name, shape, false, 0}, true}
+#define OUTPUT(shape) {{"out", shape, true, 0}, false}
+
+/* Their pointers in `arrays`, NULL for None. */
+static bool take_operands(Call *call, PyObject *const *args, const Operand *operands, int count, void **arrays)
 {
-  *pointer = NULL;
-  if (Py_IsNone(*object)) return true;
-  if (!take_arrays(call, object, spec, 1)) return false;
-  *pointer = call->views[call->count - 1].buf;
+  for (int index = 0; index < count; index++) {
+    arrays[index] = NULL;
+    if (operands[index].optional && Py_IsNone(args[index])) continue;
+    if (!take_arrays(call, args + index, &operands[index].array, 1)) return false;
+    arrays[index] = data(call, call->count - 1);
+  }
   return true;
 }
 
 bool take_samples(Call *call, PyObject *const *args, swn_samples *samples)
 {
-  static const ArraySpec arrays[] = {{"w", "p", false, 0}, {"x", "ni", false, 0}};
-  static const ArraySpec targets = {"y", "no", false, 0};
-  static const ArraySpec labels = {"y", "n", false, 'q'};
-  static const ArraySpec weights = {"sample_weight", "n", false, 0};
-  const void *classes;
-  if (!take_arrays(call, args, arrays, 2) || !take_optional(call, args + 2, &targets, &samples->targets) ||
-      !take_optional(call, args + 3, &labels, &classes) ||
-      !take_optional(call, args + 4, &weights, &samples->weights) || !take_double(args[5], "scale", &samples->scale)) {
+  enum { W, X, TARGETS, LABELS, WEIGHTS, COUNT };
+  static const Operand operands[COUNT] = {
+      INPUT("w", "p"), INPUT("x", "ni"), OPTIONAL("y", "no"), {{"y", "n", false, 'q'}, true},
+      OPTIONAL("sample_weight", "n")};
+  void *arrays[COUNT];
+  if (!take_operands(call, args, operands, COUNT, arrays) || !take_double(args[COUNT], "scale", &samples->scale)) {
     return false;
   }
   samples->n = size(call, 'n');
-  samples->x = data(call, 1);
-  samples->labels = classes;
+  samples->x = arrays[X];
+  samples->targets = arrays[TARGETS];
+  samples->labels = arrays[LABELS];
+  samples->weights = arrays[WEIGHTS];
   return true;
 }
 
@@ -158,239 +169,128 @@ static PyObject *mlp(PyObject *module, PyObject *const *args, Py_ssize_t given)
   return capsule;
 }
 
-static PyObject *mlp_loss(PyObject *module, PyObject *const *args, Py_ssize_t given)
+/* The functions on samples are alike: a net, its w and samples, then integers, then arrays; the engine's work without
+ * the GIL; None, or the loss. An `Operation` says what is one's own. */
+
+enum { MAX_INTEGERS = 3, MAX_OPERANDS = 4 };
+
+/* What the engine is called with. */
+typedef struct {
+  const swn_mlp *net;
+  const void *w;
+  swn_samples samples;
+  int32_t integers[MAX_INTEGERS];
+  void *arrays[MAX_OPERANDS]; /* NULL for None */
+  size_t k;                   /* how many vectors, where a shape has a k */
+  double loss;                /* written by those that return it */
+  const swn_control *control;
+} Operands;
+
+typedef struct {
+  const char *name;
+  swn_status (*run)(Operands *);
+  bool returns_loss;
+  const char *integers[MAX_INTEGERS + 1];
+  Operand operands[MAX_OPERANDS + 1];
+  /* Sizes that no array tells; false, with an exception, where the integers are none that it knows. May be NULL. */
+  bool (*prepare)(Call *call, const Net *net, const int32_t *integers);
+} Operation;
+
+static PyObject *operate(const Operation *operation, PyObject *module, PyObject *const *args, Py_ssize_t given)
 {
-  if (!take_count("mlp_loss", given, 1 + SAMPLES)) return NULL;
-  Net *net = take_net(args[0]);
+  int integers = 0, arrays = 0;
+  while (operation->integers[integers]) integers++;
+  while (operation->operands[arrays].array.name) arrays++;
+  if (!take_count(operation->name, given, 1 + SAMPLES + integers + arrays)) return NULL;
+  const Net *net = take_net(args[0]);
   if (!net) return NULL;
+  Operands operands = {.net = net->engine};
+  PyObject *const *own = args + 1 + SAMPLES;
+  for (int index = 0; index < integers; index++) {
+    if (!take_int(own[index], operation->integers[index], &operands.integers[index])) return NULL;
+  }
   Call call;
   begin_on(&call, module, net);
   PyObject *result = NULL;
-  swn_samples samples;
-  if (take_samples(&call, args + 1, &samples)) {
-    double loss = 0;
+  if ((!operation->prepare || operation->prepare(&call, net, operands.integers)) &&
+      take_samples(&call, args + 1, &operands.samples) &&
+      take_operands(&call, own + integers, operation->operands, arrays, operands.arrays)) {
+    operands.w = data(&call, 0);
+    operands.k = size(&call, 'k');
+    operands.control = &call.control;
     release(&call);
-    swn_status status = swn_mlp_loss(net->engine, data(&call, 0), &samples, &loss, &call.control);
-    if (finish(&call, status)) result = PyFloat_FromDouble(loss);
-  }
-  end(&call);
-  return result;
-}
-
-static PyObject *mlp_gradient(PyObject *module, PyObject *const *args, Py_ssize_t given)
-{
-  static const ArraySpec output[] = {{"out", "p", true, 0}};
-  if (!take_count("mlp_gradient", given, 1 + SAMPLES + 1)) return NULL;
-  Net *net = take_net(args[0]);
-  if (!net) return NULL;
-  Call call;
-  begin_on(&call, module, net);
-  PyObject *result = NULL;
-  swn_samples samples;
-  if (take_samples(&call, args + 1, &samples) && take_arrays(&call, args + 1 + SAMPLES, output, 1)) {
-    double loss = 0;
-    release(&call);
-    swn_status status = swn_mlp_gradient(net->engine, data(&call, 0), &samples, data(&call, call.count - 1), &loss,
-                                         &call.control);
-    if (finish(&call, status)) result = PyFloat_FromDouble(loss);
-  }
-  end(&call);
-  return result;
-}
-
-/* The functions of w and samples alone, which fill one array. */
-typedef swn_status (*Fill)(const swn_mlp *, const void *, const swn_samples *, void *, const swn_control *);
-
-static PyObject *fill(PyObject *module, PyObject *const *args, Py_ssize_t given, const char *name, const char *shape,
-                      Fill function)
-{
-  const ArraySpec output[] = {{"out", shape, true, 0}};
-  if (!take_count(name, given, 1 + SAMPLES + 1)) return NULL;
-  Net *net = take_net(args[0]);
-  if (!net) return NULL;
-  Call call;
-  begin_on(&call, module, net);
-  PyObject *result = NULL;
-  swn_samples samples;
-  if (take_samples(&call, args + 1, &samples) && take_arrays(&call, args + 1 + SAMPLES, output, 1)) {
-    release(&call);
-    swn_status status = function(net->engine, data(&call, 0), &samples, data(&call, call.count - 1), &call.control);
-    if (finish(&call, status)) result = Py_NewRef(Py_None);
-  }
-  end(&call);
-  return result;
-}
-
-static PyObject *mlp_predict(PyObject *module, PyObject *const *args, Py_ssize_t given)
-{
-  return fill(module, args, given, "mlp_predict", "no", swn_mlp_predict);
-}
-
-static PyObject *mlp_sample_gradients(PyObject *module, PyObject *const *args, Py_ssize_t given)
-{
-  return fill(module, args, given, "mlp_sample_gradients", "np", swn_mlp_sample_gradients);
-}
-
-static PyObject *mlp_jacobian(PyObject *module, PyObject *const *args, Py_ssize_t given)
-{
-  return fill(module, args, given, "mlp_jacobian", "nop", swn_mlp_jacobian);
-}
-
-/* The functions that map k vectors to k vectors. */
-typedef swn_status (*Map)(const swn_mlp *, const void *, const swn_samples *, size_t, const void *, void *,
-                          const swn_control *);
-
-static PyObject *map(PyObject *module, PyObject *const *args, Py_ssize_t given, const char *name, const char *from,
-                     const char *to, Map function)
-{
-  const ArraySpec arrays[] = {{"v", from, false, 0}, {"out", to, true, 0}};
-  if (!take_count(name, given, 1 + SAMPLES + 2)) return NULL;
-  Net *net = take_net(args[0]);
-  if (!net) return NULL;
-  Call call;
-  begin_on(&call, module, net);
-  PyObject *result = NULL;
-  swn_samples samples;
-  if (take_samples(&call, args + 1, &samples) && take_arrays(&call, args + 1 + SAMPLES, arrays, 2)) {
-    release(&call);
-    swn_status status = function(net->engine, data(&call, 0), &samples, size(&call, 'k'), data(&call, call.count - 2),
-                                 data(&call, call.count - 1), &call.control);
-    if (finish(&call, status)) result = Py_NewRef(Py_None);
-  }
-  end(&call);
-  return result;
-}
-
-static PyObject *mlp_jvp(PyObject *module, PyObject *const *args, Py_ssize_t given)
-{
-  return map(module, args, given, "mlp_jvp", "kp", "kno", swn_mlp_jvp);
-}
-
-static PyObject *mlp_vjp(PyObject *module, PyObject *const *args, Py_ssize_t given)
-{
-  return map(module, args, given, "mlp_vjp", "kno", "kp", swn_mlp_vjp);
-}
-
-static PyObject *mlp_product(PyObject *module, PyObject *const *args, Py_ssize_t given)
-{
-  static const ArraySpec arrays[] = {{"v", "kp", false, 0}, {"out", "kp", true, 0}};
-  if (!take_count("mlp_product", given, 1 + SAMPLES + 3)) return NULL;
-  int32_t kind;
-  Net *net = take_net(args[0]);
-  if (!net || !take_int(args[1 + SAMPLES], "kind", &kind)) return NULL;
-  Call call;
-  begin_on(&call, module, net);
-  PyObject *result = NULL;
-  swn_samples samples;
-  if (take_samples(&call, args + 1, &samples) && take_arrays(&call, args + 2 + SAMPLES, arrays, 2)) {
-    release(&call);
-    swn_status status = swn_mlp_product(net->engine, kind, data(&call, 0), &samples, size(&call, 'k'),
-                                        data(&call, call.count - 2), data(&call, call.count - 1), &call.control);
-    if (finish(&call, status)) result = Py_NewRef(Py_None);
-  }
-  end(&call);
-  return result;
-}
-
-static PyObject *mlp_diagonal(PyObject *module, PyObject *const *args, Py_ssize_t given)
-{
-  static const ArraySpec output[] = {{"out", "p", true, 0}};
-  if (!take_count("mlp_diagonal", given, 1 + SAMPLES + 2)) return NULL;
-  int32_t kind;
-  Net *net = take_net(args[0]);
-  if (!net || !take_int(args[1 + SAMPLES], "kind", &kind)) return NULL;
-  Call call;
-  begin_on(&call, module, net);
-  PyObject *result = NULL;
-  swn_samples samples;
-  if (take_samples(&call, args + 1, &samples) && take_arrays(&call, args + 2 + SAMPLES, output, 1)) {
-    release(&call);
-    swn_status status =
-        swn_mlp_diagonal(net->engine, kind, data(&call, 0), &samples, data(&call, call.count - 1), &call.control);
-    if (finish(&call, status)) result = Py_NewRef(Py_None);
-  }
-  end(&call);
-  return result;
-}
-
-static PyObject *mlp_dense(PyObject *module, PyObject *const *args, Py_ssize_t given)
-{
-  static const ArraySpec output[] = {{"out", "ab", true, 0}};
-  if (!take_count("mlp_dense", given, 1 + SAMPLES + 4)) return NULL;
-  int32_t kind, upper, lower;
-  Net *net = take_net(args[0]);
-  if (!net || !take_int(args[1 + SAMPLES], "kind", &kind) || !take_int(args[2 + SAMPLES], "upper", &upper) ||
-      !take_int(args[3 + SAMPLES], "lower", &lower)) {
-    return NULL;
-  }
-  Call call;
-  begin_on(&call, module, net);
-  size_t rows = net->parameters, columns = net->parameters;
-  if (upper >= 0 && !succeeded(module, swn_mlp_block_shape(net->engine, upper, lower, &rows, &columns))) return NULL;
-  call.sizes['a'] = (Py_ssize_t)rows;
-  call.sizes['b'] = (Py_ssize_t)columns;
-  PyObject *result = NULL;
-  swn_samples samples;
-  if (take_samples(&call, args + 1, &samples) && take_arrays(&call, args + 4 + SAMPLES, output, 1)) {
-    release(&call);
-    swn_status status = swn_mlp_dense(net->engine, kind, data(&call, 0), &samples, upper, lower,
-                                      data(&call, call.count - 1), &call.control);
-    if (finish(&call, status)) result = Py_NewRef(Py_None);
-  }
-  end(&call);
-  return result;
-}
-
-static PyObject *mlp_taylor(PyObject *module, PyObject *const *args, Py_ssize_t given)
-{
-  static const ArraySpec arrays[] = {{"v", "p", false, 0}, {"out", "cp", true, 0}};
-  if (!take_count("mlp_taylor", given, 1 + SAMPLES + 3)) return NULL;
-  int32_t order;
-  Net *net = take_net(args[0]);
-  if (!net || !take_int(args[1 + SAMPLES], "order", &order)) return NULL;
-  if (order < 0 || order > 3) return PyErr_Format(PyExc_ValueError, "order is %d; it must be from 0 to 3", (int)order);
-  Call call;
-  begin_on(&call, module, net);
-  call.sizes['c'] = order + 1;
-  PyObject *result = NULL;
-  swn_samples samples;
-  if (take_samples(&call, args + 1, &samples) && take_arrays(&call, args + 2 + SAMPLES, arrays, 2)) {
-    double loss = 0;
-    release(&call);
-    swn_status status = swn_mlp_taylor(net->engine, data(&call, 0), &samples, order, data(&call, call.count - 2),
-                                       data(&call, call.count - 1), &loss, &call.control);
-    if (finish(&call, status)) result = PyFloat_FromDouble(loss);
-  }
-  end(&call);
-  return result;
-}
-
-static PyObject *mlp_multilinear(PyObject *module, PyObject *const *args, Py_ssize_t given)
-{
-  static const ArraySpec first[] = {{"u", "p", false, 0}};
-  static const ArraySpec second = {"s", "p", false, 0};
-  static const ArraySpec arrays[] = {{"v", "kp", false, 0}, {"out", "kp", true, 0}};
-  if (!take_count("mlp_multilinear", given, 1 + SAMPLES + 4)) return NULL;
-  Net *net = take_net(args[0]);
-  if (!net) return NULL;
-  Call call;
-  begin_on(&call, module, net);
-  PyObject *result = NULL;
-  swn_samples samples;
-  PyObject *const *rest = args + 1 + SAMPLES;
-  const void *s;
-  if (take_samples(&call, args + 1, &samples) && take_arrays(&call, rest, first, 1)) {
-    const void *u = data(&call, call.count - 1);
-    if (take_optional(&call, rest + 1, &second, &s) && take_arrays(&call, rest + 2, arrays, 2)) {
-      release(&call);
-      swn_status status = swn_mlp_multilinear(net->engine, data(&call, 0), &samples, u, s, size(&call, 'k'),
-                                              data(&call, call.count - 2), data(&call, call.count - 1), &call.control);
-      if (finish(&call, status)) result = Py_NewRef(Py_None);
+    swn_status status = operation->run(&operands);
+    if (finish(&call, status)) {
+      result = operation->returns_loss ? PyFloat_FromDouble(operands.loss) : Py_NewRef(Py_None);
     }
   }
   end(&call);
   return result;
 }
+
+/* One block's rows and columns, or all of the matrix where `upper` is negative. */
+static bool block_shape(Call *call, const Net *net, const int32_t *integers)
+{
+  const int32_t upper = integers[1], lower = integers[2];
+  size_t rows = net->parameters, columns = net->parameters;
+  if (upper >= 0 && !succeeded(call->module, swn_mlp_block_shape(net->engine, upper, lower, &rows, &columns))) {
+    return false;
+  }
+  call->sizes['a'] = (Py_ssize_t)rows;
+  call->sizes['b'] = (Py_ssize_t)columns;
+  return true;
+}
+
+static bool coefficient_count(Call *call, const Net *Py_UNUSED(net), const int32_t *integers)
+{
+  const int32_t order = integers[0];
+  if (order < 0 || order > 3) {
+    PyErr_Format(PyExc_ValueError, "order is %d; it must be from 0 to 3", (int)order);
+    return false;
+  }
+  call->sizes['c'] = order + 1;
+  return true;
+}
+
+/* A function of the module by its name, the engine's call with the operands `o`, and the fields of its operation. */
+#define OPERATION(name, call, ...)                                                             \
+  static swn_status name##_run(Operands *o) { return call; }                                   \
+  static PyObject *name(PyObject *module, PyObject *const *args, Py_ssize_t given)             \
+  {                                                                                            \
+    static const Operation operation = {#name, name##_run, __VA_ARGS__};                       \
+    return operate(&operation, module, args, given);                                           \
+  }
+
+OPERATION(mlp_loss, swn_mlp_loss(o->net, o->w, &o->samples, &o->loss, o->control), .returns_loss = true)
+OPERATION(mlp_predict, swn_mlp_predict(o->net, o->w, &o->samples, o->arrays[0], o->control),
+          .operands = {OUTPUT("no")})
+OPERATION(mlp_gradient, swn_mlp_gradient(o->net, o->w, &o->samples, o->arrays[0], &o->loss, o->control),
+          .returns_loss = true, .operands = {OUTPUT("p")})
+OPERATION(mlp_sample_gradients, swn_mlp_sample_gradients(o->net, o->w, &o->samples, o->arrays[0], o->control),
+          .operands = {OUTPUT("np")})
+OPERATION(mlp_product,
+          swn_mlp_product(o->net, o->integers[0], o->w, &o->samples, o->k, o->arrays[0], o->arrays[1], o->control),
+          .integers = {"kind"}, .operands = {INPUT("v", "kp"), OUTPUT("kp")})
+OPERATION(mlp_dense,
+          swn_mlp_dense(o->net, o->integers[0], o->w, &o->samples, o->integers[1], o->integers[2], o->arrays[0],
+                        o->control),
+          .integers = {"kind", "upper", "lower"}, .operands = {OUTPUT("ab")}, .prepare = block_shape)
+OPERATION(mlp_diagonal, swn_mlp_diagonal(o->net, o->integers[0], o->w, &o->samples, o->arrays[0], o->control),
+          .integers = {"kind"}, .operands = {OUTPUT("p")})
+OPERATION(mlp_jvp, swn_mlp_jvp(o->net, o->w, &o->samples, o->k, o->arrays[0], o->arrays[1], o->control),
+          .operands = {INPUT("v", "kp"), OUTPUT("kno")})
+OPERATION(mlp_vjp, swn_mlp_vjp(o->net, o->w, &o->samples, o->k, o->arrays[0], o->arrays[1], o->control),
+          .operands = {INPUT("v", "kno"), OUTPUT("kp")})
+OPERATION(mlp_jacobian, swn_mlp_jacobian(o->net, o->w, &o->samples, o->arrays[0], o->control),
+          .operands = {OUTPUT("nop")})
+OPERATION(mlp_taylor,
+          swn_mlp_taylor(o->net, o->w, &o->samples, o->integers[0], o->arrays[0], o->arrays[1], &o->loss, o->control),
+          .returns_loss = true, .integers = {"order"}, .operands = {INPUT("v", "p"), OUTPUT("cp")},
+          .prepare = coefficient_count)
+OPERATION(mlp_multilinear,
+          swn_mlp_multilinear(o->net, o->w, &o->samples, o->arrays[0], o->arrays[1], o->k, o->arrays[2], o->arrays[3],
+                              o->control),
+          .operands = {INPUT("u", "p"), OPTIONAL("s", "p"), INPUT("v", "kp"), OUTPUT("kp")})
 
 static PyObject *linearize(PyObject *module, PyObject *const *args, Py_ssize_t given)
 {
