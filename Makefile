@@ -80,7 +80,7 @@ format: $(VENV)/test-stamp ## Format all sources
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-lint: $(VENV)/test-stamp ## Check format, style and types
+lint: $(VENV)/test-stamp ## Check format, style, docstrings, types, sizes and the direction of imports
 	swift format lint --strict --recursive Package.swift Sources Tests
 	$(BIN)/python tools/check_sizes.py
 	$(BIN)/ruff check
