@@ -26,6 +26,11 @@ def case(seed=0):
     return net, net.initial(seed=seed), rng.standard_normal((5, 2)), rng.standard_normal((5, 2))
 
 
+def point():
+    net, w, x, y = case()
+    return net.at(w, x, y)
+
+
 def dense(net, w, x, y, order):
     """The whole tensor from the net's own products, which other tests hold against differences."""
     e = np.eye(net.parameter_count)
@@ -293,7 +298,7 @@ def test_a_tensor_that_is_not_there_or_not_ours_is_named(tmp_path):
 )
 def test_damaged_facts_beside_a_tensor_are_named(facts, tmp_path):
     path = tmp_path / "t.npy"
-    tensors.compute(*case(), order=3, path=path)
+    tensors.compute(point(), order=3, path=path)
     beside = tmp_path / "t.npy.json"
     told = json.loads(beside.read_text())
     beside.write_text(json.dumps({**told, **facts}))
@@ -304,17 +309,17 @@ def test_damaged_facts_beside_a_tensor_are_named(facts, tmp_path):
 @pytest.mark.parametrize("text", ["[" * 100_000, "[]", "3", '"format"', "{}", "\0"])
 def test_facts_of_another_form_are_refused(text, tmp_path):
     path = tmp_path / "t.npy"
-    tensors.compute(*case(), order=3, path=path)
+    tensors.compute(point(), order=3, path=path)
     (tmp_path / "t.npy.json").write_text(text)
     with pytest.raises(ValueError, match=r"t\.npy\.json' is not of the format"):
         tensors.DerivativeTensor(path)
     with pytest.raises(FileExistsError, match="not what compute"):
-        tensors.compute(*case(), order=3, path=path)
+        tensors.compute(point(), order=3, path=path)
 
 
 def test_numbers_of_another_type_are_refused(tmp_path):
     path = tmp_path / "t.npy"
-    tensors.compute(*case(), order=3, path=path)
+    tensors.compute(point(), order=3, path=path)
     np.save(path, np.zeros(969, "V8"))
     with pytest.raises(ValueError, match=r"holds \|V8; expected float32 or float64"):
         tensors.DerivativeTensor(path)
@@ -323,7 +328,7 @@ def test_numbers_of_another_type_are_refused(tmp_path):
 def some_zarr(folder):
     pytest.importorskip("zarr")
     path = folder / "t.zarr"
-    return path, tensors.compute(*case(), order=3, path=path)
+    return path, tensors.compute(point(), order=3, path=path)
 
 
 def test_a_zarr_store_that_unpickles_is_not_opened(tmp_path, monkeypatch):
@@ -438,8 +443,8 @@ def test_what_zarr_leaves_of_a_chunk_that_was_being_written_is_removed(tmp_path,
     with monkeypatch.context() as patch:
         patch.setattr(tensors, "_flush", stop)
         with pytest.raises(KeyboardInterrupt):
-            tensors.compute(net, w, x, y, order=3, path=path)
-    tensors.compute(net, w, x, y, order=3, path=path)
+            tensors.compute(net.at(w, x, y), order=3, path=path)
+    tensors.compute(net.at(w, x, y), order=3, path=path)
     assert not [*path.rglob("*.partial")]
 
 
