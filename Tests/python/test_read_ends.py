@@ -16,9 +16,10 @@ for i in [*range(201, 233), 333, 505, 681, 853]:
     net = MLP((i, 3, 3), bias=False, dtype=dtype)
     w = net.initial(0)
     x, y = (random.standard_normal((1024, width)).astype(dtype) for width in (i, 3))
-    block = net.fisher(w, x, y, kind="empirical", block=(1, 1))
+    point = net.at(w, x, y)
+    block = point.fisher("empirical").dense(block=(1, 1))
     if i < 204:
-        gradients = net.per_sample_gradients(w, x, y)[:, -9:]
+        gradients = point.per_sample_gradients()[:, -9:]
         np.testing.assert_allclose(block, gradients.T @ gradients, rtol=1e-3, atol=1e-2)
 """
 
