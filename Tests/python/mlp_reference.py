@@ -507,3 +507,38 @@ def assert_near(ours, theirs, relative, size=None):
     size = abs(theirs).max(initial=0) if size is None else size
     error = float(abs(ours.astype(np.longdouble) - theirs).max(initial=0))
     assert error <= relative * size, f"{error:.2e} of {size:.2e}; expected {relative:.2e} of it"
+
+
+# What a net says ----------------------------------------------------------------------------------
+
+
+def every_sum(net, w, directions, x, y=None, **more):
+    """Everything that is a sum over samples, by name."""
+    results = {
+        "loss": net.loss(w, x, y, **more),
+        "gradient": net.gradient(w, x, y, **more),
+        "both": np.append(*net.loss_and_gradient(w, x, y, **more)),
+        "hvp": net.hvp(w, x, y, directions[0], **more),
+        "hessian": net.hessian(w, x, y, **more),
+        "block": net.hessian(w, x, y, block=(0, 1), **more),
+        "blocks": np.concatenate(
+            [block.ravel() for block in net.hessian(w, x, y, block="diagonal", **more)]
+        ),
+    }
+    kept = net.at(w, x, y, **more)
+    results["kept"], results["kept loss"] = kept.gradient, kept.loss
+    for name, matrix in {
+        "Hessian": kept.hessian,
+        "Gauss-Newton": kept.gauss_newton,
+        "Fisher": kept.fisher(),
+        "empirical": kept.fisher("empirical"),
+    }.items():
+        results[f"kept {name}"] = matrix.dense()
+        results[f"{name} diagonal"] = matrix.diagonal()
+        results[f"{name} product"] = directions[0] @ matrix
+        results[f"{name} products"] = directions @ matrix
+    results["third"] = kept.third(directions[0], directions[1])
+    results["fourth"] = kept.fourth(directions[0], directions[1], directions[2])
+    series = kept.taylor(directions[0])
+    results["series"], results["series of the loss"] = series.gradient, series.loss
+    return results

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from test_mlp_data import every_sum
+from mlp_reference import every_sum
 
 from swiftnets import MLP, FastNet, SlowNet, slow_net
 from swiftnets.curvature import layer_states, tensors
