@@ -147,7 +147,7 @@ def ours(report):
         leaks = re.split(r"\n(?=(?:Direct|Indirect) leak)", report)
         places = ("_core.abi3.so", "/Sources/", "python/core/")
         return "\n".join(leak for leak in leaks if any(place in leak for place in places))
-    # Allocations that are too large are told too; tests ask for them.
+    # Allocations that are too large are reported, too; tests ask for them.
     return report if "ERROR: " in report or "runtime error: " in report else ""
 
 

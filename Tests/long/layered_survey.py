@@ -187,26 +187,26 @@ def examine(problem: Problem, damping: complex, form: str, count: Count, memory:
         return []
     faults = []
     if not complex_:
-        told = factors.inertia
+        reported = factors.inertia
         true, logarithm = values, float(np.log(abs(values)).sum()) if values.all() else -math.inf
         doubtful = condition > 1e13
         few = 100 * p * EPSILON * norm
-        if told.zero:
+        if reported.zero:
             count["zeros"] += 1
             count["zeros, condition < 1e12"] += is_clear
             count["zeros, condition < 1e10"] += condition < 1e10
             right = (
-                told.positive + told.negative + told.zero == p
-                and (true > 1e-10 * norm).sum() <= told.positive <= (true > -few).sum()
-                and (true < -1e-10 * norm).sum() <= told.negative <= (true < few).sum()
+                reported.positive + reported.negative + reported.zero == p
+                and (true > 1e-10 * norm).sum() <= reported.positive <= (true > -few).sum()
+                and (true < -1e-10 * norm).sum() <= reported.negative <= (true < few).sum()
             )
             exact = (
-                told.positive == (true > 1e-12 * norm).sum()
-                and told.negative == (true < -1e-12 * norm).sum()
+                reported.positive == (true > 1e-12 * norm).sum()
+                and reported.negative == (true < -1e-12 * norm).sum()
             )
             count["zeros, not those below 1e-12"] += right and not exact
             if not right:
-                faults.append(f"inertia {told}")
+                faults.append(f"inertia {reported}")
             if factors.log_determinant != -math.inf:
                 faults.append(f"log|det| {factors.log_determinant} with zeros")
             try:
@@ -217,27 +217,29 @@ def examine(problem: Problem, damping: complex, form: str, count: Count, memory:
             return faults
         count["answered"] += 1
         counts = ((true > 0).sum(), (true < 0).sum())
-        told_counts = (told.positive, told.negative)
+        reported_counts = (reported.positive, reported.negative)
         off = abs(factors._summary.logarithm - logarithm)
-        if doubtful or told_counts != counts or off > factors.log_determinant_error:
+        if doubtful or reported_counts != counts or off > factors.log_determinant_error:
             count["with 40 digits"] += 1
             if "exact" not in memory:
                 memory["exact"] = problem.exact_hessian()
             signs, logarithm = exact_values(memory["exact"], damping)
             counts = ((signs > 0).sum(), (signs < 0).sum())
-        if told_counts != counts:
-            faults.append(f"inertia {told}, true {counts}")
+        if reported_counts != counts:
+            faults.append(f"inertia {reported}, true {counts}")
         off = abs(factors._summary.logarithm - logarithm)
         if factors.log_determinant is None:
             count["log|det| withheld"] += 1
             count["log|det| withheld, condition < 1e8"] += condition < 1e8
         elif off > 1e-3:
-            faults.append(f"log|det| off by {off:.1e}, told {factors.log_determinant_error:.1e}")
+            faults.append(
+                f"log|det| off by {off:.1e}, reported {factors.log_determinant_error:.1e}"
+            )
         if off > max(factors.log_determinant_error, 1e-13 * max(1, abs(logarithm))):
-            count["log|det| off by more than told"] += 1
+            count["log|det| off by more than reported"] += 1
             if off > 10 * factors.log_determinant_error:
                 faults.append(
-                    f"log|det| off by {off:.1e}, told {factors.log_determinant_error:.1e}"
+                    f"log|det| off by {off:.1e}, reported {factors.log_determinant_error:.1e}"
                 )
     else:
         count["answered, complex"] += 1

@@ -363,9 +363,9 @@ def test_c_programs_work_with_the_header_and_the_static_library(name, arguments,
         *("-o", name),
         cwd=tmp_path,
     )
-    told = run(tmp_path / name, *arguments, cwd=tmp_path).stdout.strip()
+    reported = run(tmp_path / name, *arguments, cwd=tmp_path).stdout.strip()
     if name == "test_abi":
-        assert told == swiftnets.__version__
+        assert reported == swiftnets.__version__
 
 
 def test_the_header_says_something_about_every_function_of_the_library(engine):

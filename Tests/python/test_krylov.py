@@ -53,9 +53,9 @@ def test_indefinite_systems():
     found = minres(times(a), b)
     assert found.converged.all()
     assert np.allclose(found.solution, np.linalg.solve(a, b.T).T, rtol=0, atol=1e-9)
-    told = cg(times(a), b)
-    assert not told.converged.any()
-    assert set(told.statuses) == {"negative curvature"}
+    reported = cg(times(a), b)
+    assert not reported.converged.any()
+    assert set(reported.statuses) == {"negative curvature"}
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -159,19 +159,19 @@ def test_the_smallest_singular_system():
     found = minres(times(a), [1.0, -1.0])
     assert np.allclose(found.solution, [1, 0], rtol=0, atol=10 * EPS)
     assert found.statuses == ("least squares",) and found.residual_norms[0] == 1
-    told = cg(times(a), [1.0, -1.0])
-    assert told.statuses == ("singular",)
-    assert np.linalg.norm(told.solution) < 10
+    reported = cg(times(a), [1.0, -1.0])
+    assert reported.statuses == ("singular",)
+    assert np.linalg.norm(reported.solution) < 10
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_conjugate_gradients_tell_a_singular_matrix(seed):
     rng = np.random.default_rng(seed)
     a, b = matrix(np.concatenate([rng.uniform(1, 5, 20), np.zeros(4)]), seed), sides(1, 24)[0]
-    told = cg(times(a), b)
-    assert told.statuses == ("singular",)
+    reported = cg(times(a), b)
+    assert reported.statuses == ("singular",)
     # No worse than 0, which it began with.
-    assert np.linalg.norm(b - a @ told.solution) <= np.linalg.norm(b)
+    assert np.linalg.norm(b - a @ reported.solution) <= np.linalg.norm(b)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -295,8 +295,8 @@ def test_preconditioned_minres_does_not_stop_short(seed):
 def test_a_preconditioner_that_is_not_positive_definite_is_told(method):
     a, b = matrix(np.linspace(1, 5, 8)), sides(1, 8)[0]
     for inverse in (-np.eye(8), np.diag([1.0, 1, 1, 1, -1, 1, 1, 1])):
-        told = method(times(a), b, preconditioner=times(inverse))
-        assert told.statuses == ("indefinite preconditioner",)
+        reported = method(times(a), b, preconditioner=times(inverse))
+        assert reported.statuses == ("indefinite preconditioner",)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -306,8 +306,8 @@ def test_a_callback_ends_it(method):
     found = method(times(a), b, callback=lambda *step: seen.append(step) or len(seen) == 5)
     assert found.statuses == ("stopped",) * 2
     assert [steps for steps, _ in seen] == [1, 2, 3, 4, 5]
-    told = (found.residual_norms / np.linalg.norm(b, axis=1)).max()
-    assert seen[-1][1] == pytest.approx(told, rel=1e-8)
+    reported = (found.residual_norms / np.linalg.norm(b, axis=1)).max()
+    assert seen[-1][1] == pytest.approx(reported, rel=1e-8)
 
 
 def test_rounding_ends_it():

@@ -103,7 +103,7 @@ def test_the_least_curvature_that_methods_of_nets_see(method):
     w = 1e-17 * np.random.default_rng(1).standard_normal(problem.parameter_count)
     result = method.step(problem, w, method.initial_state(problem, w))
     hessian = problem.hessian(w)
-    if method.blocks is None:
+    if method.block is None:
         assert result.least_curvature == pytest.approx(np.linalg.eigvalsh(hessian)[0], rel=1e-9)
     else:  # of single layers: here the coupling is all that is negative
         blocks = [np.linalg.eigvalsh(hessian[p, p])[0] for p in problem.net.layer_slices]
@@ -246,13 +246,13 @@ def test_steihaug_with_a_radius_out_of_all_proportion():
 # Near rounding ------------------------------------------------------------------------------------
 
 
-def test_where_the_loss_cannot_tell_slopes_judge_a_step():
+def test_where_the_loss_cannot_tell_slopes_decide_on_a_step():
     problem = Scaled(Quadratic(np.diag([1.0, 3.0])), constant=1e9)
     w = np.array([1e-5, 1e-5])
     point = problem.at(w)
     assert problem.loss(w) == problem.loss(-3 * w) == 1e9
     for new, ratio in [(np.zeros(2), 1.0), (-3 * w, -8.0), (-w, 0.0)]:
-        # ½ w·A w is foretold; f(t w) is t² times that.
+        # ½ w·A w is predicted; f(t w) is t² times that.
         assert agreement(problem, point, w, new, 2e-10) == pytest.approx(ratio, abs=1e-9)
 
 

@@ -40,19 +40,19 @@ def complete(text, names):
 
 star = {}
 exec("from swiftnets import *", star)
-told = {"star": sorted(set(star) - {"__builtins__"})}
-told["help"] = pydoc.render_doc(swiftnets, renderer=pydoc.plaintext)
-told["tab"] = complete("swiftnets.", {"swiftnets": swiftnets})
-told["modules"] = {}
+reported = {"star": sorted(set(star) - {"__builtins__"})}
+reported["help"] = pydoc.render_doc(swiftnets, renderer=pydoc.plaintext)
+reported["tab"] = complete("swiftnets.", {"swiftnets": swiftnets})
+reported["modules"] = {}
 for name in sys.argv[1:]:
     module = importlib.import_module(name)
-    told["modules"][name] = {
+    reported["modules"][name] = {
         "dir": dir(module),
         "all": module.__all__,
         "pydoc": pydoc.render_doc(name, renderer=pydoc.plaintext),
         "tab": complete("module.", {"module": module}),
     }
-errors = told["errors"] = []
+errors = reported["errors"] = []
 net = swiftnets.MLP((1, 1))
 w = net.initial(seed=0)
 for call in (
@@ -63,7 +63,7 @@ for call in (
         call()
     except ImportError as error:
         errors.append(str(error))
-print(json.dumps(told))
+print(json.dumps(reported))
 """
 
 

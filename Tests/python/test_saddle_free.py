@@ -133,8 +133,8 @@ def test_the_error_of_the_quadrature_is_told(ratio):
         shifts, weights = inverse_root_nodes(ratio, 1.0, count)
         exact = 1 / np.hypot(h, ratio)
         error = abs((weights / (h[:, None] ** 2 + shifts**2)).sum(axis=1) / exact - 1).max()
-        told = inverse_root_error(ratio, 1.0, count)
-        assert 0.9 * error - 10 * EPS <= told <= 1.1 * error + 10 * EPS
+        reported = inverse_root_error(ratio, 1.0, count)
+        assert 0.9 * error - 10 * EPS <= reported <= 1.1 * error + 10 * EPS
         # The rate of Hale, Higham & Trefethen: exp(−π² / K) a node, with K ≈ log(4 ‖H‖ / δ).
         rate = np.exp(-(np.pi**2) / float(mpmath.ellipk(1 - ratio**2 / (1 + ratio**2))))
         assert error <= 6 * rate**count * np.log(4 / ratio) + 10 * EPS

@@ -1,4 +1,4 @@
-"""Signal handlers that call for the very object that they interrupt: answered or told, no wait."""
+"""Signal handlers that call for the very object that they interrupt: an answer, or a refusal."""
 
 import signal
 import threading

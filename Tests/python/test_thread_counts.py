@@ -48,9 +48,9 @@ def run(code, **environment):
 
 
 def test_the_environment_says_how_many_threads_every_call_uses():
-    told = [run(WORK, SWIFTNETS_NUM_THREADS=str(count)) for count in (1, 3)]
-    assert [one.returncode for one in told] == [0, 0], told[0].stderr + told[1].stderr
-    (one, none), (three, more) = (result.stdout.split() for result in told)
+    reported = [run(WORK, SWIFTNETS_NUM_THREADS=str(count)) for count in (1, 3)]
+    assert [one.returncode for one in reported] == [0, 0], reported[0].stderr + reported[1].stderr
+    (one, none), (three, more) = (result.stdout.split() for result in reported)
     assert (one, none) == ("1", "0")
     assert (three, more) == ("3", "2")
 
@@ -62,8 +62,8 @@ def test_an_empty_environment_variable_is_as_none():
 
 @pytest.mark.parametrize("text", ["0", "-1", "65", "many", "2.5", "2 3", "9" * 30])
 def test_a_wrong_environment_variable_is_an_error_that_names_it(text):
-    told = run("from swiftnets import MLP; MLP((1, 1))", SWIFTNETS_NUM_THREADS=text).stderr
-    assert f'ValueError: SWIFTNETS_NUM_THREADS is "{text}"; expected an integer from 1' in told
+    reported = run("from swiftnets import MLP; MLP((1, 1))", SWIFTNETS_NUM_THREADS=text).stderr
+    assert f'ValueError: SWIFTNETS_NUM_THREADS is "{text}"; expected an integer from 1' in reported
 
 
 def test_a_count_holds_for_all_threads_until_the_block_ends():
