@@ -17,6 +17,11 @@ from swiftnets import _core
 
 __all__ = ["aside", "eigh"]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 Array: TypeAlias = npt.NDArray[np.float64]
 Result = TypeVar("Result")
 
