@@ -9,6 +9,8 @@ from swiftnets import MLP
 from swiftnets.curvature.kronecker import kronecker_factors
 from swiftnets.linalg import Inertia, krylov
 from swiftnets.solve import ladder
+from swiftnets.solve.choose import expected_steps
+from swiftnets.solve.system import System
 
 EPS = np.finfo(float).eps
 NETS = {
@@ -516,21 +518,11 @@ def test_progress_is_told(capsys):
     assert not capsys.readouterr().err
 
 
-def test_the_steps_foretold_are_a_lower_bound_for_indefinite_matrices():
-    # H + λ crosses 0 amid a crowd of eigenvalues, and λ foretells half as many.
+def test_the_steps_expected_are_a_lower_bound_for_indefinite_matrices():
+    # H + λ crosses 0 amid a crowd of eigenvalues, and λ alone suggests half as many.
     net, w, x, y, b = wide_problem()
-    system = ladder.System(
-        net.at(w, x, y).hessian + 0.1,
-        b,
-        tolerance=1e-10,
-        limit=None,
-        deadline=np.inf,
-        progress=False,
-        wants_inertia=False,
-        has_blocks=False,
-        preconditioner=None,
-    )
-    is_definite, steps, _ = system._probe()
+    system = System(net.at(w, x, y).hessian + 0.1, b, tolerance=1e-10)
+    is_definite, steps, _ = expected_steps(system)
     found = net.solve(w, x, y, b, damping=0.1, method="minres")
     assert not is_definite and found.success
     assert 0.4 * found.iterations[0] <= steps <= found.iterations[0]

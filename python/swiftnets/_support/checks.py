@@ -347,6 +347,11 @@ def memory(needed: int, what: str) -> None:
         )
 
 
+def fits(needed: int) -> bool:
+    """Whether this machine, or this container, could hold so many bytes."""
+    return needed <= _memory_limit()
+
+
 def readable(size: int) -> str:
     value, units = float(size), ["bytes", "KiB", "MiB", "GiB", "TiB", "PiB"]
     while value >= 1024 and len(units) > 1:

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from swiftnets.linalg.dense import Inertia
     from swiftnets.nets.network import Network
     from swiftnets.solve.factors import Factorization, FactorMethod
-    from swiftnets.solve.ladder import Preconditioner
     from swiftnets.solve.layered import Form
-    from swiftnets.solve.solution import Solution, SolveMethod
+    from swiftnets.solve.options import Preconditioner, SolveMethod
+    from swiftnets.solve.solution import Solution
 
 __all__ = ["CurvatureMatrix"]
 
@@ -56,6 +56,11 @@ class Kind(Enum):
     def title(self) -> str:
         """What it is called."""
         return self.value[1]
+
+    @property
+    def is_layered(self) -> bool:
+        """Whether it can be factored layer by layer: the Hessian alone."""
+        return self is Kind.HESSIAN
 
 
 class Solver(Protocol):

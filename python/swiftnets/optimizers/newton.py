@@ -22,7 +22,7 @@ from swiftnets.optimizers.base import (
 from swiftnets.optimizers.line_search import backtrack, no_decrease
 from swiftnets.problems import NetProblem, Problem
 from swiftnets.problems.computed import require_finite
-from swiftnets.solve.solution import SOLVE_METHODS, SolveMethod
+from swiftnets.solve.options import SOLVE_METHODS, SolveMethod
 
 __all__ = ["Newton", "hessian_solve"]
 

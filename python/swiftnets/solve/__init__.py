@@ -14,12 +14,15 @@ import numpy as np
 import numpy.typing as npt
 
 from swiftnets._support import checks
-from swiftnets.curvature.matrix import CurvatureMatrix, Kind, require_matrix
+from swiftnets.curvature.matrix import CurvatureMatrix, require_matrix
 from swiftnets.linalg.dense import DenseFactorization, Inertia
+from swiftnets.solve.choose import choose
 from swiftnets.solve.factors import Factorization, factorize
-from swiftnets.solve.ladder import Preconditioner, System
+from swiftnets.solve.ladder import climb
 from swiftnets.solve.layered import LayeredFactorization, LayeredPlan, plan
-from swiftnets.solve.solution import SOLVE_METHODS, Solution, SolveMethod
+from swiftnets.solve.options import SOLVE_METHODS, Options, Preconditioner, SolveMethod
+from swiftnets.solve.solution import Solution
+from swiftnets.solve.system import System
 
 __all__ = [
     "DenseFactorization",
@@ -152,7 +155,7 @@ def solve(
         )
     if isinstance(matrix.shift, complex):
         raise ValueError(f"the shift is {matrix.shift}; expected a real one (see factorize)")
-    if method == "layered" and matrix.kind is not Kind.HESSIAN:
+    if method == "layered" and not matrix.kind.is_layered:
         raise ValueError(
             f'method is "layered" and the matrix a {matrix.kind.title}; expected a '
             'Hessian, or "auto", "dense", "cg" or "minres"'
@@ -163,19 +166,21 @@ def solve(
         tolerance=_DEFAULT_TOLERANCE[matrix.point.net.dtype]
         if tolerance is None
         else checks.real(tolerance, "tolerance", positive=True),
+        has_blocks=block is not None,
+    )
+    options = Options(
         limit=None if max_iterations is None else checks.integer(max_iterations, "max_iterations"),
         deadline=math.inf
         if time_limit is None
         else start + checks.real(time_limit, "time_limit", positive=True),
         progress=checks.flag(progress, "progress"),
         wants_inertia=wants_inertia,
-        has_blocks=block is not None,
         preconditioner=preconditioner,
     )
     if method == "auto":
-        system.run(*system.choose())
+        order, why = choose(system, options)
     elif method == "layered":
-        system.run(["layered", "primal", "dense", "minres"], "as asked")
+        order, why = ["layered", "primal", "dense", "minres"], "as asked"
     else:
-        system.run([method], "as asked")
-    return system.solution(start)
+        order, why = [method], "as asked"
+    return system.solution(climb(system, options, order, why), start)

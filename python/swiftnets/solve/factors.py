@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from swiftnets._support import checks
-from swiftnets.curvature.matrix import CurvatureMatrix, Kind, require_matrix
+from swiftnets.curvature.matrix import CurvatureMatrix, require_matrix
 from swiftnets.linalg.dense import DenseFactorization
 from swiftnets.solve.layered import FORMS, Form, LayeredFactorization, plan
 
@@ -102,7 +102,7 @@ def dense_factors(matrix: CurvatureMatrix, dtype: npt.DTypeLike) -> DenseFactori
 
 
 def _layered_is_cheaper(matrix: CurvatureMatrix, form: Form) -> bool:
-    if matrix.kind is not Kind.HESSIAN:
+    if not matrix.kind.is_layered:
         return False
     if isinstance(matrix.shift, complex) or form != "auto":
         return True

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from swiftnets import _core
 from swiftnets._support import checks
 from swiftnets._support.locks import lock_of
-from swiftnets.curvature.matrix import CurvatureMatrix, Kind, require_matrix
+from swiftnets.curvature.matrix import CurvatureMatrix, require_matrix
 from swiftnets.curvature.states import state_count
 from swiftnets.linalg.dense import (
     FactorSummary,
@@ -125,7 +125,7 @@ class LayeredFactorization:
     def __init__(
         self, matrix: CurvatureMatrix, form: Form = "auto", dtype: npt.DTypeLike | None = None
     ) -> None:
-        if require_matrix(matrix).kind is not Kind.HESSIAN:
+        if not require_matrix(matrix).kind.is_layered:
             raise ValueError(
                 f"the matrix is a {matrix.kind.title}; expected a Hessian for layered elimination"
             )

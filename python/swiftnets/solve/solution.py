@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from swiftnets.linalg.dense import Inertia
+from swiftnets.solve.options import DIRECT
 
 __all__ = ["Solution"]
 
@@ -18,10 +19,6 @@ def __dir__() -> list[str]:
 
 
 Array: TypeAlias = npt.NDArray[np.float64]
-SolveMethod: TypeAlias = Literal["auto", "layered", "dense", "cg", "minres"]
-
-SOLVE_METHODS = ("auto", "layered", "dense", "cg", "minres")
-DIRECT = ("layered", "primal", "dense")
 
 
 @dataclass(frozen=True, eq=False)
