@@ -55,7 +55,7 @@ FLAG = np.zeros(2)
         ("progress", lambda: compared([W], progress=FLAG)),
         ("complex", lambda: plan(NET, 3, complex=FLAG)),
         ("dtype", lambda: MLP((3, 1), dtype="\ud800")),
-        ("path", lambda: tensors.plan(NET.at(W, X, Y), order=2, path=1)),
+        ("path", lambda: tensors.estimate(NET.at(W, X, Y), order=2, path=1)),
         ("path", lambda: tensors.compute(NET.at(W, X, Y), order=2, path=None)),
         ("path", lambda: tensors.DerivativeTensor(1.5)),
         ("folder", lambda: compared([W], folder=1)),

@@ -64,7 +64,7 @@ def rest(net, w, data, folder):
     for order in (2, 3):
         tensor = tensors.compute(net.at(w, data()), order=order, path=folder / f"{order}.npy")
         found[f"tensor {order}"] = tensor.contract(v)
-        tensors.plan(net.at(w, data()), order=order)
+        tensors.estimate(net.at(w, data()), order=order)
     problem = NetProblem(net, data())
     found["problem"] = problem.hessian(w)
     found["Newton"] = Newton(damping=2.0).minimize(problem, w, max_iterations=1).w

@@ -5,7 +5,7 @@ import pytest
 
 from swiftnets import MLP
 from swiftnets.curvature import kronecker_factors, layer_states
-from swiftnets.curvature.tensors import compute, plan
+from swiftnets.curvature.tensors import compute, estimate
 from swiftnets.interop import as_scipy
 from swiftnets.nets import activations, losses
 from swiftnets.optimizers import SGD
@@ -104,7 +104,7 @@ def test_a_vector_that_is_missing_is_named(call, missing):
         lambda point: point.third(V, V),
         lambda point: kronecker_factors(point),
         lambda point: layer_states(point),
-        lambda point: plan(point, order=2),
+        lambda point: estimate(point, order=2),
     ],
 )
 @pytest.mark.parametrize("dtype", ["float64", "float32"])

@@ -399,15 +399,16 @@ KILLED = """
     import numpy as np
     from test_run_identity import data, net
     from swiftnets.curvature import tensors
+    from swiftnets.curvature.tensors import run
     kind, path = sys.argv[1:]
     kill = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
     if kind == "before the state":
-        tensors._State.write = kill
+        run.State.write = kill
     elif kind == "after the state":
-        write = tensors._State.write
-        tensors._State.write = lambda state: (write(state), kill())
+        write = run.State.write
+        run.State.write = lambda state: (write(state), kill())
     else:
-        tensors._create = kill
+        run.create = kill
     tensors.compute(net().at(net().initial(seed=0), *data()), order=3, path=path)
 """
 

@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 
 from swiftnets import MLP
 from swiftnets.curvature import tensors
+from swiftnets.curvature.tensors import run, slabs
 
 EPS = np.finfo(float).eps
 EMPTY_NPZ = b"PK\5\6" + bytes(18)
@@ -123,14 +125,15 @@ KILLED = """
     import os, signal, sys
     from test_tensors import case
     from swiftnets.curvature import tensors
+    from swiftnets.curvature.tensors.run import State
     net, w, x, y = case()
-    write, slabs = tensors._State.write, []
+    write, slabs = State.write, []
     def stop(state):
         write(state)
         slabs.append(state.done)
         if len(slabs) == 5:
             os.kill(os.getpid(), signal.SIGKILL)
-    tensors._State.write = stop
+    State.write = stop
     tensors.compute(net.at(w, x, y), order=3, path=sys.argv[1])
 """
 
@@ -202,7 +205,7 @@ def test_a_run_killed_at_any_moment_goes_on(tmp_path):
 def test_what_is_complete_is_opened_and_not_made_again(tmp_path, monkeypatch):
     net, w, x, y = case()
     tensors.compute(net.at(w, x, y), order=2, path=tmp_path / "h.npy")
-    monkeypatch.setattr(tensors._Job, "_products", None)
+    monkeypatch.setattr(slabs.Job, "_products", None)
     assert tensors.compute(net.at(w, x, y), order=2, path=tmp_path / "h.npy").order == 2
 
 
@@ -228,19 +231,19 @@ def test_a_file_of_the_users_is_not_overwritten(tmp_path):
     assert path.read_text() == "precious"
 
 
-def test_a_plan_says_bytes_and_whether_they_fit(tmp_path):
+def test_an_estimate_says_bytes_and_whether_they_fit(tmp_path):
     net, w, x, y = case()
-    plan = tensors.plan(net.at(w, x, y), order=4, path=tmp_path / "not" / "there.npy")
-    assert plan.entries == 17 * 18 * 19 * 20 // 24 and plan.bytes == 8 * plan.entries
-    assert plan.fits and plan.seconds > 0
-    assert "4,845 numbers" in str(plan) and "fits" in str(plan)
+    found = tensors.estimate(net.at(w, x, y), order=4, path=tmp_path / "not" / "there.npy")
+    assert found.entries == 17 * 18 * 19 * 20 // 24 and found.bytes == 8 * found.entries
+    assert found.fits and found.seconds > 0
+    assert "4,845 numbers" in str(found) and "fits" in str(found)
 
 
 def test_what_does_not_fit_is_refused_with_the_bytes(tmp_path, monkeypatch):
     net, w, x, y = case()
     usage = type("usage", (), {"free": 1000})
-    monkeypatch.setattr(tensors.shutil, "disk_usage", lambda _: usage)
-    assert not tensors.plan(net.at(w, x, y), order=2, path=tmp_path).fits
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    assert not tensors.estimate(net.at(w, x, y), order=2, path=tmp_path).fits
     with pytest.raises(OSError, match=r"needs 2,312 bytes .* 1,000 .* are free"):
         tensors.compute(net.at(w, x, y), order=2, path=tmp_path / "h.npy")
     assert not list(tmp_path.iterdir())
@@ -416,7 +419,7 @@ def test_room_on_the_disk_is_taken_before_the_work(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(tensors, "_flush", stop)
+        patch.setattr(run, "flush", stop)
         with pytest.raises(KeyboardInterrupt):
             tensors.compute(net.at(w, x, y), order=4, path=path)
     found = path.stat()
@@ -441,7 +444,7 @@ def test_what_zarr_leaves_of_a_chunk_that_was_being_written_is_removed(tmp_path,
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(tensors, "_flush", stop)
+        patch.setattr(run, "flush", stop)
         with pytest.raises(KeyboardInterrupt):
             tensors.compute(net.at(w, x, y), order=3, path=path)
     tensors.compute(net.at(w, x, y), order=3, path=path)
@@ -464,7 +467,7 @@ def test_two_calls_at_one_path_do_not_mix(suffix, tmp_path, monkeypatch):
         pytest.importorskip("zarr")
     net, w, x, y = case()
     path = tmp_path / f"t{suffix}"
-    create, flush, refused = tensors._create, tensors._flush, []
+    create, flush, refused = run.create, run.flush, []
 
     def second(*given):
         monkeypatch.undo()
@@ -473,8 +476,8 @@ def test_two_calls_at_one_path_do_not_mix(suffix, tmp_path, monkeypatch):
         refused.append(caught)
         return given
 
-    for name, real in (("_create", create), ("_flush", flush)):
-        monkeypatch.setattr(tensors, name, lambda *given, real=real: real(*second(*given)))
+    for name, real in (("create", create), ("flush", flush)):
+        monkeypatch.setattr(run, name, lambda *given, real=real: real(*second(*given)))
         tensor = tensors.compute(net.at(w, x, y), order=3, path=path)
         assert np.allclose(tensor.contract(w, w), net.at(w, x, y).third(w, w))
         path = tmp_path / f"u{suffix}"

@@ -591,7 +591,7 @@ def test_a_run_goes_on_where_standard_error_takes_nothing(with_tqdm, end, tmp_pa
         "FastNet(2, 2, seed=0).fit([(x, y)] * 9, progress=True)\n"
         "net.solve(w, x, y, w, damping=1.0, method='cg', progress=True)\n"
         "compare(problem, {'SGD': SGD()}, [w], max_iterations=2, progress=True)\n"
-        f"if {with_tqdm}: tensors.compute(net.at(w, x, y), order=2, path='t.npy', progress=True)\n"
+        "tensors.compute(net.at(w, x, y), order=2, path='t.npy', progress=True)\n"
         "with datasets._progress_bar('name', 0, 9, True) as advance: advance(9)\n"
         "with demo._bar('name', 1) as advance: advance()\n"
         "print('done')\n"

@@ -9,6 +9,21 @@ from typing import Any
 from swiftnets._support.files import File, write_atomically
 
 
+def figure_class() -> Any:
+    """Matplotlib's `Figure`, which needs no window and no global state.
+
+    Raises
+    ------
+    ImportError
+        Without Matplotlib; the message says how to install it.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError("plots need Matplotlib: pip install swiftnets[plot]") from error
+    return Figure
+
+
 def save_figure(figure: Any, file: File, dpi: int) -> None:
     """Write a Matplotlib figure whole or not at all, in the format that the file's name ends in."""
     path = os.fsdecode(file)

@@ -29,7 +29,8 @@ import numpy.typing as npt
 from swiftnets._support import checks
 from swiftnets._support.checkpoints import read_archive, write_archive
 from swiftnets._support.files import File
-from swiftnets._support.streams import StandardError
+from swiftnets._support.plotting import figure_class
+from swiftnets._support.progress import report
 from swiftnets.nets.samples import FloatArray
 from swiftnets.optimizers.base import (
     Event,
@@ -269,7 +270,7 @@ class Comparison:
         """
         checks.choice(against, "against", _AXES)
         if axes is None:
-            axes = _figure_class()(layout="constrained").add_subplot()
+            axes = figure_class()(layout="constrained").add_subplot()
         drawn: list[Array] = []
         spent: list[Array] = []
         problem: ValueError | None = None
@@ -405,8 +406,7 @@ def compare(
             file = None if path is None else path / _file(name, seed)
             runs.append(one.run() if file is None else one.kept(file))
             if progress:
-                stream = StandardError()
-                print(f"{len(runs)} of {len(places) * len(methods)}: {runs[-1]}", file=stream)
+                report(f"{len(runs)} of {len(places) * len(methods)}: {runs[-1]}")
     return Comparison(tuple(runs))
 
 
@@ -651,11 +651,3 @@ def _last(x: Array, places: Array, values: Array) -> Array:
     """The last value that is known at each x; NaN before the first."""
     index = np.searchsorted(places, x, side="right") - 1
     return np.where(index < 0, np.nan, values[np.maximum(index, 0)])
-
-
-def _figure_class() -> Any:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError("plots need Matplotlib: pip install swiftnets[plot]") from error
-    return Figure
