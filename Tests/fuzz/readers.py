@@ -28,11 +28,12 @@ with atheris.instrument_imports(include=READERS):
 
     import numpy as np
 
-    from swiftnets import SlowNet, datasets, optimizers
+    from swiftnets import SlowNet, datasets
     from swiftnets._support.checkpoints import CheckpointError
     from swiftnets.curvature import tensors
     from swiftnets.optimizers import SGD, Adam
-    from swiftnets.optimizers import comparison as compare
+    from swiftnets.optimizers.checkpoints import Identity, read_run
+    from swiftnets.optimizers.trials import Limits, Trial
     from swiftnets.originals import training
     from swiftnets.problems import Quadratic
 
@@ -195,16 +196,16 @@ def checkpoints(data):
             settings = found.settings
             found.require(path, {**settings, "seed": 3}, 1 << 40)
         elif kind & 6 == 2:
-            optimizers.base._Run(SGD(), BOWL, [1.0, 1.0])._read(path, 3)
+            read_run(path, Identity.of(SGD(), BOWL, np.ones(2)), 3)
         elif kind & 6 == 4:
-            optimizers.base._Run(Adam(), BOWL, [1.0, 1.0])._read(path, 3)
+            read_run(path, Identity.of(Adam(), BOWL, np.ones(2)), 3)
         else:
             trial().kept(path)
 
 
 def trial():
-    limits = compare._Limits(2, None, None, 1e-6)
-    return compare._One("a", 0, SGD(), BOWL, np.ones(2), limits, None, None)
+    limits = Limits(2, None, None, 1e-6)
+    return Trial("a", 0, SGD(), BOWL, np.ones(2), limits, None, None)
 
 
 def some_checkpoints():

@@ -37,8 +37,8 @@ class Spy(Optimizer):
     def __init__(self, kept, rate=0.1):
         self.kept, self.rate = kept, rate
 
-    def __repr__(self):
-        return f"Spy({self.rate})"
+    def settings(self):
+        return {"version": 1, "rate": self.rate}
 
     def step(self, problem, w, state):
         loss, gradient = problem.loss_and_gradient(w)

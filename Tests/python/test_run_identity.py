@@ -18,7 +18,7 @@ from swiftnets._support.checkpoints import write_archive
 from swiftnets.curvature import tensors
 from swiftnets.nets.activations import LeakyReLU
 from swiftnets.nets.losses import Huber
-from swiftnets.optimizers import SGD, Adam, Optimizer, StepResult, base
+from swiftnets.optimizers import SGD, Adam, Optimizer, StepResult, checkpoints
 from swiftnets.optimizers.comparison import compare
 from swiftnets.problems import (
     Counted,
@@ -27,6 +27,7 @@ from swiftnets.problems import (
     NetProblem,
     Problem,
     Quadratic,
+    Rosenbrock,
 )
 from swiftnets.slow_net import CheckpointError
 
@@ -171,7 +172,7 @@ def test_going_on_asks_for_no_loss(path, monkeypatch):
     """So that a machine that rounds otherwise finds the run to be the same."""
     problem, w = NetProblem(net(), *data()), net().initial(seed=0)
     SGD().minimize(problem, w, max_iterations=2, checkpoint=path)
-    monkeypatch.setattr(base, "fingerprint", None)
+    monkeypatch.setattr(checkpoints, "fingerprint", None)
     assert len(SGD().minimize(problem, w, max_iterations=4, checkpoint=path).history) == 4
 
 
@@ -298,6 +299,75 @@ def test_own_optimizers_are_known_by_their_fields_arrays_by_their_numbers(path):
         Own(scale=other).minimize(Quadratic(np.eye(2000)), scale, max_iterations=1, checkpoint=path)
 
 
+class Loose(Optimizer):
+    """No dataclass, and with something that it is made of."""
+
+    def __init__(self, rate):
+        self.rate = rate
+
+    def step(self, problem, w, state):
+        loss, gradient = problem.loss_and_gradient(w)
+        return StepResult(w - self.rate * gradient, loss, 1.0, state)
+
+
+class Plain(Loose):
+    def __init__(self):
+        pass
+
+    rate = 0.1
+
+
+class Explicit(Loose):
+    def settings(self):
+        return {"version": 7, "rate": self.rate}
+
+
+def test_what_tells_no_settings_has_no_checkpoints_and_says_so_before_the_first_step(path):
+    bowl, start = Quadratic(np.eye(2)), [1.0, 1.0]
+    assert len(Loose(0.1).minimize(bowl, start, max_iterations=2).history) == 2
+    with pytest.raises(TypeError, match="Loose, which is no dataclass and has no settings"):
+        Loose(0.1).minimize(bowl, start, max_iterations=2, checkpoint=path)
+    with pytest.raises(TypeError, match="optimizer's scale is of type Generator; expected what"):
+        Own(scale=np.random.default_rng(0)).minimize(bowl, start, checkpoint=path)
+    assert not path.exists()
+    Plain().minimize(bowl, start, max_iterations=2, checkpoint=path)
+    path.unlink()
+    Explicit(0.1).minimize(bowl, start, max_iterations=2, checkpoint=path)
+    with pytest.raises(CheckpointError, match="optimizer's rate is 0.1 there and 0.2 here"):
+        Explicit(0.2).minimize(bowl, start, max_iterations=2, checkpoint=path)
+
+
+def test_settings_have_a_version_that_tells_runs_apart(path, monkeypatch):
+    for name in optimizers.__all__:
+        kind = getattr(optimizers, name)
+        if isinstance(kind, type) and issubclass(kind, Optimizer) and kind is not Optimizer:
+            fields = {one.name for one in dataclasses.fields(kind)}
+            assert kind().settings().keys() == {"version"} | fields
+    bowl, start = Quadratic(np.eye(2)), [1.0, 1.0]
+    SGD().minimize(bowl, start, max_iterations=2, checkpoint=path)
+    monkeypatch.setattr(SGD, "settings_version", 2)
+    with pytest.raises(CheckpointError, match="optimizer's version is 1 there and 2 here"):
+        SGD().minimize(bowl, start, max_iterations=2, checkpoint=path)
+    monkeypatch.undo()
+    x, y = data()
+    for problem in (bowl, Rosenbrock(2), LinearRegression(x, y[:, 0]), NetProblem(net(), x, y),
+                    Minibatches(net(), x, y, batch_size=2)):  # fmt: skip
+        assert problem.settings()["version"] == 1
+
+
+def test_a_problem_is_not_known_by_what_its_repr_shows(path):
+    class Shown(Bowl):
+        text = "one"
+
+        def __repr__(self):
+            return self.text
+
+    SGD().minimize(Shown(1.0), [1.0], max_iterations=2, checkpoint=path)
+    other = Shown(1.0)
+    other.text = "another"
+    assert len(SGD().minimize(other, [1.0], max_iterations=3, checkpoint=path).history) == 3
+
+
 # Files of other kinds and versions ----------------------------------------------------------------
 
 
@@ -365,10 +435,10 @@ def test_files_of_an_older_version_are_refused_in_words(tmp_path):
         with np.load(path) as file:
             arrays = dict(file)
         header = json.loads(arrays.pop("header").tobytes())
-        assert header["version"] == 2
-        write_archive(path, header["format"], 1, {"of": "then"}, arrays)
+        now = header["version"]
+        write_archive(path, header["format"], now - 1, {"of": "then"}, arrays)
         content = path.read_bytes()
-        said = r"is of version 1; this swiftnets reads 2, as versions before told .* remove it"
+        said = rf"is of version {now - 1}; this swiftnets reads {now}, as versions .* remove it"
         with pytest.raises(CheckpointError, match=said):
             go_on(path)
         assert path.read_bytes() == content

@@ -97,9 +97,7 @@ class MLP(Network):
         dtype: npt.DTypeLike = np.float64,
     ) -> None:
         sizes = _sizes(sizes)
-        penalty = checks.real(l2, "l2")
-        if penalty < 0:
-            raise ValueError(f"l2 is {l2!r}; expected a number that is not negative")
+        penalty = checks.nonnegative(l2, "l2")
         if str(reduction) == "none":
             raise ValueError(
                 "reduction is 'none'; expected 'sum' or 'mean': a net's loss is one number (for "

@@ -161,7 +161,7 @@ def labels_to_onehots(labels: npt.ArrayLike, cardinality: int = 100) -> Array:
            [1., 0., 0.]])
     """
     columns = checks.integer(cardinality, "cardinality")
-    index = checks._raw(labels, "labels")
+    index = checks.unconverted(labels, "labels")
     if index.ndim != 1:
         raise ValueError(f"labels has shape {index.shape}; expected (n,)")
     if index.dtype.kind not in "iu" and index.size:

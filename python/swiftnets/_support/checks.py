@@ -44,6 +44,14 @@ def real(value: object, name: str, *, positive: bool = False) -> float:
     return number
 
 
+def nonnegative(value: object, name: str) -> float:
+    """A finite number that is not below 0."""
+    number = real(value, name)
+    if number < 0:
+        raise ValueError(f"{name} is {value!r}; expected a number that is not negative")
+    return number
+
+
 def scalar(value: object, name: str) -> float | complex:
     """A finite real or complex number."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Complex):
@@ -212,11 +220,11 @@ def _text(shape: Shape) -> str:
 
 def dimensions(value: Any, name: str) -> int:
     """How many dimensions `value` has as an array."""
-    return value.ndim if type(value) is np.ndarray else _raw(value, name).ndim
+    return value.ndim if type(value) is np.ndarray else unconverted(value, name).ndim
 
 
 def _converted(value: Any, name: str, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    raw = _raw(value, name)
+    raw = unconverted(value, name)
     if raw.dtype.kind not in "biuf" or not np.can_cast(raw.dtype, _FLOAT64, "safe"):
         # What NumPy knows no rows of is one object to it.
         single = raw.ndim == 0 and not isinstance(value, (np.ndarray, np.generic, complex))
@@ -225,7 +233,7 @@ def _converted(value: Any, name: str, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     return np.require(raw, dtype, ["C_CONTIGUOUS", "ALIGNED"])
 
 
-def _raw(value: Any, name: str) -> npt.NDArray[Any]:
+def unconverted(value: Any, name: str) -> npt.NDArray[Any]:
     """`value` as an array of its own dtype; a tensor of PyTorch that records gradients, too."""
     rows = value if isinstance(value, (list, tuple)) else (value,)
     if any(isinstance(row, np.ma.MaskedArray) for row in rows):
@@ -259,7 +267,7 @@ def _kind(value: object, name: str) -> str:
 
 def labels(value: Any, name: str, count: int, classes: int) -> npt.NDArray[np.int64]:
     """`count` class labels below `classes`, as the engine takes them."""
-    raw = _raw(value, name)
+    raw = unconverted(value, name)
     expected = f"{count} integers from 0 to {classes - 1}"
     if raw.dtype.kind not in "iu" or not np.can_cast(raw.dtype, np.int64, "same_kind"):
         raise TypeError(f"{name} has dtype {raw.dtype}; expected {expected}")

@@ -34,15 +34,27 @@ def digest(arrays: Iterable[npt.NDArray[Any] | None]) -> str:
     return _HASH + found.hexdigest()
 
 
-def settings(thing: Any) -> Any:
+def settings(thing: Any, name: str = "") -> Any:
     """What tells `thing` from others of its type, and its type, the same in every process.
 
     Parameters
     ----------
     thing : object
-        A net or problem (by its ``settings()``), a dataclass such as an optimiser (by its fields),
-        an array, or what JSON holds. Anything else is known by its name if it has one, as functions
-        have, else by its type, and its repr where the type has one of its own.
+        An object by its ``settings()`` where it has them (a net, a problem, an optimiser), a
+        dataclass by its fields, a function or class by its name, an array by its hash, and what
+        JSON holds as it is; lists and mappings of these.
+    name : str
+        What it is called, for the message.
+
+    Returns
+    -------
+    object
+        As JSON holds it.
+
+    Raises
+    ------
+    TypeError
+        For anything else: what its repr shows may be too little, or another thing in each process.
     """
     if thing is None or isinstance(thing, (bool, str)):
         return thing
@@ -53,29 +65,37 @@ def settings(thing: Any) -> Any:
     if isinstance(thing, numbers.Real):
         return float(thing)
     if isinstance(thing, np.ndarray) and thing.dtype.hasobject:
-        return settings(thing.tolist())
+        return settings(thing.tolist(), name)
     if hasattr(thing, "__array__") and not isinstance(thing, type):
-        return digest([checks._raw(thing, "a setting")])
+        return digest([checks.unconverted(thing, name)])
     if isinstance(thing, Mapping):
-        return {str(name): settings(value) for name, value in thing.items()}
+        return {str(key): settings(value, _inner(name, str(key))) for key, value in thing.items()}
     if isinstance(thing, (list, tuple)):
-        return [settings(value) for value in thing]
+        return [settings(value, name) for value in thing]
     kind = type(thing)
-    told = thing.settings() if callable(getattr(kind, "settings", None)) else None
-    if told is not None:
-        return {"type": kind.__qualname__, **settings(told)}
+    can_tell = callable(getattr(kind, "settings", None))
+    if can_tell and (own := thing.settings()) is not None:
+        return {"type": kind.__qualname__, **settings(own, name)}
     if dataclasses.is_dataclass(thing) and not isinstance(thing, type):
         fields = {one.name: getattr(thing, one.name) for one in dataclasses.fields(thing)}
-        return {"type": kind.__qualname__, **settings(fields)}
+        return {"type": kind.__qualname__, **settings(fields, name)}
     if hasattr(thing, "__qualname__"):
         return {"type": kind.__qualname__, "name": thing.__qualname__}
-    if "__repr__" not in {name for base in kind.__mro__[:-1] for name in vars(base)}:
+    if can_tell:  # it has none, and says so
         return {"type": kind.__qualname__}
-    return {"type": kind.__qualname__, "repr": repr(thing)}
+    raise TypeError(
+        f"{name or 'a setting'} is of type {kind.__name__}; expected what tells runs apart: "
+        "numbers, strings, arrays, functions, dataclasses, objects with a method settings(), or "
+        "lists and mappings of these"
+    )
+
+
+def _inner(name: str, key: str) -> str:
+    return f"{name}'s {key}" if name else key
 
 
 def is_known(thing: Any) -> bool:
-    """Whether the type of `thing` itself, not one that it inherits from, tells its settings."""
+    """Whether the type of `thing` itself, not one that it inherits from, has `settings`."""
     return callable(vars(type(thing)).get("settings"))
 
 
@@ -83,8 +103,7 @@ def differences(there: Any, here: Any, name: str = "") -> Iterator[str]:
     """What settings of one run differ from those of another, in words."""
     if isinstance(there, dict) and isinstance(here, dict) and there.get("type") == here.get("type"):
         for key in dict.fromkeys([*here, *there]):
-            inner = f"{name}'s {key}" if name else key
-            yield from differences(there.get(key), here.get(key), inner)
+            yield from differences(there.get(key), here.get(key), _inner(name, key))
     elif isinstance(there, list) and isinstance(here, list) and len(there) == len(here):
         words = [w for pair in zip(there, here, strict=True) for w in differences(*pair)]
         if any(word.endswith(_OTHER) for word in words):

@@ -303,7 +303,7 @@ def default_iterations(n: int) -> int:
 
 def returned(value: Any, name: str, shape: tuple[int, ...]) -> Array:
     """What a caller's function returned, as finite float64 numbers of the shape expected."""
-    raw = checks._raw(value, f"what {name} returned")
+    raw = checks.unconverted(value, f"what {name} returned")
     if raw.dtype.kind not in "biuf":
         raise TypeError(f"{name} returned dtype {raw.dtype}; expected real numbers")
     result = np.asarray(raw, np.float64)

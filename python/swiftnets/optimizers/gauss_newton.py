@@ -12,18 +12,12 @@ from swiftnets.curvature.point import Point
 from swiftnets.linalg.krylov import cg
 from swiftnets.linalg.scaling import dot, norm
 from swiftnets.nets.samples import FloatArray
-from swiftnets.optimizers.base import (
-    Optimizer,
-    State,
-    StepResult,
-    check_settings,
-    count_cost,
-    net_problem,
-)
+from swiftnets.optimizers.base import Optimizer, State, StepResult, check_settings
 from swiftnets.optimizers.newton import factored, finish
 from swiftnets.optimizers.trust_region import gain_ratio
 from swiftnets.problems import NetProblem, Problem
 from swiftnets.problems.computed import require_finite, trial_loss
+from swiftnets.problems.counted import count_cost, net_problem
 
 __all__ = ["GaussNewton", "LevenbergMarquardt"]
 

@@ -9,16 +9,10 @@ import numpy as np
 from swiftnets.curvature.kronecker import KroneckerFactors, kronecker_factors
 from swiftnets.linalg.scaling import norm
 from swiftnets.nets.samples import FloatArray
-from swiftnets.optimizers.base import (
-    Optimizer,
-    State,
-    StepResult,
-    check_settings,
-    count_cost,
-    net_problem,
-)
+from swiftnets.optimizers.base import Optimizer, State, StepResult, check_settings
 from swiftnets.problems import Problem
 from swiftnets.problems.computed import require_finite
+from swiftnets.problems.counted import count_cost, net_problem
 
 __all__ = ["KFAC"]
 

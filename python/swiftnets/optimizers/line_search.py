@@ -13,12 +13,7 @@ import numpy.typing as npt
 from swiftnets._support import checks
 from swiftnets.linalg.scaling import exponent, norm
 from swiftnets.nets.samples import FloatArray
-from swiftnets.optimizers.base import (
-    Optimizer,
-    State,
-    StepResult,
-    check_settings,
-)
+from swiftnets.optimizers.base import Optimizer, State, StepResult, check_settings
 from swiftnets.problems import Problem
 from swiftnets.problems.computed import require_finite, trial_loss
 

@@ -10,7 +10,7 @@ from swiftnets.linalg.lanczos import lanczos
 from swiftnets.linalg.lapack import eigh
 from swiftnets.linalg.scaling import dot, norm
 from swiftnets.nets.samples import FloatArray
-from swiftnets.optimizers.base import State
+from swiftnets.optimizers.history import State
 from swiftnets.optimizers.secular import resolved, secular_step
 from swiftnets.problems import PointLike
 

@@ -11,17 +11,11 @@ from swiftnets._support import checks
 from swiftnets.linalg.dense import DenseFactorization, Inertia
 from swiftnets.linalg.scaling import dot, norm
 from swiftnets.nets.samples import FloatArray
-from swiftnets.optimizers.base import (
-    Optimizer,
-    State,
-    StepResult,
-    check_settings,
-    count_cost,
-    take_net_problem,
-)
+from swiftnets.optimizers.base import Optimizer, State, StepResult, check_settings
 from swiftnets.optimizers.line_search import backtrack, no_decrease
 from swiftnets.problems import NetProblem, Problem
 from swiftnets.problems.computed import require_finite
+from swiftnets.problems.counted import count_cost, take_net_problem
 from swiftnets.solve.options import SOLVE_METHODS, SolveMethod
 
 __all__ = ["Newton", "hessian_solve"]

@@ -15,19 +15,13 @@ from swiftnets.linalg.lanczos import Lanczos, lanczos
 from swiftnets.linalg.lapack import eigh
 from swiftnets.linalg.scaling import norm
 from swiftnets.nets.samples import FloatArray
-from swiftnets.optimizers.base import (
-    Optimizer,
-    State,
-    StepResult,
-    check_settings,
-    count_cost,
-    net_problem,
-)
+from swiftnets.optimizers.base import Optimizer, State, StepResult, check_settings
 from swiftnets.optimizers.negative_curvature import look, seen, unlooked
 from swiftnets.optimizers.newton import finish, gradient_operations
 from swiftnets.optimizers.secular import resolved
 from swiftnets.problems import PointLike, Problem
 from swiftnets.problems.computed import hessian, linearized
+from swiftnets.problems.counted import count_cost, net_problem
 from swiftnets.problems.functional_inverse import refined
 from swiftnets.solve.layered import LayeredFactorization
 
@@ -293,9 +287,7 @@ def inverse_root_nodes(damping: float, largest: float, count: int) -> tuple[Arra
     True
     """
     damping = checks.real(damping, "damping", positive=True)
-    largest = checks.real(largest, "largest")
-    if largest < 0:
-        raise ValueError(f"largest is {largest!r}; expected a number that is not negative")
+    largest = checks.nonnegative(largest, "largest")
     count = checks.integer(count, "count")
     small, large = _moduli(damping, largest)
     quarter = math.pi / (2 * _arithmetic_geometric(1.0, small))  # the quarter period K

@@ -60,6 +60,10 @@ class Problem(ABC):
     `taylor` and `third`. They return NumPy arrays of `dtype`, losses a real number: optimisers
     check this, and say which method returned what. Where a loss is not finite they return that, or
     raise FloatingPointError.
+
+    Methods of second order take the function at one place by `at`, which asks `loss_and_gradient`
+    and `hvp`. A subclass that can do better, or share work between them, has its own `at`, which
+    returns a `PointLike`; a method of this name for another purpose would break them.
     """
 
     parameter_count: int
@@ -118,11 +122,12 @@ class Problem(ABC):
         Returns
         -------
         mapping of str to object, or None
-            Numbers, strings, arrays, nets, problems, and lists and mappings of these: compared to
-            the last bit. None, as here, where they are not known, and for types that inherit this
-            method from another problem: a checkpoint is then of a problem with the same type, repr
-            (where it has one of its own), size, and to 1e-5 the same loss and norm of the gradient
-            where the run starts.
+            Numbers, strings, arrays, functions, nets, problems, dataclasses, and lists and mappings
+            of these: compared to the last bit, functions by their names. With a ``"version"`` that
+            is raised where the same settings come to mean another function. None, as here, where
+            they are not known, and for types that inherit this method from another problem: a
+            checkpoint is then of a problem with the same type and size, and to 1e-5 the same loss
+            and norm of the gradient where the run starts.
         """
         return None
 

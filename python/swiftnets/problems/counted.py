@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,9 @@ __all__ = ["Counted"]
 
 def __dir__() -> list[str]:
     return __all__
+
+
+ProblemT = TypeVar("ProblemT")
 
 
 class Counted(Problem):
@@ -125,6 +128,37 @@ class Counted(Problem):
 
     def __repr__(self) -> str:
         return f"Counted({self.problem!r}, cost={self.cost:.6g})"
+
+
+def uncounted(problem: ProblemT) -> ProblemT | Problem:
+    """The problem whose requests are counted; itself if it is no `Counted`."""
+    inner: ProblemT | Problem = problem
+    while isinstance(inner, Counted):
+        inner = inner.problem
+    return inner
+
+
+def take_net_problem(problem: Problem) -> NetProblem | None:
+    """The `NetProblem` that a problem is, counted or not, or None."""
+    inner = uncounted(problem)
+    return inner if isinstance(inner, NetProblem) else None
+
+
+def net_problem(problem: Problem, what: str) -> NetProblem:
+    """The `NetProblem` behind a problem; a TypeError that says what needs it."""
+    inner = uncounted(problem)
+    if not isinstance(inner, NetProblem):
+        raise TypeError(
+            f"problem is of type {type(inner).__name__}; expected a NetProblem, as {what} needs "
+            "a net"
+        )
+    return inner
+
+
+def count_cost(problem: Problem, gradients: float) -> None:
+    """Add to a problem's count what was asked of its net directly."""
+    if isinstance(problem, Counted):
+        problem.cost += gradients
 
 
 def _directions(v: Any) -> int:

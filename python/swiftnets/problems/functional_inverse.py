@@ -22,7 +22,7 @@ from swiftnets.linalg.scaling import norm, row_norms
 from swiftnets.nets.samples import FloatArray
 from swiftnets.problems.base import Problem
 from swiftnets.problems.computed import hessian, require_finite, trial_gradient
-from swiftnets.problems.counted import Counted
+from swiftnets.problems.counted import Counted, take_net_problem
 from swiftnets.problems.net import NetProblem
 from swiftnets.solve import Factorization, factorize, plan
 
@@ -324,11 +324,8 @@ _SOLVED = 1e-6  # of the right-hand side
 
 def in_double(problem: Problem) -> NetProblem | None:
     """A float32 net's problem in float64, with which products are exact beside the solutions."""
-    while isinstance(problem, Counted):
-        problem = problem.problem
-    if not isinstance(problem, NetProblem) or problem.dtype == np.float64:
-        return None
-    return problem.in_float64()
+    net = take_net_problem(problem)
+    return None if net is None or net.dtype == np.float64 else net.in_float64()
 
 
 def refined(
@@ -379,10 +376,8 @@ class _Solver:
         self._factors = layered or self._dense()
 
     def _layered(self) -> Factorization | None:
-        inner = self._problem
-        while isinstance(inner, Counted):
-            inner = inner.problem
-        if not isinstance(inner, NetProblem):
+        inner = take_net_problem(self._problem)
+        if inner is None:
             return None
         net, count, samples = inner.net, inner.parameter_count, inner.sample_count
         dense = 2.0 * samples * count**2 + count**3 / 3

@@ -75,7 +75,7 @@ class Quadratic(Problem):
         return np.zeros_like(self.vectors(v, "v"))
 
     def settings(self) -> Mapping[str, object] | None:
-        return {"matrix": self.matrix, "b": self.b}
+        return {"version": 1, "matrix": self.matrix, "b": self.b}
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(P={self.parameter_count})"
@@ -101,9 +101,7 @@ class LinearRegression(Quadratic):
         self.y = np.array(checks.array(y, "y", (len(self.x),)))
         checks.finite(self.x, "x")
         checks.finite(self.y, "y")
-        self.l2 = checks.real(l2, "l2")
-        if self.l2 < 0:
-            raise ValueError(f"l2 is {l2!r}; expected a number that is not negative")
+        self.l2 = checks.nonnegative(l2, "l2")
         with np.errstate(over="ignore", invalid="ignore"):
             matrix, image = self.x.T @ self.x, self.x.T @ self.y
             matrix[np.diag_indices_from(matrix)] += self.l2
@@ -122,7 +120,7 @@ class LinearRegression(Quadratic):
         )
 
     def settings(self) -> Mapping[str, object] | None:
-        return {"x": self.x, "y": self.y, "l2": self.l2}
+        return {"version": 1, "x": self.x, "y": self.y, "l2": self.l2}
 
 
 class Rosenbrock(Problem):
@@ -194,7 +192,7 @@ class Rosenbrock(Problem):
         return _series(loss, v, rows, order)
 
     def settings(self) -> Mapping[str, object] | None:
-        return {"n": self.parameter_count}
+        return {"version": 1, "n": self.parameter_count}
 
     def __repr__(self) -> str:
         return f"Rosenbrock({self.parameter_count})"

@@ -120,6 +120,7 @@ class Minibatches:
     def settings(self) -> Mapping[str, object] | None:
         """As `Problem.settings`."""
         return {
+            "version": 1,
             "net": self.net,
             "batch_size": self.batch_size,
             "seed": self.seed,

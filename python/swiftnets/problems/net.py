@@ -129,7 +129,8 @@ class NetProblem(Problem):
         return self.at(w).third(u, v)
 
     def settings(self) -> Mapping[str, object] | None:
-        return {"net": self.net, "samples": [tuple(batch) for batch in self.batches]}
+        samples = [tuple(batch) for batch in self.batches]
+        return {"version": 1, "net": self.net, "samples": samples}
 
     def not_finite(self) -> str | None:
         """Which number of the samples is the first that is not finite, in words; None if all are.

@@ -1,0 +1,171 @@
+"""Checkpoints of runs: what they hold, and what tells one run from another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from swiftnets._support import identity
+from swiftnets._support.checkpoints import (
+    CheckpointError,
+    read_archive,
+    require_settings,
+    write_archive,
+)
+from swiftnets.linalg.scaling import norm
+from swiftnets.nets.samples import FloatArray
+from swiftnets.optimizers.history import History, State
+from swiftnets.problems import Counted, Minibatches, Problem
+from swiftnets.problems.counted import uncounted
+
+if TYPE_CHECKING:
+    from swiftnets.optimizers.base import Optimizer
+
+__all__ = ["COLUMNS", "Identity", "RunState", "fingerprint", "read_run", "write_run"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+COLUMNS = ("loss", "gradient_norm", "seconds", "cost", "accepted")
+_FORMAT, _VERSION = "swiftnets optimizer checkpoint", 3
+
+
+@dataclass(frozen=True, eq=False)
+class RunState:
+    """A run between two steps: what a checkpoint holds."""
+
+    w: FloatArray
+    state: State
+    columns: dict[str, list[float]]
+    count: int
+    """Entries of the columns that count: an interrupt may leave more."""
+
+    def history(self) -> History:
+        columns = {
+            name: np.array(values[: self.count] + [np.nan] * (self.count - len(values)))
+            for name, values in self.columns.items()
+        }
+        loss, norm, seconds, cost, accepted = (columns.pop(name) for name in COLUMNS)
+        return History(loss, norm, seconds, cost, accepted.astype(bool), columns)
+
+    def last(self, name: str) -> float:
+        return self.columns[name][self.count - 1] if self.count else 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Identity:
+    """What tells a run from others: see `swiftnets._support.identity`.
+
+    Attributes
+    ----------
+    settings : dict
+        The optimiser's and the problem's, data included, and a hash of where the run starts.
+    start : (3,) float64 array, or (0,)
+        For a problem that does not tell its settings: its `fingerprint` there.
+    """
+
+    settings: dict[str, Any]
+    start: npt.NDArray[np.float64]
+
+    @staticmethod
+    def of(
+        optimizer: Optimizer, problem: Problem | Minibatches, w: FloatArray, **more: object
+    ) -> Identity:
+        """Of a run from w, with `more` settings."""
+        problem = uncounted(problem)
+        told = {
+            "optimizer": optimizer,
+            "problem": problem,
+            "parameters": problem.parameter_count,
+            "dtype": problem.dtype.name,
+            "w": w,
+            **more,
+        }
+        start = np.empty(0)
+        if not identity.is_known(problem):
+            full = problem.full if isinstance(problem, Minibatches) else problem
+            start = fingerprint(Counted(full), w)
+        return Identity(identity.settings(told), start)
+
+    def require(self, path: Path, there: Identity) -> None:
+        """A CheckpointError that says what differs in the run of a checkpoint."""
+        require_settings(path, there.settings, self.settings)
+        # Not to the bit: another machine, or other threads, round otherwise, in float32 at that.
+        if there.start.shape != self.start.shape or not np.allclose(
+            there.start, self.start, 1e-5, 0, equal_nan=True
+        ):
+            raise CheckpointError(
+                f"checkpoint: {path} is of another run: problem is other data, as its loss or "
+                "gradient at the start tells"
+            )
+
+
+def fingerprint(problem: Problem, w: FloatArray) -> npt.NDArray[np.float64]:
+    """Numbers that hardly agree for other data or another start; NaN where they overflow."""
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):
+            loss, gradient = problem.loss_and_gradient(w)
+            return np.array([loss, norm(gradient), norm(w)])
+    except FloatingPointError:
+        return np.array([np.nan, np.nan, norm(w)])
+
+
+# Files --------------------------------------------------------------------------------------------
+
+
+def write_run(path: Path, run: Identity, now: RunState) -> None:
+    """Write a run as it is after a step."""
+    history = now.history()
+    arrays: dict[str, npt.NDArray[Any]] = {"start": run.start, "w": now.w}
+    arrays |= {name: getattr(history, name) for name in COLUMNS}
+    arrays |= {f"info {name}": values for name, values in history.info.items()}
+    arrays |= {f"state {name}": values for name, values in now.state.items()}
+    write_archive(path, _FORMAT, _VERSION, run.settings, arrays)
+
+
+def read_run(path: Path, run: Identity, iterations: int) -> RunState | None:
+    """A run as it was written, or None if there is no such file.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is damaged, of another run, or of more iterations than these.
+    """
+    read = read_archive(path, _FORMAT, _VERSION, _restored)
+    if read is None:
+        return None
+    there, now = read
+    run.require(path, there)
+    if now.count > iterations:
+        raise CheckpointError(
+            f"checkpoint: {path} has {now.count} iterations behind it, more than the "
+            f"{iterations} asked for"
+        )
+    return now
+
+
+def _restored(settings: dict[str, Any], arrays: dict[str, Any]) -> tuple[Identity, RunState]:
+    """What `write_run` was given; whatever is wrong is an error that the caller explains."""
+    w, start = np.ascontiguousarray(arrays.pop("w")), arrays.pop("start")
+    if w.shape != (settings["parameters"],) or w.dtype.name != settings["dtype"]:
+        raise ValueError(f"w has shape {w.shape} and dtype {w.dtype}")
+    if start.dtype != np.float64:
+        raise ValueError(f"start has dtype {start.dtype}")
+    columns = {name: arrays.pop(name).astype(float).tolist() for name in COLUMNS}
+    state: State = {}
+    for name, values in arrays.items():
+        kind, _, own = name.partition(" ")
+        if kind == "info":
+            columns[own] = values.tolist()
+        else:
+            state[own] = values
+    count = len(columns["loss"])
+    if any(len(values) != count for values in columns.values()):
+        raise ValueError("columns of the history differ in length")
+    return Identity(settings, start), RunState(w, state, columns, count)
