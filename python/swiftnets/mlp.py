@@ -177,8 +177,10 @@ class MLP(Network):
 
         Raises
         ------
-        TypeError, ValueError
-            If a shape or dtype disagrees; the message names the argument.
+        TypeError
+            If an argument is missing or of another kind; the message names it.
+        ValueError
+            If a shape disagrees.
 
         Examples
         --------
@@ -271,7 +273,17 @@ class MLP(Network):
         return point.hessian.solve(cast(Any, b), damping=damping, **options)
 
     def at_samples(self, w: npt.ArrayLike, samples: Samples) -> Point:
-        """As `at`, on samples that are checked and nobody else's: for the rooms above."""
+        """As `at`, on samples that are checked and nobody else's: for the rooms above.
+
+        Parameters
+        ----------
+        w : (P,) array_like
+        samples : Samples
+
+        Returns
+        -------
+        Point
+        """
         vector = self.engine.vector(w, "w").copy()
         vector.flags.writeable = False
         return Point(self, vector, samples, solve)

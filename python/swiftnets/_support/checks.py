@@ -195,6 +195,18 @@ def array(
         A string names a size that is free, but not 0 unless `empty`.
     dtype : numpy.dtype
     empty : bool
+
+    Returns
+    -------
+    array
+        Itself where it is so already.
+
+    Raises
+    ------
+    TypeError
+        If its numbers do not convert.
+    ValueError
+        If it has another shape.
     """
     if not (
         type(value) is np.ndarray
@@ -328,6 +340,17 @@ def explain(error: FloatingPointError, **arrays: Array) -> FloatingPointError:
 
     So that finiteness costs nothing as long as it holds: every infinity or NaN in an argument
     reaches the loss, which the engine looks at, or returns.
+
+    Parameters
+    ----------
+    error : FloatingPointError
+    **arrays : float arrays
+        The arguments by their names.
+
+    Returns
+    -------
+    FloatingPointError
+        The error, with a note, where all of them are finite.
     """
     for name, value in arrays.items():
         finite(value, name)

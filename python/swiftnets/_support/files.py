@@ -63,11 +63,9 @@ def write_atomically(file: File, write: Callable[[IO[bytes]], object]) -> None:
 
 
 def _beside(path: Path) -> tuple[Path, IO[bytes]]:
-    """A new file beside `path`, locked, and open for writing.
-
-    What killed processes left there makes way, so that there are never more such files than writers
-    at one time.
-    """
+    """A new file beside `path`, locked, and open for writing."""
+    # What killed processes left there makes way, so that there are never more such files than
+    # writers at one time.
     for number in itertools.count():
         partial = path.with_name(f".{path.name}.{number}.part")
         remove_abandoned(partial)
@@ -82,10 +80,21 @@ def _beside(path: Path) -> tuple[Path, IO[bytes]]:
 
 
 def lock(descriptor: int, path: Path, *, unknown: bool = True) -> bool:
-    """Whether what is open and still at `path` is now locked by us, until it is closed.
+    """Lock what is open and still at `path`, until it is closed.
 
-    The lock ends with the process, however that ends. `unknown` is the answer where the file system
-    has no locks.
+    The lock ends with the process, however that ends.
+
+    Parameters
+    ----------
+    descriptor : int
+    path : Path
+    unknown : bool
+        The answer where the file system has no locks.
+
+    Returns
+    -------
+    bool
+        Whether it is ours.
     """
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

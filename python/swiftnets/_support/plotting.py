@@ -12,6 +12,10 @@ from swiftnets._support.files import File, write_atomically
 def figure_class() -> Any:
     """Matplotlib's `Figure`, which needs no window and no global state.
 
+    Returns
+    -------
+    type
+
     Raises
     ------
     ImportError

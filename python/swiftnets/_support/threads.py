@@ -75,6 +75,10 @@ def threads(count: int) -> Iterator[None]:
     count : int
         From 1 to 64.
 
+    Yields
+    ------
+    None
+
     Raises
     ------
     TypeError, ValueError

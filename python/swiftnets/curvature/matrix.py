@@ -128,7 +128,7 @@ class CurvatureMatrix(SymmetricOperator):
     # Shifts
 
     def __add__(self, shift: complex) -> CurvatureMatrix:
-        """This matrix plus `shift` times the identity."""
+        """The matrix plus `shift` times the identity."""
         if isinstance(shift, SymmetricOperator):
             return NotImplemented
         value = checks.scalar(shift, "shift")
@@ -189,7 +189,9 @@ class CurvatureMatrix(SymmetricOperator):
         ------
         MemoryError
             If the result would not fit into memory; the message has the bytes.
-        TypeError, ValueError
+        TypeError
+            If `block` is not of the kind above.
+        ValueError
             If there is no such block, or `out` is not such an array.
 
         Examples
@@ -322,8 +324,10 @@ class CurvatureMatrix(SymmetricOperator):
 
         Raises
         ------
-        TypeError, ValueError
-            If an argument is not as above, or the shift is complex.
+        TypeError
+            If an argument is not of the kind above.
+        ValueError
+            If it is not as above, or the shift is complex.
         FloatingPointError
             If a coefficient is not finite.
 

@@ -25,8 +25,6 @@ class Pass:
         Read-only.
     parts : list of swiftnets._core.Linearization
         One a batch.
-    is_whole : bool
-        Whether it is one batch's, of which no mean is still to be taken.
     """
 
     def __init__(self, engine: Engine, w: FloatArray, samples: Samples) -> None:
@@ -47,6 +45,7 @@ class Pass:
 
     @property
     def is_whole(self) -> bool:
+        """Whether it is one batch's, of which no mean is still to be taken."""
         return len(self.parts) == 1 and self._divisor == 1
 
     def product(self, kind: int, rows: FloatArray) -> FloatArray:

@@ -104,9 +104,12 @@ class Point:
     # For what works on one batch in float64
 
     def in_float64(self) -> Point:
-        """This point in float64, all samples in one batch; itself if it is so already.
+        """The point in float64, all samples in one batch; itself if it is so already.
 
-        Of a float32 net it is that of the rounded numbers.
+        Returns
+        -------
+        Point
+            Of a float32 net it is that of the rounded numbers.
         """
         if self._samples.is_single and self.net.dtype == np.float64:
             return self
@@ -124,7 +127,20 @@ class Point:
     def call(
         self, function: Callable[..., _Result], *arguments: Any, is_whole: bool = False
     ) -> _Result:
-        """A function of the engine on the net, w and the one batch, and more arguments.
+        """Call a function of the engine on the net, w, the one batch, and more arguments.
+
+        Parameters
+        ----------
+        function : callable
+            Of the engine's handle, w, the batch's arrays and scale, and the arguments.
+        *arguments : object
+        is_whole : bool
+            Whether samples of weight 0 are among the batch's.
+
+        Returns
+        -------
+        object
+            What the function returned.
 
         Raises
         ------
@@ -141,10 +157,22 @@ class Point:
             arrays = {"w": self.w, "x": batch.x}
             if batch.targets is not None:
                 arrays["y"] = batch.targets
-            raise checks.explain(error, **arrays) from None
+            reason = checks.explain(error, **arrays)
+            raise reason from None
 
     def elsewhere(self, w: FloatArray, y: FloatArray) -> Point:
-        """The same net on the same inputs, of one batch, at other w and with other targets."""
+        """The same net on the same inputs, of one batch, at other w and with other targets.
+
+        Parameters
+        ----------
+        w : (P,) float array
+        y : (N, outputs) float array
+            Not used where the targets are labels.
+
+        Returns
+        -------
+        Point
+        """
         (batch,) = self._samples.batches
         if batch.labels is None:
             batch = batch._replace(targets=y)
@@ -152,7 +180,7 @@ class Point:
 
     @property
     def counted(self) -> Point:
-        """This point without samples of weight 0."""
+        """The point without samples of weight 0."""
         same = all(batch.counted is batch for batch in self._whole)
         return self if same else Point(self.net, self.w, self._samples, self.solver)
 

@@ -119,11 +119,9 @@ def _usual_exponent(engine: Engine) -> int:
 def _scaled(
     engine: Engine, directions: list[FloatArray]
 ) -> tuple[list[FloatArray], npt.NDArray[np.int64] | None]:
-    """Rows that are multiplied with each other, and e: the products times 2ᵉ are theirs.
-
-    Where some products of some would leave the range, though the product of all may not, the large
-    ones are divided and the small ones multiplied by as little as it takes. Otherwise e is None.
-    """
+    """Rows that are multiplied with each other, and e or None: the products times 2ᵉ are theirs."""
+    # Where some products of some would leave the range, though the product of all may not, the
+    # large ones are divided and the small ones multiplied by as little as it takes.
     exponents = [scaling.exponents(rows) for rows in directions]
     up = sum(max(int(e.max()), 0) for e in exponents)
     down = sum(max(int(-e.min()), 0) for e in exponents)

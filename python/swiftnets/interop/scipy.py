@@ -47,10 +47,18 @@ class ScipyProblem(NamedTuple):
 def as_scipy(net: MLP, x: Any, y: Any = None, *, sample_weight: Any = None) -> ScipyProblem:
     """The loss with its derivatives for `scipy.optimize.minimize`.
 
-    The samples are copied: their arrays may change afterwards. ``fun``, ``jac`` and ``hessp`` at
-    one w share its forward and backward pass. Pass ``hess`` to
-    methods that want the matrix (trust-exact), ``hessp`` to those that want products
-    (trust-krylov, trust-ncg, Newton-CG).
+    Parameters
+    ----------
+    net : MLP
+    x, y, sample_weight
+        As `MLP.loss` takes them; copied, so that their arrays may change afterwards.
+
+    Returns
+    -------
+    ScipyProblem
+        ``fun``, ``jac`` and ``hessp`` at one w share its forward and backward pass. Pass ``hess``
+        to methods that want the matrix (trust-exact), ``hessp`` to those that want products
+        (trust-krylov, trust-ncg, Newton-CG).
 
     Examples
     --------

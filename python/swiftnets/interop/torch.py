@@ -62,7 +62,9 @@ def from_torch(
 
     Raises
     ------
-    TypeError, ValueError
+    TypeError
+        If an argument is of another kind.
+    ValueError
         Naming the part that has no equivalent, and why; or if the outputs differ on random inputs
         by more than rounding explains, with the figures.
 
@@ -556,13 +558,11 @@ def _compare(net: MLP, w: FloatArray, module: nn.Module) -> None:
 
 
 def _rounding(net: MLP, w: FloatArray, x: FloatArray) -> FloatArray:
-    """A bound of first order on the difference of two evaluations of the outputs; inf, NaN: none.
-
-    Each sum a = hᵀW + b of m products is off by (m + 2) u (|h|ᵀ|W| + |b|) on either side (Higham
-    2002, §3.1), and by what the activation before it is: 8 u (|a| + |f(a)|), that is 8 units in the
-    last place, or of the argument where the function is a product with it; for Softplus also the
-    exp(-a) that PyTorch leaves out. Such an error reaches an output by its derivative in a.
-    """
+    """A bound of first order on the difference of two evaluations of outputs; inf, NaN: none."""
+    # Each sum a = hᵀW + b of m products is off by (m + 2) u (|h|ᵀ|W| + |b|) on either side (Higham
+    # 2002, §3.1), and by what the activation before it is: 8 u (|a| + |f(a)|), that is 8 units in
+    # the last place, or of the argument where the function is a product with it; for Softplus also
+    # the exp(-a) that PyTorch leaves out. Such an error reaches an output by its derivative in a.
     limits = np.finfo(net.dtype)
     unit, tiny, largest = float(limits.eps) / 2, float(limits.tiny), float(limits.max)
     views = net.unflatten(w)

@@ -33,6 +33,10 @@ class Inertia:
     Counted in the factors (Sylvester's law of inertia), which are proved by exact products with the
     matrix. Zero are those that rounding errors cannot tell from it: mostly below 1e-14 of the norm,
     and by products with vectors of the kernel at most about 1e-13.
+
+    Attributes
+    ----------
+    positive, negative, zero : int
     """
 
     positive: int
@@ -135,7 +139,22 @@ class DenseFactorization:
     def trusted(
         cls, matrix: Array, shift: float, dtype: np.dtype[Any], diagonal: float
     ) -> DenseFactorization:
-        """Of a matrix that is known to be symmetric, plus `diagonal`; solutions in `dtype`."""
+        """Factors of a matrix that is known to be symmetric.
+
+        Parameters
+        ----------
+        matrix : (P, P) float64 array
+        shift : float
+            λ.
+        dtype : numpy.dtype
+            Of solutions.
+        diagonal : float
+            Added to the matrix beside λ: a net's l2.
+
+        Returns
+        -------
+        DenseFactorization
+        """
         self = cls.__new__(cls)
         self._set_up(matrix, shift, dtype, diagonal)
         return self
@@ -272,6 +291,7 @@ def right_hand_sides(b: npt.ArrayLike, count: int) -> tuple[Array, bool]:
 
 
 def solve_with(function: Callable[..., None], *arguments: Any) -> None:
+    """Let the engine solve, its refusals as NumPy names them."""
     try:
         function(*arguments)
     except ArithmeticError as error:
@@ -279,6 +299,7 @@ def solve_with(function: Callable[..., None], *arguments: Any) -> None:
 
 
 def rounded(x: Array, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """A solution in `dtype`; a LinAlgError where it overflows."""
     with np.errstate(over="ignore"):
         result = x.astype(dtype, copy=False)
     if not np.isfinite(result).all():

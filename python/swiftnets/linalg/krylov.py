@@ -191,11 +191,9 @@ class _Problem:
     def refine(
         self, run: Callable[[_Problem, Integers, Array], None], *, of_energy: bool
     ) -> KrylovResult:
-        """Run on what is left of the residuals until they are small or fall no more.
-
-        An iterate that is the least `of_energy` is kept where its residual has grown, unless that
-        came of rounding.
-        """
+        """Run on what is left of the residuals until they are small or fall no more."""
+        # An iterate that is the least `of_energy` is kept where its residual has grown, unless that
+        # came of rounding.
         norms = self.norms.copy()
         active = np.flatnonzero(norms > 0)
         for index in np.flatnonzero(norms == 0):
@@ -258,11 +256,9 @@ class _Problem:
                 now[place] = row_norms(fresh[[place]])[0]
 
     def _shorten(self, index: Any, residual: Array, norm: float) -> float:
-        """The least-squares solution of least norm, from any one in the Krylov space; ‖b − A x‖.
-
-        All that its vectors have of A's null space is along the residual (Liu, Milzarek & Roosta
-        2023). Where that is too inexact for an x so large, x stays.
-        """
+        """The least-squares solution of least norm, from any one in the Krylov space; ‖b − A x‖."""
+        # All that its vectors have of A's null space is along the residual (Liu, Milzarek & Roosta
+        # 2023). Where that is too inexact for an x so large, x stays.
         x, one = self.x[[index]], np.array([index])
         shorter = x - float(x[0] @ residual) / float(residual @ residual) * residual
         now = float(row_norms(self.b[one] - self.product(shorter, one))[0])
@@ -328,7 +324,7 @@ def cg(
     Parameters
     ----------
     product : callable
-        Takes rows (j, n) and returns A times each: `MLP.linearize(...).hvp`, for one.
+        Takes rows (j, n) and returns A times each, or a `SymmetricOperator`: a point's ``hessian``.
     b : (n,) or (k, n) array_like
         A right-hand side, or k of them as rows.
     preconditioner : callable, optional
@@ -338,8 +334,8 @@ def cg(
     max_iterations : int, optional
         Most steps of a right-hand side; by default 10 n, or 10,000 where that is fewer.
     callback : callable, optional
-        Called after each step with the number of steps and the largest ‖b − A x‖ / ‖b‖ that the
-        recurrences tell of; whatever is true in its place ends all solves with what they have.
+        Called after each step with the number of steps and the largest ‖b − A x‖ / ‖b‖ by the
+        recurrences; something true that it returns ends all solves with what they have.
 
     Returns
     -------
@@ -427,8 +423,21 @@ def minres(
 ) -> KrylovResult:
     """Solve A x = b by MINRES (Paige & Saunders 1975), A symmetric, definite or not.
 
-    Parameters and what is raised are those of `cg`; a preconditioner must be positive definite here
-    as well.
+    Parameters
+    ----------
+    product : callable
+        Takes rows (j, n) and returns A times each, or a `SymmetricOperator`.
+    b : (n,) or (k, n) array_like
+        A right-hand side, or k of them as rows.
+    preconditioner : callable, optional
+        Takes rows (j, n) and returns M⁻¹ times each, M symmetric positive definite and near A in
+        modulus.
+    tolerance : float
+        Ends at ‖b − A x‖ ≤ tolerance ‖b‖.
+    max_iterations : int, optional
+        Most steps of a right-hand side; by default 10 n, or 10,000 where that is fewer.
+    callback : callable, optional
+        As of `cg`.
 
     Returns
     -------
@@ -436,6 +445,13 @@ def minres(
         For a singular A with b in its range a solution; with b not in its range the least-squares
         solution, ``"least squares"``, which is not convergence. Without a preconditioner these are
         the ones of least norm, for matrices whose eigenvalues other than 0 are far above 1e-6 ‖A‖.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not as above, or a function returns another shape.
+    FloatingPointError
+        If a product is not finite.
 
     Notes
     -----

@@ -58,9 +58,14 @@ class Lanczos:
         return matrix
 
     def eigenvalues(self) -> tuple[Array, Array]:
-        """Ritz values (k,), ascending, and how far at most each is from an eigenvalue of A (k,).
+        """Ritz values, and how far at most each is from an eigenvalue of A.
 
-        But for the rounding of the products.
+        Returns
+        -------
+        values : (k,) float64 array
+            Ascending.
+        errors : (k,) float64 array
+            But for the rounding of the products.
         """
         values, vectors = eigh(self.matrix)
         return values, self.residual * abs(vectors[-1])
@@ -68,7 +73,12 @@ class Lanczos:
     def apply(self, function: Callable[[Array], Array]) -> Array:
         """f(A) start, approximately: ‖start‖ Q f(T) e₁.
 
-        Exact for polynomials f of degree below k. `function` maps an array of eigenvalues.
+        Exact for polynomials f of degree below k.
+
+        Parameters
+        ----------
+        function : callable
+            f, of an array of eigenvalues.
 
         Returns
         -------
@@ -79,6 +89,8 @@ class Lanczos:
         ------
         TypeError
             If the function returns numbers that are not real.
+        ValueError
+            If it returns another count of them.
         FloatingPointError
             If ‖start‖ is infinite.
         """
@@ -122,8 +134,10 @@ def lanczos(
 
     Raises
     ------
-    TypeError, ValueError
-        If an argument is not as above, or `start` is 0 or not finite.
+    TypeError
+        If an argument is not of the kind above.
+    ValueError
+        If it is not as above, or `start` is 0 or not finite.
     FloatingPointError
         If a product is not finite.
 
@@ -157,7 +171,7 @@ def lanczos(
     basis[0] = scaled / dtype.type(norm(scaled))
     diagonal: list[float] = []
     off_diagonal: list[float] = []
-    scale = 0.0  # of T, as far as it is known
+    beta, scale = 0.0, 0.0  # the latter of T, as far as it is known
     limits = np.finfo(dtype)
     small, large = float(limits.tiny) / unit, float(limits.max) * unit
     for j in range(steps):
@@ -175,13 +189,12 @@ def lanczos(
             raise FloatingPointError(f"product {j} is beyond the range of {dtype}")
         # Below this the direction is the rounding of the product.
         if j + 1 == steps or beta <= len(first) * unit * scale:
-            return Lanczos(
-                np.array(diagonal), np.array(off_diagonal), beta, basis[: j + 1], norm(first)
-            )
+            break
         off_diagonal.append(beta)
         if small < beta < large:
             basis[j + 1] = image / dtype.type(beta)
         else:  # scaled: β itself in float32 need not be a number
             e = exponent(image)
             basis[j + 1] = np.ldexp(image, -e) / dtype.type(math.ldexp(beta, -e))
-    raise AssertionError("the last step returns")
+    kept = basis[: len(diagonal)]
+    return Lanczos(np.array(diagonal), np.array(off_diagonal), beta, kept, norm(first))

@@ -32,6 +32,16 @@ _LONG = 2e9  # and other work from so many operations on
 def eigh(matrix: npt.NDArray[Any]) -> tuple[Array, Array]:
     """`numpy.linalg.eigh` of one matrix in float64: large ones by the engine, which can be stopped.
 
+    Parameters
+    ----------
+    matrix : (n, n) array
+
+    Returns
+    -------
+    values : (n,) float64 array
+    vectors : (n, n) float64 array
+        As columns.
+
     Raises
     ------
     FloatingPointError
@@ -48,7 +58,7 @@ def eigh(matrix: npt.NDArray[Any]) -> tuple[Array, Array]:
 
 
 def aside(operations: float, function: Callable[..., Result], *arguments: Any) -> Result:
-    """`function(*arguments)`; where that is long, on a thread of its own, which Ctrl-C abandons.
+    """Call a function; where that is long, on a thread of its own, which Ctrl-C abandons.
 
     Parameters
     ----------
@@ -56,6 +66,13 @@ def aside(operations: float, function: Callable[..., Result], *arguments: Any) -
         What the call takes, about.
     function : callable
         Of NumPy's alone, and without effects: an abandoned one goes on until it is done.
+    *arguments : object
+        Of the function.
+
+    Returns
+    -------
+    object
+        What the function returned.
     """
     if operations < _LONG or threading.current_thread() is not threading.main_thread():
         return function(*arguments)

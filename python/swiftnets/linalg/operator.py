@@ -71,6 +71,16 @@ class SymmetricOperator(ABC):
     def __matmul__(self, v: npt.ArrayLike) -> npt.NDArray[Any]:
         """Products with a vector (P,), or with the columns of a matrix (P, K).
 
+        Parameters
+        ----------
+        v : (P,) or (P, K) array_like
+
+        Returns
+        -------
+        array like v
+
+        Notes
+        -----
         Many at once are faster than one by one. Of rows take ``rows @ A``, which copies nothing.
         """
         if checks.dimensions(v, "v") == 1:
@@ -99,7 +109,7 @@ class SymmetricOperator(ABC):
         return half
 
     def as_linear_operator(self) -> Any:
-        """This matrix as a `scipy.sparse.linalg.LinearOperator`; needs SciPy.
+        """The matrix as a `scipy.sparse.linalg.LinearOperator`; needs SciPy.
 
         SciPy's `eigsh` finds eigenvalues and does not count them: it may leave out members of
         clusters although it says that it has converged.
@@ -176,5 +186,4 @@ class FunctionOperator(SymmetricOperator):
         self._products = products
 
     def products(self, rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """The function's, see `SymmetricOperator.products`."""
         return self._products(rows)

@@ -43,7 +43,15 @@ def exponents(rows: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
 def halvings(rows: npt.NDArray[Any], beside: int = 0) -> npt.NDArray[np.int64]:
     """How many times each row can be halved with no number of it leaving the normal range.
 
-    Nor its products with numbers of `beside` binary places after the point.
+    Parameters
+    ----------
+    rows : (K, n) float array
+    beside : int
+        Products with numbers of so many binary places after the point do not leave it either.
+
+    Returns
+    -------
+    (K,) int64 array
     """
     sizes = np.abs(rows)
     least = np.where(sizes > 0, sizes, np.inf).min(axis=1, initial=np.inf)
@@ -69,7 +77,14 @@ def norm(v: npt.NDArray[Any]) -> float:
 def dot(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> float:
     """a · b of two vectors, summed in float64.
 
-    0 and inf for the sum of numbers that are not come back only where ‖a‖ ‖b‖ is out of range.
+    Parameters
+    ----------
+    a, b : (n,) float arrays
+
+    Returns
+    -------
+    float
+        0 or inf for a sum that is not only where ‖a‖ ‖b‖ is out of range.
     """
     plain = _sum(a, b)
     bound = norm(a) * norm(b)

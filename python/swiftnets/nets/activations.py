@@ -104,7 +104,16 @@ def ReLU() -> Activation:
 
 
 def LeakyReLU(slope: float = 0.01) -> Activation:
-    """a for a > 0, else ``slope`` times a."""
+    """a for a > 0, else ``slope`` times a.
+
+    Parameters
+    ----------
+    slope : float
+
+    Returns
+    -------
+    Activation
+    """
     return Activation("leaky_relu", checks.real(slope, "slope"))
 
 
@@ -129,7 +138,16 @@ def SiLU() -> Activation:
 
 
 def GELU(approximate: Literal["none", "tanh"] = "none") -> Activation:
-    """a Φ(a), or its tanh form (Hendrycks & Gimpel 2016), as in PyTorch."""
+    """a Φ(a), or its tanh form (Hendrycks & Gimpel 2016), as in PyTorch.
+
+    Parameters
+    ----------
+    approximate : {"none", "tanh"}
+
+    Returns
+    -------
+    Activation
+    """
     return Activation(
         ("gelu", "gelu_tanh")[checks.choice(approximate, "approximate", ("none", "tanh"))]
     )

@@ -169,6 +169,7 @@ class Adder:
             self._sum += self._spare
 
     def finish(self, divisor: float) -> None:
+        """Divide the sum, and put it where it is wanted."""
         if divisor != 1:
             with np.errstate(over="ignore"):
                 self._sum /= divisor

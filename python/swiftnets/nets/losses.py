@@ -99,7 +99,14 @@ def BinaryCrossEntropy() -> Loss:
 def Huber(delta: float = 1.0) -> Loss:
     """Σ ½ r² where abs(r) < delta, else delta (abs(r) - ½ delta), with r = z - y (Huber 1964).
 
-    At r = ±delta the second derivative is the outer side's, 0.
+    Parameters
+    ----------
+    delta : float
+        Above 0. At r = ±delta the second derivative is the outer side's, 0.
+
+    Returns
+    -------
+    Loss
     """
     return Loss("huber", checks.real(delta, "delta", positive=True))
 

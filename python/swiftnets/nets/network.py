@@ -177,7 +177,11 @@ class Network:
         return other
 
     def settings(self) -> dict[str, object]:
-        """All of the above that makes a net what it is, as JSON holds it, to the last bit.
+        """What makes a net what it is, to the last bit.
+
+        Returns
+        -------
+        dict of str to what JSON holds
 
         Examples
         --------
@@ -227,7 +231,7 @@ class Network:
         return w
 
     def unflatten(self, w: npt.ArrayLike) -> dict[str, FloatArray]:
-        """Named views of a parameter vector: ``"w0"`` [in, out], ``"b0"`` [out], ``"w1"``, …
+        """Named views of a parameter vector.
 
         Parameters
         ----------
@@ -237,6 +241,7 @@ class Network:
         Returns
         -------
         dict of str to array
+            ``"w0"`` [in, out], ``"b0"`` [out], ``"w1"``, …
 
         Examples
         --------
@@ -255,12 +260,25 @@ class Network:
         return views
 
     def flatten(self, arrays: Mapping[str, npt.ArrayLike]) -> FloatArray:
-        """The parameter vector of named arrays, as `unflatten` names them.
+        """The parameter vector of named arrays.
+
+        Parameters
+        ----------
+        arrays : mapping of str to array_like
+            As `unflatten` names them.
+
+        Returns
+        -------
+        (P,) float array
 
         Raises
         ------
-        KeyError, TypeError, ValueError
-            If a name is missing or unknown, or an array has another shape.
+        KeyError
+            If a name is missing or unknown.
+        TypeError
+            If it is no mapping, or an array has numbers of another kind.
+        ValueError
+            If an array has another shape.
         """
         w = np.zeros(self._count, self._dtype)
         views = self.unflatten(w)
@@ -333,7 +351,10 @@ class Network:
     ) -> FloatArray:
         """The gradient of `loss`, by backpropagation.
 
-        Parameters are those of `loss`.
+        Parameters
+        ----------
+        w, x, y, sample_weight
+            As for `loss`.
 
         Returns
         -------
@@ -350,14 +371,34 @@ class Network:
     def loss_and_gradient(
         self, w: npt.ArrayLike, x: Any, y: Any = None, *, sample_weight: npt.ArrayLike | None = None
     ) -> tuple[float, FloatArray]:
-        """`loss` and `gradient` in one pass."""
+        """`loss` and `gradient` in one pass.
+
+        Parameters
+        ----------
+        w, x, y, sample_weight
+            As for `loss`.
+
+        Returns
+        -------
+        tuple of a float, and a (P,) float array
+        """
         w = self.engine.vector(w, "w")
         return self.loss_and_gradient_on(w, self.engine.reader.samples(x, y, sample_weight))
 
     # The same on samples that are checked, for the rooms above
 
     def loss_on(self, w: FloatArray, samples: Samples) -> float:
-        """The loss on checked samples."""
+        """The loss on samples that are checked.
+
+        Parameters
+        ----------
+        w : (P,) float array
+        samples : Samples
+
+        Returns
+        -------
+        float
+        """
 
         def fill(batch: Batch, scale: float, _: Any) -> float:
             return _core.mlp_loss(self.engine.handle, w, *batch, scale)
@@ -365,7 +406,17 @@ class Network:
         return self.engine.reduce(fill, None, samples).loss + self.engine.penalty(w)
 
     def loss_and_gradient_on(self, w: FloatArray, samples: Samples) -> tuple[float, FloatArray]:
-        """The loss and its gradient on checked samples."""
+        """The loss and its gradient on samples that are checked.
+
+        Parameters
+        ----------
+        w : (P,) float array
+        samples : Samples
+
+        Returns
+        -------
+        tuple of a float, and a (P,) float array
+        """
 
         def fill(batch: Batch, scale: float, out: FloatArray) -> float:
             return _core.mlp_gradient(self.engine.handle, w, *batch, scale, out)

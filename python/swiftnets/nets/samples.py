@@ -63,6 +63,7 @@ class Batch(NamedTuple):
 
     @property
     def total_weight(self) -> float:
+        """The sum of the weights; the number of samples where there are none."""
         if self.weights is None:
             return float(len(self.x))
         with np.errstate(over="ignore"):
@@ -83,7 +84,7 @@ class Batch(NamedTuple):
         return 1 / usual < total < usual
 
     def divided(self, exponent: int) -> Batch:
-        """The same samples, their weights divided by two to `exponent`; exact but for underflow."""
+        """The same samples, their weights divided by 2 to `exponent`; exact but for underflow."""
         if exponent == 0:
             return self
         weights = np.ones(len(self.x), self.x.dtype) if self.weights is None else self.weights
@@ -93,6 +94,10 @@ class Batch(NamedTuple):
 
     def averaged(self) -> tuple[Batch, float]:
         """Samples and a factor: the sum with these weights times that is the mean with the given.
+
+        Returns
+        -------
+        tuple of a Batch, and a float
 
         Raises
         ------
@@ -128,12 +133,30 @@ class Reader:
         self._inputs, self._outputs, self._loss, self._dtype = inputs, outputs, loss, dtype
 
     def inputs(self, x: Any, name: str = "x") -> FloatArray:
+        """Inputs, checked."""
         return checks.array(x, name, ("N", self._inputs), self._dtype)
 
     def batch(self, x: Any, y: Any, weights: Any, of: str = "", whole: bool = False) -> Batch:
-        """One batch; `of` says which, for the messages.
+        """One batch, checked.
 
-        Samples of weight 0 are left out unless it is to be `whole`.
+        Parameters
+        ----------
+        x, y, weights : array_like
+        of : str
+            Which batch it is, for messages.
+        whole : bool
+            Whether samples of weight 0 stay.
+
+        Returns
+        -------
+        Batch
+
+        Raises
+        ------
+        TypeError
+            If they have numbers of another kind than the net takes.
+        ValueError
+            If shapes disagree, or weights are negative or not finite.
         """
         x = self.inputs(x, f"x{of}")
         targets, labels = self._targets(y, f"y{of}", len(x))
@@ -193,8 +216,19 @@ class Reader:
     ) -> Samples:
         """All of them, to stay, for any number of sums.
 
-        What comes one by one is copied on arrival: a loader may put the next batch into the memory
-        of the last. With `copy` so is all else, for who keeps it after the call.
+        Parameters
+        ----------
+        x, y, weights : array_like, or batches in place of x
+            What comes one by one is copied on arrival: a loader may put the next batch into the
+            memory of the last.
+        copy : bool
+            Whether all else is copied as well, for who keeps it after the call.
+        whole : bool
+            Whether samples of weight 0 stay.
+
+        Returns
+        -------
+        Samples
         """
         batches, is_single = self.samples(x, y, weights, whole=whole)
         if copy or (y is None and type(x) not in (list, tuple)):
@@ -228,6 +262,7 @@ class Reader:
 
 
 def joined(batches: list[Batch], outputs: int) -> Batch:
+    """All samples as one batch; labels as rows where some batches have rows."""
     if len(batches) == 1:
         return batches[0]
     x = np.concatenate([batch.x for batch in batches])

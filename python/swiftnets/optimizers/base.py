@@ -73,7 +73,18 @@ class Optimizer(ABC):
         }
 
     def initial_state(self, problem: Problem, w: FloatArray) -> State:
-        """What the first step is given."""
+        """What the first step is given.
+
+        Parameters
+        ----------
+        problem : Problem
+        w : (P,) float array
+            Where the run starts.
+
+        Returns
+        -------
+        dict of arrays
+        """
         return {}
 
     @abstractmethod

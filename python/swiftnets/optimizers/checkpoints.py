@@ -47,6 +47,7 @@ class RunState:
     """Entries of the columns that count: an interrupt may leave more."""
 
     def history(self) -> History:
+        """The columns as they are shown."""
         columns = {
             name: np.array(values[: self.count] + [np.nan] * (self.count - len(values)))
             for name, values in self.columns.items()
@@ -55,6 +56,7 @@ class RunState:
         return History(loss, norm, seconds, cost, accepted.astype(bool), columns)
 
     def last(self, name: str) -> float:
+        """The last entry of a column; 0 before the first step."""
         return self.columns[name][self.count - 1] if self.count else 0.0
 
 
@@ -130,7 +132,20 @@ def write_run(path: Path, run: Identity, now: RunState) -> None:
 
 
 def read_run(path: Path, run: Identity, iterations: int) -> RunState | None:
-    """A run as it was written, or None if there is no such file.
+    """A run as it was written.
+
+    Parameters
+    ----------
+    path : Path
+    run : Identity
+        Of the run that is to go on.
+    iterations : int
+        Asked for in all.
+
+    Returns
+    -------
+    RunState or None
+        None if there is no such file.
 
     Raises
     ------

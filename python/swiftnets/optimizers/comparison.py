@@ -88,8 +88,10 @@ def compare(
 
     Raises
     ------
-    TypeError, ValueError
-        If an argument is not as above; the message names it.
+    TypeError
+        If an argument is not of the kind above; the message names it.
+    ValueError
+        If it is not as above.
     CheckpointError
         If a file in the folder is damaged, or of another comparison.
 

@@ -13,9 +13,9 @@ from swiftnets.linalg.lapack import eigh
 from swiftnets.linalg.scaling import dot, norm
 from swiftnets.nets.samples import FloatArray
 from swiftnets.optimizers.base import Optimizer, State, StepResult, check_settings
-from swiftnets.optimizers.negative_curvature import in_plane, look, seen, unlooked
+from swiftnets.optimizers.negative_curvature import in_plane, look, unlooked
 from swiftnets.optimizers.secular import resolved, secular_step
-from swiftnets.optimizers.trust_region import NOWHERE, agreement, moved
+from swiftnets.optimizers.trust_region import agreement, moved, nowhere, taken
 from swiftnets.problems import Problem
 from swiftnets.problems.computed import linearized
 
@@ -90,28 +90,13 @@ class CubicRegularization(Optimizer):
         kept = {"regularization": np.array(sigma)} | looked
         size = norm(step)
         if size == 0:
-            return StepResult(
-                w, point.loss, length, kept, False, failure=NOWHERE, least_curvature=seen(least)
-            )
-        new = moved(w, step)
-        foretold = decrease - sigma * size / 3 * size * size
-        ratio = agreement(problem, point, w, new, foretold)
-        accepted = ratio > 1e-4
+            return nowhere(point, w, length, kept, least)
+        predicted = decrease - sigma * size / 3 * size * size
+        ratio = agreement(problem, point, w, moved(w, step), predicted)
         if ratio > 0.9:
             sigma = max(sigma / 3, 1e-16 * self.regularization)
         elif not ratio >= 0.1:
             sigma *= 2
-        failure = None
-        if not accepted and not (moved(w, step / 4) != w).any():
-            failure = "steps are below the rounding of w"
-        return StepResult(
-            new if accepted else w,
-            point.loss,
-            length,
-            kept | {"regularization": np.array(sigma)},
-            accepted,
-            {"regularization": sigma, "ratio": ratio, "products": float(products)},
-            failure,
-            seen(least),
-            failure is not None,
-        )
+        info = {"regularization": sigma, "products": float(products)}
+        kept["regularization"] = np.array(sigma)
+        return taken(point, w, step, length, ratio, kept, info, least)

@@ -231,7 +231,7 @@ class LBFGS(Optimizer):
                 return self.step(problem, w, self.initial_state(problem, w))
             found = line.lowest()
         if found is None:
-            return no_decrease(problem, w, loss, length, state, line.foretold())
+            return no_decrease(problem, w, loss, length, state, line.predicted())
         step = w.dtype.type(found) * line.direction
         new = w + step
         new_loss, new_gradient = line.at(new)
@@ -370,7 +370,7 @@ class _Line:
         enough = self._loss + ARMIJO * length * float(np.ldexp(self._slope, self._e))
         return length if self.at(self._to(length))[0] <= enough else None
 
-    def foretold(self) -> float:
+    def predicted(self) -> float:
         """How far the loss falls along the line, by the curvature that the nearest trial shows."""
         trials = self._trials()
         if not trials:

@@ -26,7 +26,7 @@ class FunctionalInverseNewton(Optimizer):
     """Follows the path on which the gradient shrinks to 0, by the series of its inverse function.
 
     Each step takes as much of t ↦ ∇L⁻¹((1 − t) g) as brings the gradient down by half of what the
-    path foretells: the whole of it near a stationary point, of whatever kind: minima and saddles
+    path predicts: the whole of it near a stationary point, of whatever kind: minima and saddles
     attract alike, and a run that ends at a saddle says so.
 
     Parameters

@@ -105,7 +105,7 @@ class GaussNewton(Optimizer):
 
 @dataclass(frozen=True, kw_only=True)
 class LevenbergMarquardt(Optimizer):
-    """Gauss–Newton whose damping follows how well the model foretells the loss.
+    """Gauss–Newton whose damping follows how well the model predicts the loss.
 
     Levenberg (1944), Marquardt (1963), with Nielsen's (1999) rule: λ falls smoothly to a third at
     most where the gain is good, and grows ever faster while steps are refused.
@@ -146,10 +146,10 @@ class LevenbergMarquardt(Optimizer):
         except np.linalg.LinAlgError:  # λ is below the rounding of G
             step = np.zeros_like(gradient)
         # With (G + λ) s = −g the model falls by ½ (λ ‖s‖² − g·s), whatever G.
-        foretold = (dot(damping * step, step) - dot(gradient, step)) / 2
+        predicted = (dot(damping * step, step) - dot(gradient, step)) / 2
         new = w + step.astype(w.dtype)
         ratio = (
-            gain_ratio(point.loss, trial_loss(problem, new), foretold, w) if step.any() else -1.0
+            gain_ratio(point.loss, trial_loss(problem, new), predicted, w) if step.any() else -1.0
         )
         accepted = ratio > 1e-4
         if accepted:

@@ -65,20 +65,31 @@ class StepResult:
 
 @dataclass(frozen=True, eq=False)
 class Event:
-    """An iteration that has ended, as `Optimizer.minimize` tells its callback."""
+    """An iteration that has ended, as `Optimizer.minimize` passes it to its callback.
+
+    Attributes
+    ----------
+    iteration : int
+        From 0.
+    w : (P,) float array
+        After the step; a copy.
+    loss, gradient_norm : float
+        Before the step.
+    seconds : float
+        Of optimising, since the start of the run: callbacks and checkpoints do not count.
+    cost : float
+        In gradients, since the start of the run; see `swiftnets.problems.Counted`.
+    accepted : bool
+    info : mapping of str to float
+        As `StepResult.info`.
+    """
 
     iteration: int
-    """From 0."""
     w: FloatArray
-    """After the step. Copy it if it is kept and changed."""
     loss: float
-    """Before the step."""
     gradient_norm: float
-    """Before the step."""
     seconds: float
-    """Of optimising, since the start of the run: callbacks and checkpoints do not count."""
     cost: float
-    """In gradients, since the start of the run; see `swiftnets.problems.Counted`."""
     accepted: bool
     info: Mapping[str, float]
 

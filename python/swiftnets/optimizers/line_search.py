@@ -75,13 +75,13 @@ def scaled(values: FloatArray, e: int) -> FloatArray:
 
 
 def no_decrease(
-    problem: Problem, w: FloatArray, loss: float, length: float, state: State, foretold: float
+    problem: Problem, w: FloatArray, loss: float, length: float, state: State, predicted: float
 ) -> StepResult:
-    """A search that found nothing: whether `foretold`, the decrease that is left, could show."""
-    rounding = foretold <= _loss_rounding(problem, w, loss)
+    """A search that found nothing: whether `predicted`, the decrease that is left, could show."""
+    rounding = predicted <= _loss_rounding(problem, w, loss)
     failure = "the line search found no decrease"
     if rounding:
-        failure += f": what it foretells, {foretold:.1e}, is below the rounding of the loss"
+        failure += f": the predicted one, {predicted:.1e}, is below the rounding of the loss"
     return StepResult(w, loss, length, state, False, failure=failure, rounding=rounding)
 
 
@@ -197,7 +197,7 @@ class QuarticLineSearch(Optimizer):
     restarted where it would ascend. Along it E₀ + E₁ t + … + E₄ t⁴ is exact to fourth order, and
     all of the loss where that is a quartic: for piecewise linear nets of two layers with squared
     error, until a unit crosses its kink. The interval that is trusted grows where the quartic
-    foretold the loss and shrinks where it did not.
+    predicted the loss and shrinks where it did not.
 
     Parameters
     ----------
@@ -241,14 +241,14 @@ class QuarticLineSearch(Optimizer):
         series = problem.taylor(w, unit, 3)
         coefficients = np.where(np.isfinite(series.loss), series.loss, 0.0)
         size, radius = norm(unit), float(state["radius"])
-        foretold = 0.0
+        predicted = 0.0
         for _ in range(_HALVINGS):
             t = _quartic_minimum(coefficients, radius / size)
-            foretold = loss - float(np.polynomial.polynomial.polyval(t, coefficients))
+            predicted = loss - float(np.polynomial.polynomial.polyval(t, coefficients))
             new = w + w.dtype.type(t) * unit
             decrease = loss - trial_loss(problem, new)
-            if foretold > 0 and decrease >= 0.1 * foretold:
-                if decrease >= 0.75 * foretold and t * size > radius / 2:
+            if predicted > 0 and decrease >= 0.1 * predicted:
+                if decrease >= 0.75 * predicted and t * size > radius / 2:
                     radius *= 2
                 kept = {"radius": np.array(radius), "gradient": gradient, "direction": direction}
                 info = {"step_length": t * size}
@@ -263,7 +263,7 @@ class QuarticLineSearch(Optimizer):
             )
         # Along the gradient as far as its own curvature lets it.
         slope, curvature = float(coefficients[1]), 2 * float(coefficients[2])
-        left = slope * (slope / curvature) / 2 if curvature > 0 else foretold
+        left = slope * (slope / curvature) / 2 if curvature > 0 else predicted
         result = no_decrease(problem, w, loss, length, state, left)
         return replace(result, least_curvature=curvature / size**2)
 

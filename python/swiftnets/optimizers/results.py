@@ -68,6 +68,7 @@ class Run:
 
     @property
     def iterations(self) -> int:
+        """Steps that were made."""
         return len(self.history)
 
     @property
@@ -77,6 +78,7 @@ class Run:
 
     @property
     def seconds(self) -> float:
+        """Seconds of optimising."""
         return float(self.history.seconds[-1]) if self.iterations else 0.0
 
     def curve(self, what: str = "loss", against: Axis = "iterations") -> tuple[Array, Array]:
@@ -93,6 +95,11 @@ class Run:
         Returns
         -------
         x, values : (n,) float64 arrays
+
+        Raises
+        ------
+        ValueError
+            If nothing of this name was recorded.
         """
         checks.choice(against, "against", _AXES)
         history = self.history
@@ -115,7 +122,17 @@ class Run:
         return np.concatenate([[0.0], getattr(history, against)])[after], values
 
     def reached(self, loss: float) -> dict[str, float] | None:
-        """Iterations, cost and seconds until the loss was first not above this; None if never."""
+        """What it took until the loss was first not above a number.
+
+        Parameters
+        ----------
+        loss : float
+
+        Returns
+        -------
+        dict of str to float, or None
+            ``"iterations"``, ``"cost"`` and ``"seconds"``; None if the loss was never as low.
+        """
         result: dict[str, float] = {}
         for against in _AXES:
             x, values = self.curve("loss", against)
@@ -144,7 +161,21 @@ class Comparison:
     runs: tuple[Run, ...]
 
     def of(self, name: str) -> tuple[Run, ...]:
-        """The runs of one optimiser."""
+        """The runs of one optimiser.
+
+        Parameters
+        ----------
+        name : str
+
+        Returns
+        -------
+        tuple of Run
+
+        Raises
+        ------
+        ValueError
+            If there is no optimiser of this name.
+        """
         runs = tuple(run for run in self.runs if run.name == name)
         if not runs:
             raise ValueError(f"name is {name!r}; expected one of {', '.join(self._names)}")
@@ -164,6 +195,10 @@ class Comparison:
         ----------
         by : {"loss", "gradient_norm", "iterations", "cost", "seconds"}, optional
             The column that lines are in order of; without it they are as they came.
+
+        Returns
+        -------
+        str
 
         Examples
         --------
@@ -195,6 +230,14 @@ class Comparison:
 
         Numbers are medians, smallest and largest over the runs that got there; the second column
         says how many did. Losses of minibatches do not count: there it is the evaluated ones.
+
+        Parameters
+        ----------
+        loss : float
+
+        Returns
+        -------
+        str
 
         Examples
         --------

@@ -88,6 +88,7 @@ class Loop:
         path: Path | None,
         every: int,
     ) -> Result:
+        """Step until something ends the run; what `Optimizer.minimize` returns."""
         if callback is not None and not callable(callback):
             raise TypeError(f"callback is {callback!r}; expected a function of one event")
         progress = checks.flag(progress, "progress")
@@ -287,10 +288,8 @@ class Loop:
 
 
 def _extreme_curvatures(problem: Problem, w: FloatArray) -> tuple[float, float]:
-    """The Hessian's least eigenvalue at w and its largest modulus, as Lanczos's method sees them.
-
-    From a random start, the same each time; exact for up to 60 parameters, Ritz values for more.
-    """
+    """The Hessian's least eigenvalue and largest modulus at w, by Lanczos's method."""
+    # From a random start, the same each time; exact for up to 60 parameters, Ritz values for more.
     start = np.random.default_rng(0).standard_normal(len(w)).astype(w.dtype)
     try:
         values, _ = lanczos(problem.at(w).hessian, start, _LOOK).eigenvalues()

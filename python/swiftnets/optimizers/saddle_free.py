@@ -150,8 +150,12 @@ class SaddleFreeNewton(Optimizer):
         ----------
         problem : Problem
         w : (P,) float array
-        point : Point or Linearization, optional
+        point : PointLike, optional
             The problem linearised at w, where that is at hand.
+
+        Returns
+        -------
+        (P,) float64 array
 
         Raises
         ------
@@ -165,8 +169,8 @@ class SaddleFreeNewton(Optimizer):
     def _found(
         self, problem: Problem, w: FloatArray, point: PointLike
     ) -> tuple[Array, float, dict[str, float], bool]:
-        """f(H) g, the least curvature seen, what else there is to tell, and whether products show
-        no more than what the gradient has a part in."""
+        """f(H) g, the least curvature seen, further numbers, and whether products see no more."""
+        # That is: no more than what the gradient has a part in.
         if self.method == "exact":
             return *self._exact(problem, w, point), {}, False
         if self.method == "rational":
@@ -306,6 +310,16 @@ def inverse_root_nodes(damping: float, largest: float, count: int) -> tuple[Arra
 def inverse_root_error(damping: float, largest: float, count: int) -> float:
     """The largest relative error of `inverse_root_nodes`, at 50 places h a node.
 
+    Parameters
+    ----------
+    damping, largest : float
+    count : int
+        As of `inverse_root_nodes`.
+
+    Returns
+    -------
+    float
+
     Examples
     --------
     >>> bool(inverse_root_error(0.1, 10.0, 12) < 1e-7)
@@ -341,11 +355,9 @@ def _arithmetic_geometric(a: float, b: float) -> float:
 
 
 def _tangent(u: Array, small: float, large: float) -> Array:
-    """sn / cn for u ≤ K / 2, by Landen transformations of the complementary modulus.
-
-    sc(u, k) = −i sn(i u, k′), and as k′ → 0 that is sinh u: a few transformations get there (NIST
-    DLMF 22.7). Nothing cancels, as k′ sc² ≤ 1.
-    """
+    """sn / cn for u ≤ K / 2, by Landen transformations of the complementary modulus."""
+    # sc(u, k) = −i sn(i u, k′), and as k′ → 0 that is sinh u: a few transformations get there (NIST
+    # DLMF 22.7). Nothing cancels, as k′ sc² ≤ 1.
     if small < 1e-20:
         return np.sinh(u)
     # (1 − k) / (1 + k) without cancellation.

@@ -36,6 +36,8 @@ _FORMAT, _VERSION = "swiftnets comparison run", 3
 
 @dataclass(frozen=True)
 class Limits:
+    """Where runs end; checked."""
+
     max_iterations: int | None
     time_limit: float | None
     cost_limit: float | None
@@ -68,6 +70,7 @@ class Trial:
         return self.problem.full if isinstance(self.problem, Minibatches) else self.problem
 
     def run(self) -> Run:
+        """Make the run."""
         rows: list[tuple[int, dict[str, float]]] = []
         wanted = self.evaluate is not None or isinstance(self.problem, Minibatches)
         every = self.evaluate_every

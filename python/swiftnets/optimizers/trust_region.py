@@ -74,17 +74,17 @@ class TrustRegion(Optimizer):
         radius = float(state["radius"])
         if self.method == "exact":
             step, image, least = _exact(hessian(problem, w), point.gradient, radius)
-            return judged(problem, w, point, step, image, radius, self.largest_radius, {}, least)
+            return _decided(problem, w, point, step, image, radius, self.largest_radius, {}, least)
         step, image, along = _conjugate_gradients(point, radius)
         at_rest = norm(step) <= 0.1 * radius and not along < 0
         least, vector, looked = look(point, state, at_rest)
         if vector is not None:
             step, image = in_plane(point, step, image, vector, lambda _: radius, True)
         least = min(least, along)
-        return judged(problem, w, point, step, image, radius, self.largest_radius, looked, least)
+        return _decided(problem, w, point, step, image, radius, self.largest_radius, looked, least)
 
 
-def judged(
+def _decided(
     problem: Problem,
     w: FloatArray,
     point: PointLike,
@@ -95,36 +95,52 @@ def judged(
     state: State,
     least: float,
 ) -> StepResult:
-    """Take the step if the loss falls as g·s + ½ s·(H s) foretells, and find the next radius."""
+    """Take the step if the loss falls as g·s + ½ s·(H s) predicts, and find the next radius."""
     length, size = norm(point.gradient), norm(step)
     if size == 0:
-        return StepResult(
-            w,
-            point.loss,
-            length,
-            {"radius": np.array(radius)} | state,
-            False,
-            failure=NOWHERE,
-            least_curvature=seen(least),
-        )
-    foretold = -dot(point.gradient, step) - dot(step, image) / 2
+        return nowhere(point, w, length, {"radius": np.array(radius)} | state, least)
+    predicted = -dot(point.gradient, step) - dot(step, image) / 2
     new = moved(w, step)
-    ratio = agreement(problem, point, w, new, foretold)
+    ratio = agreement(problem, point, w, new, predicted)
     if not ratio >= 0.25:
         radius = max((size if math.isfinite(size) else radius) / 4, _LEAST)
     elif ratio > 0.75 and size > 0.8 * radius:
         radius = min(2 * radius, largest)
+    kept = {"radius": np.array(radius)} | state
+    return taken(point, w, step, length, ratio, kept, {"radius": radius}, least)
+
+
+def nowhere(
+    point: PointLike, w: FloatArray, length: float, state: State, least: float
+) -> StepResult:
+    """What a method returns that finds no way down."""
+    return StepResult(
+        w, point.loss, length, state, False, failure=NOWHERE, least_curvature=seen(least)
+    )
+
+
+def taken(
+    point: PointLike,
+    w: FloatArray,
+    step: FloatArray,
+    length: float,
+    ratio: float,
+    state: State,
+    info: dict[str, float],
+    least: float,
+) -> StepResult:
+    """The step, if the loss fell by enough of the predicted decrease."""
     accepted = ratio > 1e-4
     failure = None
     if not accepted and not (moved(w, step / 4) != w).any():
         failure = "steps are below the rounding of w"
     return StepResult(
-        new if accepted else w,
+        moved(w, step) if accepted else w,
         point.loss,
         length,
-        {"radius": np.array(radius)} | state,
+        state,
         accepted,
-        {"radius": radius, "ratio": ratio},
+        info | {"ratio": ratio},
         failure,
         seen(least),
         failure is not None,
@@ -143,33 +159,31 @@ def moved(w: FloatArray, step: FloatArray) -> FloatArray:
 
 
 def agreement(
-    problem: Problem, point: PointLike, w: FloatArray, new: FloatArray, foretold: float
+    problem: Problem, point: PointLike, w: FloatArray, new: FloatArray, predicted: float
 ) -> float:
-    """The ratio of the loss's decrease from w to `new` to what was foretold.
-
-    Where both are below the loss's rounding, the decrease is told by the slopes at both ends, which
-    are good to roundings of the gradient (Hager & Zhang 2005).
-    """
+    """The ratio of the loss's decrease from w to `new` to the predicted one."""
+    # Where both are below the loss's rounding, the slopes at both ends say the decrease, which are
+    # good to roundings of the gradient (Hager & Zhang 2005).
     loss, new_loss = point.loss, trial_loss(problem, new)
-    if new_loss == math.inf or not foretold > 0:
+    if new_loss == math.inf or not predicted > 0:
         return -math.inf
-    if max(abs(loss - new_loss), foretold) > _noise(loss, w):
-        return gain_ratio(loss, new_loss, foretold, w)
+    if max(abs(loss - new_loss), predicted) > _noise(loss, w):
+        return gain_ratio(loss, new_loss, predicted, w)
     step = new - w
     slopes = dot(point.gradient, step) + dot(trial_gradient(problem, new), step)
-    return -slopes / 2 / foretold
+    return -slopes / 2 / predicted
 
 
 def _noise(loss: float, w: FloatArray) -> float:
     return 10 * float(np.finfo(w.dtype).eps) * abs(loss)
 
 
-def gain_ratio(loss: float, new_loss: float, foretold: float, w: FloatArray) -> float:
-    """Of decrease to what was foretold; 1 where both are below the loss's rounding."""
+def gain_ratio(loss: float, new_loss: float, predicted: float, w: FloatArray) -> float:
+    """Of decrease to what was predicted; 1 where both are below the loss's rounding."""
     if not math.isfinite(new_loss):
         return -math.inf
     noise = _noise(loss, w)
-    return (loss - new_loss + noise) / (foretold + noise) if foretold + noise > 0 else -math.inf
+    return (loss - new_loss + noise) / (predicted + noise) if predicted + noise > 0 else -math.inf
 
 
 def steihaug(

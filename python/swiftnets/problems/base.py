@@ -27,13 +27,16 @@ class PointLike(Protocol):
     """What `Problem.at` returns: `FunctionPoint`, or `swiftnets.curvature.Point`."""
 
     @property
-    def loss(self) -> float: ...
+    def loss(self) -> float:
+        """The value."""
 
     @property
-    def gradient(self) -> FloatArray: ...
+    def gradient(self) -> FloatArray:
+        """The gradient (P,)."""
 
     @property
-    def hessian(self) -> SymmetricOperator: ...
+    def hessian(self) -> SymmetricOperator:
+        """The Hessian, by its products."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,18 +74,61 @@ class Problem(ABC):
 
     @abstractmethod
     def loss_and_gradient(self, w: npt.ArrayLike) -> tuple[float, FloatArray]:
-        """The value at w, and the gradient (P,)."""
+        """The value at w, and the gradient.
+
+        Parameters
+        ----------
+        w : (P,) array_like
+
+        Returns
+        -------
+        tuple of a float, and a (P,) float array
+        """
 
     def loss(self, w: npt.ArrayLike) -> float:
-        """The value at w."""
+        """The value at w.
+
+        Parameters
+        ----------
+        w : (P,) array_like
+
+        Returns
+        -------
+        float
+        """
         return returned_pair(self, self.loss_and_gradient(w))[0]
 
     def gradient(self, w: npt.ArrayLike) -> FloatArray:
-        """The gradient (P,) at w."""
+        """The gradient at w.
+
+        Parameters
+        ----------
+        w : (P,) array_like
+
+        Returns
+        -------
+        (P,) float array
+        """
         return returned_pair(self, self.loss_and_gradient(w))[1]
 
     def hvp(self, w: npt.ArrayLike, v: npt.ArrayLike) -> FloatArray:
-        """The Hessian's products at w with v: (P,), or rows (K, P)."""
+        """The Hessian's products at w.
+
+        Parameters
+        ----------
+        w : (P,) array_like
+        v : (P,) or (K, P) array_like
+            A vector, or K of them as rows.
+
+        Returns
+        -------
+        float array like v
+
+        Raises
+        ------
+        NotImplementedError
+            Here: a subclass may have them.
+        """
         raise NotImplementedError(f"{type(self).__name__} has no Hessian-vector products")
 
     def at(self, w: npt.ArrayLike) -> PointLike:
@@ -102,18 +148,59 @@ class Problem(ABC):
         return FunctionPoint(loss, gradient, ProblemHessian(self, lambda v: self.hvp(w.copy(), v)))
 
     def hessian(self, w: npt.ArrayLike) -> FloatArray:
-        """The dense Hessian (P, P) at w."""
+        """The dense Hessian at w: here from products with unit vectors.
+
+        Parameters
+        ----------
+        w : (P,) array_like
+
+        Returns
+        -------
+        (P, P) float array
+        """
         eye = np.eye(self.parameter_count, dtype=self.dtype)
         columns = returned(self, "hvp", "products", self.hvp(w, eye), eye.shape)
         half: FloatArray = (columns + columns.T) / 2
         return half
 
     def taylor(self, w: npt.ArrayLike, v: npt.ArrayLike, order: int = 3) -> TaylorSeries:
-        """Coefficients of t ↦ f(w + t v) and of its gradient there, as `Point.taylor`."""
+        """Coefficients of t ↦ f(w + t v) and of its gradient there.
+
+        Parameters
+        ----------
+        w, v : (P,) array_like
+        order : int
+            From 0 to 3, of the gradient's last one; the loss has one more.
+
+        Returns
+        -------
+        TaylorSeries
+
+        Raises
+        ------
+        NotImplementedError
+            Here: a subclass may have them.
+        """
         raise NotImplementedError(f"{type(self).__name__} has no Taylor series")
 
     def third(self, w: npt.ArrayLike, u: npt.ArrayLike, v: npt.ArrayLike) -> FloatArray:
-        """The third derivative at w applied to u (P,) and v: (P,), or rows (K, P)."""
+        """The third derivative at w applied to two vectors.
+
+        Parameters
+        ----------
+        w, u : (P,) array_like
+        v : (P,) or (K, P) array_like
+            A vector, or K of them as rows.
+
+        Returns
+        -------
+        float array like v
+
+        Raises
+        ------
+        NotImplementedError
+            Here: a subclass may have it.
+        """
         raise NotImplementedError(f"{type(self).__name__} has no third derivatives")
 
     def settings(self) -> Mapping[str, object] | None:
@@ -132,11 +219,33 @@ class Problem(ABC):
         return None
 
     def vector(self, value: npt.ArrayLike, name: str) -> FloatArray:
-        """A checked vector (P,), for subclasses."""
+        """A checked vector, for subclasses.
+
+        Parameters
+        ----------
+        value : (P,) array_like
+        name : str
+            Of the argument, for messages.
+
+        Returns
+        -------
+        (P,) array of the problem's dtype
+        """
         return checks.array(value, name, (self.parameter_count,), self.dtype)
 
     def vectors(self, value: npt.ArrayLike, name: str) -> FloatArray:
-        """A checked vector (P,) or rows (K, P), for subclasses."""
+        """A checked vector or rows of several, for subclasses.
+
+        Parameters
+        ----------
+        value : (P,) or (K, P) array_like
+        name : str
+            Of the argument, for messages.
+
+        Returns
+        -------
+        (P,) or (K, P) array of the problem's dtype
+        """
         if checks.dimensions(value, name) == 1:
             return self.vector(value, name)
         return checks.array(value, name, ("K", self.parameter_count), self.dtype)

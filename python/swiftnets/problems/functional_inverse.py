@@ -158,7 +158,15 @@ class FunctionalInverse:
         self._charge()
 
     def derivative(self, v: npt.ArrayLike) -> FloatArray:
-        """That of the inverse function along v (P,): H⁻¹ v, by the inverse function theorem.
+        """That of the inverse function: H⁻¹ v, by the inverse function theorem.
+
+        Parameters
+        ----------
+        v : (P,) array_like
+
+        Returns
+        -------
+        (P,) float array
 
         Raises
         ------
@@ -235,7 +243,7 @@ class FunctionalInverse:
         """Parameters with gradient g, continued from w along the path of `series`.
 
         Each step takes as much of a series as brings the gradient nearer by half of what the path
-        foretells, and begins anew there; near the end steps are whole and converge with the order
+        predicts, and begins anew there; near the end steps are whole and converge with the order
         of the series plus one.
 
         Parameters
@@ -304,7 +312,7 @@ def advance(
     for _ in range(40):
         new = series(t)
         size = _distance(problem, new, target)
-        # The path foretells 1 − t of the residual.
+        # The path predicts 1 − t of the residual.
         if size <= (1 - t / 2) * before:
             return new, size, t
         t /= 2
@@ -331,7 +339,7 @@ def in_double(problem: Problem) -> NetProblem | None:
 def refined(
     solve: Callable[[Any], Any], product: Callable[[Any], Any], b: npt.NDArray[Any]
 ) -> tuple[npt.NDArray[Any], float]:
-    """x with A x = b, and ‖b − A x‖ / ‖b‖, computed from x.
+    """Solve A x = b, and compute ‖b − A x‖ / ‖b‖ from x.
 
     Once for the residual of an exact product, as long as that is halved, and no further than
     rounding.
@@ -342,6 +350,10 @@ def refined(
         Of a vector: about A⁻¹ of it, and A of it.
     b : (P,) float64 or complex128 array
         Not 0.
+
+    Returns
+    -------
+    tuple of x, and the error
     """
 
     def size(v: npt.NDArray[Any]) -> float:
@@ -507,9 +519,16 @@ class PerceptronInverse:
             return _finite(self._gradient_at(self.w), "the gradient")
 
     def solve(self, g: npt.ArrayLike) -> InverseResult:
-        """The W of minimum norm with this gradient, (inputs, outputs).
+        """The W of minimum norm with this gradient.
 
-        The certificate is that of W with its own slopes: large where sums changed their signs.
+        Parameters
+        ----------
+        g : (inputs, outputs) array_like
+
+        Returns
+        -------
+        InverseResult
+            Its certificate is that of W with its own slopes: large where sums changed their signs.
         """
         g = self._like_w(g, "g")
         w = self._weights(g)
@@ -533,6 +552,10 @@ class PerceptronInverse:
         v : (inputs, outputs) array_like
         r : float, optional
             Take the difference quotient over g ± r v / 2 in its place, as the original script.
+
+        Returns
+        -------
+        (inputs, outputs) float64 array
         """
         v = self._like_w(v, "v")
         if r is None:

@@ -105,7 +105,17 @@ class Minibatches:
         return -(-self._count // self.batch_size)
 
     def at(self, iteration: int) -> NetProblem:
-        """The problem of one iteration, counted from 0 over all epochs."""
+        """The problem of one iteration.
+
+        Parameters
+        ----------
+        iteration : int
+            Counted from 0 over all epochs.
+
+        Returns
+        -------
+        NetProblem
+        """
         epoch, place = divmod(checks.integer(iteration, "iteration", 0), self.per_epoch)
         if self._order[0] != epoch:
             order = np.random.default_rng([self.seed, epoch]).permutation(self._count)

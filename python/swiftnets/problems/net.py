@@ -54,7 +54,17 @@ class NetProblem(Problem):
 
     @classmethod
     def of(cls, net: MLP, samples: Samples) -> NetProblem:
-        """On samples that are checked and nobody else's."""
+        """The problem on samples that are checked and nobody else's.
+
+        Parameters
+        ----------
+        net : MLP
+        samples : Samples
+
+        Returns
+        -------
+        NetProblem
+        """
         problem = cls.__new__(cls)
         problem._keep(net, samples)
         return problem
@@ -92,7 +102,7 @@ class NetProblem(Problem):
         return self.net.at_samples(w, self._samples)
 
     def in_float64(self) -> NetProblem:
-        """This problem for a float64 net, of its rounded numbers; itself if it is one.
+        """The problem for a float64 net, of its rounded numbers; itself if it is one.
 
         Returns
         -------
@@ -133,7 +143,12 @@ class NetProblem(Problem):
         return {"version": 1, "net": self.net, "samples": samples}
 
     def not_finite(self) -> str | None:
-        """Which number of the samples is the first that is not finite, in words; None if all are.
+        """Which number of the samples is the first that is not finite, in words.
+
+        Returns
+        -------
+        str or None
+            None if all are finite.
 
         Examples
         --------

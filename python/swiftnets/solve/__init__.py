@@ -83,7 +83,7 @@ def solve(
         ``"kronecker"``: the Kronecker-factored Gauss–Newton matrix plus abs(λ); a callable takes
         rows (j, P) and returns M⁻¹ times each, M symmetric positive definite.
     tolerance : float, optional
-        Of ‖b − (A + λ) x‖ / ‖b‖ as the `Solution` tells it, for x in the net's dtype; 1e-10 by
+        Of ‖b − (A + λ) x‖ / ‖b‖ as the `Solution` has it, for x in the net's dtype; 1e-10 by
         default, 1e-4 for float32 nets. Rounding x to float32 alone leaves some 1e-7 times the
         condition number of A + λ.
     max_iterations : int, optional
@@ -92,7 +92,7 @@ def solve(
     time_limit : float, optional
         Seconds after which no other method is begun, and a Krylov method ends with what it has. A
         factorisation is not begun where it would take longer, as far as the speed of products
-        tells; one that has begun goes on.
+        says; one that has begun goes on.
     progress : bool
         Show on standard error how far a Krylov method is.
     inertia : bool
@@ -105,8 +105,10 @@ def solve(
 
     Raises
     ------
-    TypeError, ValueError
-        If an argument is not as above; the message names it.
+    TypeError
+        If an argument is not of the kind above; the message names it.
+    ValueError
+        If it is not as above, or does not go with another.
     numpy.linalg.LinAlgError
         If every method that could be tried met a singular matrix, or the inertia was asked for and
         is not found.

@@ -48,8 +48,10 @@ def factorize(
 
     Raises
     ------
-    TypeError, ValueError
-        If an argument is not as above; the message names it.
+    TypeError
+        If an argument is not of the kind above; the message names it.
+    ValueError
+        If it is not as above, or does not go with another.
     numpy.linalg.LinAlgError
         If the matrix is singular to working precision and its inertia cannot be proved. Where the
         layered method can tell how many eigenvalues are 0 it does not raise: they are in `inertia`,

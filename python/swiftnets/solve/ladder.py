@@ -65,9 +65,11 @@ def climb(system: System, options: Options, order: list[str], why: str) -> str:
     Raises
     ------
     numpy.linalg.LinAlgError
-        If the inertia was asked for and is not found.
-    numpy.linalg.LinAlgError, FloatingPointError, MemoryError
-        Of the last method, if none gave an x.
+        If the inertia was asked for and is not found, or no method gave an x.
+    FloatingPointError
+        If products of the last method are not finite.
+    MemoryError
+        If the last method does not fit in memory, and none gave an x.
     """
     notes: list[str] = [why]
     errors: list[Exception] = []
@@ -217,10 +219,8 @@ class _Steps:
         raise np.linalg.LinAlgError(f"the matrix is singular: {inertia}")
 
     def _refined(self, name: str, sides: Sides, solve: Callable[[Array], Array]) -> bool:
-        """Solve, and for the residual again as long as that halves it.
-
-        Returns whether the factors themselves solve: they say nothing of A + λ otherwise.
-        """
+        """Solve, and again for the residual as long as that halves; whether the factors solve."""
+        # They say nothing of A + λ otherwise.
         if not len(sides):
             return True
         system = self._system

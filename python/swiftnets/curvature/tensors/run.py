@@ -66,6 +66,10 @@ def compute(
     ------
     OSError
         If the disk has too little room; the message has the bytes.
+    FileNotFoundError
+        If the folder of `path` does not exist.
+    ValueError
+        If an argument is not as above; the message names it.
     FileExistsError
         If there is something else at `path` (other data, other parameters, another file), or
         another call is computing it.

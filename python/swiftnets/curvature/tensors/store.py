@@ -66,8 +66,15 @@ def create(file: Path, entries: int, order: int, count: int, dtype: np.dtype[Any
 
 
 def _require_plain(file: Path, entries: int) -> None:
-    """A ValueError unless a Zarr store is as `create` makes them.
+    """Refuse a Zarr store that is not as `create` makes them.
 
+    Raises
+    ------
+    ValueError
+        If it is not.
+
+    Notes
+    -----
     Zarr lets a store name any codec that is installed, those that unpickle among them, and parts of
     any size.
     """
