@@ -14,13 +14,14 @@ import numpy.typing as npt
 
 from swiftnets import solve
 from swiftnets._support import checks
+from swiftnets._support.types import FloatArray
 from swiftnets.curvature.matrix import Block, CurvatureMatrix, Kind, Stream, streamed_products
 from swiftnets.curvature.point import Point
 from swiftnets.nets import activations, losses
 from swiftnets.nets.activations import Activation, ActivationLike
 from swiftnets.nets.losses import LossLike
 from swiftnets.nets.network import Network
-from swiftnets.nets.samples import FloatArray, Samples
+from swiftnets.nets.samples import Samples
 
 __all__ = ["MLP"]
 

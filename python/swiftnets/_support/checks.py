@@ -18,8 +18,9 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-Array: TypeAlias = npt.NDArray[np.float64]
-Pair: TypeAlias = tuple[Array, Array]
+from swiftnets._support.types import Array as Array
+from swiftnets._support.types import Pair as Pair
+
 Shape: TypeAlias = tuple[int | str, ...]
 
 _FLOAT64 = np.dtype(np.float64)

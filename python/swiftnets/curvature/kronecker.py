@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from swiftnets._support import checks
+from swiftnets._support.types import Array
 from swiftnets.curvature.point import Point, require_point
 from swiftnets.curvature.states import layer_states
 from swiftnets.linalg.lapack import eigh
@@ -28,8 +28,6 @@ __all__ = ["KroneckerFactors", "kronecker_factors"]
 def __dir__() -> list[str]:
     return __all__
 
-
-Array: TypeAlias = npt.NDArray[np.float64]
 
 _CHUNK = 2**22  # numbers of a block of rows that is propagated back at once
 

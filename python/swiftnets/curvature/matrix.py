@@ -15,10 +15,11 @@ import numpy.typing as npt
 
 from swiftnets import _core
 from swiftnets._support import checks
+from swiftnets._support.types import FloatArray
 from swiftnets.linalg import scaling
 from swiftnets.linalg.operator import SymmetricOperator
 from swiftnets.nets.engine import Engine
-from swiftnets.nets.samples import Batch, FloatArray, Samples
+from swiftnets.nets.samples import Batch, Samples
 
 if TYPE_CHECKING:
     from swiftnets.curvature.point import Point

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from swiftnets import _core
+from swiftnets._support.types import FloatArray
 from swiftnets.nets.engine import Adder, Engine
-from swiftnets.nets.samples import Batch, FloatArray, Samples
+from swiftnets.nets.samples import Batch, Samples
 
 __all__ = ["Pass"]
 

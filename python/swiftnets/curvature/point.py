@@ -15,13 +15,14 @@ import numpy.typing as npt
 from swiftnets import _core
 from swiftnets._support import checks
 from swiftnets._support.locks import lock_of
+from swiftnets._support.types import FloatArray
 from swiftnets.curvature import taylor
 from swiftnets.curvature.matrix import CurvatureMatrix, Kind, Solver
 from swiftnets.curvature.passes import Pass
 from swiftnets.curvature.taylor import TaylorSeries
 from swiftnets.nets.engine import Adder
 from swiftnets.nets.network import Network
-from swiftnets.nets.samples import Batch, FloatArray, Samples, joined
+from swiftnets.nets.samples import Batch, Samples, joined
 
 __all__ = ["Point"]
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from swiftnets import _core
 from swiftnets._support import checks
+from swiftnets._support.types import Array
 from swiftnets.curvature.point import Point, require_point
 from swiftnets.nets.network import Network
 
@@ -19,9 +18,6 @@ __all__ = ["LayerState", "layer_states"]
 
 def __dir__() -> list[str]:
     return __all__
-
-
-Array: TypeAlias = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,9 +11,10 @@ import numpy.typing as npt
 
 from swiftnets import _core
 from swiftnets._support import checks
+from swiftnets._support.types import FloatArray, IntegerArray
 from swiftnets.linalg import scaling
 from swiftnets.nets.engine import Engine
-from swiftnets.nets.samples import Batch, FloatArray, Samples
+from swiftnets.nets.samples import Batch, Samples
 
 __all__ = ["TaylorSeries"]
 
@@ -118,7 +119,7 @@ def _usual_exponent(engine: Engine) -> int:
 
 def _scaled(
     engine: Engine, directions: list[FloatArray]
-) -> tuple[list[FloatArray], npt.NDArray[np.int64] | None]:
+) -> tuple[list[FloatArray], IntegerArray | None]:
     """Rows that are multiplied with each other, and e or None: the products times 2ᵉ are theirs."""
     # Where some products of some would leave the range, though the product of all may not, the
     # large ones are divided and the small ones multiplied by as little as it takes.

@@ -12,9 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from swiftnets._support.locks import lock_of
+from swiftnets._support.types import FloatArray
 from swiftnets.curvature.point import Point
 from swiftnets.mlp import MLP, require_net
-from swiftnets.nets.samples import FloatArray, Samples
+from swiftnets.nets.samples import Samples
 
 __all__ = ["ScipyProblem", "as_scipy"]
 

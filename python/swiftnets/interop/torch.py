@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from swiftnets._support import checks
+from swiftnets._support.types import FloatArray
 from swiftnets.mlp import MLP, require_net
 from swiftnets.nets import activations, losses
 from swiftnets.nets.activations import Activation
 from swiftnets.nets.losses import LossLike
-from swiftnets.nets.samples import FloatArray
 
 if TYPE_CHECKING:
     from torch import nn

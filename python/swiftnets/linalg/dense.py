@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,7 @@ import numpy.typing as npt
 from swiftnets import _core
 from swiftnets._support import checks
 from swiftnets._support.locks import lock_of
+from swiftnets._support.types import Array
 
 __all__ = ["DenseFactorization", "Inertia"]
 
@@ -20,7 +21,6 @@ def __dir__() -> list[str]:
     return __all__
 
 
-Array: TypeAlias = npt.NDArray[np.float64]
 _Result = TypeVar("_Result")
 
 _FLOAT64 = np.dtype(np.float64)

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from swiftnets._support import checks
+from swiftnets._support.types import Array, IntegerArray, Product
 from swiftnets.linalg.operator import SymmetricOperator, as_product
 from swiftnets.linalg.scaling import exponents, row_norms
 
@@ -27,9 +28,6 @@ def __dir__() -> list[str]:
     return __all__
 
 
-Array: TypeAlias = npt.NDArray[np.float64]
-Integers: TypeAlias = npt.NDArray[np.int64]
-Product: TypeAlias = Callable[[Array], npt.NDArray[Any]]
 Callback: TypeAlias = Callable[[int, float], object]
 
 _EPS = float(np.finfo(np.float64).eps)
@@ -68,7 +66,7 @@ class KrylovResult:
 
     solution: Array
     residual_norms: Array
-    iterations: Integers
+    iterations: IntegerArray
     converged: npt.NDArray[np.bool_]
     statuses: tuple[str, ...]
 
@@ -140,10 +138,10 @@ class _Problem:
         self._met = np.zeros((2, count), bool)
         self._product, self._preconditioner, self._callback = product, preconditioner, callback
 
-    def product(self, rows: Array, active: Integers) -> Array:
+    def product(self, rows: Array, active: IntegerArray) -> Array:
         return self._scaled(self._product, rows, active, "product", self.operator_units, 0)
 
-    def precondition(self, rows: Array, active: Integers) -> Array:
+    def precondition(self, rows: Array, active: IntegerArray) -> Array:
         on = self.is_preconditioned[active]
         if self._preconditioner is None or not on.any():
             return rows
@@ -155,7 +153,13 @@ class _Problem:
         return result
 
     def _scaled(
-        self, function: Product, rows: Array, active: Integers, name: str, units: Integers, row: int
+        self,
+        function: Product,
+        rows: Array,
+        active: IntegerArray,
+        name: str,
+        units: IntegerArray,
+        row: int,
     ) -> Array:
         # A copy goes out: what the function does to it, or keeps of it, is no matter here.
         result = returned(function(rows.copy()), name, rows.shape)
@@ -167,7 +171,7 @@ class _Problem:
             self._met[row, active] = True
         return np.ldexp(result, -units[active, None]) if units.any() else result
 
-    def end_of_step(self, active: Integers, norms: Array) -> None:
+    def end_of_step(self, active: IntegerArray, norms: Array) -> None:
         """Ends what is small enough or has come to the limit, and tells the callback."""
         is_small, is_last = norms <= self.aims[active], self.iterations[active] >= self.limit
         if (is_small | is_last).any():
@@ -178,18 +182,18 @@ class _Problem:
             if self._callback(int(self.iterations[active].max()), worst):
                 self.end(active, np.ones(len(active), bool), "stopped")
 
-    def end(self, active: Integers, which: npt.NDArray[np.bool_], end: str) -> None:
+    def end(self, active: IntegerArray, which: npt.NDArray[np.bool_], end: str) -> None:
         """Ends some of the active runs, unless they have ended for another reason."""
         for index in active[which]:
             self.ends[index] = self.ends[index] or end
             self._is_open[index] = False
 
-    def open(self, active: Integers) -> npt.NDArray[np.bool_]:
+    def open(self, active: IntegerArray) -> npt.NDArray[np.bool_]:
         """Which go on."""
         return self._is_open[active]
 
     def refine(
-        self, run: Callable[[_Problem, Integers, Array], None], *, of_energy: bool
+        self, run: Callable[[_Problem, IntegerArray, Array], None], *, of_energy: bool
     ) -> KrylovResult:
         """Run on what is left of the residuals until they are small or fall no more."""
         # An iterate that is the least `of_energy` is kept where its residual has grown, unless that
@@ -242,7 +246,7 @@ class _Problem:
             active, residuals = active[going], fresh[going]
         return self._result(norms)
 
-    def _back_from_null_space(self, active: Integers, fresh: Array, now: Array) -> None:
+    def _back_from_null_space(self, active: IntegerArray, fresh: Array, now: Array) -> None:
         """Runs that only grew along A's null space end where they should have."""
         for place, index in enumerate(active.tolist()):
             low = self.lows.pop(index, None)
@@ -376,7 +380,7 @@ def _rounding(n: int) -> float:
     return _EPS * max(10.0, float(np.sqrt(n)))
 
 
-def _cg_run(problem: _Problem, active: Integers, residuals: Array) -> None:
+def _cg_run(problem: _Problem, active: IntegerArray, residuals: Array) -> None:
     few = _rounding(residuals.shape[1])
     r = residuals
     z = problem.precondition(r, active)
@@ -473,7 +477,7 @@ def minres(
     return problem.refine(_minres_run, of_energy=False)
 
 
-def _look(problem: _Problem, active: Integers, slopes: Array, phi: Array) -> None:
+def _look(problem: _Problem, active: IntegerArray, slopes: Array, phi: Array) -> None:
     """Notes the iterates at which ‖A r‖ is least beside ‖A‖ ‖r‖, once that is small.
 
     Where b is not in the range of A, rounding lets a run come to √ε of the least-squares solution.
@@ -489,7 +493,7 @@ def _look(problem: _Problem, active: Integers, slopes: Array, phi: Array) -> Non
             problem.end(np.array([index]), np.ones(1, bool), "blown")
 
 
-def _minres_run(problem: _Problem, active: Integers, residuals: Array) -> None:
+def _minres_run(problem: _Problem, active: IntegerArray, residuals: Array) -> None:
     # Lanczos vectors v (before preconditioning) and y = M⁻¹ v; the QR factors of T by rotations.
     few = _rounding(residuals.shape[1])
     v = residuals

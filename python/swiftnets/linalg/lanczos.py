@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from swiftnets._support import checks
+from swiftnets._support.types import FloatArray
 from swiftnets.linalg.krylov import returned
 from swiftnets.linalg.lapack import eigh
 from swiftnets.linalg.operator import SymmetricOperator, as_product
@@ -21,9 +22,6 @@ __all__ = ["Lanczos", "lanczos"]
 
 def __dir__() -> list[str]:
     return __all__
-
-
-Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,20 +42,20 @@ class Lanczos:
         ‖start‖, of which the first vector is the direction; inf where float64 does not hold it.
     """
 
-    diagonal: Array
-    off_diagonal: Array
+    diagonal: FloatArray
+    off_diagonal: FloatArray
     residual: float
-    basis: Array
+    basis: FloatArray
     norm: float
 
     @property
-    def matrix(self) -> Array:
+    def matrix(self) -> FloatArray:
         """T, dense (k, k)."""
         off = self.off_diagonal
-        matrix: Array = np.diag(self.diagonal) + np.diag(off, 1) + np.diag(off, -1)
+        matrix: FloatArray = np.diag(self.diagonal) + np.diag(off, 1) + np.diag(off, -1)
         return matrix
 
-    def eigenvalues(self) -> tuple[Array, Array]:
+    def eigenvalues(self) -> tuple[FloatArray, FloatArray]:
         """Ritz values, and how far at most each is from an eigenvalue of A.
 
         Returns
@@ -70,7 +68,7 @@ class Lanczos:
         values, vectors = eigh(self.matrix)
         return values, self.residual * abs(vectors[-1])
 
-    def apply(self, function: Callable[[Array], Array]) -> Array:
+    def apply(self, function: Callable[[FloatArray], FloatArray]) -> FloatArray:
         """f(A) start, approximately: ‖start‖ Q f(T) e₁.
 
         Exact for polynomials f of degree below k.
@@ -109,12 +107,14 @@ class Lanczos:
         f = exponent(weights)
         with np.errstate(over="ignore", invalid="ignore"):
             inner = np.ldexp(weights, -f).astype(self.basis.dtype) @ self.basis
-            result: Array = np.ldexp(inner, e + f)
+            result: FloatArray = np.ldexp(inner, e + f)
         return result
 
 
 def lanczos(
-    product: Callable[[Array], Array] | SymmetricOperator, start: npt.ArrayLike, steps: int
+    product: Callable[[FloatArray], FloatArray] | SymmetricOperator,
+    start: npt.ArrayLike,
+    steps: int,
 ) -> Lanczos:
     """Lanczos's tridiagonalisation, every vector orthogonalised twice against all before.
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from swiftnets import _core
+from swiftnets._support.types import Array
 
 __all__ = ["aside", "eigh"]
 
@@ -22,7 +23,6 @@ def __dir__() -> list[str]:
     return __all__
 
 
-Array: TypeAlias = npt.NDArray[np.float64]
 Result = TypeVar("Result")
 
 _LARGE = 512  # from this order on NumPy's eigenvectors take long enough to notice

@@ -13,8 +13,9 @@ import numpy as np
 
 from swiftnets import _core
 from swiftnets._support import checks
+from swiftnets._support.types import FloatArray
 from swiftnets.linalg import scaling
-from swiftnets.nets.samples import Batch, FloatArray, Reader, Samples, positive_total
+from swiftnets.nets.samples import Batch, Reader, Samples, positive_total
 
 if TYPE_CHECKING:
     from swiftnets.nets.network import Network

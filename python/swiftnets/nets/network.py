@@ -14,12 +14,13 @@ import numpy.typing as npt
 
 from swiftnets import _core
 from swiftnets._support import buffers, checks
+from swiftnets._support.types import FloatArray
 from swiftnets.nets import initializers
 from swiftnets.nets.activations import Activation
 from swiftnets.nets.engine import Engine
 from swiftnets.nets.initializers import Scheme
 from swiftnets.nets.losses import Loss
-from swiftnets.nets.samples import Batch, FloatArray, Samples
+from swiftnets.nets.samples import Batch, Samples
 
 __all__ = ["Network"]
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from swiftnets._support import checks
+from swiftnets._support.types import FloatArray, IntegerArray
 from swiftnets.linalg import scaling
 from swiftnets.nets.losses import Loss
 
@@ -20,8 +21,6 @@ __all__ = ["Batch", "FloatArray", "Reader", "Samples", "joined", "positive_total
 def __dir__() -> list[str]:
     return __all__
 
-
-FloatArray: TypeAlias = npt.NDArray[Any]
 
 # Weights whose sum is between this and its inverse are used as they are, by bytes of a number.
 _USUAL = {8: 1e150, 4: 1e18}
@@ -33,7 +32,7 @@ class Batch(NamedTuple):
 
     x: FloatArray
     targets: FloatArray | None
-    labels: npt.NDArray[np.int64] | None
+    labels: IntegerArray | None
     weights: FloatArray | None
 
     def each(self, change: Callable[[npt.NDArray[Any]], npt.NDArray[Any]]) -> Batch:
@@ -180,7 +179,7 @@ class Reader:
 
     def _targets(
         self, y: Any, name: str, count: int
-    ) -> tuple[FloatArray | None, npt.NDArray[np.int64] | None]:
+    ) -> tuple[FloatArray | None, IntegerArray | None]:
         if self._loss.name == "softmax_cross_entropy" and checks.dimensions(y, name) == 1:
             return None, checks.labels(y, name, count, self._outputs)
         targets = checks.array(y, name, (count, self._outputs), self._dtype)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from swiftnets._support import checks, identity
 from swiftnets._support.files import File, writable
-from swiftnets.nets.samples import FloatArray
+from swiftnets._support.types import FloatArray
 from swiftnets.optimizers.history import Event, History, Result, State, StepResult
 from swiftnets.optimizers.run import Loop
 from swiftnets.problems import Minibatches, Problem

@@ -16,8 +16,8 @@ from swiftnets._support.checkpoints import (
     require_settings,
     write_archive,
 )
+from swiftnets._support.types import FloatArray
 from swiftnets.linalg.scaling import norm
-from swiftnets.nets.samples import FloatArray
 from swiftnets.optimizers.history import History, State
 from swiftnets.problems import Counted, Minibatches, Problem
 from swiftnets.problems.counted import uncounted

@@ -26,7 +26,7 @@ import numpy.typing as npt
 from swiftnets._support import checks
 from swiftnets._support.files import File
 from swiftnets._support.progress import report
-from swiftnets.nets.samples import FloatArray
+from swiftnets._support.types import FloatArray
 from swiftnets.optimizers.base import Optimizer
 from swiftnets.optimizers.results import Comparison, Run
 from swiftnets.optimizers.trials import Limits, Numbers, Trial

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from swiftnets._support import checks
+from swiftnets._support.types import FloatArray
 from swiftnets.linalg.lanczos import lanczos
 from swiftnets.linalg.lapack import eigh
 from swiftnets.linalg.scaling import dot, norm
-from swiftnets.nets.samples import FloatArray
 from swiftnets.optimizers.base import Optimizer, State, StepResult, check_settings
 from swiftnets.optimizers.negative_curvature import in_plane, look, unlooked
 from swiftnets.optimizers.secular import resolved, secular_step

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from swiftnets._support import buffers, checks
+from swiftnets._support.types import FloatArray
 from swiftnets.linalg.scaling import exponent, norm
-from swiftnets.nets.samples import FloatArray
 from swiftnets.optimizers.base import Optimizer, State, StepResult, check_settings
 from swiftnets.optimizers.line_search import ARMIJO, beyond, no_decrease, scaled
 from swiftnets.problems import Problem

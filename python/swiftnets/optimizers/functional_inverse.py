@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from swiftnets._support import checks
+from swiftnets._support.types import FloatArray
 from swiftnets.linalg.scaling import norm
-from swiftnets.nets.samples import FloatArray
 from swiftnets.optimizers.base import Optimizer, State, StepResult
 from swiftnets.problems import Problem
 from swiftnets.problems.computed import require_finite

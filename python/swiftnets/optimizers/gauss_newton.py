@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from swiftnets._support import checks
+from swiftnets._support.types import FloatArray
 from swiftnets.curvature.point import Point
 from swiftnets.linalg.krylov import cg
 from swiftnets.linalg.scaling import dot, norm
-from swiftnets.nets.samples import FloatArray
 from swiftnets.optimizers.base import Optimizer, State, StepResult, check_settings
 from swiftnets.optimizers.newton import factored, finish
 from swiftnets.optimizers.trust_region import gain_ratio

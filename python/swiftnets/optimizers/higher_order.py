@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from swiftnets._support.types import FloatArray
 from swiftnets.linalg.dense import DenseFactorization
 from swiftnets.linalg.scaling import norm
-from swiftnets.nets.samples import FloatArray
 from swiftnets.optimizers.base import Optimizer, State, StepResult, check_settings
 from swiftnets.optimizers.newton import at_stationary_point, factored, finish, seen_curvature
 from swiftnets.problems import Problem

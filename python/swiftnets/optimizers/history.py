@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from swiftnets.nets.samples import FloatArray
+from swiftnets._support.types import FloatArray
 
 __all__ = ["Event", "History", "Result", "State", "Status", "StepResult"]
 

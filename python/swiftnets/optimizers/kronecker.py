@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from swiftnets._support.types import FloatArray
 from swiftnets.curvature.kronecker import KroneckerFactors, kronecker_factors
 from swiftnets.linalg.scaling import norm
-from swiftnets.nets.samples import FloatArray
 from swiftnets.optimizers.base import Optimizer, State, StepResult, check_settings
 from swiftnets.problems import Problem
 from swiftnets.problems.computed import require_finite

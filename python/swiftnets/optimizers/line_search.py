@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from swiftnets._support import checks
+from swiftnets._support.types import FloatArray
 from swiftnets.linalg.scaling import exponent, norm
-from swiftnets.nets.samples import FloatArray
 from swiftnets.optimizers.base import Optimizer, State, StepResult, check_settings
 from swiftnets.problems import Problem
 from swiftnets.problems.computed import require_finite, trial_loss

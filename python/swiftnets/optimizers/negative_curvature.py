@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import numpy as np
 
+from swiftnets._support.types import FloatArray
 from swiftnets.linalg.lanczos import lanczos
 from swiftnets.linalg.lapack import eigh
 from swiftnets.linalg.scaling import dot, norm
-from swiftnets.nets.samples import FloatArray
 from swiftnets.optimizers.history import State
 from swiftnets.optimizers.secular import resolved, secular_step
 from swiftnets.problems import PointLike

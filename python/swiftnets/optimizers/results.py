@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from swiftnets._support import checks
 from swiftnets._support.plotting import figure_class
-from swiftnets.nets.samples import FloatArray
+from swiftnets._support.types import Array, FloatArray
 from swiftnets.optimizers.history import History
 
 __all__ = ["Comparison", "Run"]
@@ -21,7 +20,6 @@ def __dir__() -> list[str]:
     return __all__
 
 
-Array: TypeAlias = npt.NDArray[np.float64]
 Axis: TypeAlias = Literal["iterations", "cost", "seconds"]
 
 _AXES: tuple[Axis, ...] = ("iterations", "cost", "seconds")

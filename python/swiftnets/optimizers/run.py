@@ -14,10 +14,10 @@ import numpy.typing as npt
 
 from swiftnets._support import checks
 from swiftnets._support.progress import Progress
+from swiftnets._support.types import FloatArray
 from swiftnets.linalg.lanczos import lanczos
 from swiftnets.linalg.lapack import eigh
 from swiftnets.linalg.scaling import norm
-from swiftnets.nets.samples import FloatArray
 from swiftnets.optimizers.checkpoints import COLUMNS, Identity, RunState, read_run, write_run
 from swiftnets.optimizers.history import Event, Result, Status, StepResult
 from swiftnets.problems import Counted, Minibatches, PointLike, Problem

@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from swiftnets._support import checks
+from swiftnets._support.types import Array, FloatArray
 from swiftnets.linalg.lanczos import Lanczos, lanczos
 from swiftnets.linalg.lapack import eigh
 from swiftnets.linalg.scaling import norm
-from swiftnets.nets.samples import FloatArray
 from swiftnets.optimizers.base import Optimizer, State, StepResult, check_settings
 from swiftnets.optimizers.negative_curvature import look, seen, unlooked
 from swiftnets.optimizers.newton import finish, gradient_operations
@@ -32,7 +32,6 @@ def __dir__() -> list[str]:
     return __all__
 
 
-Array: TypeAlias = npt.NDArray[np.float64]
 Function: TypeAlias = Literal["smooth", "absolute", "original"]
 
 _FUNCTIONS: dict[str, Callable[[Array, float], Array]] = {

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from swiftnets._support.types import Array
 from swiftnets.linalg.scaling import exponent, norm
 
 __all__ = ["resolved", "secular_step"]
@@ -17,8 +18,6 @@ __all__ = ["resolved", "secular_step"]
 def __dir__() -> list[str]:
     return __all__
 
-
-Array: TypeAlias = npt.NDArray[np.float64]
 
 # In units of the spectrum: so near to −θ₁ a shift has few digits left.
 _LEAST = 2.0**-960

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from swiftnets._support import checks
 from swiftnets._support.checkpoints import read_archive, write_archive
-from swiftnets.nets.samples import FloatArray
+from swiftnets._support.types import Array, FloatArray
 from swiftnets.optimizers.base import Optimizer
 from swiftnets.optimizers.checkpoints import Identity
 from swiftnets.optimizers.history import Event, History
@@ -27,7 +27,6 @@ def __dir__() -> list[str]:
     return __all__
 
 
-Array: TypeAlias = npt.NDArray[np.float64]
 Numbers: TypeAlias = Mapping[str, float]
 
 _UNLIMITED = 2**31 - 1

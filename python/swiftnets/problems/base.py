@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from swiftnets._support import checks
+from swiftnets._support.types import FloatArray
 from swiftnets.curvature.taylor import TaylorSeries
 from swiftnets.linalg.operator import SymmetricOperator
-from swiftnets.nets.samples import FloatArray
 
 __all__ = ["FunctionPoint", "PointLike", "Problem"]
 

@@ -10,8 +10,8 @@ import math
 
 import numpy as np
 
+from swiftnets._support.types import FloatArray
 from swiftnets.linalg.scaling import norm
-from swiftnets.nets.samples import FloatArray
 from swiftnets.problems.base import PointLike, Problem
 
 __all__ = ["hessian", "linearized", "require_finite", "trial_gradient", "trial_loss"]

@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from swiftnets._support import checks
+from swiftnets._support.types import Array, FloatArray
 from swiftnets.linalg.dense import DenseFactorization
 from swiftnets.linalg.lapack import aside
 from swiftnets.linalg.scaling import norm, row_norms
-from swiftnets.nets.samples import FloatArray
 from swiftnets.problems.base import Problem
 from swiftnets.problems.computed import hessian, require_finite, trial_gradient
 from swiftnets.problems.counted import Counted, take_net_problem
@@ -31,9 +31,6 @@ __all__ = ["FunctionalInverse", "InverseResult", "InverseSeries", "PerceptronInv
 
 def __dir__() -> list[str]:
     return __all__
-
-
-Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from swiftnets._support import checks
+from swiftnets._support.types import FloatArray
 from swiftnets.curvature.taylor import TaylorSeries
-from swiftnets.nets.samples import FloatArray
 from swiftnets.problems.base import Problem
 
 __all__ = ["LinearRegression", "Quadratic", "Rosenbrock"]

@@ -8,11 +8,12 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
+from swiftnets._support.types import FloatArray
 from swiftnets.curvature.matrix import Kind, streamed_products
 from swiftnets.curvature.point import Point
 from swiftnets.curvature.taylor import TaylorSeries
 from swiftnets.mlp import MLP, require_net
-from swiftnets.nets.samples import Batch, FloatArray, Samples
+from swiftnets.nets.samples import Batch, Samples
 from swiftnets.problems.base import Problem
 
 __all__ = ["NetProblem"]

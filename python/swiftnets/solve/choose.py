@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from swiftnets._support import checks
+from swiftnets._support.types import Array
 from swiftnets.linalg.lanczos import Lanczos, lanczos
 from swiftnets.solve.layered import plan
 from swiftnets.solve.options import Options
@@ -21,8 +20,6 @@ __all__ = ["choose", "expected_steps"]
 def __dir__() -> list[str]:
     return __all__
 
-
-Array: TypeAlias = npt.NDArray[np.float64]
 
 _PROBE = 25  # Lanczos steps that "auto" spends to see the spectrum
 _STEP_OVERHEAD = 1e6  # operations that fit in the time that a Krylov step spends outside the engine

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from swiftnets._support.progress import Progress
+from swiftnets._support.types import Array, IntegerArray, Product
 from swiftnets.curvature.kronecker import kronecker_factors
 from swiftnets.curvature.matrix import CurvatureMatrix
 from swiftnets.linalg.dense import DenseFactorization, Inertia
@@ -18,7 +17,7 @@ from swiftnets.linalg.krylov import KrylovResult, cg, default_iterations, minres
 from swiftnets.linalg.scaling import row_norms
 from swiftnets.solve.factors import Factorization, dense_factors
 from swiftnets.solve.layered import Form, LayeredFactorization, plan
-from swiftnets.solve.options import DIRECT, Options, Product
+from swiftnets.solve.options import DIRECT, Options
 from swiftnets.solve.system import System
 
 __all__ = ["climb"]
@@ -27,9 +26,6 @@ __all__ = ["climb"]
 def __dir__() -> list[str]:
     return __all__
 
-
-Array: TypeAlias = npt.NDArray[np.float64]
-Sides: TypeAlias = npt.NDArray[np.int64]
 
 _FLOAT64 = np.dtype(np.float64)
 # A tolerance is aimed at with room for the rounding of the products, which counts, too.
@@ -153,7 +149,7 @@ class _Steps:
             seconds = system.seconds(layered.operations)
         return f"would take about {seconds:.2g} s, and {left:.2g} s are left" * (seconds > left)
 
-    def attempt(self, name: str, sides: Sides) -> None:
+    def attempt(self, name: str, sides: IntegerArray) -> None:
         """Solve for some sides by one method; the system takes what is better."""
         if name in ("cg", "minres"):
             self._krylov(name, sides)
@@ -164,7 +160,7 @@ class _Steps:
 
     # Methods that factor
 
-    def _direct(self, name: str, sides: Sides) -> None:
+    def _direct(self, name: str, sides: IntegerArray) -> None:
         system = self._system
         factors: Factorization
         if name == "dense":
@@ -183,7 +179,7 @@ class _Steps:
         if self._refined(name, sides, solve):
             system.inertia, system.log_determinant = factors.inertia, factors.log_determinant
 
-    def _dense_blocks(self, sides: Sides) -> None:
+    def _dense_blocks(self, sides: IntegerArray) -> None:
         system = self._system
         factors = []
         for layer, part in enumerate(system.net.layer_slices):
@@ -218,7 +214,7 @@ class _Steps:
         system.inertia, system.log_determinant, system.is_singular = inertia, log_determinant, True
         raise np.linalg.LinAlgError(f"the matrix is singular: {inertia}")
 
-    def _refined(self, name: str, sides: Sides, solve: Callable[[Array], Array]) -> bool:
+    def _refined(self, name: str, sides: IntegerArray, solve: Callable[[Array], Array]) -> bool:
         """Solve, and again for the residual as long as that halves; whether the factors solve."""
         # They say nothing of A + λ otherwise.
         if not len(sides):
@@ -248,7 +244,7 @@ class _Steps:
                 system.statuses[index] = "refinement stagnated"
         return do_solve
 
-    def _in_range(self, solve: Callable[[Array], Array], sides: Sides) -> Array:
+    def _in_range(self, solve: Callable[[Array], Array], sides: IntegerArray) -> Array:
         """Solutions; in smaller units of b where they are beyond float64 in these."""
         system = self._system
         try:
@@ -260,7 +256,7 @@ class _Steps:
 
     # Krylov methods
 
-    def _krylov(self, name: str, sides: Sides) -> None:
+    def _krylov(self, name: str, sides: IntegerArray) -> None:
         system, options = self._system, self._options
         method = cg if name == "cg" else minres
         b, product = system.b[sides], system.product

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
-import numpy as np
-import numpy.typing as npt
+from swiftnets._support.types import Product
 
-__all__ = ["DIRECT", "SOLVE_METHODS", "Options", "Preconditioner", "Product", "SolveMethod"]
+__all__ = ["DIRECT", "SOLVE_METHODS", "Options", "Preconditioner", "SolveMethod"]
 
 
 def __dir__() -> list[str]:
@@ -18,7 +16,6 @@ def __dir__() -> list[str]:
 
 
 SolveMethod: TypeAlias = Literal["auto", "layered", "dense", "cg", "minres"]
-Product: TypeAlias = Callable[[npt.NDArray[np.float64]], npt.NDArray[Any]]
 Preconditioner: TypeAlias = Literal["diagonal", "kronecker"] | Product | None
 
 SOLVE_METHODS = ("auto", "layered", "dense", "cg", "minres")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from swiftnets._support.types import Array, IntegerArray
 from swiftnets.linalg.dense import Inertia
 from swiftnets.solve.options import DIRECT
 
@@ -16,9 +17,6 @@ __all__ = ["Solution"]
 
 def __dir__() -> list[str]:
     return __all__
-
-
-Array: TypeAlias = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +66,7 @@ class Solution:
     rounding: Array
     converged: npt.NDArray[np.bool_]
     statuses: tuple[str, ...]
-    iterations: npt.NDArray[np.int64]
+    iterations: IntegerArray
     refinements: int
     method: str
     message: str

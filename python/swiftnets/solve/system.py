@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import time
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from swiftnets._support import checks
+from swiftnets._support.types import Array, IntegerArray
 from swiftnets.curvature.matrix import CurvatureMatrix
 from swiftnets.linalg.dense import Inertia
 from swiftnets.linalg.scaling import exponents, row_norms
@@ -22,8 +22,6 @@ __all__ = ["System"]
 def __dir__() -> list[str]:
     return __all__
 
-
-Array: TypeAlias = npt.NDArray[np.float64]
 
 # What float64 numbers are moved by at most to see what rounding does: 32 units of it.
 _MOVE = 2.0**-48
@@ -121,7 +119,7 @@ class System:
         self.operations += operations
         return image
 
-    def residual(self, x: Array, sides: npt.NDArray[np.int64]) -> Array:
+    def residual(self, x: Array, sides: IntegerArray) -> Array:
         """b − (A + λ) x of some sides, of any size of x."""
         shift = exponents(x)
         shift[abs(shift) < _LARGE_EXPONENT] = 0
@@ -171,14 +169,14 @@ class System:
             image[owners == layer, part] = kept
         return image
 
-    def _owners(self, rows: Array) -> npt.NDArray[np.int64]:
+    def _owners(self, rows: Array) -> IntegerArray:
         sums = [abs(rows[:, part]).max(axis=1) for part in self.net.layer_slices]
-        result: npt.NDArray[np.int64] = np.argmax(sums, axis=0)
+        result: IntegerArray = np.argmax(sums, axis=0)
         return result
 
     # What is known of a solution
 
-    def keep(self, name: str, sides: npt.NDArray[np.int64], x: Array, statuses: list[str]) -> Array:
+    def keep(self, name: str, sides: IntegerArray, x: Array, statuses: list[str]) -> Array:
         """Take over solutions that are better than what is known; the residuals of x."""
         residuals = self.residual(x, sides)
         sizes = row_norms(residuals)
@@ -191,7 +189,7 @@ class System:
                 self.statuses[index] = statuses[place]
         return residuals
 
-    def certify(self, sides: npt.NDArray[np.int64]) -> None:
+    def certify(self, sides: IntegerArray) -> None:
         """Residuals of what will be returned, with the rounding of the products; the statuses."""
         x = self._returned(sides)
         is_same = np.array([np.array_equal(a, b) for a, b in zip(x, self.x[sides], strict=True)])
@@ -219,7 +217,7 @@ class System:
             ):
                 self.statuses[index] = "rounding"
 
-    def _returned(self, sides: npt.NDArray[np.int64]) -> Array:
+    def _returned(self, sides: IntegerArray) -> Array:
         """x as it will be returned, in the units of this class."""
         units = self._units[sides, None]
         with np.errstate(over="ignore", under="ignore"):
@@ -227,7 +225,7 @@ class System:
         result: Array = np.ldexp(x, -units)
         return result
 
-    def _noise(self, x: Array, residuals: Array, sides: npt.NDArray[np.int64]) -> Array:
+    def _noise(self, x: Array, residuals: Array, sides: IntegerArray) -> Array:
         """How far b − (A + λ) x moves where all that goes into A and x moves by some roundings."""
         good = np.isfinite(x).all(axis=1)
         if not good.any():

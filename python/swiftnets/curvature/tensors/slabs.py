@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from swiftnets._support import checks, identity
+from swiftnets._support.types import FloatArray
 from swiftnets.curvature.point import Point, require_point
-from swiftnets.nets.samples import FloatArray
 
 __all__ = ["ROWS", "Job", "entries"]
 

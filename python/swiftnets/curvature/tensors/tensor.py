@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from swiftnets._support import checks
+from swiftnets._support.types import FloatArray
 from swiftnets.curvature.tensors.slabs import ROWS, entries
 from swiftnets.curvature.tensors.store import FORMAT, OLDER, open_store, read_facts, sidecar
 from swiftnets.linalg import scaling
-from swiftnets.nets.samples import FloatArray
 
 __all__ = ["DerivativeTensor"]
 
