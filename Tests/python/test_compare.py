@@ -220,7 +220,7 @@ def test_time_limits_end_runs():
 # Evaluating ---------------------------------------------------------------------------------------
 
 
-def test_minibatches_are_judged_by_the_full_loss_once_an_epoch():
+def test_minibatches_are_evaluated_by_the_full_loss_once_an_epoch():
     problem = some_minibatches()
     start = problem.net.initial(seed=1)
     result = compare(problem, {"Adam": Adam(learning_rate=0.1)}, [start], max_iterations=8)
@@ -550,11 +550,11 @@ def test_progress_is_a_line_a_run_on_standard_error(capsys):
 
 
 def test_the_number_of_steps_is_not_what_evaluate_tells():
-    with pytest.raises(ValueError, match='^evaluate told a number named "iterations"'):
+    with pytest.raises(ValueError, match='^evaluate returned a number named "iterations"'):
         compare(
             BOWL, {"SGD": SGD()}, STARTS, max_iterations=2, evaluate=lambda w: {"iterations": 7}
         )
-    with pytest.raises(TypeError, match="^evaluate told 'a': 'x'; expected a number"):
+    with pytest.raises(TypeError, match="^evaluate returned 'a': 'x'; expected a number"):
         compare(BOWL, {"SGD": SGD()}, STARTS[:1], max_iterations=2, evaluate=lambda w: {"a": "x"})
 
 

@@ -51,12 +51,12 @@ class Progress:
         if now - self._said < self._pause and self._done < self._total:
             return
         self._said = now
-        told = "" if number is None else f"{self._name} {number:.6g}"
+        value = "" if number is None else f"{self._name} {number:.6g}"
         if self._bar is not None:
-            self._bar.set_postfix_str(told, refresh=False)
+            self._bar.set_postfix_str(value, refresh=False)
             return
         left = (now - self._started) / (self._done - self._first) * (self._total - self._done)
-        parts = [f"{self._unit} {self._done} of {self._total}", told, f"{left:.0f} s left"]
+        parts = [f"{self._unit} {self._done} of {self._total}", value, f"{left:.0f} s left"]
         text = ", ".join(part for part in parts if part)
         if self._terminal:
             print(f"\r{text}\x1b[K", end="", file=self._stream, flush=True)

@@ -31,8 +31,8 @@ class Inertia:
     """How many eigenvalues of a symmetric matrix are positive, negative and zero.
 
     Counted in the factors (Sylvester's law of inertia), which are proved by exact products with the
-    matrix. Zero are those that rounding errors cannot tell from it: mostly below 1e-14 of the norm,
-    and by products with vectors of the kernel at most about 1e-13.
+    matrix. Zero are those that rounding errors do not separate from it: mostly below 1e-14 of the
+    norm, and by products with vectors of the kernel at most about 1e-13.
 
     Attributes
     ----------
@@ -60,7 +60,7 @@ def factor(shift: object, function: Callable[..., _Result], *arguments: Any) -> 
 
 @dataclass(frozen=True)
 class FactorSummary:
-    """What the factors tell, with the logarithm of the determinant even where it is withheld."""
+    """What the factors say, with the logarithm of the determinant even where it is withheld."""
 
     inertia: Inertia | None = None
     logarithm: float | None = None

@@ -36,7 +36,7 @@ _LARGE_EXPONENT = 100
 _MOST_ITERATIONS = 10_000
 _MOST_FLAT_RUNS = 5
 # ‖A r‖ / ‖A‖ ‖r‖ from which on a least-squares solution may be near, and at which it is one: the
-# least norm tells r to rounding, and A r to the square root of that.
+# least norm gives r to rounding, and A r to the square root of that.
 _NEAR, _LEVEL = 1e-5, 1e-6
 
 
@@ -172,7 +172,7 @@ class _Problem:
         return np.ldexp(result, -units[active, None]) if units.any() else result
 
     def end_of_step(self, active: IntegerArray, norms: Array) -> None:
-        """Ends what is small enough or has come to the limit, and tells the callback."""
+        """Ends what is small enough or has come to the limit, and calls the callback."""
         is_small, is_last = norms <= self.aims[active], self.iterations[active] >= self.limit
         if (is_small | is_last).any():
             self.end(active, is_small, "aim")
@@ -214,7 +214,7 @@ class _Problem:
             going = np.zeros(len(active), bool)
             for place, index in enumerate(active):
                 end, reason = self.ends[index], ""
-                # A least norm is told to rounding only; more than that is what rounding has done.
+                # A least norm is known to rounding only; more than that is what rounding has done.
                 is_worse = now[place] > norms[index] * (1 + 1e-6 * (end == "flat"))
                 if is_worse and not (of_energy and end in _ENERGY_ENDS):
                     self.x[index], fresh[place] = before[place], residuals[place]
@@ -228,7 +228,7 @@ class _Problem:
                     reason = "least squares"
                     now[place] = self._shorten(index, fresh[place], now[place])
                 elif end == "flat":
-                    # The first product of another run will tell; one without preconditioner, as
+                    # The first product of another run will show; one without preconditioner, as
                     # what is least in its norm need not be so in ours.
                     self.flat_runs[index] += 1
                     if self.is_preconditioned[index]:

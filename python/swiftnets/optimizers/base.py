@@ -153,7 +153,7 @@ class Optimizer(ABC):
         Returns
         -------
         Result
-            Divergence and break-down end a run and are told in its status, not raised: numbers
+            Divergence and break-down end a run and are reported in its status, not raised: numbers
             in the data that are not finite as well.
 
         Raises

@@ -69,7 +69,7 @@ class Identity:
     settings : dict
         The optimiser's and the problem's, data included, and a hash of where the run starts.
     start : (3,) float64 array, or (0,)
-        For a problem that does not tell its settings: its `fingerprint` there.
+        For a problem without settings: its `fingerprint` there.
     """
 
     settings: dict[str, Any]
@@ -81,7 +81,7 @@ class Identity:
     ) -> Identity:
         """Of a run from w, with `more` settings."""
         problem = uncounted(problem)
-        told = {
+        keyed = {
             "optimizer": optimizer,
             "problem": problem,
             "parameters": problem.parameter_count,
@@ -93,7 +93,7 @@ class Identity:
         if not identity.is_known(problem):
             full = problem.full if isinstance(problem, Minibatches) else problem
             start = fingerprint(Counted(full), w)
-        return Identity(identity.settings(told), start)
+        return Identity(identity.settings(keyed), start)
 
     def require(self, path: Path, there: Identity) -> None:
         """A CheckpointError that says what differs in the run of a checkpoint."""

@@ -84,7 +84,7 @@ def compare(
     Returns
     -------
     Comparison
-        Divergence and break-down are told in a run's status, not raised.
+        Divergence and break-down are reported in a run's status, not raised.
 
     Raises
     ------

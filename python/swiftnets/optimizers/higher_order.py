@@ -58,7 +58,7 @@ class _HigherOrder(Optimizer):
             if ratio <= self.safeguard:
                 new = w + newton + correction
                 new_loss, new_gradient = problem.loss_and_gradient(new)
-                # Where the loss is down to its rounding, the gradient tells.
+                # Where the loss is down to its rounding, the gradient decides.
                 noise = 10 * float(np.finfo(w.dtype).eps) * abs(loss)
                 if new_loss < loss - noise or (
                     new_loss <= loss + noise and norm(new_gradient) < length

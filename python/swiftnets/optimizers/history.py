@@ -1,4 +1,4 @@
-"""What a step, an iteration and a whole run are told as."""
+"""What is recorded of a step, an iteration and a whole run."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class StepResult:
         For the next step.
     accepted : bool
     info : mapping of str to float
-        What the method has to tell (damping, step length, products, …): columns of the history.
+        What the method reports (damping, step length, products, …): columns of the history.
     failure : str, optional
         Why no step can be made from here. Ends a run.
     least_curvature : float, optional
@@ -107,7 +107,7 @@ class History:
         and checkpoints do not count.
     accepted : (n,) bool array
     info : dict of (n,) float64 arrays
-        What the method told, NaN where it did not.
+        What the method reported, NaN where it did not.
     """
 
     loss: npt.NDArray[np.float64]

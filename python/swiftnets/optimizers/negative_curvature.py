@@ -74,7 +74,7 @@ def look(point: PointLike, state: State, at_rest: bool) -> tuple[float, FloatArr
 
 
 def seen(least: float) -> float | None:
-    """The least curvature as `StepResult` tells it."""
+    """The least curvature as `StepResult` has it."""
     return least if least < np.inf else None
 
 
@@ -110,9 +110,9 @@ def in_plane(
         vector = vector.astype(np.float64)
         for _ in range(2):
             vector = vector - dot(basis[0], vector) * basis[0]
-    rest = norm(vector)
-    if rest > 1e-4:
-        vector = (vector / rest).astype(point.gradient.dtype)
+    size = norm(vector)
+    if size > 1e-4:
+        vector = (vector / size).astype(point.gradient.dtype)
         basis.append(vector.astype(np.float64))
         images.append((point.hessian @ vector).astype(np.float64))
     matrix = np.array([[dot(q, image) for image in images] for q in basis])

@@ -70,7 +70,7 @@ def factored(matrix: FloatArray, damping: float) -> DenseFactorization:
 def seen_curvature(
     gradient: FloatArray, direction: FloatArray, damping: float, inertia: Inertia | None
 ) -> float:
-    """What a step (H + damping) direction = −gradient tells of H's least eigenvalue: a bound."""
+    """What a step (H + damping) direction = −gradient says of H's least eigenvalue: a bound."""
     if inertia is not None and inertia.negative:
         return math.nextafter(-damping, -math.inf)
     size = norm(direction)

@@ -49,8 +49,8 @@ class Run:
         Whether the history's losses are those of minibatches.
     history : History
     evaluated : dict of (n,) float64 arrays
-        What `evaluate` told, and the full loss where there are minibatches; ``"iterations"`` says
-        after how many steps. NaN where a name was not told.
+        What `evaluate` returned, and the full loss where there are minibatches; ``"iterations"``
+        says after how many steps. NaN where a name was missing.
     """
 
     name: str
@@ -85,7 +85,8 @@ class Run:
         Parameters
         ----------
         what : str
-            ``"loss"``, ``"gradient_norm"``, or a name that `evaluate` or the method told. What
+            ``"loss"``, ``"gradient_norm"``, or a name that `evaluate` or the method reported.
+            What
             was evaluated comes before what the history has of the same name.
         against : {"iterations", "cost", "seconds"}
             Spent by the time that the value was reached: 0 for the loss at the start.

@@ -122,9 +122,9 @@ class Loop:
         if status not in ("converged", "saddle", "diverged"):
             if not (math.isfinite(loss) and math.isfinite(length)):
                 if status != "callback":
-                    told = f"the loss is {loss}, the gradient's norm {length}"
+                    values = f"the loss is {loss}, the gradient's norm {length}"
                     status = "diverged"
-                    message = self._lost(f"after {now.count} iterations {told}")
+                    message = self._lost(f"after {now.count} iterations {values}")
             elif length <= tolerance:
                 # What a step from here would have said: it is not made.
                 verdict = self._step(now, tolerance, length)[0]
@@ -179,8 +179,8 @@ class Loop:
         if result.failure is not None:
             if not (isinstance(self._problem, Minibatches) and result.gradient_norm == 0):
                 kind: Status = "rounding" if result.rounding else "failed"
-                rest = f"; the gradient's norm is {result.gradient_norm:.3g}"
-                return (kind, f"{place}: {result.failure}{rest}"), now
+                length = f"; the gradient's norm is {result.gradient_norm:.3g}"
+                return (kind, f"{place}: {result.failure}{length}"), now
             # A batch that asks for nothing: the next one may.
             result = replace(result, w=now.w, state=now.state, accepted=False, failure=None)
         if not np.isfinite(result.w).all():

@@ -75,7 +75,7 @@ class SaddleFreeNewton(Optimizer):
     ``"exact"`` costs some 9 P³ operations. ``"krylov"`` converges with the best polynomial of
     degree `steps` for f on the spectrum: faster for large δ. The error of ``"rational"`` falls
     geometrically in `nodes`, at a rate that depends on log(‖H‖ / δ) alone (Hale, Higham &
-    Trefethen 2008); each step tells it, as ``"quadrature_error"``. It is for small batches of
+    Trefethen 2008); each step reports it, as ``"quadrature_error"``. It is for small batches of
     narrow nets, see ``docs/inverse.md``.
 
     Examples

@@ -121,15 +121,15 @@ class Trial:
         numbers: dict[str, float] = {}
         if self.evaluate is not None:
             try:
-                told = self.evaluate(w.copy())  # theirs to change
+                returned = self.evaluate(w.copy())  # theirs to change
             except FloatingPointError:
-                told = {}
-            if not isinstance(told, Mapping):
-                raise TypeError(f"evaluate returned {told!r}; expected numbers by name")
-            numbers = {str(name): _told(value, name) for name, value in told.items()}
+                returned = {}
+            if not isinstance(returned, Mapping):
+                raise TypeError(f"evaluate returned {returned!r}; expected numbers by name")
+            numbers = {str(name): _number(value, name) for name, value in returned.items()}
             if "iterations" in numbers:
                 raise ValueError(
-                    'evaluate told a number named "iterations"; expected another name, as that '
+                    'evaluate returned a number named "iterations"; expected another name, as that '
                     "is how many steps were made"
                 )
         if isinstance(self.problem, Minibatches) and "loss" not in numbers:
@@ -171,8 +171,8 @@ class Trial:
         start, w, (loss, length) = (arrays.pop(name) for name in ("start", "w", "end"))
         parts: dict[str, dict[str, Any]] = {"history": {}, "info": {}, "evaluated": {}}
         for name, values in arrays.items():
-            kind, _, rest = name.partition(" ")
-            parts[kind][rest] = values
+            kind, _, own = name.partition(" ")
+            parts[kind][own] = values
         run = Run(
             self.name,
             self.seed,
@@ -188,11 +188,11 @@ class Trial:
         return Identity(settings["run"], start), run
 
 
-def _told(value: object, name: object) -> float:
+def _number(value: object, name: object) -> float:
     try:
         return float(value)  # type: ignore[arg-type]  # it says itself what fits
     except (TypeError, ValueError):
-        raise TypeError(f"evaluate told {name!r}: {value!r}; expected a number") from None
+        raise TypeError(f"evaluate returned {name!r}: {value!r}; expected a number") from None
 
 
 def _columns(rows: list[tuple[int, dict[str, float]]]) -> dict[str, Array]:

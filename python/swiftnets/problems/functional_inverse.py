@@ -357,14 +357,14 @@ def refined(
         return math.hypot(norm(v.real), norm(v.imag)) if np.iscomplexobj(v) else norm(v)
 
     x = solve(b)
-    rest = b - product(x)
+    residual = b - product(x)
     smallest = size(b)
-    error = size(rest) / smallest
+    error = size(residual) / smallest
     goal = 0.0  # the first time in any case
     while error > goal:
-        new = x + solve(rest)
-        rest = b - product(new)
-        before, after = error, size(rest) / smallest
+        new = x + solve(residual)
+        residual = b - product(new)
+        before, after = error, size(residual) / smallest
         if after < before:
             x, error = new, after
         if not after < before / 2:

@@ -19,7 +19,7 @@ def __dir__() -> list[str]:
     return __all__
 
 
-# Numbers that overflow are told by their values, as a net's are.
+# Numbers that overflow show by their values, as a net's are.
 _quietly = np.errstate(over="ignore", invalid="ignore")
 
 
@@ -112,11 +112,11 @@ class LinearRegression(Quadratic):
     @_quietly
     def loss_and_gradient(self, w: npt.ArrayLike) -> tuple[float, FloatArray]:
         w = self.vector(w, "w")
-        rest = self.x @ w - self.y
+        residual = self.x @ w - self.y
         decay = self.l2 * (w @ w) if self.l2 else 0.0  # not 0 times what overflows
         return (
-            float(rest @ rest + decay) / 2,
-            self.x.T @ rest + self.l2 * w,
+            float(residual @ residual + decay) / 2,
+            self.x.T @ residual + self.l2 * w,
         )
 
     def settings(self) -> Mapping[str, object] | None:

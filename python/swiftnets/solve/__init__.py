@@ -96,7 +96,7 @@ def solve(
     progress : bool
         Show on standard error how far a Krylov method is.
     inertia : bool
-        Take a method that tells the inertia, whatever it costs: ``"layered"`` or ``"dense"``.
+        Take a method that gives the inertia, whatever it costs: ``"layered"`` or ``"dense"``.
 
     Returns
     -------

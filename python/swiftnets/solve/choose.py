@@ -44,7 +44,7 @@ def choose(system: System, options: Options) -> tuple[list[str], str]:
     Raises
     ------
     MemoryError
-        If the inertia is asked for, and no method that tells it fits in memory.
+        If the inertia is asked for, and no method that finds it fits in memory.
     """
     if system.has_blocks:
         return _choose_blocks(system, options)
@@ -103,7 +103,7 @@ def _choose_blocks(system: System, options: Options) -> tuple[list[str], str]:
     # Blocks of single layers are well conditioned as such go: Krylov steps as many as seen.
     text = f"dense {dense:.1e}, {_PROBE} products {_PROBE * sides * product:.1e}"
     if options.wants_inertia:
-        return ["dense", "minres"], "dense: tells the inertia"
+        return ["dense", "minres"], "dense: gives the inertia"
     if dense <= _PROBE * sides * product:
         return ["dense", "minres"], f"dense: few operations ({text})"
     return ["cg", "minres", "dense"], f"cg: dense takes more operations ({text})"
@@ -143,7 +143,7 @@ def expected_steps(system: System, deadline: float = math.inf) -> tuple[bool, fl
     if low > 0:
         steps = math.sqrt(condition) / 2 * digits
     else:
-        # Where eigenvalues lie on both sides of 0 and near it, only the pace tells something:
+        # Where eigenvalues lie on both sides of 0 and near it, only the pace says something:
         # of the residual over the second half of these steps, of which it slows down.
         half, all_ = _least_residual(run, taken // 2), _least_residual(run, taken)
         pace = max(math.log(half / all_), 1e-9) / (taken - taken // 2)

@@ -54,10 +54,10 @@ def factorize(
         If it is not as above, or does not go with another.
     numpy.linalg.LinAlgError
         If the matrix is singular to working precision and its inertia cannot be proved. Where the
-        layered method can tell how many eigenvalues are 0 it does not raise: they are in `inertia`,
-        `log_determinant` is −inf, and `solve` raises.
+        layered method can count the eigenvalues that are 0 it does not raise: they are in
+        `inertia`, `log_determinant` is −inf, and `solve` raises.
     MemoryError
-        If the factorisation would not fit in memory; `plan` tells beforehand what it takes without
+        If the factorisation would not fit in memory; `plan` says beforehand what it takes without
         delayed pivots.
 
     Notes

@@ -37,7 +37,7 @@ class Solution:
         Whether the relative residual is at most the tolerance.
     statuses : tuple of str
         For each right-hand side: ``"converged"``, or why not. ``"rounding"``: no float64 product
-        could tell a smaller residual, or no x of the net's dtype has one. ``"least squares"``:
+        could show a smaller residual, or no x of the net's dtype has one. ``"least squares"``:
         A + λ is singular to rounding, b is not in its range, and no x leaves less.
         ``"iterations"`` and ``"time"``: the limits. Others are those of
         `swiftnets.linalg.krylov.KrylovResult`.
@@ -57,7 +57,7 @@ class Solution:
         diagonal blocks. None says that nothing is known: Krylov methods do not factor.
         ``inertia=True`` asks for it.
     log_determinant : float or None
-        log|det| of the same; None, too, where the factors do not tell it well.
+        log|det| of the same; None, too, where the factors do not give it well.
     """
 
     solution: npt.NDArray[Any]
@@ -89,14 +89,14 @@ class Solution:
 
     def __repr__(self) -> str:
         worst = float(self.relative_residuals.max())
-        told = "converged"
+        outcome = "converged"
         if not self.success:
-            told = f"not converged: {self.status}"
+            outcome = f"not converged: {self.status}"
         known = "inertia not known, as nothing was factored"
         if self.inertia is not None:
             signs = self.inertia
             known = f"inertia {signs.positive}, {signs.negative}, {signs.zero}"
         elif self.method in DIRECT:
             known = "inertia not known, as the factors are inaccurate"
-        worst_of = f"relative residual {worst:.1e}, {told}"
+        worst_of = f"relative residual {worst:.1e}, {outcome}"
         return f"Solution({self.method}, {worst_of}; {known}; {self.message})"

@@ -107,7 +107,7 @@ def compute(
 
 
 def _fill(file: Path, job: Job, state: State | None, force: bool, progress: bool) -> None:
-    """The rest of a tensor's slabs, after a look at what is there and whether there is room."""
+    """Fill in the slabs that are missing, after a look at what is there and at the room left."""
     net, order = job.net, job.order
     stored = entries(order, job.count)
     if state is None:

@@ -48,7 +48,7 @@ class Job:
 
     def facts(self) -> Any:
         """What is computed, of what: a run goes on only with the same."""
-        told = {
+        keyed = {
             "order": self.order,
             "layer": self.layer,
             "count": self.count,
@@ -56,7 +56,7 @@ class Job:
             "w": self.point.w,
             "samples": [tuple(batch) for batch in self.point.samples.batches],
         }
-        return identity.settings(told)
+        return identity.settings(keyed)
 
     def _units(self, first: int, stop: int) -> FloatArray:
         rows = np.zeros((stop - first, self.net.parameter_count), self.net.dtype)

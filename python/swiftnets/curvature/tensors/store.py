@@ -19,13 +19,13 @@ def __dir__() -> list[str]:
 
 
 FORMAT = "swiftnets derivative tensor 3"
-# The same numbers, whose net and samples were told otherwise.
+# The same numbers, whose net and samples were described otherwise.
 OLDER = ("swiftnets derivative tensor 1", "swiftnets derivative tensor 2")
 _CHUNK = 1 << 20  # numbers
 
 
 def read_facts(path: Path) -> dict[str, Any]:
-    """What a file beside a tensor tells; of no format where it is not what compute() writes."""
+    """What a file beside a tensor says; of no format where it is not what compute() writes."""
     try:
         facts = json.loads(path.read_text())
     except (ValueError, RecursionError):
@@ -78,7 +78,7 @@ def _require_plain(file: Path, entries: int) -> None:
     Zarr lets a store name any codec that is installed, those that unpickle among them, and parts of
     any size.
     """
-    told = json.loads((file / "zarr.json").read_text())
+    header = json.loads((file / "zarr.json").read_text())
     plain = {
         "zarr_format": 3,
         "node_type": "array",
@@ -90,9 +90,9 @@ def _require_plain(file: Path, entries: int) -> None:
         "storage_transformers": [],
     }
     for name, value in plain.items():
-        if told[name] != value:
-            raise ValueError(f"its {name} is {told[name]!r}; expected {value!r}")
-    for codec in told["codecs"]:
+        if header[name] != value:
+            raise ValueError(f"its {name} is {header[name]!r}; expected {value!r}")
+    for codec in header["codecs"]:
         if codec["name"] not in ("bytes", "zstd"):
             raise ValueError(f"it names the codec {codec['name']!r}")
 
