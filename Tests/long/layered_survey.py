@@ -218,7 +218,7 @@ def examine(problem: Problem, damping: complex, form: str, count: Count, memory:
         count["answered"] += 1
         counts = ((true > 0).sum(), (true < 0).sum())
         reported_counts = (reported.positive, reported.negative)
-        off = abs(factors._summary.logarithm - logarithm)
+        off = abs(factors.summary.logarithm - logarithm)
         if doubtful or reported_counts != counts or off > factors.log_determinant_error:
             count["with 40 digits"] += 1
             if "exact" not in memory:
@@ -227,7 +227,7 @@ def examine(problem: Problem, damping: complex, form: str, count: Count, memory:
             counts = ((signs > 0).sum(), (signs < 0).sum())
         if reported_counts != counts:
             faults.append(f"inertia {reported}, true {counts}")
-        off = abs(factors._summary.logarithm - logarithm)
+        off = abs(factors.summary.logarithm - logarithm)
         if factors.log_determinant is None:
             count["log|det| withheld"] += 1
             count["log|det| withheld, condition < 1e8"] += condition < 1e8

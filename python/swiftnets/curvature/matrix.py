@@ -23,7 +23,7 @@ from swiftnets.nets.samples import Batch, Samples
 
 if TYPE_CHECKING:
     from swiftnets.curvature.point import Point
-    from swiftnets.linalg.dense import Inertia
+    from swiftnets.linalg.factors import Inertia
     from swiftnets.nets.network import Network
     from swiftnets.solve.factors import Factorization, FactorMethod
     from swiftnets.solve.layered import Form

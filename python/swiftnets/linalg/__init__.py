@@ -1,6 +1,7 @@
 """Linear algebra that knows no nets: operators, Krylov and Lanczos methods, dense factors."""
 
-from swiftnets.linalg.dense import DenseFactorization, Inertia
+from swiftnets.linalg.dense import DenseFactorization
+from swiftnets.linalg.factors import Inertia
 from swiftnets.linalg.krylov import KrylovResult, cg, minres
 from swiftnets.linalg.lanczos import Lanczos, lanczos
 from swiftnets.linalg.operator import FunctionOperator, SymmetricOperator

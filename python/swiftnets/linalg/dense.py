@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,85 +11,26 @@ from swiftnets import _core
 from swiftnets._support import checks
 from swiftnets._support.locks import lock_of
 from swiftnets._support.types import Array
+from swiftnets.linalg.factors import (
+    Factors,
+    FactorSummary,
+    factor,
+    right_hand_sides,
+    rounded,
+    solve_with,
+)
 
-__all__ = ["DenseFactorization", "Inertia"]
+__all__ = ["DenseFactorization"]
 
 
 def __dir__() -> list[str]:
     return __all__
 
 
-_Result = TypeVar("_Result")
-
 _FLOAT64 = np.dtype(np.float64)
 
 
-@dataclass(frozen=True)
-class Inertia:
-    """How many eigenvalues of a symmetric matrix are positive, negative and zero.
-
-    Counted in the factors (Sylvester's law of inertia), which are proved by exact products with the
-    matrix. Zero are those that rounding errors do not separate from it: mostly below 1e-14 of the
-    norm, and by products with vectors of the kernel at most about 1e-13.
-
-    Attributes
-    ----------
-    positive, negative, zero : int
-    """
-
-    positive: int
-    negative: int
-    zero: int
-
-
-# log|det| is withheld where it may be off by more: the determinant itself by a thousandth.
-_TOLERANCE = 1e-3
-
-
-def factor(shift: object, function: Callable[..., _Result], *arguments: Any) -> _Result:
-    """The engine's factorisation, its refusals as NumPy names them."""
-    try:
-        return function(*arguments)
-    except FloatingPointError:
-        raise
-    except ArithmeticError as error:
-        raise np.linalg.LinAlgError(f"with {shift} on its diagonal {error}") from None
-
-
-@dataclass(frozen=True)
-class FactorSummary:
-    """What the factors say, with the logarithm of the determinant even where it is withheld."""
-
-    inertia: Inertia | None = None
-    logarithm: float | None = None
-    error: float | None = None
-    certificate: float | None = None
-
-    @classmethod
-    def of(cls, found: _core._Summary) -> FactorSummary:
-        real, certificate, _ = found
-        if real is None:
-            return cls(certificate=certificate)
-        return cls(Inertia(*real[:3]), real[3], real[4], certificate)
-
-    @property
-    def log_determinant(self) -> float | None:
-        return None if self.error is None or self.error > _TOLERANCE else self.logarithm
-
-    def __str__(self) -> str:
-        parts = []
-        if self.inertia is not None:
-            i = self.inertia
-            parts.append(f"inertia=({i.positive}, {i.negative}, {i.zero})")
-            if self.log_determinant is not None:
-                parts.append(f"log_determinant={self.log_determinant:.12g}")
-            parts.append(f"log_determinant_error={self.error:.1e}")
-        if self.certificate is not None:
-            parts.append(f"certificate={self.certificate:.1e}")
-        return ", ".join(parts) or "no factors"
-
-
-class DenseFactorization:
+class DenseFactorization(Factors):
     """A symmetric matrix plus a shift, A + λ, factored: Cholesky, or Bunch and Kaufman (1977).
 
     Cholesky where A + λ is positive definite, Bunch and Kaufman's pivoted L D Lᵀ where it is not.
@@ -166,7 +105,7 @@ class DenseFactorization:
         self._lock = lock_of(self)
         found = factor(shift, _core.dense, matrix, shift + diagonal)
         self._engine, self._is_positive_definite, summary = found
-        self._summary, self._bytes = FactorSummary.of(summary), summary[2]
+        self.summary, self._bytes = FactorSummary.of(summary), summary[2]
 
     def solve(self, b: npt.ArrayLike) -> npt.NDArray[Any]:
         """x with (A + λ) x = b, not refined.
@@ -214,10 +153,10 @@ class DenseFactorization:
         """
         new = checks.real(shift, "shift")
         with self._lock:
-            self._summary, self._is_positive_definite = FactorSummary(), False
+            self.summary, self._is_positive_definite = FactorSummary(), False
             found = factor(new, _core.dense_update, self._engine, new + self._diagonal)
             self._shift = new
-            self._is_positive_definite, self._summary = found[0], FactorSummary.of(found[1])
+            self._is_positive_definite, self.summary = found[0], FactorSummary.of(found[1])
         return self
 
     @property
@@ -229,29 +168,6 @@ class DenseFactorization:
     def shift(self) -> float:
         """λ."""
         return self._shift
-
-    @property
-    def inertia(self) -> Inertia | None:
-        """Of A + λ; None after an update that failed."""
-        return self._summary.inertia
-
-    @property
-    def log_determinant(self) -> float | None:
-        """log|det(A + λ)|; None where it may be off by over 1e-3, or the last update failed."""
-        return self._summary.log_determinant
-
-    @property
-    def log_determinant_error(self) -> float | None:
-        """What log|det(A + λ)| may be off by: 2 √P times the certificate."""
-        return self._summary.error
-
-    @property
-    def certificate(self) -> float | None:
-        """An estimate of ‖1 − (A + λ) F⁻¹‖ in Frobenius' norm for the factors F, at most 0.1.
-
-        Below 1 the inertia of F is that of A + λ. None after an update that failed.
-        """
-        return self._summary.certificate
 
     @property
     def parameter_count(self) -> int:
@@ -279,32 +195,7 @@ class DenseFactorization:
         return ("dense",)
 
     def __repr__(self) -> str:
-        return f"DenseFactorization(P={self._count}, shift={self._shift}, {self._summary})"
-
-
-def right_hand_sides(b: npt.ArrayLike, count: int) -> tuple[Array, bool]:
-    """b as finite rows, and whether it is just one."""
-    single = checks.dimensions(b, "b") == 1
-    rows = checks.array(b, "b", (count,) if single else ("K", count))
-    checks.finite(rows, "b")
-    return (rows[None] if single else rows), single
-
-
-def solve_with(function: Callable[..., None], *arguments: Any) -> None:
-    """Let the engine solve, its refusals as NumPy names them."""
-    try:
-        function(*arguments)
-    except ArithmeticError as error:
-        raise np.linalg.LinAlgError(str(error)) from None
-
-
-def rounded(x: Array, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    """A solution in `dtype`; a LinAlgError where it overflows."""
-    with np.errstate(over="ignore"):
-        result = x.astype(dtype, copy=False)
-    if not np.isfinite(result).all():
-        raise np.linalg.LinAlgError(f"the solution overflows {dtype}")
-    return result
+        return f"DenseFactorization(P={self._count}, shift={self._shift}, {self.summary})"
 
 
 def _check_symmetric(matrix: Array) -> None:

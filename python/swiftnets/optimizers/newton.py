@@ -9,7 +9,8 @@ import numpy as np
 
 from swiftnets._support import checks
 from swiftnets._support.types import FloatArray
-from swiftnets.linalg.dense import DenseFactorization, Inertia
+from swiftnets.linalg.dense import DenseFactorization
+from swiftnets.linalg.factors import Inertia
 from swiftnets.linalg.scaling import dot, norm
 from swiftnets.optimizers.base import Optimizer, State, StepResult, check_settings
 from swiftnets.optimizers.line_search import backtrack, no_decrease

@@ -85,8 +85,7 @@ class Run:
         Parameters
         ----------
         what : str
-            ``"loss"``, ``"gradient_norm"``, or a name that `evaluate` or the method reported.
-            What
+            ``"loss"``, ``"gradient_norm"``, or a name that `evaluate` or the method reported. What
             was evaluated comes before what the history has of the same name.
         against : {"iterations", "cost", "seconds"}
             Spent by the time that the value was reached: 0 for the loss at the start.

@@ -179,8 +179,8 @@ class Loop:
         if result.failure is not None:
             if not (isinstance(self._problem, Minibatches) and result.gradient_norm == 0):
                 kind: Status = "rounding" if result.rounding else "failed"
-                length = f"; the gradient's norm is {result.gradient_norm:.3g}"
-                return (kind, f"{place}: {result.failure}{length}"), now
+                reason = f"{result.failure}; the gradient's norm is {result.gradient_norm:.3g}"
+                return (kind, f"{place}: {reason}"), now
             # A batch that asks for nothing: the next one may.
             result = replace(result, w=now.w, state=now.state, accepted=False, failure=None)
         if not np.isfinite(result.w).all():

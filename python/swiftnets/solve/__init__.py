@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 from swiftnets._support import checks
 from swiftnets.curvature.matrix import CurvatureMatrix, require_matrix
-from swiftnets.linalg.dense import DenseFactorization, Inertia
+from swiftnets.linalg.dense import DenseFactorization
+from swiftnets.linalg.factors import Inertia
 from swiftnets.solve.choose import choose
 from swiftnets.solve.factors import Factorization, factorize
 from swiftnets.solve.ladder import climb

@@ -12,7 +12,8 @@ from swiftnets._support.progress import Progress
 from swiftnets._support.types import Array, IntegerArray, Product
 from swiftnets.curvature.kronecker import kronecker_factors
 from swiftnets.curvature.matrix import CurvatureMatrix
-from swiftnets.linalg.dense import DenseFactorization, Inertia
+from swiftnets.linalg.dense import DenseFactorization
+from swiftnets.linalg.factors import Inertia
 from swiftnets.linalg.krylov import KrylovResult, cg, default_iterations, minres
 from swiftnets.linalg.scaling import row_norms
 from swiftnets.solve.factors import Factorization, dense_factors

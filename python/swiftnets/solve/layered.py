@@ -17,9 +17,9 @@ from swiftnets._support import checks
 from swiftnets._support.locks import lock_of
 from swiftnets.curvature.matrix import CurvatureMatrix, require_matrix
 from swiftnets.curvature.states import state_count
-from swiftnets.linalg.dense import (
+from swiftnets.linalg.factors import (
+    Factors,
     FactorSummary,
-    Inertia,
     factor,
     right_hand_sides,
     rounded,
@@ -109,7 +109,7 @@ def plan(net: Network, samples: int, *, complex: bool = False, form: Form = "aut
     return LayeredPlan(net.parameter_count, *sizes, forms)
 
 
-class LayeredFactorization:
+class LayeredFactorization(Factors):
     """H + λ of a net on one batch, eliminated layer by layer; made by `swiftnets.solve.factorize`.
 
     Unknowns whose pivots are too small beside their coupling to the layer below are left to it, so
@@ -142,7 +142,7 @@ class LayeredFactorization:
         self._engine, found = factor(
             shift, wide.call, _core.layered, FORMS.index(form), *self._parts(shift)
         )
-        self._summary = FactorSummary.of(found)
+        self.summary = FactorSummary.of(found)
         self._bytes: int = found[2]
 
     def _parts(self, shift: float | complex) -> tuple[float, float | None]:
@@ -228,43 +228,16 @@ class LayeredFactorization:
         else:
             new = checks.real(shift, "shift")
         with self._lock:
-            self._summary = FactorSummary()
+            self.summary = FactorSummary()
             parts = self._parts(new)
             found = factor(new, _core.layered_update, self._engine, *parts)
-            self._shift, self._summary, self._bytes = new, FactorSummary.of(found), found[2]
+            self._shift, self.summary, self._bytes = new, FactorSummary.of(found), found[2]
         return self
 
     @property
     def shift(self) -> float | complex:
         """λ: what is added to the Hessian, the net's l2 being part of that."""
         return self._shift
-
-    @property
-    def inertia(self) -> Inertia | None:
-        """Of H + λ; None where λ is complex or the last update failed."""
-        return self._summary.inertia
-
-    @property
-    def log_determinant(self) -> float | None:
-        """log|det(H + λ)|; −inf where eigenvalues are 0.
-
-        None where it may be off by more than 1e-3, λ is complex or the last update failed.
-        """
-        return self._summary.log_determinant
-
-    @property
-    def log_determinant_error(self) -> float | None:
-        """What log|det(H + λ)| may be off by: 2 √P times the certificate."""
-        return self._summary.error
-
-    @property
-    def certificate(self) -> float | None:
-        """An estimate of ‖1 − (H + λ) F⁻¹‖ in Frobenius' norm for the factors F, at most 0.1.
-
-        Below 1 the inertia of F is that of H + λ. None where eigenvalues are 0, and after an update
-        that failed.
-        """
-        return self._summary.certificate
 
     @property
     def parameter_count(self) -> int:
@@ -293,5 +266,5 @@ class LayeredFactorization:
 
     def __repr__(self) -> str:
         return (
-            f"LayeredFactorization(P={self.parameter_count}, shift={self._shift}, {self._summary})"
+            f"LayeredFactorization(P={self.parameter_count}, shift={self._shift}, {self.summary})"
         )

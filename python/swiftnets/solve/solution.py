@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from swiftnets._support.types import Array, IntegerArray
-from swiftnets.linalg.dense import Inertia
+from swiftnets.linalg.factors import Inertia
 from swiftnets.solve.options import DIRECT
 
 __all__ = ["Solution"]

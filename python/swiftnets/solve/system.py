@@ -11,7 +11,7 @@ import numpy as np
 from swiftnets._support import checks
 from swiftnets._support.types import Array, IntegerArray
 from swiftnets.curvature.matrix import CurvatureMatrix
-from swiftnets.linalg.dense import Inertia
+from swiftnets.linalg.factors import Inertia
 from swiftnets.linalg.scaling import exponents, row_norms
 from swiftnets.solve.layered import Form
 from swiftnets.solve.solution import Solution
