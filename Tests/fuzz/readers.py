@@ -31,6 +31,7 @@ with atheris.instrument_imports(include=READERS):
     from swiftnets import SlowNet, datasets
     from swiftnets._support.checkpoints import CheckpointError
     from swiftnets.curvature import tensors
+    from swiftnets.datasets import cifar, forms
     from swiftnets.optimizers import SGD, Adam
     from swiftnets.optimizers.checkpoints import Identity, read_run
     from swiftnets.optimizers.trials import Limits, Trial
@@ -96,9 +97,9 @@ def put(name, content):
 def pickles(data):
     """The first byte tells the set, the kind of label, and whether the binary form is read."""
     kind, content = data[0], data[1:]
-    of = (datasets._CIFAR100, datasets._CIFAR10)[kind & 1]
+    of = (forms.CIFAR100, forms.CIFAR10)[kind & 1]
     labels = "coarse" if kind & 2 and kind & 1 == 0 else "fine"
-    read = datasets._from_records if kind & 4 else datasets._from_pickle
+    read = cifar.from_records if kind & 4 else cifar.from_pickle
     with reading(datasets.DatasetError):
         images, found = read(content, of, labels)
         assert images.shape == (len(found), 3072) and images.dtype == np.uint8

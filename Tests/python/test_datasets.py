@@ -21,8 +21,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from swiftnets import datasets
-from swiftnets.datasets import DatasetError, FetchError, fetch_cifar100, load, pixels
+from swiftnets.datasets import (
+    DatasetError,
+    FetchError,
+    cifar,
+    fetch,
+    fetch_cifar100,
+    files,
+    forms,
+    load,
+    pickles,
+    pixels,
+)
 
 # The embedded sample ------------------------------------------------------------------------------
 
@@ -72,10 +82,10 @@ def test_two_loads_do_not_share_memory():
     assert not np.shares_memory(first.train_images, second.train_images)
 
 
-def test_loading_the_sample_does_not_import_the_engine():
+def test_loading_the_sample_imports_neither_the_engine_nor_the_network():
     code = (
         "import sys; from swiftnets import datasets; datasets.load(); "
-        "assert 'swiftnets._core' not in sys.modules and 'tqdm' not in sys.modules"
+        "assert not {'swiftnets._core', 'tqdm', 'http.client', 'urllib.request'} & {*sys.modules}"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 
@@ -311,7 +321,7 @@ def test_pickles_of_python_3_by_either_numpy_are_read(protocol, core, order, mad
                 operation(b"\x8c", 1, written.encode()), operation(b"\x8c", 1, wanted.encode())
             )
     # The frame's length, where there is one, is not looked at.
-    found, fine = datasets._from_pickle(content, datasets._CIFAR100, "fine")
+    found, fine = cifar.from_pickle(content, forms.CIFAR100, "fine")
     np.testing.assert_array_equal(found, images)
     np.testing.assert_array_equal(fine, labels)
 
@@ -320,9 +330,7 @@ def test_pickles_of_python_3_by_either_numpy_are_read(protocol, core, order, mad
 def test_labels_may_be_an_array_of_any_integers(dtype, made_arrays):
     images, labels = made_arrays(30, 1, 5)[0]
     content = pickle.dumps({b"data": images, b"fine_labels": labels.astype(dtype)}, protocol=2)
-    np.testing.assert_array_equal(
-        datasets._from_pickle(content, datasets._CIFAR100, "fine")[1], labels
-    )
+    np.testing.assert_array_equal(cifar.from_pickle(content, forms.CIFAR100, "fine")[1], labels)
 
 
 def test_the_form_is_chosen_in_the_documented_order(made_data, tmp_path, made_arrays):
@@ -457,15 +465,15 @@ def test_a_pickle_truncated_anywhere_is_refused():
         end = len(content)
         for size in (*range(400), *range(400, end - 300, 31), *range(end - 300, end)):
             with pytest.raises(DatasetError):
-                datasets._from_pickle(content[:size], datasets._CIFAR100, "fine")
+                cifar.from_pickle(content[:size], forms.CIFAR100, "fine")
         with pytest.raises(DatasetError, match="1 bytes after its end"):
-            datasets._from_pickle(content + b"\0", datasets._CIFAR100, "fine")
+            cifar.from_pickle(content + b"\0", forms.CIFAR100, "fine")
 
 
 def test_a_file_larger_than_any_of_cifar_is_refused(tmp_path, monkeypatch):
     (tmp_path / "train").write_bytes(pickle.dumps(entries()))
     (tmp_path / "test").write_bytes(pickle.dumps(entries()))
-    monkeypatch.setattr(datasets, "_MOST_BYTES", 1000)
+    monkeypatch.setattr(files, "MOST_BYTES", 1000)
     with pytest.raises(DatasetError, match=r"train: larger than 1000 bytes"):
         load(tmp_path)
 
@@ -565,7 +573,7 @@ def nested(depth):
 )
 def test_hostile_operations_are_refused(operations, words):
     with pytest.raises(DatasetError, match=words):
-        datasets._from_pickle(b"\x80\x02" + operations + b".", datasets._CIFAR100, "fine")
+        cifar.from_pickle(b"\x80\x02" + operations + b".", forms.CIFAR100, "fine")
 
 
 @pytest.mark.parametrize(
@@ -583,26 +591,26 @@ def test_an_array_of_an_impossible_shape_is_refused_before_it_is_allocated(shape
     array = BLANK + b"(K\x01" + shape + BYTES_DTYPE + b"\x89U\x01xtb"
     content = b"\x80\x02}(U\x04data" + array + b"U\x0bfine_labels]u."
     with pytest.raises(DatasetError, match=words):
-        datasets._from_pickle(content, datasets._CIFAR100, "fine")
+        cifar.from_pickle(content, forms.CIFAR100, "fine")
 
 
 def test_a_list_that_holds_itself_is_refused():
     content = b"\x80\x02}(U\x04data]q\x00h\x00aU\x0bfine_labelsh\x00u."
     with pytest.raises(DatasetError, match="b'data' is of type list"):
-        datasets._from_pickle(content, datasets._CIFAR100, "fine")
+        cifar.from_pickle(content, forms.CIFAR100, "fine")
 
 
 def test_one_string_encoded_again_and_again_is_refused():
     text = operation(b"X", 4, b"a" * 100_000) + b"q\x00"
     again = b"c_codecs\nencode\nh\x00X\x06\0\0\0latin1\x86R"
     with pytest.raises(DatasetError, match="a call of encode"):
-        datasets._PickleReader(b"\x80\x02" + text + again * 100 + b".").read()
+        pickles.PickleReader(b"\x80\x02" + text + again * 100 + b".").read()
 
 
 def test_more_operations_than_any_file_of_cifar_has_are_refused(monkeypatch):
-    monkeypatch.setattr(datasets, "_MOST_OPERATIONS", 10_000)
+    monkeypatch.setattr(pickles, "MOST_OPERATIONS", 10_000)
     with pytest.raises(DatasetError, match="a pickle of more than 10000 operations"):
-        datasets._PickleReader(b"]" * 20_000).read()
+        pickles.PickleReader(b"]" * 20_000).read()
 
 
 def test_nothing_a_pickle_names_is_imported(monkeypatch):
@@ -611,7 +619,7 @@ def test_nothing_a_pickle_names_is_imported(monkeypatch):
 
     content = pickle.dumps(entries(), protocol=2)
     monkeypatch.setattr(builtins, "__import__", refused)
-    images, _ = datasets._from_pickle(content, datasets._CIFAR100, "fine")
+    images, _ = cifar.from_pickle(content, forms.CIFAR100, "fine")
     monkeypatch.undo()
     np.testing.assert_array_equal(images, IMAGES)
 
@@ -620,7 +628,7 @@ PICKLES = [python2_pickle(entries()), *(pickle.dumps(entries(), protocol=p) for 
 # What is in the middle of a file is pixels, which may be anything.
 PLACES = st.one_of(st.integers(0, 350), st.integers(-250, -1))
 FRAGMENTS = [
-    *datasets._ACTIONS,
+    *pickles._ACTIONS,
     b".",
     b"0",
     b"\x81",
@@ -634,7 +642,7 @@ FRAGMENTS = [
 
 def reads_or_refuses(content):
     try:
-        images, labels = datasets._from_pickle(content, datasets._CIFAR100, "fine")
+        images, labels = cifar.from_pickle(content, forms.CIFAR100, "fine")
     except DatasetError:
         return
     assert images.dtype == np.uint8 and images.shape == (len(labels), 3072)
@@ -732,7 +740,7 @@ def test_two_members_of_one_name_are_refused(packed):
 def test_an_archive_that_unpacks_to_too_much_is_refused(name, packed, monkeypatch):
     path = packed((name, bytes(3 << 20), {}), ("test", GOOD, {}))
     assert path.stat().st_size < 20_000
-    monkeypatch.setattr(datasets, "_MOST_BYTES", 1 << 20)
+    monkeypatch.setattr(files, "MOST_BYTES", 1 << 20)
     with pytest.raises(DatasetError, match=r"tar\.gz: unpacks to more than 1048576 bytes"):
         load(path)
 
@@ -1018,7 +1026,7 @@ def test_ctrl_c_keeps_what_has_arrived(server, tmp_path, monkeypatch):
     def interrupted(_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(datasets, "_progress_bar", lambda *_: _Reports(interrupted))
+    monkeypatch.setattr(fetch, "_progress_bar", lambda *_: _Reports(interrupted))
     with pytest.raises(KeyboardInterrupt):
         fetch_cifar100(tmp_path, url=server.url, **RIGHT)
     monkeypatch.undo()
