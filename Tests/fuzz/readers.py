@@ -35,7 +35,7 @@ with atheris.instrument_imports(include=READERS):
     from swiftnets.optimizers import SGD, Adam
     from swiftnets.optimizers.checkpoints import Identity, read_run
     from swiftnets.optimizers.trials import Limits, Trial
-    from swiftnets.originals import training
+    from swiftnets.originals.checkpoint import Checkpoint
     from swiftnets.problems import Quadratic
 
 try:
@@ -193,7 +193,7 @@ def checkpoints(data):
         path = put("run.npz", packed(data[1:]) if kind & 1 else data[1:])
     with reading(CheckpointError):
         if kind & 6 == 0:
-            found = training.Checkpoint.read(path)
+            found = Checkpoint.read(path)
             settings = found.settings
             found.require(path, {**settings, "seed": 3}, 1 << 40)
         elif kind & 6 == 2:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from swiftnets.originals import demo, verify
+from swiftnets.originals.reference import labels_to_onehots
 
 LEAST = demo.Amount(1, 1, 1, 1, 1, literal=False)
 
@@ -47,15 +48,15 @@ def test_it_runs_without_matplotlib_and_tqdm_and_says_what_is_missing(
 
 
 def test_lost_parity_is_seen_in_the_exit_status(tmp_path, monkeypatch, capsys, least):
-    compare = verify.compare
+    check = verify.check
 
-    def compare_and_lose(net, *arguments, **options):
-        rows = compare(net, *arguments, **options)
+    def check_and_lose(net, *arguments, **options):
+        rows = check(net, *arguments, **options)
         if net == "fast":
             rows[-1] = replace(rows[-1], weight_difference=2 * rows[-1].weight_tolerance)
         return rows
 
-    monkeypatch.setattr(verify, "compare", compare_and_lose)
+    monkeypatch.setattr(verify, "check", check_and_lose)
     assert demo.main(["--quick", "--out", str(tmp_path)]) == 1
     output = capsys.readouterr().out
     assert "Parity was LOST." in output
@@ -63,12 +64,9 @@ def test_lost_parity_is_seen_in_the_exit_status(tmp_path, monkeypatch, capsys, l
 
 
 def test_the_literal_iteration_agrees_with_the_engine_and_is_timed(monkeypatch):
-    import swiftnets
-    from swiftnets.originals.reference import labels_to_onehots
-
     # The script's own algorithm at a size that it does in no time.
-    small = swiftnets.SlowNet
-    monkeypatch.setattr(swiftnets, "SlowNet", lambda seed: small(6, 5, 4, seed=seed))
+    small = demo.SlowNet
+    monkeypatch.setattr(demo, "SlowNet", lambda seed: small(6, 5, 4, seed=seed))
     xs = small(6, 5, 4, seed=1).project(demo.np.random.RandomState(0).randn(9, 20))
     line, seconds = demo._literal_step(xs, labels_to_onehots([0, 1, 2, 3, 0, 1, 2, 3, 0], 4))
     assert line.held

@@ -105,7 +105,7 @@ def test_data_without_full_row_rank_are_reported_and_give_the_pseudo_inverses_st
     h, d = reference.act(net1), reference.dact(net1)
     dh = xs @ (inverse @ ((h - ys) * d)) / d
     step = inverse @ (reference.dinv_act(ys + dh) * dh)
-    # A right-hand side at a kink (0 + rounding) may fall on either side of it, so this is judged
+    # A right-hand side at a kink (0 + rounding) may fall on either side of it, so this is compared
     # relative to the inverse's size.
     size = max(np.abs(start).max(), np.linalg.norm(inverse, 2))
     assert np.abs(net.w - (start - 0.1 * step)).max() <= 1e-11 * size
@@ -153,19 +153,19 @@ def test_inputs_under_a_name_that_change_in_one_bit_are_factorised_anew(kind):
 
 
 @pytest.mark.parametrize("kind", ["pixels", "reals"])
-def test_the_residual_told_is_that_of_the_step_taken(kind):
+def test_the_reported_residual_is_that_of_the_step_taken(kind):
     xs, ys = batch()
     if kind == "pixels":
         xs = pixels(12, 20)
     net = FastNet(20, 5, alpha=1.0, w=np.zeros((20, 5)))  # so that w is −s to the last bit
-    told = net.step(xs, ys).residual
+    reported = net.step(xs, ys).residual
     # At h = 0 the inverse slope is 2, the right-hand side −2 ys.
     exact = (2 * ys - xs.astype(np.longdouble) @ net.w.astype(np.longdouble)).astype(float)
     exact = np.linalg.norm(exact) / np.linalg.norm(2 * ys)
     # float64 knows it to the rounding of xs @ s, a sum of 20 products.
     rounding = 20 * EPSILON * np.linalg.norm(xs) * np.linalg.norm(net.w) / np.linalg.norm(2 * ys)
-    assert abs(told - exact) <= rounding
-    assert told >= exact / 4 > 0
+    assert abs(reported - exact) <= rounding
+    assert reported >= exact / 4 > 0
 
 
 @pytest.mark.parametrize("change", ["values", "shape"])

@@ -5,7 +5,7 @@ import pytest
 import recordings
 
 from swiftnets import FastNet, SlowNet, fast_net, slow_net
-from swiftnets.originals import reference
+from swiftnets.originals import fast, reference
 
 EPSILON, R = 2.0**-52, 1e-9
 
@@ -43,8 +43,8 @@ def replay(record, net, pairs, names):
     error = np.abs(history.errs / record["errs"] - 1).max()
     # The recording ends at a line, before what the script would count after or below it.
     counts = [tuple(map(int, row)) for row in record["corrects"]]
-    assert [row[:2] for row in history.corrects][: len(counts)] == counts
-    assert len(history.corrects) <= len(counts) + 1
+    assert [row[:2] for row in history.correct_counts][: len(counts)] == counts
+    assert len(history.correct_counts) <= len(counts) + 1
     differences = []
     for key, recorded in record.items():
         name, _, iteration = key.partition("@")
@@ -80,7 +80,7 @@ def test_fast_net_repeats_the_recording_to_the_noise_of_its_difference(
     images_of, name, r, monkeypatch
 ):
     if r is None:  # the limit, in place of the original's difference
-        monkeypatch.setattr(fast_net, "ORIGINAL_R", None)
+        monkeypatch.setattr(fast, "ORIGINAL_R", None)
     folder = images_of(name)
     record, net = recordings.load(name), FastNet(seed=int(name.partition("seed")[2]))
     pairs = fast_net.get_pairs(folder)

@@ -148,7 +148,7 @@ def test_a_fit_takes_loaders_that_refill_one_buffer(kind, tmp_path):
     for data in ways:
         net = make()
         history = net.fit(data(), data(), epochs=2, checkpoint=tmp_path / "run.npz")
-        ends.append((history.errs, history.corrects, getattr(net, "w", None), net.__repr__()))
+        ends.append((history.errs, history.correct_counts, getattr(net, "w", None), net.__repr__()))
         if net.insize == insize:
             ends[-1] += net.corrects(data())
     # The second found the first's checkpoint to be its own.

@@ -58,16 +58,16 @@ def made2(tmp_path):
 
 def differences(lines, recorded, names):
     """Largest relative difference of errors, and of the weights where they were recorded."""
-    errors, weights, corrects = 0.0, 0.0, []
+    errors, weights, correct = 0.0, 0.0, []
     for line in lines:
         errors = max(errors, relative(line.error, recorded["errs"][line.iteration]))
-        if line.corrects is not None:
-            corrects.append(line.corrects)
+        if line.correct is not None:
+            correct.append(line.correct)
         for name, ours in zip(names, line.weights, strict=True):
             if f"{name}@{line.iteration}" in recorded:
                 theirs = recorded[f"{name}@{line.iteration}"]
                 weights = max(weights, relative(recordings.as_recorded(ours), theirs))
-    return errors, weights, corrects
+    return errors, weights, correct
 
 
 # What both share
@@ -208,7 +208,7 @@ def test_the_leak_steps_on_the_last_test_batch_every_fifty_iterations():
     sizes = dict(seed=3, insize=4, hidsize=3, blocks="assembled")
     leaky = list(reference.slow_run(train, test, 121, **sizes))
     shaper = reference.slow_draws(3, 4, 3, 6, 12)[2]
-    counted = [line.iteration for line in leaky if line.corrects is not None]
+    counted = [line.iteration for line in leaky if line.correct is not None]
     assert counted == [0, 50, 60, 110, 120]
     for line, after in zip(leaky, leaky[1:], strict=False):
         xs, ys = test[-1] if line.iteration in counted else train[line.iteration % 60]
@@ -227,30 +227,30 @@ def test_slow_run_reproduces_three_epochs_of_the_original(made2):
     lines = reference.slow_run(
         *reference.slow_pairs(made2), 2000, 16, insize=8, hidsize=6, blocks="assembled"
     )
-    errors, weights, corrects = differences(lines, recorded, ("w1", "w2"))
+    errors, weights, correct = differences(lines, recorded, ("w1", "w2"))
     assert errors <= 1e-10
     assert weights <= 1e-10
     # The recording stops at the last `it:` line, before its count.
-    assert corrects[:-1] == recorded["corrects"][:, 1].tolist()
+    assert correct[:-1] == recorded["corrects"][:, 1].tolist()
 
 
 def test_the_literal_slow_run_reproduces_the_original(made2):
     recorded = recordings.load("slow_8-6-100_made2_seed16")
     lines = reference.slow_run(*reference.slow_pairs(made2), 51, 16, insize=8, hidsize=6)
-    errors, weights, corrects = differences(lines, recorded, ("w1", "w2"))
+    errors, weights, correct = differences(lines, recorded, ("w1", "w2"))
     assert errors <= 1e-10
     assert weights <= 1e-10
-    assert corrects == recorded["corrects"][:2, 1].tolist()
+    assert correct == recorded["corrects"][:2, 1].tolist()
 
 
 def test_slow_run_reproduces_the_original_at_full_size_on_real_images(shared):
     recorded = recordings.load("slow_cifar10_seed13")
     pairs = reference.slow_pairs(shared / "data" / "cifar10")
     lines = reference.slow_run(*pairs, 10, 13, blocks="assembled")
-    errors, weights, corrects = differences(lines, recorded, ("w1", "w2"))
+    errors, weights, correct = differences(lines, recorded, ("w1", "w2"))
     assert errors <= 1e-10
     assert weights <= 1e-10
-    assert corrects == recorded["corrects"][:, 1].tolist()
+    assert correct == recorded["corrects"][:, 1].tolist()
 
 
 # fast_net
@@ -376,13 +376,13 @@ def test_the_quotient_tends_to_the_limit():
 def test_fast_run_counts_after_each_epoch():
     train, test = some_pairs(3, 2, 12), some_pairs(4, 2, 12, seed=1)
     lines = list(reference.fast_run(train, test, 7, 5, method="limit"))
-    assert [line.iteration for line in lines if line.corrects is not None] == [3, 6]
+    assert [line.iteration for line in lines if line.correct is not None] == [3, 6]
     hits = sum(
         int((xs @ lines[3].weights[0]).argmax(axis=1)[k] == ys[k].argmax())
         for xs, ys in test
         for k in range(len(xs))
     )
-    assert lines[3].corrects == hits
+    assert lines[3].correct == hits
 
 
 def test_the_literal_fast_run_reproduces_the_original(made2):
@@ -390,10 +390,10 @@ def test_the_literal_fast_run_reproduces_the_original(made2):
     train, test = reference.fast_pairs(made2)
     condition = max(reference.rank_and_condition(xs)[1] for xs, _ in train)
     lines = reference.fast_run(train, test, 41, 15)
-    errors, weights, corrects = differences(lines, recorded, ("w",))
+    errors, weights, correct = differences(lines, recorded, ("w",))
     assert errors <= 1e-6
     assert weights <= EPS / R * condition
-    assert corrects == recorded["corrects"][:2, 1].tolist()
+    assert correct == recorded["corrects"][:2, 1].tolist()
 
 
 def test_the_limit_follows_all_lines_of_the_original_within_its_noise(made2):

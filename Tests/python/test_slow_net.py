@@ -11,7 +11,7 @@ from swiftnets import SlowNet, slow_net
 from swiftnets.originals import reference
 
 EPSILON = 2.0**-52
-# A step is judged at a relative residual of 1e-12. Divided by the damping, 0.1 of a block whose
+# A step's relative residual is at most of 1e-12. Divided by the damping, 0.1 of a block whose
 # eigenvalues are below 100 in these cases, that is an error of the step of 1e-9 at most; the step
 # is a tenth of the weights or less.
 SOLVED = 1e-10
@@ -119,8 +119,8 @@ def test_fit_leaks_test_data_only_where_the_original_is_asked_for():
             w1, w2, _ = reference.slow_step(*chosen, w1, w2, blocks="assembled")
         assert relative(net.w1, w1) <= SOLVED
         assert relative(net.w2, w2) <= SOLVED
-        assert [counts.iteration for counts in history.corrects] == [1, 51]
-        assert [counts.total for counts in history.corrects] == [9, 9]
+        assert [counts.iteration for counts in history.correct_counts] == [1, 51]
+        assert [counts.total for counts in history.correct_counts] == [9, 9]
 
 
 def test_fit_projects_images_as_project_does():
@@ -216,10 +216,10 @@ def test_residuals_of_tiny_gradients_are_those_of_the_step(scale, method):
     for layer, start in enumerate(((0 * w1, scale * w2), (scale * w1, 0 * w2))):
         net = SlowNet(4, 5, 3, w1=start[0], w2=start[1], alpha=1.0, damping=0.5)
         gradient = net.gradient(xs, ys)[layer]
-        told = net.step(xs, ys, method).residuals[layer]
+        reported = net.step(xs, ys, method).residuals[layer]
         step = -(net.w1, net.w2)[layer]
         assert abs(step).max() > 0
         np.testing.assert_allclose(step, 2 * gradient, rtol=0, atol=1e-12 * abs(step).max())
         exact = np.linalg.norm((0.5 * step - gradient) / scale) / np.linalg.norm(gradient / scale)
         # Known to the rounding of 20 entries.
-        assert told == pytest.approx(exact, rel=1e-3, abs=20 * np.finfo(float).eps)
+        assert reported == pytest.approx(exact, rel=1e-3, abs=20 * np.finfo(float).eps)

@@ -14,7 +14,7 @@ import pytest
 
 from swiftnets import FastNet, SlowNet, slow_net
 from swiftnets._support.files import writable, write_atomically
-from swiftnets.originals import reference, training
+from swiftnets.originals import checkpoint, reference
 from swiftnets.slow_net import CheckpointError
 
 LIMIT = 300
@@ -71,7 +71,9 @@ def test_a_callback_sees_every_iteration_and_can_end_the_run(make):
     history = make().fit(batches(5), batches(1), epochs=4, callback=watch)
     assert [(event.epoch, event.batch) for event in events] == [divmod(k, 5) for k in range(9)]
     assert [event.err for event in events] == history.errs.tolist()
-    assert [e.corrects for e in events if e.corrects is not None] == history.corrects
+    assert [
+        e.correct_count for e in events if e.correct_count is not None
+    ] == history.correct_counts
     assert (np.diff(history.seconds) >= 0).all() and history.seconds.shape == (9,)
     assert "9 iterations" in repr(history)
 
@@ -147,7 +149,7 @@ def test_a_resumed_run_gives_the_bits_of_one_never_stopped(make, path):
         assert len(history.errs) == (stop or 35)
         assert (np.diff(history.seconds) >= 0).all()
     np.testing.assert_array_equal(history.errs, expected.errs)
-    assert history.corrects == expected.corrects
+    assert history.correct_counts == expected.correct_counts
     assert same(net, whole)
     assert os.listdir(path.parent) == ["run.npz"]
 
@@ -203,14 +205,14 @@ def test_a_run_killed_at_any_moment_resumes_to_the_same_bits(path):
         try:
             deadline = time.monotonic() + LIMIT
             while time.monotonic() < deadline and child.poll() is None:
-                if path.exists() and len(training.Checkpoint.read(path).errs) > done + 3:
+                if path.exists() and len(checkpoint.Checkpoint.read(path).errs) > done + 3:
                     break
                 time.sleep(0.005)
             time.sleep(draw.uniform(0, 0.02))  # any moment
         finally:
             child.kill()
             child.wait()
-        now = len(training.Checkpoint.read(path).errs)
+        now = len(checkpoint.Checkpoint.read(path).errs)
         assert now > done + 3
         done = now
     net, whole = MAKE["slow"](), MAKE["slow"]()
@@ -219,7 +221,7 @@ def test_a_run_killed_at_any_moment_resumes_to_the_same_bits(path):
     expected = whole.fit(batches(5), batches(2), **options)
     assert same(net, whole)
     np.testing.assert_array_equal(history.errs, expected.errs)
-    assert history.corrects == expected.corrects
+    assert history.correct_counts == expected.correct_counts
 
 
 @pytest.mark.parametrize(
@@ -336,7 +338,7 @@ def test_an_archive_that_is_no_checkpoint_runs_no_code_and_is_refused(make, path
 )
 def test_a_checkpoint_of_another_version_is_refused(make, path, monkeypatch, version, why):
     with monkeypatch.context() as other:
-        other.setattr(training, "_VERSION", version)
+        other.setattr(checkpoint, "_VERSION", version)
         make().fit(batches(2), checkpoint=path)
     with pytest.raises(CheckpointError, match=f"is of version {version}; this .* reads 2{why}:"):
         make().fit(batches(2), checkpoint=path)
@@ -372,7 +374,6 @@ def test_a_full_disk_names_the_file_that_was_asked_for(path):
 DIES = """
 import os, signal, sys
 from swiftnets._support.files import writable, write_atomically
-from swiftnets.originals import training
 os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
 write_atomically(sys.argv[1], lambda file: file.write(b"new"))
 """
@@ -464,7 +465,7 @@ def test_slow_net_prints_what_the_script_prints(data, path):
     assert its == [f"it: {it}, err: {err}" for it, err in enumerate(history.errs.tolist())]
     assert counts == [
         line
-        for row in history.corrects
+        for row in history.correct_counts
         for line in (f"corrects: {float(row.correct)}", f"total: {float(row.total)}")
     ]
     with np.load(path) as saved:
@@ -472,7 +473,7 @@ def test_slow_net_prints_what_the_script_prints(data, path):
         np.testing.assert_array_equal(saved["w2"], net.w2)
         np.testing.assert_array_equal(saved["shaper"], net.shaper())
         np.testing.assert_array_equal(saved["errs"], history.errs)
-        np.testing.assert_array_equal(saved["corrects"], history.corrects)
+        np.testing.assert_array_equal(saved["corrects"], history.correct_counts)
         assert saved["seed"] == 5
 
 
@@ -488,7 +489,7 @@ def test_fast_net_prints_what_the_script_prints(data):
         expected += [f"it: {k % 20}, err: {err}", "start first pinv", "end first pinv"]
         expected += ["start second pinv", "end second pinv"]
         if k == 19:
-            expected += [f"corrects: {float(history.corrects[0].correct)}", "total: 500.0"]
+            expected += [f"corrects: {float(history.correct_counts[0].correct)}", "total: 500.0"]
     assert lines[1:] == expected
     plain = program("fast_net", *arguments, "--iterations", 2).stdout
     assert "pinv" not in plain and plain.count("it: ") == 2
@@ -551,7 +552,7 @@ def test_ctrl_c_ends_a_program_with_its_checkpoint_written(module, data, path):
     _, err = child.communicate(timeout=LIMIT)
     assert child.returncode == 130
     assert err.strip() == f"{module}: interrupted; {path} holds the run so far"
-    assert len(training.Checkpoint.read(path).errs) >= 4
+    assert len(checkpoint.Checkpoint.read(path).errs) >= 4
 
 
 def test_a_reader_that_leaves_ends_a_program_without_a_traceback(data):

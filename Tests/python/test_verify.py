@@ -15,6 +15,8 @@ import pytest
 
 import swiftnets
 from swiftnets.originals import verify
+from swiftnets.originals.rows import HEADER
+from swiftnets.originals.scripts import _scratch
 
 # What the scripts do, in terms of the reference: every array is changed in place, as theirs are.
 READ = """
@@ -94,15 +96,15 @@ def scripts(tmp_path):
 
 
 def test_the_engine_agrees_with_the_slow_reference_through_the_leaks(images):
-    rows = verify.compare("slow", images, seed=2, iterations=105, insize=6, hidsize=5)
+    rows = verify.check("slow", images, seed=2, iterations=105, insize=6, hidsize=5)
     assert [row.iteration for row in rows] == list(range(106))
     assert all(row.held for row in rows)
-    assert [row.iteration for row in rows if row.corrects is not None] == [0, 50, 100]
+    assert [row.iteration for row in rows if row.correct is not None] == [0, 50, 100]
     assert verify.parity(rows)
 
 
 def test_the_engine_agrees_with_limit_and_literal_while_batches_come_back(few):
-    rows = verify.compare("fast", few, seed=2, iterations=42)
+    rows = verify.check("fast", few, seed=2, iterations=42)
     assert [row.against for row in rows[:2]] == ["limit", "literal"]
     assert len(rows) == 2 * 43
     assert all(row.held for row in rows)
@@ -111,7 +113,7 @@ def test_the_engine_agrees_with_limit_and_literal_while_batches_come_back(few):
 
 def test_reports_come_in_order_and_equal_the_result(images):
     seen = []
-    rows = verify.compare(
+    rows = verify.check(
         "slow", images, iterations=2, insize=4, hidsize=3, report=lambda row: seen.append(row)
     )
     assert rows == seen
@@ -130,39 +132,39 @@ def test_an_engine_that_is_slightly_wrong_loses_parity(images, monkeypatch, wron
         def loss(self, xs, ys):
             return super().loss(xs, ys) * (wrong if len(taken) > 1 else 1.0)
 
-    monkeypatch.setattr(swiftnets, "SlowNet", Wrong)
-    rows = verify.compare("slow", images, iterations=3, insize=4, hidsize=3)
+    monkeypatch.setattr(verify, "SlowNet", Wrong)
+    rows = verify.check("slow", images, iterations=3, insize=4, hidsize=3)
     assert [row.held for row in rows] == [True, True, False, False]
     assert not verify.parity(rows)
     assert "parity LOST" in verify.summary(rows)[0]
 
 
 def test_wrong_weights_lose_parity_though_the_error_agrees(images):
-    rows = verify.compare("slow", images, iterations=1, insize=4, hidsize=3)
+    rows = verify.check("slow", images, iterations=1, insize=4, hidsize=3)
     assert not replace(rows[1], weight_difference=1.1e-10).held
     assert not replace(rows[1], weight_difference=np.nan).held
-    assert not replace(rows[1], corrects=3, other_corrects=4).held
+    assert not replace(rows[1], correct=3, other_correct=4).held
     assert not verify.parity([])
     assert not verify.parity(rows[:1])
 
 
 @pytest.mark.filterwarnings("ignore:a batch of")
-def test_without_full_row_rank_only_the_limit_is_judged(few):
+def test_without_full_row_rank_only_the_limit_counts(few):
     few.train_images[25] = few.train_images[21]  # both in batch 1
     with pytest.warns(swiftnets.fast_net.RankWarning, match="batch 1 has 20 rows and rank 19"):
-        rows = verify.compare("fast", few, iterations=4)
+        rows = verify.check("fast", few, iterations=4)
     literal = [row for row in rows if row.against == "literal"]
     assert [row.iteration for row in literal] == [0, 1, 2]
-    assert [row.note for row in literal] == ["", "", "not judged: batch 1 has rank 19 of 20"]
+    assert [row.note for row in literal] == ["", "", "excluded: batch 1 has rank 19 of 20"]
     limit = [row for row in rows if row.against == "limit"]
     assert len(limit) == 5 and all(row.held for row in limit)
     assert verify.parity(rows)
-    assert "not judged: batch 1" in verify.summary(rows)[1]
+    assert "excluded: batch 1" in verify.summary(rows)[1]
 
 
 def test_scripts_run_as_they_are_and_are_compared_with(few, scripts):
     folder = scripts(fast=FAST)
-    rows = verify.compare("fast", few, seed=7, iterations=22, originals=folder)
+    rows = verify.check("fast", few, seed=7, iterations=22, originals=folder)
     original = [row for row in rows if row.against == "original"]
     assert len(original) == 23
     assert all(row.held for row in rows)
@@ -175,16 +177,16 @@ def test_scripts_run_as_they_are_and_are_compared_with(few, scripts):
 
 def test_the_slow_script_runs_at_its_own_size(images, scripts):
     folder = scripts(slow=SLOW)
-    rows = verify.compare("slow", images, seed=7, iterations=2, originals=folder)
+    rows = verify.check("slow", images, seed=7, iterations=2, originals=folder)
     assert [row.against for row in rows] == ["reference", "original"] * 3
     assert all(row.held for row in rows)
     with pytest.raises(ValueError, match="insize, hidsize: got 6, 5, expected 50, 50"):
-        verify.compare("slow", images, insize=6, hidsize=5, originals=folder)
+        verify.check("slow", images, insize=6, hidsize=5, originals=folder)
 
 
 def test_a_script_that_differs_loses_parity(few, scripts):
     folder = scripts(fast=FAST.replace("fast_step(xs, ys, w)", "fast_step(xs, ys, w, 0.11)"))
-    rows = verify.compare("fast", few, iterations=2, originals=folder)
+    rows = verify.check("fast", few, iterations=2, originals=folder)
     held = [row.held for row in rows if row.against == "original"]
     assert held == [True, False, False]
     assert not verify.parity(rows)
@@ -202,7 +204,7 @@ def test_a_script_that_differs_loses_parity(few, scripts):
 )
 def test_a_script_that_fails_is_named_with_its_last_words(few, scripts, text, words):
     with pytest.raises(verify.OriginalError, match=f"(?s){words}"):
-        verify.compare("fast", few, iterations=3, originals=scripts(fast=text))
+        verify.check("fast", few, iterations=3, originals=scripts(fast=text))
 
 
 def gone(pid_file):
@@ -216,30 +218,30 @@ def test_a_script_that_hangs_is_ended(few, scripts, tmp_path):
     text = f"import os, time; open({str(pid)!r}, 'w').write(str(os.getpid())); time.sleep(600)"
     waited = []
     with pytest.raises(verify.OriginalError, match="did not print .* iteration 0 within 2.5 s"):
-        verify.compare(
+        verify.check(
             "fast",
             few,
             iterations=3,
             originals=scripts(fast=text),
             timeout=2.5,
-            waiting=lambda *told: waited.append(told),
+            waiting=lambda *arguments: waited.append(arguments),
         )
-    assert [told[:2] for told in waited][:1] == [("fast_net.py", 0)]
+    assert [arguments[:2] for arguments in waited][:1] == [("fast_net.py", 0)]
     assert gone(pid)
 
 
 def test_scratch_files_of_a_killed_run_are_removed_by_the_next_one(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     code = (
-        "import os, signal, sys, tempfile; from swiftnets import verify; "
-        "tempfile.tempdir = sys.argv[1]; place = verify._scratch(); place.__enter__(); "
+        "import os, signal, sys, tempfile; from swiftnets.originals.scripts import _scratch; "
+        "tempfile.tempdir = sys.argv[1]; place = _scratch(); place.__enter__(); "
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    with verify._scratch() as live:
+    with _scratch() as live:
         subprocess.run([sys.executable, "-c", code, tmp_path], env=env, check=False)
         assert len(os.listdir(tmp_path)) == 2
-        with verify._scratch() as scratch:
+        with _scratch() as scratch:
             assert {str(path) for path in tmp_path.iterdir()} == {live, scratch}
     assert os.listdir(tmp_path) == []
 
@@ -267,7 +269,7 @@ def test_the_command_prints_a_table_and_writes_json_at_once(made_data, tmp_path,
     )
     lines = capsys.readouterr().out.splitlines()
     assert status == 0
-    assert lines[0].split() == verify._HEADER.split()
+    assert lines[0].split() == HEADER.split()
     assert len(lines) == 1 + 2 * 3 + 1 + 2
     assert "parity held over 2 iterations" in lines[-1]
     content = json.loads(target.read_text())
@@ -298,7 +300,7 @@ def test_lost_parity_is_status_one_and_marked(made_data, capsys, monkeypatch):
         (["--plot", "nowhere/plot.png"], "there is no folder"),
     ],
 )
-def test_what_cannot_be_judged_is_status_two(made_data, capsys, options, words):
+def test_what_cannot_be_compared_is_status_two(made_data, capsys, options, words):
     data = made_data(400, 500, 3)
     assert verify.main(["--net", "fast", "--data", str(data), *options]) == 2
     assert words in capsys.readouterr().err
@@ -319,18 +321,18 @@ def test_a_plot_of_an_unknown_format_is_refused_before_the_work(capsys):
 
 def test_more_iterations_than_a_script_prints_are_refused(few, scripts):
     with pytest.raises(ValueError, match="iterations: got 200, expected less than 200"):
-        verify.compare("fast", few, iterations=200, originals=scripts(fast=""))
+        verify.check("fast", few, iterations=200, originals=scripts(fast=""))
     with pytest.raises(ValueError, match="net: got 'both'"):
-        verify.compare("both", few)
+        verify.check("both", few)
 
 
 @pytest.mark.parametrize("ending, begins", [("png", b"\x89PNG"), ("svg", b"<?xml")])
 def test_a_plot_shows_both_nets(images, few, tmp_path, ending, begins):
     pytest.importorskip("matplotlib", exc_type=ImportError)
-    rows = verify.compare("fast", few, iterations=3)
+    rows = verify.check("fast", few, iterations=3)
     images.train_images = np.resize(images.train_images, (1000, 48))
     images.train_labels = np.resize(images.train_labels, 1000)
-    rows += verify.compare("slow", images, iterations=3, insize=4, hidsize=3)
+    rows += verify.check("slow", images, iterations=3, insize=4, hidsize=3)
     target = tmp_path / f"plot.{ending}"
     verify.draw(rows, target)
     assert target.read_bytes().startswith(begins)
@@ -347,7 +349,7 @@ def test_a_plot_without_matplotlib_says_what_to_install(monkeypatch):
 )
 @pytest.mark.parametrize("net, iterations", [("fast", 21), ("slow", 1)])
 def test_the_real_originals_agree(shared, net, iterations):
-    rows = verify.compare(
+    rows = verify.check(
         net,
         shared / "data" / "cifar10",
         seed=21,

@@ -45,7 +45,8 @@ from swiftnets import (
 )
 from swiftnets.curvature import tensors
 from swiftnets.optimizers import comparison as compare
-from swiftnets.originals import demo, verify
+from swiftnets.originals import demo, scripts, verify
+from swiftnets.originals import rows as rows_of
 
 PATIENCE = 60  # seconds that a run may take
 LITTER = 3  # temporary files and folders that kills may leave, however many they were
@@ -133,8 +134,8 @@ def made_images(count):
 
 def verify_net(folder):
     """What the program writes, of fewer images; the demo's picture is of such rows, too."""
-    rows = verify.compare("fast", made_images(500), iterations=1)
-    verify._write_json(f"{folder}/rows.json", rows, 0, None)
+    rows = verify.check("fast", made_images(500), iterations=1)
+    rows_of.write_json(f"{folder}/rows.json", rows, 0, None)
     verify.draw(rows, folder / "rows.svg")
     curves = {net: demo.Curve([0, 1], [0.0, 1.0], [1.0], 1.0) for net in ("slow", "fast")}
     demo._draw(Figure, rows, curves, {"slow": "", "fast": ""}, folder / "demo.png")
@@ -156,7 +157,7 @@ def verify_script(folder):
     tempfile.tempdir = str(scratch)
     script.write_text(SCRIPT)
     few = made_images(500)
-    with contextlib.closing(verify._original("fast", script, few, 0, 9, 60.0, None)) as lines:
+    with contextlib.closing(scripts.script_lines("fast", script, few, 0, 9, 60.0, None)) as lines:
         np.save(folder / "lines.npy", [line.error for line, _ in lines])
 
 

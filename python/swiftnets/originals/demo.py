@@ -1,4 +1,4 @@
-"""Both nets in about a minute: are they right, what do they learn, how fast are they?
+"""Both nets in about a minute: parity with plain NumPy, training, speed.
 
     python -m swiftnets.originals.demo [--out DIR] [--quick]
 
@@ -24,11 +24,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from swiftnets import datasets
-from swiftnets._support.plotting import save_figure
+from swiftnets import __version__, datasets, fast_net, slow_net
+from swiftnets._support.checks import Array
+from swiftnets._support.plotting import figure_class, save_figure
 from swiftnets._support.streams import StandardError
 from swiftnets.originals import reference, verify
-from swiftnets.originals.reference import Array, Pairs
+from swiftnets.originals.fast import FastNet
+from swiftnets.originals.reference.common import Pairs
+from swiftnets.originals.slow import SlowNet
 from swiftnets.originals.verify import Row
 
 __all__ = ["main"]
@@ -101,7 +104,7 @@ class Time(NamedTuple):
 
 @contextmanager
 def _bar(name: str, total: int) -> Iterator[Advance]:
-    """A bar on standard error while the block runs; nothing where that is not a terminal."""
+    """Show a bar on standard error while the block runs; nothing where that is no terminal."""
     stream = StandardError()
     try:
         from tqdm import tqdm
@@ -141,7 +144,7 @@ def _side_by_side(data: datasets.Dataset, amount: Amount) -> list[Row]:
             def report(row: Row, advance: Advance = advance) -> None:
                 advance()
 
-            rows += verify.compare(net, data, seed=SEED, iterations=steps, report=report)
+            rows += verify.check(net, data, seed=SEED, iterations=steps, report=report)
     return rows
 
 
@@ -167,8 +170,6 @@ def _agreements(rows: Sequence[Row]) -> list[Agreement]:
 
 def _literal_step(xs: Array, ys: Array) -> tuple[Agreement, float]:
     """One slow_net iteration by the script's own algorithm, beside the engine's, and its time."""
-    from swiftnets import SlowNet
-
     net = SlowNet(seed=SEED)
     w1, w2 = net.w1, net.w2
     start = time.perf_counter()
@@ -219,7 +220,7 @@ def _train(name: str, net: Any, train: Pairs, test: Pairs, epochs: int) -> Curve
         start = time.perf_counter()
         history = net.fit(train, test, epochs=epochs, callback=lambda event: advance())
         seconds = time.perf_counter() - start
-    counts = [(iteration, count / total) for iteration, count, total in history.corrects]
+    counts = [(iteration, count / total) for iteration, count, total in history.correct_counts]
     steps = len(history.errs)
     counts = [(0, before), *counts, (steps, _accuracy(net, test))]
     iterations, accuracies = zip(*sorted(dict(counts).items()), strict=True)
@@ -247,8 +248,6 @@ def _median(repeats: int, step: Callable[[], object], reset: Callable[[], object
 def _slow_times(
     net: Any, xs: Array, ys: Array, literal: float | None, repeats: int
 ) -> Iterator[Time]:
-    from swiftnets import SlowNet
-
     if literal is not None:
         yield Time("slow", "NumPy, as the script does: R-passes, eigh", literal)
     fresh = SlowNet(seed=SEED)
@@ -267,8 +266,6 @@ def _slow_times(
 
 
 def _fast_times(xs: Array, ys: Array, repeats: int) -> Iterator[Time]:
-    from swiftnets import FastNet
-
     net = FastNet(seed=SEED)
     w = net.w
 
@@ -349,11 +346,11 @@ def _draw(
 
 
 def _figure_class() -> Any:
+    """Matplotlib's `Figure`, or None where it is not installed."""
     try:
-        from matplotlib.figure import Figure
+        return figure_class()
     except ImportError:
         return None
-    return Figure
 
 
 def _say_what_is_missing() -> None:
@@ -366,8 +363,6 @@ def _say_what_is_missing() -> None:
 
 
 def _run(folder: Path, amount: Amount) -> int:
-    from swiftnets import FastNet, SlowNet, __version__, fast_net, slow_net
-
     folder.mkdir(parents=True, exist_ok=True)
     figure_of = _figure_class()
     data = datasets.load()
@@ -433,7 +428,18 @@ def _run(folder: Path, amount: Amount) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; returns the exit status."""
+    """Run the command line.
+
+    Parameters
+    ----------
+    argv : list of str, optional
+        Arguments instead of those of the command line.
+
+    Returns
+    -------
+    int
+        The exit status.
+    """
     parser = argparse.ArgumentParser(
         prog="python -m swiftnets.originals.demo",
         description="Verify both nets against plain NumPy, train them, time them, draw the curves.",

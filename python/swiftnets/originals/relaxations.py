@@ -1,21 +1,22 @@
 """Relaxing to (H + λ)⁻¹ b: iterations that go round the circle of its equations, as a study.
 
-The equations of `swiftnets.solvers` form a circle in their order of evaluation, and one may hope to
-go round it until nothing changes, as recurrent backpropagation does (Pineda 1987, Almeida 1987).
-Each function here is such an iteration, with the condition under which it converges; for nets whose
-Hessian is indefinite, hardly any does. To solve, use `MLP.solve`.
+The equations that `swiftnets.solve` eliminates layer by layer form a circle in their order of
+evaluation, and one may hope to go round it until nothing changes, as recurrent backpropagation does
+(Pineda 1987, Almeida 1987). Each function here is such an iteration, with the condition under which
+it converges; for nets whose Hessian is indefinite, hardly any does. To solve, use `MLP.solve`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from swiftnets._support import checks
+from swiftnets._support.checks import Array
 from swiftnets.curvature.states import LayerState, layer_states
 from swiftnets.linalg.dense import DenseFactorization
 from swiftnets.linalg.lanczos import lanczos
@@ -37,14 +38,12 @@ def __dir__() -> list[str]:
     return __all__
 
 
-Array: TypeAlias = npt.NDArray[np.float64]
-
 _DIVERGED = 1e10  # times the first residual
 
 
 @dataclass(frozen=True, eq=False)
 class Relaxation:
-    """What became of an iteration.
+    """How an iteration ended.
 
     Attributes
     ----------
@@ -162,8 +161,10 @@ def neumann(
 
     Raises
     ------
-    TypeError, ValueError
-        If an argument is not as above; the message names it.
+    TypeError
+        If an argument is of a wrong type, or the net not in float64.
+    ValueError
+        If an argument is out of its range or of the wrong shape; the message names it.
 
     Examples
     --------
@@ -191,7 +192,7 @@ def damped(
     max_iterations: int = 1000,
     tolerance: float = 1e-8,
 ) -> Relaxation:
-    """The flow of Pineda (1987) and Almeida (1987) in steps: X ← X + τ (b − (H + λ) X).
+    """Follow the flow of Pineda (1987) and Almeida (1987) in steps: X ← X + τ (b − (H + λ) X).
 
     Converges where H + λ is positive definite and τ below 2 over its largest eigenvalue.
 
@@ -205,6 +206,21 @@ def damped(
     Returns
     -------
     Relaxation
+
+    Raises
+    ------
+    TypeError
+        If an argument is of a wrong type, or the net not in float64.
+    ValueError
+        If an argument is out of its range or of the wrong shape; the message names it.
+
+    Examples
+    --------
+    >>> net = MLP((2, 3, 1))
+    >>> w, x, y = net.initial(seed=0), np.eye(2), np.ones((2, 1))
+    >>> b = net.gradient(w, x, y)
+    >>> damped(net, w, x, y, b, damping=1.0).status
+    'converged'
     """
     system = _System(net, w, x, y, b, damping, max_iterations, tolerance)
     tau = _step(system) if step is None else checks.real(step, "step", positive=True)
@@ -228,7 +244,7 @@ def anderson(
     max_iterations: int = 1000,
     tolerance: float = 1e-8,
 ) -> Relaxation:
-    """`damped`, accelerated by mixing the last iterates (Anderson 1965; Walker & Ni 2011).
+    """Accelerate `damped` by mixing the last iterates (Anderson 1965; Walker & Ni 2011).
 
     Near to restarted GMRES: some indefinite systems converge, slowly, and weakly damped ones
     stagnate.
@@ -243,6 +259,21 @@ def anderson(
     Returns
     -------
     Relaxation
+
+    Raises
+    ------
+    TypeError
+        If an argument is of a wrong type, or the net not in float64.
+    ValueError
+        If an argument is out of its range or of the wrong shape; the message names it.
+
+    Examples
+    --------
+    >>> net = MLP((2, 3, 1))
+    >>> w, x, y = net.initial(seed=0), np.eye(2), np.ones((2, 1))
+    >>> b = net.gradient(w, x, y)
+    >>> anderson(net, w, x, y, b, damping=1.0).status
+    'converged'
     """
     system = _System(net, w, x, y, b, damping, max_iterations, tolerance)
     memory = checks.integer(memory, "memory")
@@ -292,8 +323,20 @@ def gauss_seidel(
 
     Raises
     ------
+    TypeError
+        If an argument is of a wrong type, or the net not in float64.
+    ValueError
+        If an argument is out of its range or of the wrong shape; the message names it.
     numpy.linalg.LinAlgError
         If a layer's block plus λ is singular.
+
+    Examples
+    --------
+    >>> net = MLP((2, 3, 1))
+    >>> w, x, y = net.initial(seed=0), np.eye(2), np.ones((2, 1))
+    >>> b = net.gradient(w, x, y)
+    >>> gauss_seidel(net, w, x, y, b, damping=1.0).status
+    'converged'
     """
     system = _System(net, w, x, y, b, damping, max_iterations, tolerance)
     factors = [
@@ -325,7 +368,7 @@ def alternating(
     max_iterations: int = 1000,
     tolerance: float = 1e-8,
 ) -> Relaxation:
-    """A whole forward sweep for the tangents, a whole backward one for the adjoints, and again.
+    """Alternate a whole forward sweep for the tangents and a backward one for the adjoints.
 
     X is eliminated from both by the parameter equation. No simple law is known; thresholds for λ
     lie between minus the lowest eigenvalue of H and its largest modulus.
@@ -338,6 +381,21 @@ def alternating(
     Returns
     -------
     Relaxation
+
+    Raises
+    ------
+    TypeError
+        If an argument is of a wrong type, or the net not in float64.
+    ValueError
+        If an argument is out of its range or of the wrong shape; the message names it.
+
+    Examples
+    --------
+    >>> net = MLP((2, 3, 1))
+    >>> w, x, y = net.initial(seed=0), np.eye(2), np.ones((2, 1))
+    >>> b = net.gradient(w, x, y)
+    >>> alternating(net, w, x, y, b, damping=10.0).status
+    'converged'
     """
     system = _System(net, w, x, y, b, damping, max_iterations, tolerance)
     layers, hessian = layer_states(net.at(w, x, y))
@@ -401,7 +459,7 @@ def circular_system(
     *,
     corrected: bool = True,
 ) -> tuple[Array, Array]:
-    """The equations for H X = v of a net of two layers as one matrix, without damping.
+    """Write the equations for H X = v of a net of two layers as one matrix, without damping.
 
     The unknowns are X₁, X₂, then the tangents of the pre-activations and outputs of both layers
     (a₁, z₁, a₂, z₂), then those of the backward pass (of the loss's gradient in the outputs, δ₂,
@@ -428,7 +486,9 @@ def circular_system(
     Raises
     ------
     ValueError
-        If the net is another.
+        If the net is another one.
+    TypeError
+        If an argument is of a wrong type.
 
     Examples
     --------
