@@ -218,8 +218,8 @@ def test_fit_counts_after_each_epoch_and_warns_of_nothing_on_good_data():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         history = net.fit(train, train, epochs=3)
-    assert [counts.iteration for counts in history.corrects] == [4, 8, 12]
-    assert history.corrects[-1][1:] == net.corrects(train)
+    assert [counts.iteration for counts in history.correct_counts] == [4, 8, 12]
+    assert history.correct_counts[-1][1:] == net.corrects(train)
     assert history.errs.shape == history.seconds.shape == (12,)
 
 

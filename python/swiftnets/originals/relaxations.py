@@ -219,7 +219,7 @@ def damped(
     >>> net = MLP((2, 3, 1))
     >>> w, x, y = net.initial(seed=0), np.eye(2), np.ones((2, 1))
     >>> b = net.gradient(w, x, y)
-    >>> damped(net, w, x, y, b, damping=1.0).status
+    >>> damped(net, w, x, y, b, damping=3.0).status
     'converged'
     """
     system = _System(net, w, x, y, b, damping, max_iterations, tolerance)
@@ -335,7 +335,7 @@ def gauss_seidel(
     >>> net = MLP((2, 3, 1))
     >>> w, x, y = net.initial(seed=0), np.eye(2), np.ones((2, 1))
     >>> b = net.gradient(w, x, y)
-    >>> gauss_seidel(net, w, x, y, b, damping=1.0).status
+    >>> gauss_seidel(net, w, x, y, b, damping=3.0).status
     'converged'
     """
     system = _System(net, w, x, y, b, damping, max_iterations, tolerance)
