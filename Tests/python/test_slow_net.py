@@ -166,6 +166,16 @@ def test_copies_and_pickles_go_on_alike():
         np.testing.assert_array_equal(twin.shaper(9), net.shaper(9))
 
 
+def test_a_pickle_that_names_the_net_by_its_program_is_read():
+    net = SlowNet(6, 7, 5, seed=8)
+    pickled = pickle.dumps(net, protocol=2)
+    renamed = pickled.replace(b"cswiftnets.originals.slow\n", b"cswiftnets.slow_net\n")
+    assert renamed != pickled
+    twin = pickle.loads(renamed)
+    assert type(twin) is SlowNet
+    np.testing.assert_array_equal(twin.w1, net.w1)
+
+
 def test_the_scripts_functions_are_the_references():
     values = np.linspace(-2, 2, 9)
     for name in ("act", "dact", "inv_act"):

@@ -21,7 +21,26 @@ def __dir__() -> list[str]:
 
 
 def from_records(content: bytes, of: Set, labels: str) -> tuple[Images, Labels]:
-    """Read the binary form: for each image a byte for each kind of label, then the pixels."""
+    """Read the binary form: for each image a byte for each kind of label, then the pixels.
+
+    Parameters
+    ----------
+    content : bytes
+        The file.
+    of : Set
+    labels : {"fine", "coarse"}
+        A kind that the set has.
+
+    Returns
+    -------
+    images : (n, 3072) uint8 array
+    labels : (n,) int64 array
+
+    Raises
+    ------
+    DatasetError
+        If the content is no whole number of records, or a label out of range.
+    """
     kinds = list(of.classes)
     size = len(kinds) + PIXELS
     if not content or len(content) % size:
@@ -35,7 +54,26 @@ def from_records(content: bytes, of: Set, labels: str) -> tuple[Images, Labels]:
 
 
 def from_pickle(content: bytes, of: Set, labels: str) -> tuple[Images, Labels]:
-    """Read the python form: a dictionary with ``b"data"`` and the labels."""
+    """Read the python form: a dictionary with ``b"data"`` and the labels.
+
+    Parameters
+    ----------
+    content : bytes
+        The file.
+    of : Set
+    labels : {"fine", "coarse"}
+        A kind that the set has.
+
+    Returns
+    -------
+    images : (n, 3072) uint8 array
+    labels : (n,) int64 array
+
+    Raises
+    ------
+    DatasetError
+        If the content is damaged, hostile, or not images with their labels.
+    """
     entries = PickleReader(content).read()
     key = of.keys[labels]
     for name in (b"data", key):

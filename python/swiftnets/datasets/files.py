@@ -32,7 +32,23 @@ ContentOf: TypeAlias = Callable[[str], tuple[bytes, str]]
 
 
 def in_folder(path: Path) -> tuple[Form, ContentOf]:
-    """Return the first form whose files, or whose archive, are in a folder, and their reader."""
+    """Find the first form whose files, or whose archive, are in a folder.
+
+    Parameters
+    ----------
+    path : Path
+
+    Returns
+    -------
+    form : Form
+    content_of : callable
+        From a file's name to its content, and to what an error calls the file.
+
+    Raises
+    ------
+    DatasetError
+        If there is no complete set.
+    """
     for form in FORMS:
         for folder in (path, path / form.folder):
             if all((folder / name).is_file() for name in form.names):
@@ -40,19 +56,35 @@ def in_folder(path: Path) -> tuple[Form, ContentOf]:
     for form in FORMS:
         if (path / form.archive).is_file():
             return in_archive(path / form.archive)
-    raise _nothing_found(path, sorted(entry.name for entry in path.iterdir()))
+    raise DatasetError(_nothing_found(path, sorted(entry.name for entry in path.iterdir())))
 
 
 def in_archive(path: Path) -> tuple[Form, ContentOf]:
-    """Return the first form whose files are in an archive, and their reader."""
+    """Find the first form whose files are in an archive, and read them.
+
+    Parameters
+    ----------
+    path : Path
+
+    Returns
+    -------
+    form : Form
+    content_of : callable
+        From a file's name to its content, and to what an error calls the file.
+
+    Raises
+    ------
+    DatasetError
+        If there is no complete set, or the archive is damaged, too large, or none.
+    """
     members, names = _read_archive(path)
     for form in FORMS:
         if all(name in members for name in form.names):
             return form, lambda name: (members[name], f"{path}, member {name}")
-    raise _nothing_found(path, names)
+    raise DatasetError(_nothing_found(path, names))
 
 
-def _nothing_found(path: Path, found: list[str]) -> DatasetError:
+def _nothing_found(path: Path, found: list[str]) -> str:
     def listed(form: Form) -> str:
         names = form.names
         shown = ", ".join(names) if len(names) == 2 else f"{names[0]} to {names[-2]}, {names[-1]}"
@@ -65,7 +97,7 @@ def _nothing_found(path: Path, found: list[str]) -> DatasetError:
     looked = "; ".join(listed(form) for form in FORMS)
     places = ", ".join(dict.fromkeys(form.folder for form in FORMS))
     archives = ", ".join(dict.fromkeys(form.archive for form in FORMS))
-    return DatasetError(
+    return (
         f"data: {path} holds no complete set. Looked for {looked}, "
         f"there or under {places}; then for {archives}. Found {names}."
     )
@@ -143,7 +175,21 @@ def _read_archive(path: Path) -> tuple[dict[str, bytes], list[str]]:
 
 @contextlib.contextmanager
 def naming(where: str) -> Iterator[None]:
-    """Put the name of the file in front of what a `DatasetError` in the block says."""
+    """Put the name of the file in front of what a `DatasetError` in the block says.
+
+    Parameters
+    ----------
+    where : str
+
+    Yields
+    ------
+    None
+
+    Raises
+    ------
+    DatasetError
+        That of the block, with the name.
+    """
     try:
         yield
     except DatasetError as error:

@@ -75,7 +75,17 @@ class PickledArray:
         self.content: bytes = b""
 
     def array(self) -> npt.NDArray[Any]:
-        """Return a view of the file's bytes, once shape and dtype have proved possible."""
+        """View the file's bytes as the array that they are.
+
+        Returns
+        -------
+        array of integers
+
+        Raises
+        ------
+        DatasetError
+            If shape and dtype do not fit the bytes.
+        """
         dtype = np.dtype(self.dtype.order + self.dtype.code)
         sizes = self.shape
         if len(sizes) > 2 or not all(type(size) is int and 0 <= size < 1 << 40 for size in sizes):

@@ -179,14 +179,46 @@ class Length(NamedTuple):
 
 
 def start_of(checkpoint: File | None) -> Checkpoint | None:
-    """Read what a run goes on from, if there is anything."""
+    """Read what a run goes on from.
+
+    Parameters
+    ----------
+    checkpoint : path or None
+
+    Returns
+    -------
+    Checkpoint or None
+        None if there is no such file.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is damaged, no checkpoint, or of another version.
+    OSError
+        If there is no place for such a file.
+    """
     return None if checkpoint is None else Checkpoint.read(writable(checkpoint, "checkpoint"))
 
 
 def start_weights(start: Checkpoint | None, weights: tuple[Array, ...], given: bool) -> Any:
-    """Return what a run's settings say of the weights that it starts with: their hash."""
-    # Weights that were given must be those of the checkpoint's start; any others make way for what
-    # it holds.
+    """Return what a run's settings say of the weights that it starts with: their hash.
+
+    Weights that were given must be those of the checkpoint's start; any others make way for what it
+    holds.
+
+    Parameters
+    ----------
+    start : Checkpoint or None
+        What the run goes on from.
+    weights : tuple of arrays
+        Of the net as it is.
+    given : bool
+        Whether the user gave them.
+
+    Returns
+    -------
+    str
+    """
     if start is None or given:
         return identity.digest(weights)
     return start.settings.get("weights")

@@ -98,5 +98,14 @@ def save(file: File, history: FitHistory, seed: int, **weights: Array) -> None:
 
 
 def rows_of(counts: Sequence[CorrectCount]) -> npt.NDArray[np.int64]:
-    """Return counts as the rows of an (m, 3) array."""
+    """Return counts as the rows of an array.
+
+    Parameters
+    ----------
+    counts : sequence of CorrectCount
+
+    Returns
+    -------
+    (m, 3) int64 array
+    """
     return np.array(counts, np.int64).reshape(-1, 3)

@@ -93,7 +93,23 @@ class Parser(argparse.ArgumentParser):
 
 
 def seed_of(options: argparse.Namespace) -> int | None:
-    """Return the seed that was given, else that of the checkpoint to go on from, else None."""
+    """Return the seed that was given, else that of the checkpoint to go on from, else None.
+
+    Parameters
+    ----------
+    options : argparse.Namespace
+
+    Returns
+    -------
+    int or None
+
+    Raises
+    ------
+    ValueError
+        If the seed is out of its range.
+    CheckpointError
+        If the checkpoint is damaged.
+    """
     if options.seed is None:
         start = start_of(options.checkpoint)
         if start is not None:
@@ -173,5 +189,14 @@ def program(
 
 
 def wants_bar(options: argparse.Namespace) -> bool:
-    """Whether a bar is seen and disturbs nothing: the lines go elsewhere than the terminal."""
+    """Whether a bar is seen and disturbs nothing: the lines go elsewhere than the terminal.
+
+    Parameters
+    ----------
+    options : argparse.Namespace
+
+    Returns
+    -------
+    bool
+    """
     return not options.quiet and StandardError().isatty() and not sys.stdout.isatty()

@@ -141,7 +141,16 @@ def _times(ratio: float | None) -> str:
 
 
 def format_row(row: Row) -> str:
-    """Format a row as a line of the table below `HEADER`."""
+    """Format a row as a line of the table below `HEADER`.
+
+    Parameters
+    ----------
+    row : Row
+
+    Returns
+    -------
+    str
+    """
 
     def number(value: float | None, form: str) -> str:
         return "-" if value is None else format(value, form)

@@ -207,12 +207,41 @@ class Line(NamedTuple):
 
 
 def right(outputs: Iterator[Pair]) -> int:
-    """Count the samples whose largest output is where their target's is; pairs (outputs, ys)."""
+    """Count the samples whose largest output is where their target's is.
+
+    Parameters
+    ----------
+    outputs : iterable of ((n, outsize), (n, outsize)) arrays
+        Outputs and targets, batch after batch.
+
+    Returns
+    -------
+    int
+    """
     return sum(int((h.argmax(axis=1) == ys.argmax(axis=1)).sum()) for h, ys in outputs)
 
 
 def make_pairs(data: Any, train_parts: int, test_parts: int, equal: bool) -> tuple[Pairs, Pairs]:
-    """Split a data set into batches, all of one size where `equal`; the test part is so always."""
+    """Split a data set into batches, in file order.
+
+    Parameters
+    ----------
+    data : folder, None or object
+        As for `slow_pairs`.
+    train_parts, test_parts : int
+        How many batches.
+    equal : bool
+        Whether training batches must be of one size; test batches must in any case.
+
+    Returns
+    -------
+    train_pairs, test_pairs : lists of ((k, 3072), (k, 100)) float64 arrays
+
+    Raises
+    ------
+    ValueError
+        If a number of images cannot be divided so.
+    """
     if data is None or isinstance(data, (str, os.PathLike)):
         data = datasets.load(data)
 
