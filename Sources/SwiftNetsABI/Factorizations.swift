@@ -47,22 +47,17 @@ private func rows(_ base: UnsafeMutablePointer<Double>?, _ name: String, _ k: In
 
 // MARK: - States of layers
 
-@_cdecl("swn_mlp_states_count")
-public func swnMlpStatesCount(_ net: OpaquePointer?, _ n: Int) -> Int {
-  guard let net = try? engine(net).net, n > 0 else { return 0 }
-  return NetworkStates.count(net, samples: n)
+@_cdecl("swn_linearization_states_count")
+public func swnLinearizationStatesCount(_ linearization: OpaquePointer?) -> Int {
+  (try? point(linearization))?.statesCount ?? 0
 }
 
-@_cdecl("swn_mlp_states")
-public func swnMlpStates(
-  _ net: OpaquePointer?, _ w: UnsafeRawPointer?, _ samples: UnsafePointer<swn_samples>?,
-  _ out: UnsafeMutablePointer<Double>?, _ control: UnsafePointer<swn_control>?
+@_cdecl("swn_linearization_states")
+public func swnLinearizationStates(
+  _ linearization: OpaquePointer?, _ out: UnsafeMutablePointer<Double>?, _ control: UnsafePointer<swn_control>?
 ) -> swn_status {
   status {
-    let out = try require(out, "out")
-    let interruption = Interruption(control)
-    try NetworkStates(engine(net), memory(w, "w"), batch(samples), interruption: interruption).copy(
-      into: out, interruption: interruption)
+    try point(linearization).copyStates(into: require(out, "out"), interruption: Interruption(control))
   }
 }
 
@@ -84,15 +79,15 @@ public func swnLayeredPlan(
 
 @_cdecl("swn_layered_create")
 public func swnLayeredCreate(
-  _ net: OpaquePointer?, _ w: UnsafeRawPointer?, _ samples: UnsafePointer<swn_samples>?, _ form: Int32,
-  _ isComplex: Int32, _ real: Double, _ imaginary: Double, _ factorization: UnsafeMutablePointer<OpaquePointer?>?,
-  _ out: UnsafeMutablePointer<swn_factor_info>?, _ control: UnsafePointer<swn_control>?
+  _ linearization: OpaquePointer?, _ form: Int32, _ isComplex: Int32, _ real: Double, _ imaginary: Double,
+  _ factorization: UnsafeMutablePointer<OpaquePointer?>?, _ out: UnsafeMutablePointer<swn_factor_info>?,
+  _ control: UnsafePointer<swn_control>?
 ) -> swn_status {
   status {
     let handle = try require(factorization, "factorization")
     let place = try require(out, "info")
     let found = try NetworkFactorization(
-      engine(net), memory(w, "w"), batch(samples), shift: shift(isComplex, real, imaginary), form: layerForm(form),
+      point(linearization), shift: shift(isComplex, real, imaginary), form: layerForm(form),
       interruption: Interruption(control))
     place.pointee = info(found.summary)
     handle.pointee = OpaquePointer(Unmanaged.passRetained(found).toOpaque())

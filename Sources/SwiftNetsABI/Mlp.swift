@@ -6,7 +6,12 @@ func engine(_ net: OpaquePointer?) throws -> NetworkEngine {
   return Unmanaged<NetworkEngine>.fromOpaque(UnsafeRawPointer(net)).takeUnretainedValue()
 }
 
-func memory(_ pointer: UnsafeRawPointer?, _ name: String) throws -> UnsafeRawPointer {
+func point(_ linearization: OpaquePointer?) throws -> NetworkEngine.Point {
+  guard let linearization else { throw EngineError.invalidArgument("linearization is NULL") }
+  return Unmanaged<NetworkEngine.Point>.fromOpaque(UnsafeRawPointer(linearization)).takeUnretainedValue()
+}
+
+private func memory(_ pointer: UnsafeRawPointer?, _ name: String) throws -> UnsafeRawPointer {
   guard let pointer else { throw EngineError.invalidArgument("\(name) is NULL") }
   return pointer
 }
@@ -16,7 +21,7 @@ private func memory(_ pointer: UnsafeMutableRawPointer?, _ name: String) throws 
   return pointer
 }
 
-func batch(_ samples: UnsafePointer<swn_samples>?) throws -> NetworkEngine.Batch {
+private func batch(_ samples: UnsafePointer<swn_samples>?) throws -> NetworkEngine.Batch {
   let given = try require(samples, "samples").pointee
   return .init(
     count: try size(given.n, "n"), inputs: try memory(given.x, "x"), targets: given.targets, labels: given.labels,
@@ -253,9 +258,7 @@ public func swnLinearizationProduct(
   _ control: UnsafePointer<swn_control>?
 ) -> swn_status {
   status {
-    guard let linearization else { throw EngineError.invalidArgument("linearization is NULL") }
-    let point = Unmanaged<NetworkEngine.Point>.fromOpaque(UnsafeRawPointer(linearization)).takeUnretainedValue()
-    try point.products(
+    try point(linearization).products(
       curvature(kind), memory(v, "v"), size(k, "k"), into: memory(out, "out"), interruption: Interruption(control))
   }
 }
@@ -267,9 +270,7 @@ public func swnLinearizationLanczos(
   _ control: UnsafePointer<swn_control>?
 ) -> swn_status {
   status {
-    guard let linearization else { throw EngineError.invalidArgument("linearization is NULL") }
-    let point = Unmanaged<NetworkEngine.Point>.fromOpaque(UnsafeRawPointer(linearization)).takeUnretainedValue()
-    try point.lanczos(
+    try point(linearization).lanczos(
       curvature(kind), shift: shift, memory(starts, "starts"), size(k, "k"), steps: size(steps, "steps"),
       diagonal: memory(diagonal, "diagonal"), offDiagonal: memory(offDiagonal, "off_diagonal"),
       interruption: Interruption(control))

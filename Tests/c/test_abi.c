@@ -89,15 +89,23 @@ static void mlp_by_hand(void)
          "a Lanczos run on the matrix plus 1");
   expect(swn_linearization_product(NULL, SWN_HESSIAN, 1, v, out, NULL) == SWN_INVALID_ARGUMENT, "NULL is refused");
   expect(swn_linearization_product(point, 9, 1, v, out, NULL) == SWN_INVALID_ARGUMENT, "an unknown matrix is refused");
-  swn_linearization_destroy(point);
-  swn_linearization_destroy(NULL);
+  double states[6];
+  expect(swn_linearization_states_count(point) == 6 && swn_linearization_states(point, states, NULL) == SWN_OK,
+         "two inputs, a slope, a curvature, a delta, the loss's second derivative");
+  expect(near(states[0], 3) && near(states[1], 4) && near(states[2], 1) && near(states[3], 0) && near(states[4], 1) &&
+             near(states[5], 1),
+         "what the Hessian is made of");
 
   swn_layered *layered = NULL;
   swn_factor_info info;
   double x[2];
-  expect(swn_layered_create(net, w, &samples, SWN_FORM_PRIMAL, 0, 1, 0, &layered, &info, NULL) == SWN_OK &&
+  expect(swn_layered_create(point, SWN_FORM_PRIMAL, 0, 1, 0, &layered, &info, NULL) == SWN_OK &&
              info.positive == 2 && info.zero == 0 && near(info.log_determinant, log(26)),
          "the Hessian plus 1 has eigenvalues 26 and 1");
+  expect(swn_linearization_product(point, SWN_HESSIAN, 1, v, out, NULL) == SWN_OK && near(out[1], 12),
+         "the linearisation is as it was");
+  swn_linearization_destroy(point); /* The factorisation has what it needs. */
+  swn_linearization_destroy(NULL);
   expect(info.certificate >= 0 && info.certificate < 1e-9 && info.log_determinant_error < 1e-8 && info.bytes > 0,
          "its factors are proved");
   expect(swn_layered_solve(layered, 1, xs, NULL, x, NULL, NULL) == SWN_OK && near(26 * x[0], 3), "a layered solve");
@@ -292,7 +300,7 @@ static void mlp_refusals(void)
   shape.activations = (const swn_activation[]){{SWN_LEAKY_RELU, NAN}, {SWN_TANH, 0}};
   REFUSED("parameter", swn_mlp_create(&shape, &net));
   expect(net == NULL, "a net that is refused leaves no handle");
-  expect(swn_mlp_parameter_count(NULL) == 0 && swn_mlp_states_count(NULL, 1) == 0, "no net, no numbers");
+  expect(swn_mlp_parameter_count(NULL) == 0 && swn_linearization_states_count(NULL) == 0, "no net, no numbers");
 
   enum { P = 17 };
   expect(swn_mlp_create(&good, &net) == SWN_OK && swn_mlp_parameter_count(net) == P, "a net");
@@ -301,8 +309,6 @@ static void mlp_refusals(void)
   double out[P * P], more[P], loss;
   const swn_samples samples = {2, x, NULL, labels, NULL, 1};
   swn_samples wrong = samples;
-  expect(swn_mlp_states_count(net, 0) == 0 && swn_mlp_states_count(net, SIZE_MAX) == 0, "no samples, no numbers");
-  expect(swn_mlp_states_count(net, INT32_MAX) == (size_t)INT32_MAX * 26, "numbers of the states of very many samples");
   const struct {
     swn_samples samples;
     const char *word;
@@ -313,8 +319,6 @@ static void mlp_refusals(void)
     const swn_samples *now = &bad[i].samples;
     const char *word = bad[i].word;
     swn_linearization *point = NULL;
-    swn_layered *layered = NULL;
-    swn_factor_info info;
     REFUSED(word, swn_mlp_loss(net, w, now, &loss, NULL));
     REFUSED(word, swn_mlp_gradient(net, w, now, out, &loss, NULL));
     REFUSED(word, swn_mlp_sample_gradients(net, w, now, out, NULL));
@@ -324,9 +328,7 @@ static void mlp_refusals(void)
     REFUSED(word, swn_mlp_taylor(net, w, now, 1, w, out, &loss, NULL));
     REFUSED(word, swn_mlp_multilinear(net, w, now, w, NULL, 1, w, out, NULL));
     REFUSED(word, swn_linearize(net, w, now, out, &loss, &point, NULL));
-    REFUSED(word, swn_mlp_states(net, w, now, out, NULL));
-    REFUSED(word, swn_layered_create(net, w, now, 0, 0, 1, 0, &layered, &info, NULL));
-    expect(!point && !layered, "what is refused leaves no handle");
+    expect(!point, "what is refused leaves no handle");
     if (i > 2) continue; /* the rest needs no targets */
     REFUSED(word, swn_mlp_predict(net, w, now, out, NULL));
     REFUSED(word, swn_mlp_jvp(net, w, now, 1, w, out, NULL));
@@ -372,6 +374,9 @@ static void mlp_refusals(void)
   REFUSED("steps", swn_linearization_lanczos(point, 0, 0, 1, SIZE_MAX, w, out, more, NULL));
   REFUSED("starts", swn_linearization_lanczos(point, 0, 0, 1, 1, NULL, out, more, NULL));
   REFUSED("off_diagonal", swn_linearization_lanczos(point, 0, 0, 1, 1, w, out, NULL, NULL));
+  expect(swn_linearization_states_count(point) == 2 * 26, "the numbers of two samples");
+  REFUSED("out", swn_linearization_states(point, NULL, NULL));
+  REFUSED("linearization", swn_linearization_states(NULL, out, NULL));
   const double zeros[P] = {0}, nans[P] = {NAN};
   REFUSED("start", swn_linearization_lanczos(point, 0, 0, 1, 1, zeros, out, more, NULL));
   FAILS(SWN_NOT_FINITE, "start", swn_linearization_lanczos(point, 0, 0, 1, 1, nans, out, more, NULL));
@@ -386,9 +391,11 @@ static void mlp_refusals(void)
   swn_factor_info info;
   REFUSED("labels", swn_mlp_loss(net, w, &samples, &loss, NULL));
   wrong.labels = NULL, wrong.targets = y;
-  REFUSED("float32", swn_mlp_states(net, w, &wrong, out, NULL));
-  REFUSED("float32", swn_layered_create(net, w, &wrong, 0, 0, 1, 0, &layered, &info, NULL));
+  expect(swn_linearize(net, w, &wrong, out, &loss, &point, NULL) == SWN_OK, "its linearisation");
+  REFUSED("float32", swn_linearization_states(point, out, NULL));
+  REFUSED("float32", swn_layered_create(point, 0, 0, 1, 0, &layered, &info, NULL));
   expect(!layered, "what is refused leaves no handle");
+  swn_linearization_destroy(point);
   swn_mlp_destroy(net);
 }
 
@@ -414,17 +421,21 @@ static void factorization_refusals(void)
     expect(status == SWN_OK || status == SWN_OUT_OF_MEMORY || status == SWN_INVALID_ARGUMENT,
            "a plan for very many samples is made or refused");
   }
-  REFUSED("net", swn_layered_create(NULL, ws, &samples, 0, 0, 1, 0, &layered, &info, NULL));
-  REFUSED("factorization", swn_layered_create(net, ws, &samples, 0, 0, 1, 0, NULL, &info, NULL));
-  REFUSED("info", swn_layered_create(net, ws, &samples, 0, 0, 1, 0, &layered, NULL, NULL));
-  REFUSED("form", swn_layered_create(net, ws, &samples, -1, 0, 1, 0, &layered, &info, NULL));
-  REFUSED("shift", swn_layered_create(net, ws, &samples, 0, 0, NAN, 0, &layered, &info, NULL));
-  REFUSED("shift", swn_layered_create(net, ws, &samples, 0, 1, 1, INFINITY, &layered, &info, NULL));
-  FAILS(SWN_NOT_FINITE, "finite", swn_layered_create(net, bad, &samples, 0, 0, 1, 0, &layered, &info, NULL));
+  swn_linearization *point = NULL, *nowhere = NULL;
+  double loss;
+  expect(swn_linearize(net, ws, &samples, out, &loss, &point, NULL) == SWN_OK, "a linearisation");
+  expect(swn_linearize(net, bad, &samples, out, &loss, &nowhere, NULL) == SWN_OK, "one that is not finite");
+  REFUSED("linearization", swn_layered_create(NULL, 0, 0, 1, 0, &layered, &info, NULL));
+  REFUSED("factorization", swn_layered_create(point, 0, 0, 1, 0, NULL, &info, NULL));
+  REFUSED("info", swn_layered_create(point, 0, 0, 1, 0, &layered, NULL, NULL));
+  REFUSED("form", swn_layered_create(point, -1, 0, 1, 0, &layered, &info, NULL));
+  REFUSED("shift", swn_layered_create(point, 0, 0, NAN, 0, &layered, &info, NULL));
+  REFUSED("shift", swn_layered_create(point, 0, 1, 1, INFINITY, &layered, &info, NULL));
+  FAILS(SWN_NOT_FINITE, "finite", swn_layered_create(nowhere, 0, 0, 1, 0, &layered, &info, NULL));
   expect(layered == NULL, "a factorisation that failed leaves no handle");
   REFUSED("factorization", swn_layered_update(NULL, 0, 1, 0, &info, NULL));
   REFUSED("factorization", swn_layered_solve(NULL, 1, ws, NULL, out, NULL, NULL));
-  expect(swn_layered_create(net, ws, &samples, 0, 0, 4, 0, &layered, &info, NULL) == SWN_OK, "a real factorisation");
+  expect(swn_layered_create(point, 0, 0, 4, 0, &layered, &info, NULL) == SWN_OK, "a real factorisation");
   REFUSED("info", swn_layered_update(layered, 0, 1, 0, NULL, NULL));
   REFUSED("k is", swn_layered_solve(layered, 0, ws, NULL, out, NULL, NULL));
   REFUSED("b is", swn_layered_solve(layered, 1, NULL, NULL, out, NULL, NULL));
@@ -436,8 +447,10 @@ static void factorization_refusals(void)
              swn_layered_solve(layered, 1, ws, NULL, out, NULL, NULL) == SWN_OK,
          "the next update has factors again");
   swn_layered_destroy(layered);
-  expect(swn_layered_create(net, ws, &samples, 0, 1, 4, 1, &layered, &info, NULL) == SWN_OK && !info.known,
+  expect(swn_layered_create(point, 0, 1, 4, 1, &layered, &info, NULL) == SWN_OK && !info.known,
          "a complex factorisation");
+  swn_linearization_destroy(point);
+  swn_linearization_destroy(nowhere);
   REFUSED("imaginary", swn_layered_solve(layered, 1, ws, NULL, out, NULL, NULL));
   expect(swn_layered_solve(layered, 1, ws, NULL, out, more, NULL) == SWN_OK, "a complex solution");
   swn_layered_destroy(layered);
@@ -486,7 +499,13 @@ static int32_t interrupt(void *context)
   Interrupted *now = context;
   swn_factor_info info;
   if (now->asked++) return 0;
-  if (now->point) FAILS(SWN_BUSY, "in use", swn_linearization_product(now->point, 0, 1, now->b, now->out, NULL));
+  if (now->point) {
+    swn_layered *made = NULL;
+    FAILS(SWN_BUSY, "in use", swn_linearization_product(now->point, 0, 1, now->b, now->out, NULL));
+    FAILS(SWN_BUSY, "in use", swn_linearization_states(now->point, now->out, NULL));
+    FAILS(SWN_BUSY, "in use", swn_layered_create(now->point, 0, 0, 1, 0, &made, &info, NULL));
+    expect(!made, "what is refused leaves no handle");
+  }
   if (now->dense) {
     FAILS(SWN_BUSY, "in use", swn_dense_update(now->dense, 1, &info, NULL));
     swn_status nested = swn_dense_solve(now->dense, 1, now->b, now->out, NULL);
@@ -514,7 +533,7 @@ static void objects_in_use_are_busy(void)
   const swn_mlp_shape shape = {SWN_FLOAT64, 2, sizes, activations, 1, SWN_SQUARED_ERROR, 0};
   Random random = {1};
   double *w = numbers(&random, P), *x = numbers(&random, N * 4), *y = numbers(&random, N * 2), loss;
-  double *matrix = numbers(&random, P * P), *out = numbers(&random, P);
+  double *matrix = numbers(&random, P * P), *out = numbers(&random, P), *exact = numbers(&random, N * 46);
   const swn_samples samples = {N, x, y, NULL, NULL, 1};
   swn_mlp *net = NULL;
   swn_factor_info info;
@@ -524,11 +543,14 @@ static void objects_in_use_are_busy(void)
   expect(swn_mlp_create(&shape, &net) == SWN_OK, "a net");
   expect(swn_linearize(net, w, &samples, out, &loss, &now.point, NULL) == SWN_OK, "a linearisation");
   expect(swn_linearization_product(now.point, SWN_HESSIAN, 1, w, out, &control) == SWN_OK && now.asked, "a product");
-  swn_linearization_destroy(now.point);
+  swn_linearization *point = now.point;
+  now.asked = 0;
+  expect(swn_linearization_states(point, exact, &control) == SWN_OK && now.asked, "the layers' states");
   now.point = NULL;
   expect(swn_mlp_dense(net, SWN_HESSIAN, w, &samples, -1, -1, matrix, NULL) == SWN_OK, "a Hessian");
   expect(swn_dense_create(P, matrix, 1, &now.dense, &info, NULL) == SWN_OK, "a dense factorisation");
-  expect(swn_layered_create(net, w, &samples, 0, 0, 1, 0, &now.layered, &info, NULL) == SWN_OK, "a layered one");
+  expect(swn_layered_create(point, 0, 0, 1, 0, &now.layered, &info, NULL) == SWN_OK, "a layered one");
+  swn_linearization_destroy(point);
   swn_layered *layered = now.layered;
   now.layered = NULL, now.asked = 0;
   expect(swn_dense_update(now.dense, 2, &info, &control) == SWN_OK && now.asked, "an update");
@@ -553,6 +575,7 @@ static void objects_in_use_are_busy(void)
   free(y);
   free(matrix);
   free(out);
+  free(exact);
 }
 
 int main(void)

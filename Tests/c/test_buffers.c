@@ -253,10 +253,25 @@ static swn_status linearization(const void *problem, const swn_control *control)
   return status;
 }
 
+/* What no poll stops: the calls on it are what is looked at. */
+static swn_linearization *linearized(const Problem *p)
+{
+  swn_linearization *point = NULL;
+  void *gradient = exactly(p->count * p->unit);
+  double loss;
+  claim(swn_linearize(p->net, p->w, &p->samples, gradient, &loss, &point, NULL) == SWN_OK, "a linearisation");
+  free(gradient);
+  return point;
+}
+
 static swn_status states(const void *problem, const swn_control *control)
 {
   ON(problem);
-  return swn_mlp_states(p->net, p->w, &p->samples, output(swn_mlp_states_count(p->net, p->n) * sizeof(double)), control);
+  swn_linearization *point = linearized(p);
+  swn_status status =
+      swn_linearization_states(point, output(swn_linearization_states_count(point) * sizeof(double)), control);
+  swn_linearization_destroy(point);
+  return status;
 }
 
 static swn_status layered(const void *problem, const swn_control *control)
@@ -266,8 +281,10 @@ static swn_status layered(const void *problem, const swn_control *control)
   const size_t bytes = p->k * p->count * sizeof(double);
   claim(swn_layered_plan(p->net, p->n, complex, p->form, output(sizeof(swn_layered_sizes))) == SWN_OK, "a plan");
   swn_layered *factors = NULL;
-  swn_status status = swn_layered_create(p->net, p->w, &p->samples, p->form, complex, p->shift, p->imaginary, &factors,
+  swn_linearization *point = linearized(p);
+  swn_status status = swn_layered_create(point, p->form, complex, p->shift, p->imaginary, &factors,
                                          output(sizeof(swn_factor_info)), control);
+  swn_linearization_destroy(point);
   claim((status == SWN_OK) == (factors != NULL), "a handle comes with success alone");
   if (status == SWN_OK)
     status = swn_layered_solve(factors, p->k, p->v, complex ? p->v : NULL, output(bytes),

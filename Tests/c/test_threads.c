@@ -18,7 +18,7 @@ enum { PARAMETERS = INPUTS * HIDDEN + HIDDEN + HIDDEN * OUTPUTS + OUTPUTS };
 
 /* What all threads use. Made before them, and only read, but for what the handles hold. */
 static swn_mlp *net, *small;
-static swn_linearization *point;
+static swn_linearization *point, *small_point;
 static swn_layered *layered;
 static swn_dense *dense;
 static swn_factorization *pixels, *general;
@@ -114,10 +114,15 @@ static swn_status own_factors(Own *own, const swn_control *control)
 {
   swn_layered *mine = NULL;
   swn_factor_info info;
-  swn_status status = swn_layered_create(small, small_w, &few, SWN_FORM_AUTOMATIC, 1, 0.5, 0.25, &mine, &info, control);
+  swn_status status = swn_layered_create(small_point, SWN_FORM_AUTOMATIC, 1, 0.5, 0.25, &mine, &info, control);
   if (status == SWN_OK) status = swn_layered_solve(mine, 2, b, NULL, own->out, own->more, control);
   swn_layered_destroy(mine);
   return status;
+}
+
+static swn_status kept_states(Own *own, const swn_control *control)
+{
+  return swn_linearization_states(small_point, own->out, control);
 }
 
 static swn_status minimum_norm(Own *own, const swn_control *control)
@@ -178,6 +183,7 @@ static const struct {
              {"layered update", layered_update, 1, 1},
              {"dense update", dense_update, 1, 1},
              {"factors of its own", own_factors, 2 * SMALL_PARAMETERS, 1},
+             {"kept states", kept_states, FEW * (4 + 5 + 3 * (4 + 2) + 2), 1},
              {"minimum norm", minimum_norm, PIXELS * CLASSES, 1},
              {"orthogonal", orthogonal, CLASSES * CLASSES, 1},
              {"fast step", fast_step, PIXELS * CLASSES, 1},
@@ -261,7 +267,10 @@ static void make(Random *random)
   expect(swn_linearize(net, w, &many, gradient_out, &loss, &point, NULL) == SWN_OK, "a linearisation");
   free(gradient_out);
   swn_factor_info info;
-  expect(swn_layered_create(small, small_w, &few, SWN_FORM_AUTOMATIC, 0, 0.5, 0, &layered, &info, NULL) == SWN_OK,
+  double *small_gradient = numbers(random, small_count);
+  expect(swn_linearize(small, small_w, &few, small_gradient, &loss, &small_point, NULL) == SWN_OK, "a small one");
+  free(small_gradient);
+  expect(swn_layered_create(small_point, SWN_FORM_AUTOMATIC, 0, 0.5, 0, &layered, &info, NULL) == SWN_OK,
          "a layered factorisation");
   double *hessian = numbers(random, small_count * small_count);
   expect(swn_mlp_dense(small, SWN_HESSIAN, small_w, &few, -1, -1, hessian, NULL) == SWN_OK, "a Hessian");
@@ -318,6 +327,7 @@ int main(int given, char **words)
   for (int index = 0; index < WORKS; index++)
     for (int k = 0; k < works[index].choices; k++) free(expected[index][k]);
   swn_linearization_destroy(point);
+  swn_linearization_destroy(small_point);
   swn_layered_destroy(layered);
   swn_dense_destroy(dense);
   swn_factorization_destroy(pixels);

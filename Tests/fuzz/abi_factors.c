@@ -41,12 +41,15 @@ static void layered(void)
   swn_layered *made = NULL;
   swn_factor_info info;
   swn_status status = SWN_OUT_OF_MEMORY;
+  swn_linearization *point = NULL;
+  double loss;
+  checked(swn_linearize(net, w, or_null(&samples), output(count, scalar), &loss, &point, control()));
   if (planned != SWN_OK || plan.operations < 1e7) /* a fraction of a second */
     status = checked(swn_layered_create(
-        net, w, or_null(&samples), form, is_complex, real, imaginary, seldom(97) ? NULL : &made, or_null(&info),
-        control()));
+        point, form, is_complex, real, imaginary, seldom(97) ? NULL : &made, or_null(&info), control()));
   must((status == SWN_OK) == (made != NULL), "a factorisation, or a reason");
-  swn_mlp_destroy(net); /* The factorisation has what it needs. */
+  swn_linearization_destroy(point); /* The factorisation has what it needs. */
+  swn_mlp_destroy(net);
   if (!made) return;
   must(info.known == !is_complex && (is_complex || info.positive + info.negative + info.zero == count), "an inertia");
   for (unsigned calls = 1 + pick(4); calls; calls--) {

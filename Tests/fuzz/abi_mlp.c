@@ -129,12 +129,14 @@ static void call(unsigned which)
           m.net, w, given, k, input(k * n * m.outputs, m.scalar), output(k * m.count, m.scalar), c));
       break;
     case 8: {
-      size_t count = swn_mlp_states_count(m.net, n), side = m.softmax ? m.outputs * m.outputs : m.outputs, wanted = 0;
-      for (size_t i = 0; i < m.depth; i++) wanted += n * (m.sizes[i] + m.bias + 3 * m.sizes[i + 1]);
-      must(absurd || count == wanted + n * side, "the count of states");
-      must(m.scalar != SCALAR64 || m.net != NULL, "a net");
       if (!s.targets && !s.labels) s.targets = input(n * m.outputs, m.scalar);
-      checked(swn_mlp_states(m.net, w, given, output(count, SCALAR64), control()));
+      if (!(point = linearized(w, given))) break;
+      size_t side = m.softmax ? m.outputs * m.outputs : m.outputs, wanted = 0;
+      for (size_t i = 0; i < m.depth; i++) wanted += n * (m.sizes[i] + m.bias + 3 * m.sizes[i + 1]);
+      size_t count = swn_linearization_states_count(point);
+      must(count == wanted + n * side, "the count of states");
+      checked(swn_linearization_states(seldom(97) ? NULL : point, output(count, SCALAR64), control()));
+      swn_linearization_destroy(point);
       break;
     }
     case 9: {
@@ -185,7 +187,6 @@ static void call(unsigned which)
       swn_layered_sizes plan;
       size_t rows, columns;
       n = seldom(2) ? impossible() : seldom(2) ? large() : small(5000);
-      swn_mlp_states_count(m.net, n);
       int was = absurd;
       absurd = 0;
       checked(swn_layered_plan(

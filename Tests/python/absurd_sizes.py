@@ -66,6 +66,16 @@ def fast_calls(n, i, o):
     yield _core.dense, absurd(min(n, LARGE), min(n, LARGE)), 0.0
 
 
+def layered(samples, gradient, *arguments):
+    """The call on the pass of such samples."""
+    return _core.layered(_core.linearize(*samples, gradient)[0], *arguments)
+
+
+def layer_states(samples, gradient, out):
+    """The call on the pass of such samples."""
+    return _core.linearization_states(_core.linearize(*samples, gradient)[0], out)
+
+
 def net_calls(sizes, n, loss, bias, dtype):
     """`loss` is 0, half the squared error, or 3, softmax with labels."""
     net = _core.mlp(sizes, [(2, 0.0)] * (len(sizes) - 1), int(dtype == "f"), bias, loss, 0.0)
@@ -83,8 +93,8 @@ def net_calls(sizes, n, loss, bias, dtype):
     yield _core.mlp_loss, *samples
     yield _core.mlp_gradient, *samples, out
     yield _core.linearize, *samples, out
-    yield _core.layered, *samples, 0, 1.0, None
-    yield _core.layered, *samples, 2, 1.0, 1.0
+    yield layered, samples, out, 0, 1.0, None
+    yield layered, samples, out, 2, 1.0, 1.0
     for form in (0, 1, 2):
         yield _core.layered_plan, net, (1 << 31) - 1, 1, form
     for kind in (0, 1, 2):
@@ -109,7 +119,7 @@ def net_calls(sizes, n, loss, bias, dtype):
     inputs, outputs = sum(sizes[:-1]) + bias * len(layers), sum(sizes[1:])
     states = n * (inputs + 3 * outputs + (o if loss == 0 else o * o))
     if states <= MOST:
-        yield _core.mlp_states, *samples, absurd(states)
+        yield layer_states, samples, out, absurd(states)
 
 
 def groups():

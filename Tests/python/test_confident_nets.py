@@ -277,7 +277,10 @@ def test_layer_states_hold_small_entries_of_the_output_hessian(margin):
         net = MLP((1, 3), loss="softmax_cross_entropy", bias=False)
         w = np.array([1.0, float(margin), -1.5])
         out = np.empty(1 + 3 * 3 + 9)
-        _core.mlp_states(net.engine.handle, w, np.ones((1, 1)), None, np.array([1]), None, 1.0, out)
+        kept, _ = _core.linearize(
+            net.engine.handle, w, np.ones((1, 1)), None, np.array([1]), None, 1.0, np.empty(3)
+        )
+        _core.linearization_states(kept, out)
         e = [mpmath.exp(number) for number in exact(w)]
         p = [number / sum(e) for number in e]
         for i, j in np.ndindex(3, 3):

@@ -12,8 +12,8 @@ import mpmath
 import numpy as np
 import pytest
 
-from swiftnets import MLP, solve
-from swiftnets.curvature import layer_states
+from swiftnets import MLP, _core, solve
+from swiftnets.curvature import kronecker_factors, layer_states
 from swiftnets.linalg import DenseFactorization, Inertia
 from swiftnets.solve import plan
 
@@ -457,6 +457,40 @@ def test_wrong_arguments_are_named():
         it = Case("four layers")
         hessian = it.net.at(*it.data, sample_weight=np.zeros(len(it.x))).hessian
         (hessian + 1.0).factorize(method="layered")
+
+
+@pytest.mark.parametrize("settings", [{}, {"dtype": np.float32}, {"reduction": "mean", "l2": 0.1}])
+def test_all_that_is_layered_at_a_point_shares_one_pass(monkeypatch, settings):
+    net, rng = MLP((3, 4, 2), **settings), np.random.default_rng(4)
+    weights = np.array([1.0, 0.0, 2.0, 1.0, 0.5])
+    point = net.at(
+        net.initial(0), rng.random((5, 3)), rng.random((5, 2)), sample_weight=weights
+    ).in_float64()
+    passes = []
+
+    def linearize(net, w, *arguments):
+        if w is point.w:  # of a solution, how far rounding moves products is looked at elsewhere
+            passes.append(arguments)
+        return real(net, w, *arguments)
+
+    def refuse(*_):
+        raise AssertionError("another pass over the samples")
+
+    real = _core.linearize
+    monkeypatch.setattr(_core, "linearize", linearize)
+    for name in dir(_core):
+        if name.startswith("mlp_"):
+            monkeypatch.setattr(_core, name, refuse)
+    b = point.gradient
+    (point.hessian + 9.0).factorize(method="layered").solve(b)
+    (point.hessian + 9.0j).factorize(method="layered", form="dual").solve(b)
+    assert point.hessian.solve(b, damping=9.0, method="layered", inertia=True).success
+    assert point.loss >= 0 and (point.hessian @ b).shape == b.shape
+    layer_states(point.counted)
+    kronecker_factors(point)
+    assert len(passes) == 1
+    layers, _ = layer_states(point)  # of all samples: those of weight 0 have states, too
+    assert len(layers[0].inputs) == 5 and len(passes) == 2
 
 
 def test_numbers_that_grow_beyond_float64_are_told():

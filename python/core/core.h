@@ -67,8 +67,16 @@ typedef struct {
 /* The arguments w, x, targets, labels, weights, scale, which every function on samples starts with after the net. */
 enum { SAMPLES = 6 };
 
+/* The passes kept at a point of a net. */
+typedef struct {
+  swn_linearization *engine;
+  char format;
+  size_t parameters;
+} Linearization;
+
 /* mlp.c. `begin_on` begins a call on a net: its sizes are known before any array. */
 Net *take_net(PyObject *object);
+Linearization *take_linearization(PyObject *object);
 void begin_on(Call *call, PyObject *module, const Net *net);
 bool take_samples(Call *call, PyObject *const *args, swn_samples *samples);
 

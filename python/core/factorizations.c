@@ -54,25 +54,21 @@ static PyObject *summary(const swn_factor_info *info)
   return Py_BuildValue("(NNn)", real, certificate, (Py_ssize_t)info->bytes);
 }
 
-static PyObject *mlp_states(PyObject *module, PyObject *const *args, Py_ssize_t given)
+static PyObject *linearization_states(PyObject *module, PyObject *const *args, Py_ssize_t given)
 {
   static const ArraySpec output[] = {{"out", "c", true, 'd'}};
-  if (!take_count("mlp_states", given, 1 + SAMPLES + 1)) return NULL;
-  Net *net = take_net(args[0]);
-  if (!net) return NULL;
+  if (!take_count("linearization_states", given, 2)) return NULL;
+  Linearization *linearization = take_linearization(args[0]);
+  if (!linearization) return NULL;
   Call call;
-  begin_on(&call, module, net);
+  begin(&call, module);
+  const size_t count = swn_linearization_states_count(linearization->engine);
+  call.sizes['c'] = count > PY_SSIZE_T_MAX ? PY_SSIZE_T_MAX : (Py_ssize_t)count;
   PyObject *result = NULL;
-  swn_samples samples;
-  if (take_samples(&call, args + 1, &samples)) {
-    size_t count = swn_mlp_states_count(net->engine, samples.n);
-    call.sizes['c'] = count > PY_SSIZE_T_MAX ? PY_SSIZE_T_MAX : (Py_ssize_t)count;
-    if (take_arrays(&call, args + 1 + SAMPLES, output, 1)) {
-      release(&call);
-      swn_status status =
-          swn_mlp_states(net->engine, data(&call, 0), &samples, data(&call, call.count - 1), &call.control);
-      if (finish(&call, status)) result = Py_NewRef(Py_None);
-    }
+  if (take_arrays(&call, args + 1, output, 1)) {
+    release(&call);
+    swn_status status = swn_linearization_states(linearization->engine, data(&call, 0), &call.control);
+    if (finish(&call, status)) result = Py_NewRef(Py_None);
   }
   end(&call);
   return result;
@@ -95,35 +91,30 @@ static PyObject *layered_plan(PyObject *module, PyObject *const *args, Py_ssize_
 
 static PyObject *layered(PyObject *module, PyObject *const *args, Py_ssize_t given)
 {
-  if (!take_count("layered", given, 1 + SAMPLES + 3)) return NULL;
+  if (!take_count("layered", given, 4)) return NULL;
   int32_t form, is_complex;
   double real, imaginary;
-  Net *net = take_net(args[0]);
-  if (!net || !take_int(args[1 + SAMPLES], "form", &form) ||
-      !take_shift(args + 2 + SAMPLES, &real, &imaginary, &is_complex)) {
+  Linearization *linearization = take_linearization(args[0]);
+  if (!linearization || !take_int(args[1], "form", &form) || !take_shift(args + 2, &real, &imaginary, &is_complex)) {
     return NULL;
   }
   Layered *made = PyMem_Calloc(1, sizeof *made);
   if (!made) return PyErr_NoMemory();
-  made->parameters = net->parameters;
+  made->parameters = linearization->parameters;
   Call call;
-  begin_on(&call, module, net);
+  begin(&call, module);
   PyObject *result = NULL;
-  swn_samples samples;
-  if (take_samples(&call, args + 1, &samples)) {
-    swn_factor_info info;
-    release(&call);
-    swn_status status = swn_layered_create(net->engine, data(&call, 0), &samples, form, is_complex, real, imaginary,
-                                           &made->engine, &info, &call.control);
-    if (finish(&call, status)) {
-      PyObject *capsule = PyCapsule_New(made, layered_name, free_layered);
-      if (capsule) {
-        made = NULL; /* the capsule's now */
-        result = Py_BuildValue("(NN)", capsule, summary(&info));
-      }
+  swn_factor_info info;
+  release(&call);
+  swn_status status = swn_layered_create(linearization->engine, form, is_complex, real, imaginary, &made->engine, &info,
+                                         &call.control);
+  if (finish(&call, status)) {
+    PyObject *capsule = PyCapsule_New(made, layered_name, free_layered);
+    if (capsule) {
+      made = NULL; /* the capsule's now */
+      result = Py_BuildValue("(NN)", capsule, summary(&info));
     }
   }
-  end(&call);
   if (made) {
     swn_layered_destroy(made->engine);
     PyMem_Free(made);
@@ -258,13 +249,12 @@ static PyObject *symmetric_eigen(PyObject *module, PyObject *const *args, Py_ssi
   return result;
 }
 
-#define SAMPLES_TEXT "net, w, x, targets, labels, weights, scale"
 PyMethodDef factorization_methods[] = {
-    {"mlp_states", FASTCALL(mlp_states), METH_FASTCALL, "mlp_states(" SAMPLES_TEXT ", out)"},
+    {"linearization_states", FASTCALL(linearization_states), METH_FASTCALL, "linearization_states(linearization, out)"},
     {"layered_plan", FASTCALL(layered_plan), METH_FASTCALL,
      "layered_plan(net, samples, is_complex, form) -> (bytes, operations, solve_operations)"},
     {"layered", FASTCALL(layered), METH_FASTCALL,
-     "layered(" SAMPLES_TEXT ", form, real, imaginary) -> (capsule, summary)"},
+     "layered(linearization, form, real, imaginary) -> (capsule, summary)"},
     {"layered_update", FASTCALL(layered_update), METH_FASTCALL,
      "layered_update(factorization, real, imaginary) -> summary"},
     {"layered_solve", FASTCALL(layered_solve), METH_FASTCALL,

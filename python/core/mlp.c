@@ -1,12 +1,6 @@
 /* mlp: a net of dense layers and its derivatives. */
 #include "core.h"
 
-typedef struct {
-  swn_linearization *engine;
-  char format;
-  size_t parameters;
-} Linearization;
-
 static const char net_name[] = "swiftnets.mlp";
 static const char linearization_name[] = "swiftnets.linearization";
 
@@ -28,6 +22,13 @@ Net *take_net(PyObject *object)
 {
   if (PyCapsule_IsValid(object, net_name)) return PyCapsule_GetPointer(object, net_name);
   PyErr_SetString(PyExc_TypeError, "net must be what mlp() returns");
+  return NULL;
+}
+
+Linearization *take_linearization(PyObject *object)
+{
+  if (PyCapsule_IsValid(object, linearization_name)) return PyCapsule_GetPointer(object, linearization_name);
+  PyErr_SetString(PyExc_TypeError, "linearization must be what linearize() returns");
   return NULL;
 }
 
@@ -325,13 +326,6 @@ static PyObject *linearize(PyObject *module, PyObject *const *args, Py_ssize_t g
     PyMem_Free(linearization);
   }
   return result;
-}
-
-static Linearization *take_linearization(PyObject *value)
-{
-  if (PyCapsule_IsValid(value, linearization_name)) return PyCapsule_GetPointer(value, linearization_name);
-  PyErr_SetString(PyExc_TypeError, "linearization must be what linearize() returns");
-  return NULL;
 }
 
 static PyObject *linearization_product(PyObject *module, PyObject *const *args, Py_ssize_t given)

@@ -250,32 +250,12 @@ def linearization_lanczos(
     off_diagonal_out: _Floats,
     /,
 ) -> None: ...
-def mlp_states(
-    net: Mlp,
-    w: _Floats,
-    x: _Floats,
-    targets: _Floats | None,
-    labels: _Labels | None,
-    weights: _Floats | None,
-    scale: float,
-    out: _Array,
-    /,
-) -> None: ...
+def linearization_states(linearization: Linearization, out: _Array, /) -> None: ...
 def layered_plan(
     net: Mlp, samples: int, is_complex: int, form: int, /
 ) -> tuple[int, float, float]: ...
 def layered(
-    net: Mlp,
-    w: _Floats,
-    x: _Floats,
-    targets: _Floats | None,
-    labels: _Labels | None,
-    weights: _Floats | None,
-    scale: float,
-    form: int,
-    real: float,
-    imaginary: float | None,
-    /,
+    linearization: Linearization, form: int, real: float, imaginary: float | None, /
 ) -> tuple[Layered, _Summary]: ...
 def layered_update(factorization: Layered, real: float, imaginary: float | None, /) -> _Summary: ...
 def layered_solve(

@@ -304,13 +304,13 @@ typedef struct swn_factor_info {
   size_t bytes;                    /* memory that the factorisation holds */
 } swn_factor_info;
 
-/* Numbers that swn_mlp_states writes: for each layer its inputs [n, rows] (a column of ones last if there is a bias), the
- * activation's slopes [n, out], curvatures s''(a) G and deltas s'(a) G, with G the loss's derivative in the layer's outputs;
- * then the loss's Hessian in the net's outputs, [n, outputs] (diagonal), or [n, outputs, outputs] for softmax. Weights and
- * scale are in. SIZE_MAX where they would be more than can be counted. */
-size_t swn_mlp_states_count(const swn_mlp *net, size_t n);
-swn_status swn_mlp_states(const swn_mlp *net, const void *w, const swn_samples *samples, double *out,
-                          const swn_control *control);
+/* What second derivatives at the point of a linearisation are made of, copied from the passes that it keeps: for each layer
+ * its inputs [n, rows] (a column of ones last if there is a bias), the activation's slopes [n, out], curvatures s''(a) G and
+ * deltas s'(a) G, with G the loss's derivative in the layer's outputs; then the loss's Hessian in the net's outputs,
+ * [n, outputs] (diagonal), or [n, outputs, outputs] for softmax. Weights and scale are in. The count is of all these
+ * numbers, 0 for NULL. */
+size_t swn_linearization_states_count(const swn_linearization *linearization);
+swn_status swn_linearization_states(const swn_linearization *linearization, double *out, const swn_control *control);
 
 /* Which unknowns stand for a layer's weights: themselves, their parts in the span of the inputs, or whichever are fewer. */
 enum { SWN_FORM_AUTOMATIC = 0, SWN_FORM_PRIMAL = 1, SWN_FORM_DUAL = 2 };
@@ -324,12 +324,13 @@ typedef struct swn_layered_sizes {
 /* What a layered factorisation for n samples would take; nothing is allocated. */
 swn_status swn_layered_plan(const swn_mlp *net, size_t n, int32_t is_complex, int32_t form, swn_layered_sizes *plan);
 
-/* The Hessian of the samples' loss plus real + i imaginary, eliminated layer by layer. Solutions are not refined: that
- * takes swn_mlp_product. A complex matrix with singular values that are 0 is refused, a real one's inertia tells them. */
+/* The Hessian at the point of a linearisation plus real + i imaginary, eliminated layer by layer. The passes that it keeps
+ * are not made again, and it need not outlive the call. Solutions are not refined: that takes swn_linearization_product. A
+ * complex matrix with singular values that are 0 is refused, a real one's inertia tells them. */
 typedef struct swn_layered swn_layered;
-swn_status swn_layered_create(const swn_mlp *net, const void *w, const swn_samples *samples, int32_t form,
-                              int32_t is_complex, double real, double imaginary, swn_layered **factorization,
-                              swn_factor_info *info, const swn_control *control);
+swn_status swn_layered_create(const swn_linearization *linearization, int32_t form, int32_t is_complex, double real,
+                              double imaginary, swn_layered **factorization, swn_factor_info *info,
+                              const swn_control *control);
 void swn_layered_destroy(swn_layered *factorization); /* NULL is allowed */
 /* Another shift, in the same memory; complex if and only if the first one was. */
 swn_status swn_layered_update(swn_layered *factorization, int32_t is_complex, double real, double imaginary,

@@ -34,21 +34,30 @@ public final class LayeredFactorization {
   /// An estimate of ‖1 − (H + λ) F⁻¹‖ for the factors F, 0.1 at most; nil where eigenvalues were counted as 0.
   public private(set) var certificate: Double?
 
+  /// Copies the matrices; `factor` comes next, for a λ that is complex or not as said here.
+  /// - Throws: `invalidArgument` for sizes that do not fit together, `notFinite`, `outOfMemory`, `cancelled`.
+  init(
+    loading layers: [LayerState], output: OutputHessian, isComplex: Bool, form: LayerForm, interruption: Interruption
+  ) throws(EngineError) {
+    let shape = try LayeredShape(layers, output, isComplex: isComplex, form: form)
+    self.shape = shape
+    self.form = form
+    shift = (0, 0)
+    elimination = shape.isComplex ? .complex(try LayeredElimination(shape)) : .real(try LayeredElimination(shape))
+    try load(layers: layers, output: output, interruption: interruption)
+  }
+
   /// Factors H + λ. The matrices are copied.
   /// - Parameters:
   ///   - form: which unknowns stand for each layer's weights.
   /// - Throws: `invalidArgument` for sizes that do not fit together, `notFinite`, `outOfMemory`, `cancelled`;
   ///   `numerical` where H + λ is singular to working precision, and its inertia cannot be told.
-  public init(
+  public convenience init(
     layers: [LayerState], output: OutputHessian, shift: Double, imaginaryShift: Double? = nil,
     form: LayerForm = .automatic, interruption: Interruption = Interruption()
   ) throws(EngineError) {
-    let shape = try LayeredShape(layers, output, isComplex: imaginaryShift != nil, form: form)
-    self.shape = shape
-    self.form = form
-    self.shift = (shift, imaginaryShift ?? 0)
-    elimination = shape.isComplex ? .complex(try LayeredElimination(shape)) : .real(try LayeredElimination(shape))
-    try load(layers: layers, output: output, interruption: interruption)
+    try self.init(
+      loading: layers, output: output, isComplex: imaginaryShift != nil, form: form, interruption: interruption)
     try factor(shift: shift, imaginaryShift: imaginaryShift, interruption: interruption)
   }
 

@@ -45,6 +45,39 @@ public final class NetworkEngine: Sendable {
       self.net = net
     }
 
+    /// How many samples it is over.
+    public var samples: Int {
+      switch kept {
+      case .float64(let point): point.pass.rows
+      case .float32(let point): point.pass.rows
+      }
+    }
+
+    /// How many numbers `copyStates` writes.
+    public var statesCount: Int { NetworkStates.count(net, samples: samples) }
+
+    /// The layers' states, one dense array after the other; see `NetworkStates`. Calls from several threads take turns.
+    /// - Throws: `invalidArgument` for a float32 net, `outOfMemory`, `cancelled`.
+    public func copyStates(
+      into out: UnsafeMutablePointer<Double>, interruption: Interruption = Interruption()
+    ) throws(EngineError) {
+      try withStates(interruption) { states throws(EngineError) in
+        try states.copy(into: out, interruption: interruption)
+      }
+    }
+
+    /// Runs `body` with the layers' states, which are valid until it returns.
+    func withStates<Result>(
+      _ interruption: Interruption, _ body: (NetworkStates) throws(EngineError) -> Result
+    ) throws(EngineError) -> Result {
+      guard case .float64(let point) = kept else {
+        throw .invalidArgument("the net is in float32; its layers' states are there for float64 nets")
+      }
+      return try gate.write(interruption) { () throws(EngineError) in
+        try body(NetworkStates(point.pass, interruption: interruption))
+      }
+    }
+
     /// `count` products of the matrix with rows of `v`. Calls from several threads take turns.
     public func products(
       _ kind: CurvatureKind, _ v: UnsafeRawPointer, _ count: Int, into out: UnsafeMutableRawPointer,
@@ -121,7 +154,7 @@ public final class NetworkEngine: Sendable {
       weights: batch.weights.map { reading($0) }, scale: T(batch.scale))
   }
 
-  func withTargets<T: KernelScalar>(_ batch: Batch) throws(EngineError) -> Samples<T> {
+  private func withTargets<T: KernelScalar>(_ batch: Batch) throws(EngineError) -> Samples<T> {
     guard batch.targets != nil || batch.labels != nil else { throw .invalidArgument("targets and labels are NULL") }
     return try samples(batch)
   }

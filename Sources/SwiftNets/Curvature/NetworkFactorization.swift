@@ -6,20 +6,21 @@ public final class NetworkFactorization: @unchecked Sendable {
   private let factorization: LayeredFactorization
   private let gate = Gate()
 
-  /// Factors H + shift; whether the shift is complex stays as it is here.
+  /// Factors H + shift at a point, from the pass that it keeps; whether the shift is complex stays as it is here.
+  ///
+  /// The point has its turn while its numbers are copied, and is free while they are factored.
   /// - Throws: what `NetworkStates` and `LayeredFactorization` throw.
   public init(
-    _ engine: NetworkEngine, _ w: UnsafeRawPointer, _ batch: NetworkEngine.Batch, shift: Shift, form: LayerForm,
-    interruption: Interruption
+    _ point: NetworkEngine.Point, shift: Shift, form: LayerForm, interruption: Interruption
   ) throws(EngineError) {
+    let isComplex = shift.imaginary != nil
     // Before anything large is allocated.
-    let net = engine.net
-    _ = try LayeredPlan(net, samples: batch.count, isComplex: shift.imaginary != nil, form: form)
-    let states = try NetworkStates(engine, w, batch, interruption: interruption)
-    try interruption.check()
-    factorization = try LayeredFactorization(
-      layers: states.layers, output: states.output, shift: shift.real, imaginaryShift: shift.imaginary, form: form,
-      interruption: interruption)
+    _ = try LayeredPlan(point.net, samples: point.samples, isComplex: isComplex, form: form)
+    factorization = try point.withStates(interruption) { states throws(EngineError) in
+      try LayeredFactorization(
+        loading: states.layers, output: states.output, isComplex: isComplex, form: form, interruption: interruption)
+    }
+    try factorization.factor(shift: shift.real, imaginaryShift: shift.imaginary, interruption: interruption)
   }
 
   public var parameterCount: Int { factorization.parameterCount }

@@ -27,7 +27,7 @@ import Testing
     let it = try Problem(example)
     let shift = 0.7
     let factors = try NetworkFactorization(
-      it.engine, it.w.base, it.batch, shift: (shift, nil), form: form, interruption: none)
+      it.point(), shift: (shift, nil), form: form, interruption: none)
     let b = try Matrix<Double>.normal(1, it.net.parameterCount, seed: 5)
     let x = try Matrix<Double>(rows: 1, columns: b.columns)
     let step = try Matrix<Double>(rows: 1, columns: b.columns)
@@ -45,17 +45,48 @@ import Testing
 
   @Test func aFloat32NetIsRefused() throws {
     let it = try Problem(MultilayerPerceptronTests.cases[0], scalars: .float32)
-    #expect(throws: EngineError.self) { try NetworkStates(it.engine, it.w.base, it.batch) }
+    let point = try it.point()
+    let out = try Matrix<Double>(rows: 1, columns: point.statesCount)
+    #expect(throws: EngineError.self) { try point.copyStates(into: out.base) }
+    #expect(throws: EngineError.self) {
+      try NetworkFactorization(point, shift: (1, nil), form: .automatic, interruption: none)
+    }
   }
 
   @Test(arguments: [LossFunction.Kind.softmaxCrossEntropy, .squaredError])
   func copiedStatesAreAsManyAsCounted(_ loss: LossFunction.Kind) throws {
     let it = try Problem(Case(sizes: [2, 4, 3], kind: .tanh, loss: loss, bias: true))
-    let count = NetworkStates.count(it.net, samples: it.samples)
+    let point = try it.point()
+    let count = point.statesCount
     let out = try Matrix<Double>(rows: 1, columns: count + 1)
     for i in 0...count { out[0, i] = .nan }
-    try NetworkStates(it.engine, it.w.base, it.batch).copy(into: out.base)
+    try point.copyStates(into: out.base)
     #expect((0..<count).allSatisfy { out[0, $0].isFinite } && out[0, count].isNaN)
+  }
+
+  @Test(arguments: MultilayerPerceptronTests.cases)
+  func `a factorisation reads the kept pass and leaves it as it was`(_ example: Case) throws {
+    let it = try Problem(example)
+    let point = try it.point()
+    let v = try Matrix<Double>.normal(2, it.net.parameterCount, seed: 8)
+    func products(_ kind: CurvatureKind) throws -> [Double] {
+      let out = try Matrix<Double>(rows: 2, columns: v.columns)
+      try point.products(kind, v.base, 2, into: out.base, interruption: none)
+      return (0..<2 * v.columns).map { out.base[$0] }
+    }
+    func states() throws -> [Double] {
+      let out = try Matrix<Double>(rows: 1, columns: point.statesCount)
+      try point.copyStates(into: out.base)
+      return (0..<point.statesCount).map { out[0, $0] }
+    }
+    let before = try (products(.hessian), products(.gaussNewton), states())
+    // Neither the weights nor the samples that it was made of are read again.
+    it.w.base.update(repeating: .nan, count: it.net.parameterCount)
+    it.x.base.update(repeating: .nan, count: it.samples * it.net.inputs)
+    let factors = try NetworkFactorization(point, shift: (50, nil), form: .automatic, interruption: none)
+    #expect(factors.summary.inertia?.zero == 0)
+    let after = try (products(.hessian), products(.gaussNewton), states())
+    #expect(after == before)
   }
 
   @Test(arguments: [1, 5, 300], [false, true])
@@ -86,7 +117,7 @@ import Testing
   @Test func cancellingAnUpdateLeavesNoFactors() throws {
     let it = try Problem(MultilayerPerceptronTests.cases[1])
     let factors = try NetworkFactorization(
-      it.engine, it.w.base, it.batch, shift: (1, nil), form: .automatic, interruption: none)
+      it.point(), shift: (1, nil), form: .automatic, interruption: none)
     #expect(throws: EngineError.cancelled) {
       try factors.update(shift: (2, nil), interruption: Interruption { true })
     }

@@ -66,6 +66,12 @@ import Testing
         targets: UnsafeRawPointer(y.row(rows.lowerBound)), labels: nil, weights: nil, scale: scale)
     }
 
+    /// The pass at w, kept. Data is in float64: for a float32 net what it holds means nothing.
+    func point() throws -> NetworkEngine.Point {
+      let gradient = try Matrix<Double>(rows: 1, columns: net.parameterCount)
+      return try engine.linearize(w.base, batch, gradient: gradient.base).0
+    }
+
     var direction: [Double] { (0..<net.parameterCount).map { directions[0, $0] } }
 
     /// ½ Σ loss at w + Σ steps.

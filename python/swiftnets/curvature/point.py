@@ -46,8 +46,8 @@ class Point:
 
     Notes
     -----
-    It keeps copies of w and of the samples, and from the first product on its passes, about 5
-    numbers for each sample and unit. Several threads may use one.
+    It keeps copies of w and of the samples, and from the first product, layered factorisation or
+    solve on its pass, about 5 numbers for each sample and unit. Several threads may use one.
 
     Examples
     --------
@@ -126,7 +126,7 @@ class Point:
             return self._wide
 
     def call(
-        self, function: Callable[..., _Result], *arguments: Any, is_whole: bool = False
+        self, function: Callable[..., _Result], *arguments: Any
     ) -> _Result:
         """Call a function of the engine on the net, w, the one batch, and more arguments.
 
@@ -135,8 +135,6 @@ class Point:
         function : callable
             Of the engine's handle, w, the batch's arrays and scale, and the arguments.
         *arguments : object
-        is_whole : bool
-            Whether samples of weight 0 are among the batch's.
 
         Returns
         -------
@@ -148,13 +146,30 @@ class Point:
         FloatingPointError, ValueError
             Where it says that numbers are not finite: of this kind if they grew so on the way.
         """
-        (batch,) = self.whole if is_whole else self.samples.batches
+        (batch,) = self.samples.batches
         scale = 1.0
         if self.net.engine.averages:
             batch, scale = batch.averaged()
+        return self._explained(
+            lambda: function(self.net.engine.handle, self.w, *batch, scale, *arguments)
+        )
+
+    def call_on_pass(self, function: Callable[..., _Result], *arguments: Any) -> _Result:
+        """A function of the engine on the pass of the one batch, and more arguments.
+
+        Raises
+        ------
+        FloatingPointError, ValueError
+            As in `call`.
+        """
+        (part,) = self.passed.parts
+        return self._explained(lambda: function(part, *arguments))
+
+    def _explained(self, call: Callable[[], _Result]) -> _Result:
         try:
-            return function(self.net.engine.handle, self.w, *batch, scale, *arguments)
+            return call()
         except FloatingPointError as error:
+            (batch,) = self.samples.batches
             arrays = {"w": self.w, "x": batch.x}
             if batch.targets is not None:
                 arrays["y"] = batch.targets
@@ -181,9 +196,25 @@ class Point:
 
     @property
     def counted(self) -> Point:
-        """The point without samples of weight 0."""
-        same = all(batch.counted is batch for batch in self._whole)
-        return self if same else Point(self.net, self.w, self._samples, self.solver)
+        """This point without samples of weight 0."""
+        if self._counts_all:
+            return self
+        point = Point(self.net, self.w, self._samples, self.solver)
+        point._passed = self.passed  # the same sum
+        return point
+
+    @property
+    def with_all(self) -> Point:
+        """This point with a pass over all samples, those of weight 0 too, of one batch."""
+        if self._counts_all:
+            return self
+        point = Point(self.net, self.w, Samples(self._whole, True), self.solver)
+        point._samples = Samples(self.whole, True)
+        return point
+
+    @property
+    def _counts_all(self) -> bool:
+        return all(batch.counted is batch for batch in self._whole)
 
     @property
     def counted_samples(self) -> int:

@@ -72,7 +72,8 @@ def layer_states(point: Point) -> tuple[tuple[LayerState, ...], Array]:
 
     Notes
     -----
-    Costs one gradient, and memory for all samples at once.
+    They are copied from the point's pass, which is made with this call if it is the first to need
+    it.
 
     Examples
     --------
@@ -87,7 +88,7 @@ def layer_states(point: Point) -> tuple[tuple[LayerState, ...], Array]:
     count = state_count(net, n)
     checks.memory(16 * count, "the states of all layers")
     out = np.empty(count)
-    wide.call(_core.mlp_states, out, is_whole=True)
+    wide.with_all.call_on_pass(_core.linearization_states, out)
     rest = out
 
     def take(*shape: int) -> Array:

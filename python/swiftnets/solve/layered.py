@@ -140,7 +140,7 @@ class LayeredFactorization(Factors):
         self._lock = lock_of(self)
         self._shift = shift
         self._engine, found = factor(
-            shift, wide.call, _core.layered, FORMS.index(form), *self._parts(shift)
+            shift, wide.call_on_pass, _core.layered, FORMS.index(form), *self._parts(shift)
         )
         self.summary = FactorSummary.of(found)
         self._bytes: int = found[2]
