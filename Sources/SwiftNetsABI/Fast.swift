@@ -52,10 +52,10 @@ public func swnFastPredict(
   }
 }
 
-@_cdecl("swn_factorize")
-public func swnFactorize(
+@_cdecl("swn_fast_factorize")
+public func swnFastFactorize(
   _ n: Int, _ insize: Int, _ xs: UnsafePointer<Double>?, _ tolerance: Double, _ control: UnsafePointer<swn_control>?,
-  _ factorization: UnsafeMutablePointer<OpaquePointer?>?, _ info: UnsafeMutablePointer<swn_factorization_info>?
+  _ factorization: UnsafeMutablePointer<OpaquePointer?>?, _ info: UnsafeMutablePointer<swn_fast_factorization_info>?
 ) -> swn_status {
   status {
     let handle = try require(factorization, "factorization")
@@ -67,22 +67,22 @@ public func swnFactorize(
     let found = try MinimumNorm(
       matrix(xs, "xs", size(n, "n"), size(insize, "insize")), tolerance: tolerance < 0 ? nil : tolerance,
       interruption: Interruption(control))
-    info.pointee = swn_factorization_info(
-      route: Int32(found.route == .cholesky ? SWN_ROUTE_CHOLESKY : SWN_ROUTE_ORTHOGONAL),
+    info.pointee = swn_fast_factorization_info(
+      route: Int32(found.route == .cholesky ? SWN_FAST_CHOLESKY : SWN_FAST_ORTHOGONAL),
       pixels: found.isPixels ? 1 : 0, rank: found.rank, tolerance: found.tolerance, condition: found.condition,
       bytes: found.bytes)
     handle.pointee = OpaquePointer(Unmanaged.passRetained(found).toOpaque())
   }
 }
 
-@_cdecl("swn_factorization_destroy")
-public func swnFactorizationDestroy(_ factorization: OpaquePointer?) {
+@_cdecl("swn_fast_factorization_destroy")
+public func swnFastFactorizationDestroy(_ factorization: OpaquePointer?) {
   guard let factorization else { return }
   Unmanaged<MinimumNorm>.fromOpaque(UnsafeRawPointer(factorization)).release()
 }
 
-@_cdecl("swn_minimum_norm")
-public func swnMinimumNorm(
+@_cdecl("swn_fast_minimum_norm")
+public func swnFastMinimumNorm(
   _ factorization: OpaquePointer?, _ xs: UnsafePointer<Double>?, _ k: Int, _ b: UnsafePointer<Double>?,
   _ w: UnsafeMutablePointer<Double>?, _ residual: UnsafeMutablePointer<Double>?,
   _ control: UnsafePointer<swn_control>?
@@ -108,7 +108,7 @@ public func swnFastStep(
     let net = try network(shape)
     let n = try size(n, "n")
     let report = try require(report, "report")
-    let found = try FunctionalInverseNewton.step(
+    let found = try FastStep.step(
       net, factorization, matrix(xs, "xs", n, net.insize), matrix(ys, "ys", n, net.outsize),
       w: matrix(w, "w", net.insize, net.outsize), alpha: alpha, r: r,
       newW: output(wOut, "w_out", net.insize, net.outsize), interruption: Interruption(control))

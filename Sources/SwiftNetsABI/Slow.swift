@@ -91,14 +91,14 @@ public func swnSlowHessianBlock(
 public func swnSlowWorkspaceCreate(_ workspace: UnsafeMutablePointer<OpaquePointer?>?) -> swn_status {
   status {
     try require(workspace, "workspace").pointee = OpaquePointer(
-      Unmanaged.passRetained(SaddleFreeNewton()).toOpaque())
+      Unmanaged.passRetained(SlowStep()).toOpaque())
   }
 }
 
 @_cdecl("swn_slow_workspace_destroy")
 public func swnSlowWorkspaceDestroy(_ workspace: OpaquePointer?) {
   guard let workspace else { return }
-  Unmanaged<SaddleFreeNewton>.fromOpaque(UnsafeRawPointer(workspace)).release()
+  Unmanaged<SlowStep>.fromOpaque(UnsafeRawPointer(workspace)).release()
 }
 
 @_cdecl("swn_slow_step")
@@ -111,17 +111,17 @@ public func swnSlowStep(
 ) -> swn_status {
   status {
     guard let workspace else { throw EngineError.invalidArgument("workspace is NULL") }
-    let optimizer = Unmanaged<SaddleFreeNewton>.fromOpaque(UnsafeRawPointer(workspace)).takeUnretainedValue()
+    let slow = Unmanaged<SlowStep>.fromOpaque(UnsafeRawPointer(workspace)).takeUnretainedValue()
     let net = try network(shape)
     let n = try size(n, "n")
     let report = try require(report, "report")
-    let chosen: SaddleFreeNewton.Method
+    let chosen: SlowStep.Method
     switch Int(method) {
     case Int(SWN_SLOW_STRUCTURED): chosen = .structured
     case Int(SWN_SLOW_DENSE): chosen = .dense
     default: throw EngineError.invalidArgument("method is \(method); it must be 0 (structured) or 1 (dense)")
     }
-    let found = try optimizer.step(
+    let found = try slow.step(
       net, matrix(xs, "xs", n, net.insize), matrix(ys, "ys", n, net.outsize),
       w1: matrix(w1, "w1", net.insize, net.hidsize), w2: matrix(w2, "w2", net.hidsize, net.outsize),
       alpha: alpha, damping: damping, method: chosen,
@@ -131,7 +131,7 @@ public func swnSlowStep(
       loss: found.loss, residual1: found.first.relative, residual2: found.second.relative,
       iterations: Int32(clamping: found.iterations), refinements: Int32(clamping: found.rounds))
     guard found.isSolved else {
-      let wanted = chosen == .dense ? SaddleFreeNewton.denseTolerance : SolveEvidence.tolerance
+      let wanted = chosen == .dense ? SlowStep.denseTolerance : SolveEvidence.tolerance
       throw EngineError.notConverged(
         "relative residuals \(found.first.relative) (layer 1, after \(found.iterations) products) and "
           + "\(found.second.relative) (layer 2), wanted \(wanted)")

@@ -45,10 +45,10 @@ static void fast_by_hand(void)
   expect(swn_fast_predict(shape, 1, xs, w, &h, NULL) == SWN_OK && near(h, -2.5), "act(3 - 8) is -5/2");
   expect(swn_fast_loss(shape, 1, xs, ys, w, &loss, NULL) == SWN_OK && near(loss, 7.5 * 7.5 / 2), "the loss is 7.5²/2");
 
-  swn_factorization *factorization = NULL;
-  swn_factorization_info info;
-  expect(swn_factorize(1, 2, xs, -1, NULL, &factorization, &info) == SWN_OK && info.rank == 1, "a factorisation");
-  expect(swn_minimum_norm(factorization, xs, 1, b, solution, &residual, NULL) == SWN_OK && residual < 1e-12,
+  swn_fast_factorization *factorization = NULL;
+  swn_fast_factorization_info info;
+  expect(swn_fast_factorize(1, 2, xs, -1, NULL, &factorization, &info) == SWN_OK && info.rank == 1, "a factorisation");
+  expect(swn_fast_minimum_norm(factorization, xs, 1, b, solution, &residual, NULL) == SWN_OK && residual < 1e-12,
          "a solution with nothing left over");
   expect(near(solution[0], 6) && near(solution[1], 8), "the shortest solution of 3u + 4v = 50");
 
@@ -57,8 +57,8 @@ static void fast_by_hand(void)
   expect(swn_fast_step(factorization, shape, 1, xs, ys, w, 0.1, 0, out, &report, NULL) == SWN_OK && !report.stale,
          "a step");
   expect(near(out[0], 1 + 0.18) && near(out[1], -2 + 0.24), "w - alpha · pinv(xs) · inv_act'(h) · (h - y)");
-  swn_factorization_destroy(factorization);
-  swn_factorization_destroy(NULL);
+  swn_fast_factorization_destroy(factorization);
+  swn_fast_factorization_destroy(NULL);
 }
 
 /* One linear layer: z = 3·1 + 4·2 = 11, the target 10, so that the loss is ½ and the gradient (3 4). */
@@ -224,8 +224,8 @@ static void fast_refusals(void)
   const swn_fast_shape shape = {2, 1};
   const double xs[] = {3, 4}, others[] = {3, 5}, ys[] = {5}, w[] = {1, -2}, bad[] = {3, NAN};
   double out[2], loss, residual;
-  swn_factorization *factorization = NULL;
-  swn_factorization_info info;
+  swn_fast_factorization *factorization = NULL;
+  swn_fast_factorization_info info;
   swn_fast_report report;
   REFUSED("xs", swn_fast_loss(shape, 1, NULL, ys, w, &loss, NULL));
   REFUSED("ys", swn_fast_loss(shape, 1, xs, NULL, w, &loss, NULL));
@@ -235,30 +235,31 @@ static void fast_refusals(void)
   REFUSED("outsize", swn_fast_predict((swn_fast_shape){2, SIZE_MAX}, 1, xs, w, out, NULL));
   REFUSED("n is", swn_fast_predict(shape, 0, xs, w, out, NULL));
   REFUSED("h is", swn_fast_predict(shape, 1, xs, w, NULL, NULL));
-  REFUSED("factorization", swn_factorize(1, 2, xs, -1, NULL, NULL, &info));
-  REFUSED("info", swn_factorize(1, 2, xs, -1, NULL, &factorization, NULL));
-  REFUSED("xs", swn_factorize(1, 2, NULL, -1, NULL, &factorization, &info));
-  REFUSED("n is", swn_factorize(0, 2, xs, -1, NULL, &factorization, &info));
-  REFUSED("tolerance", swn_factorize(1, 2, xs, 1, NULL, &factorization, &info));
-  REFUSED("tolerance", swn_factorize(1, 2, xs, NAN, NULL, &factorization, &info));
-  FAILS(SWN_NOT_FINITE, "xs", swn_factorize(1, 2, bad, -1, NULL, &factorization, &info));
-  FAILS(SWN_NOT_FINITE, "xs", swn_factorize(2, 1, bad, -1, NULL, &factorization, &info));
+  REFUSED("factorization", swn_fast_factorize(1, 2, xs, -1, NULL, NULL, &info));
+  REFUSED("info", swn_fast_factorize(1, 2, xs, -1, NULL, &factorization, NULL));
+  REFUSED("xs", swn_fast_factorize(1, 2, NULL, -1, NULL, &factorization, &info));
+  REFUSED("n is", swn_fast_factorize(0, 2, xs, -1, NULL, &factorization, &info));
+  REFUSED("tolerance", swn_fast_factorize(1, 2, xs, 1, NULL, &factorization, &info));
+  REFUSED("tolerance", swn_fast_factorize(1, 2, xs, NAN, NULL, &factorization, &info));
+  FAILS(SWN_NOT_FINITE, "xs", swn_fast_factorize(1, 2, bad, -1, NULL, &factorization, &info));
+  FAILS(SWN_NOT_FINITE, "xs", swn_fast_factorize(2, 1, bad, -1, NULL, &factorization, &info));
   expect(factorization == NULL, "a factorisation that failed leaves no handle");
-  REFUSED("factorization", swn_minimum_norm(NULL, xs, 1, ys, out, &residual, NULL));
+  REFUSED("factorization", swn_fast_minimum_norm(NULL, xs, 1, ys, out, &residual, NULL));
   REFUSED("factorization", swn_fast_step(NULL, shape, 1, xs, ys, w, 1, 0, out, &report, NULL));
   for (size_t n = 1; n <= 2; n++) { /* by Cholesky, then by the orthogonal decomposition */
-    expect(swn_factorize(n, 3 - n, xs, -1, NULL, &factorization, &info) == SWN_OK, "a factorisation");
-    REFUSED("xs", swn_minimum_norm(factorization, NULL, 1, xs, out, &residual, NULL));
-    REFUSED("b is", swn_minimum_norm(factorization, xs, 1, NULL, out, &residual, NULL));
-    REFUSED("w is", swn_minimum_norm(factorization, xs, 1, xs, NULL, &residual, NULL));
-    REFUSED("k is", swn_minimum_norm(factorization, xs, 0, xs, out, &residual, NULL));
-    REFUSED("residual", swn_minimum_norm(factorization, xs, 1, xs, out, NULL, NULL));
-    REFUSED("changed", swn_minimum_norm(factorization, others, 1, xs, out, &residual, NULL));
-    FAILS(SWN_NOT_FINITE, "solution", swn_minimum_norm(factorization, xs, 1, (double[]){NAN, 1}, out, &residual, NULL));
+    expect(swn_fast_factorize(n, 3 - n, xs, -1, NULL, &factorization, &info) == SWN_OK, "a factorisation");
+    REFUSED("xs", swn_fast_minimum_norm(factorization, NULL, 1, xs, out, &residual, NULL));
+    REFUSED("b is", swn_fast_minimum_norm(factorization, xs, 1, NULL, out, &residual, NULL));
+    REFUSED("w is", swn_fast_minimum_norm(factorization, xs, 1, xs, NULL, &residual, NULL));
+    REFUSED("k is", swn_fast_minimum_norm(factorization, xs, 0, xs, out, &residual, NULL));
+    REFUSED("residual", swn_fast_minimum_norm(factorization, xs, 1, xs, out, NULL, NULL));
+    REFUSED("changed", swn_fast_minimum_norm(factorization, others, 1, xs, out, &residual, NULL));
+    FAILS(SWN_NOT_FINITE, "solution",
+          swn_fast_minimum_norm(factorization, xs, 1, (double[]){NAN, 1}, out, &residual, NULL));
     REFUSED("xs is", swn_fast_step(factorization, (swn_fast_shape){4, 1}, n, xs, ys, w, 1, 0, out, &report, NULL));
-    swn_factorization_destroy(factorization);
+    swn_fast_factorization_destroy(factorization);
   }
-  expect(swn_factorize(1, 2, xs, -1, NULL, &factorization, &info) == SWN_OK, "a factorisation");
+  expect(swn_fast_factorize(1, 2, xs, -1, NULL, &factorization, &info) == SWN_OK, "a factorisation");
   REFUSED("report", swn_fast_step(factorization, shape, 1, xs, ys, w, 1, 0, out, NULL, NULL));
   REFUSED("w_out", swn_fast_step(factorization, shape, 1, xs, ys, w, 1, 0, NULL, &report, NULL));
   REFUSED("alpha", swn_fast_step(factorization, shape, 1, xs, ys, w, NAN, 0, out, &report, NULL));
@@ -267,7 +268,7 @@ static void fast_refusals(void)
   expect(swn_fast_step(factorization, shape, 1, others, ys, w, 1, 0, out, &report, NULL) == SWN_OK && report.stale &&
              isnan(report.loss),
          "other samples make the factorisation stale");
-  swn_factorization_destroy(factorization);
+  swn_fast_factorization_destroy(factorization);
 }
 
 static void mlp_refusals(void)

@@ -440,17 +440,18 @@ static swn_status fast_factors(const void *problem, const swn_control *control)
 {
   const Fast *p = problem;
   size_t bytes = p->shape.insize * p->shape.outsize * sizeof(double);
-  swn_factorization *factors = NULL;
-  swn_status status = swn_factorize(p->n, p->shape.insize, p->xs, -1, control, &factors,
-                                    output(sizeof(swn_factorization_info)));
+  swn_fast_factorization *factors = NULL;
+  swn_status status = swn_fast_factorize(p->n, p->shape.insize, p->xs, -1, control, &factors,
+                                         output(sizeof(swn_fast_factorization_info)));
   claim((status == SWN_OK) == (factors != NULL), "a handle comes with success alone");
   if (status == SWN_OK)
-    status = swn_minimum_norm(factors, p->xs, p->shape.outsize, p->ys, output(bytes), output(sizeof(double)), control);
+    status = swn_fast_minimum_norm(factors, p->xs, p->shape.outsize, p->ys, output(bytes), output(sizeof(double)),
+                                   control);
   swn_fast_report report = {0};
   if (status == SWN_OK)
     status = swn_fast_step(factors, p->shape, p->n, p->xs, p->ys, p->w, 0.1, p->r, output(bytes), &report, control);
   if (status == SWN_OK) *(double *)output(sizeof(double)) = report.stale ? -1 : report.residual;
-  swn_factorization_destroy(factors);
+  swn_fast_factorization_destroy(factors);
   return status;
 }
 

@@ -21,7 +21,7 @@ static swn_mlp *net, *small;
 static swn_linearization *point, *small_point;
 static swn_layered *layered;
 static swn_dense *dense;
-static swn_factorization *pixels, *general;
+static swn_fast_factorization *pixels, *general;
 static double *w, *x, *v, *small_w, *small_x, *small_y, *b, *matrix, *images, *targets, *weights, *plain;
 static int64_t *labels;
 static swn_samples many, few;
@@ -127,12 +127,12 @@ static swn_status kept_states(Own *own, const swn_control *control)
 
 static swn_status minimum_norm(Own *own, const swn_control *control)
 {
-  return swn_minimum_norm(pixels, images, CLASSES, targets, own->out, own->more, control);
+  return swn_fast_minimum_norm(pixels, images, CLASSES, targets, own->out, own->more, control);
 }
 
 static swn_status orthogonal(Own *own, const swn_control *control)
 {
-  return swn_minimum_norm(general, plain, CLASSES, plain, own->out, own->more, control);
+  return swn_fast_minimum_norm(general, plain, CLASSES, plain, own->out, own->more, control);
 }
 
 static swn_status fast_step(Own *own, const swn_control *control)
@@ -276,10 +276,10 @@ static void make(Random *random)
   expect(swn_mlp_dense(small, SWN_HESSIAN, small_w, &few, -1, -1, hessian, NULL) == SWN_OK, "a Hessian");
   expect(swn_dense_create(small_count, hessian, 0.5, &dense, &info, NULL) == SWN_OK, "a dense factorisation");
   free(hessian);
-  swn_factorization_info told;
-  expect(swn_factorize(ROWS, PIXELS, images, -1, NULL, &pixels, &told) == SWN_OK && told.rank == ROWS, "factors");
-  expect(swn_factorize(PIXELS, CLASSES, plain, -1, NULL, &general, &told) == SWN_OK &&
-             told.route == SWN_ROUTE_ORTHOGONAL,
+  swn_fast_factorization_info told;
+  expect(swn_fast_factorize(ROWS, PIXELS, images, -1, NULL, &pixels, &told) == SWN_OK && told.rank == ROWS, "factors");
+  expect(swn_fast_factorize(PIXELS, CLASSES, plain, -1, NULL, &general, &told) == SWN_OK &&
+             told.route == SWN_FAST_ORTHOGONAL,
          "an orthogonal decomposition");
 }
 
@@ -330,8 +330,8 @@ int main(int given, char **words)
   swn_linearization_destroy(small_point);
   swn_layered_destroy(layered);
   swn_dense_destroy(dense);
-  swn_factorization_destroy(pixels);
-  swn_factorization_destroy(general);
+  swn_fast_factorization_destroy(pixels);
+  swn_fast_factorization_destroy(general);
   swn_mlp_destroy(net);
   swn_mlp_destroy(small);
   double *all[] = {w, x, v, small_w, small_x, small_y, b, matrix, targets, weights, plain, images};

@@ -74,12 +74,12 @@ static void fast(void)
     case 1: checked(swn_fast_predict(s, n, xs, w, output(n * s.outsize, SCALAR64), control())); return;
     default: break;
   }
-  swn_factorization *made = NULL;
-  swn_factorization_info info;
+  swn_fast_factorization *made = NULL;
+  swn_fast_factorization_info info;
   int was = absurd;
   absurd = n == 0 || n > INT32_MAX || s.insize == 0 || s.insize > INT32_MAX || is_impossible(n, s.insize);
   if (was && !absurd) return;
-  swn_status status = checked(swn_factorize(
+  swn_status status = checked(swn_fast_factorize(
       n, s.insize, xs, seldom(3) ? number() : -1, control(), seldom(97) ? NULL : &made, or_null(&info)));
   must((status == SWN_OK) == (made != NULL), "a factorisation, or a reason");
   if (!made) return;
@@ -89,7 +89,7 @@ static void fast(void)
     if (seldom(2)) {
       size_t columns = seldom(16) ? impossible() : k;
       absurd = columns == 0 || columns > INT32_MAX;
-      checked(swn_minimum_norm(
+      checked(swn_fast_minimum_norm(
           made, given, columns, input(n * columns, SCALAR64), output(s.insize * columns, SCALAR64), or_null(&value),
           control()));
       absurd = 0;
@@ -109,7 +109,7 @@ static void fast(void)
       absurd = 0;
     }
   }
-  swn_factorization_destroy(made);
+  swn_fast_factorization_destroy(made);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -122,6 +122,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     free_arrays();
   }
   swn_slow_workspace_destroy(NULL);
-  swn_factorization_destroy(NULL);
+  swn_fast_factorization_destroy(NULL);
   return 0;
 }

@@ -57,11 +57,11 @@ def slow_calls(n, i, h, o):
 
 def fast_calls(n, i, o):
     xs, ys, w, out = absurd(n, i), absurd(n, o), absurd(i, o), absurd(i, o)
-    small, _ = _core.factorize(np.eye(2, 3), -1)
+    small, _ = _core.fast_factorize(np.eye(2, 3), -1)
     yield _core.fast_loss, xs, ys, w
     if n * o <= LARGE:  # it needs no memory of its own, and would fill the output
         yield _core.fast_predict, xs, w, absurd(n, o)
-    yield _core.factorize, xs, -1
+    yield _core.fast_factorize, xs, -1
     yield _core.fast_step, small, xs, ys, w, 0.1, 0.0, out
     yield _core.dense, absurd(min(n, LARGE), min(n, LARGE)), 0.0
 

@@ -64,7 +64,7 @@ def check_fast_core():
     random = np.random.RandomState(1)
     xs, ys = random.randn(n, insize), np.eye(outsize)[random.randint(outsize, size=n)]
     w, new = random.randn(insize, outsize), np.empty((insize, outsize))
-    factorization, (_, _, rank, _, _, _) = _core.factorize(xs, -1.0)
+    factorization, (_, _, rank, _, _, _) = _core.fast_factorize(xs, -1.0)
     assert rank == n
     _, residual, stale = _core.fast_step(factorization, xs, ys, w, 1.0, 0.0, new)
     assert not stale

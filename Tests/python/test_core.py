@@ -200,9 +200,9 @@ def test_shapes_either_agree_or_are_refused(xs, ys, w1, w2, out):
 def test_a_factorization_serves_only_inputs_of_its_shape():
     random = np.random.RandomState(0)
     xs = random.randn(4, 6)
-    factorization, _ = _core.factorize(xs, -1.0)
+    factorization, _ = _core.fast_factorize(xs, -1.0)
     with pytest.raises(ValueError, match=r"xs has shape \(3, 6\); expected \(4, 6\)"):
-        _core.minimum_norm(factorization, xs[:3], random.randn(3, 2), np.empty((6, 2)))
+        _core.fast_minimum_norm(factorization, xs[:3], random.randn(3, 2), np.empty((6, 2)))
 
 
 @pytest.mark.parametrize(
@@ -212,11 +212,11 @@ def test_a_factorization_serves_only_inputs_of_its_shape():
         (lambda: _core.set_threads(0), ValueError, "threads is 0"),
         (lambda: _core.set_threads(2**70), ValueError, f"threads is {2**70}"),
         (lambda: _core.set_threads(1.5), TypeError, "threads is 1.5; it must be an integer"),
-        (lambda: _core.factorize(np.eye(2), "1"), TypeError, "tolerance is '1'"),
+        (lambda: _core.fast_factorize(np.eye(2), "1"), TypeError, "tolerance is '1'"),
         (
-            lambda: _core.minimum_norm(_core.slow_workspace(), *[np.eye(2)] * 3),
+            lambda: _core.fast_minimum_norm(_core.slow_workspace(), *[np.eye(2)] * 3),
             TypeError,
-            r"factorization must be what factorize\(\) returns",
+            r"factorization must be what fast_factorize\(\) returns",
         ),
         (
             lambda: _core.slow_hessian_block(*[np.eye(2)] * 3, 3, np.empty((4, 4))),
@@ -355,11 +355,11 @@ def test_a_workspace_refuses_a_second_thread_and_finishes_the_first(one_thread):
 def test_threads_may_share_a_factorization():
     random = np.random.RandomState(0)
     xs, targets = random.randn(40, 60), random.randn(8, 40, 3)
-    factorization, _ = _core.factorize(xs, -1.0)
+    factorization, _ = _core.fast_factorize(xs, -1.0)
 
     def solve(b):
         out = np.empty((60, 3))
-        _core.minimum_norm(factorization, xs, b, out)
+        _core.fast_minimum_norm(factorization, xs, b, out)
         return out
 
     expected = [solve(b) for b in targets]

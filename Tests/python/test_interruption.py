@@ -269,14 +269,14 @@ def test_fast_net_ends_in_time():
     w, out = RNG.standard_normal((insize, outsize)), np.empty((samples, outsize))
     check(lambda: _core.fast_loss(xs, ys, w))
     check(lambda: _core.fast_predict(xs, w, out))
-    check(lambda: _core.factorize(xs, -1.0))
-    full, low = _core.factorize(xs, -1.0)[0], xs[:1300, :2000].copy()
+    check(lambda: _core.fast_factorize(xs, -1.0))
+    full, low = _core.fast_factorize(xs, -1.0)[0], xs[:1300, :2000].copy()
     low[1] = low[0]
-    check(lambda: _core.factorize(low, -1.0))
-    check(lambda: _core.minimum_norm(full, xs, ys, np.empty_like(w)))
+    check(lambda: _core.fast_factorize(low, -1.0))
+    check(lambda: _core.fast_minimum_norm(full, xs, ys, np.empty_like(w)))
     check(lambda: _core.fast_step(full, xs, ys, w, 0.1, 0.0, np.empty_like(w)))
-    factors = _core.factorize(low, -1.0)[0]
-    check(lambda: _core.minimum_norm(factors, low, ys[:1300], np.empty((2000, 1000))))
+    factors = _core.fast_factorize(low, -1.0)[0]
+    check(lambda: _core.fast_minimum_norm(factors, low, ys[:1300], np.empty((2000, 1000))))
     images = RNG.integers(0, 256, (2000, 3072)) / 256 - 0.5
     net = FastNet(3072, 100, seed=0)
     targets = np.eye(100)[RNG.integers(0, 100, 2000)]

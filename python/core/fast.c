@@ -41,36 +41,36 @@ static PyObject *fast_predict(PyObject *module, PyObject *const *args, Py_ssize_
 /* The engine's handle does not say whose inputs it was made of; their shape is kept here, since a wrong one would read
  * past their end. */
 typedef struct {
-  swn_factorization *engine;
+  swn_fast_factorization *engine;
   Py_ssize_t n, insize;
 } Factorization;
 
-static const char factorization_name[] = "swiftnets.factorization";
+static const char factorization_name[] = "swiftnets.fast_factorization";
 
 static void free_factorization(PyObject *capsule)
 {
   Factorization *factorization = PyCapsule_GetPointer(capsule, factorization_name);
-  swn_factorization_destroy(factorization->engine);
+  swn_fast_factorization_destroy(factorization->engine);
   PyMem_Free(factorization);
 }
 
-static PyObject *factorize(PyObject *module, PyObject *const *args, Py_ssize_t given)
+static PyObject *fast_factorize(PyObject *module, PyObject *const *args, Py_ssize_t given)
 {
   static const ArraySpec arrays[] = {{"xs", "ni", false, 0}};
   double tolerance;
-  if (!take_count("factorize", given, 2) || !take_double(args[1], "tolerance", &tolerance)) return NULL;
+  if (!take_count("fast_factorize", given, 2) || !take_double(args[1], "tolerance", &tolerance)) return NULL;
   Factorization *factorization = PyMem_Calloc(1, sizeof *factorization);
   if (!factorization) return PyErr_NoMemory();
   Call call;
   begin(&call, module);
   PyObject *result = NULL, *capsule = NULL;
-  swn_factorization_info info = {0};
+  swn_fast_factorization_info info = {0};
   if (take_arrays(&call, args, arrays, 1)) {
     factorization->n = call.sizes['n'];
     factorization->insize = call.sizes['i'];
     release(&call);
-    swn_status status = swn_factorize(size(&call, 'n'), size(&call, 'i'), data(&call, 0), tolerance, &call.control,
-                                      &factorization->engine, &info);
+    swn_status status = swn_fast_factorize(size(&call, 'n'), size(&call, 'i'), data(&call, 0), tolerance, &call.control,
+                                           &factorization->engine, &info);
     if (finish(&call, status)) capsule = PyCapsule_New(factorization, factorization_name, free_factorization);
   }
   end(&call);
@@ -78,7 +78,7 @@ static PyObject *factorize(PyObject *module, PyObject *const *args, Py_ssize_t g
     result = Py_BuildValue("(N(iinddn))", capsule, (int)info.route, (int)info.pixels, (Py_ssize_t)info.rank,
                            info.tolerance, info.condition, (Py_ssize_t)info.bytes);
   } else {
-    swn_factorization_destroy(factorization->engine);
+    swn_fast_factorization_destroy(factorization->engine);
     PyMem_Free(factorization);
   }
   return result;
@@ -88,7 +88,7 @@ static PyObject *factorize(PyObject *module, PyObject *const *args, Py_ssize_t g
 static Factorization *take_factorization(Call *call, PyObject *object)
 {
   if (!PyCapsule_IsValid(object, factorization_name)) {
-    PyErr_SetString(PyExc_TypeError, "factorization must be what factorize() returns");
+    PyErr_SetString(PyExc_TypeError, "factorization must be what fast_factorize() returns");
     return NULL;
   }
   Factorization *factorization = PyCapsule_GetPointer(object, factorization_name);
@@ -97,10 +97,10 @@ static Factorization *take_factorization(Call *call, PyObject *object)
   return factorization;
 }
 
-static PyObject *minimum_norm(PyObject *module, PyObject *const *args, Py_ssize_t given)
+static PyObject *fast_minimum_norm(PyObject *module, PyObject *const *args, Py_ssize_t given)
 {
   static const ArraySpec arrays[] = {{"xs", "ni", false, 0}, {"b", "nk", false, 0}, {"out", "ik", true, 0}};
-  if (!take_count("minimum_norm", given, 4)) return NULL;
+  if (!take_count("fast_minimum_norm", given, 4)) return NULL;
   Call call;
   begin(&call, module);
   PyObject *result = NULL;
@@ -108,8 +108,8 @@ static PyObject *minimum_norm(PyObject *module, PyObject *const *args, Py_ssize_
   if (factorization && take_arrays(&call, args + 1, arrays, 3)) {
     double residual = 0;
     release(&call);
-    swn_status status = swn_minimum_norm(factorization->engine, data(&call, 0), size(&call, 'k'), data(&call, 1),
-                                         data(&call, 2), &residual, &call.control);
+    swn_status status = swn_fast_minimum_norm(factorization->engine, data(&call, 0), size(&call, 'k'), data(&call, 1),
+                                              data(&call, 2), &residual, &call.control);
     if (finish(&call, status)) result = PyFloat_FromDouble(residual);
   }
   end(&call);
@@ -145,9 +145,10 @@ static PyObject *fast_step(PyObject *module, PyObject *const *args, Py_ssize_t g
 PyMethodDef fast_methods[] = {
     {"fast_loss", FASTCALL(fast_loss), METH_FASTCALL, "fast_loss(xs, ys, w)"},
     {"fast_predict", FASTCALL(fast_predict), METH_FASTCALL, "fast_predict(xs, w, out)"},
-    {"factorize", FASTCALL(factorize), METH_FASTCALL,
-     "factorize(xs, tolerance) -> (capsule, (route, pixels, rank, tolerance, condition, bytes))"},
-    {"minimum_norm", FASTCALL(minimum_norm), METH_FASTCALL, "minimum_norm(factorization, xs, b, out) -> residual"},
+    {"fast_factorize", FASTCALL(fast_factorize), METH_FASTCALL,
+     "fast_factorize(xs, tolerance) -> (capsule, (route, pixels, rank, tolerance, condition, bytes))"},
+    {"fast_minimum_norm", FASTCALL(fast_minimum_norm), METH_FASTCALL,
+     "fast_minimum_norm(factorization, xs, b, out) -> residual"},
     {"fast_step", FASTCALL(fast_step), METH_FASTCALL,
      "fast_step(factorization, xs, ys, w, alpha, r, w_out) -> (loss, residual, stale)"},
     {NULL, NULL, 0, NULL},

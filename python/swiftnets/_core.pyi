@@ -13,7 +13,7 @@ _Summary: TypeAlias = tuple[tuple[int, int, int, float, float] | None, float | N
 
 # Capsules: opaque, and freed with their last reference.
 Workspace = NewType("Workspace", object)
-Factorization = NewType("Factorization", object)
+FastFactorization = NewType("FastFactorization", object)
 Mlp = NewType("Mlp", object)
 Linearization = NewType("Linearization", object)
 Layered = NewType("Layered", object)
@@ -52,14 +52,14 @@ def slow_step(
 
 def fast_loss(xs: _Array, ys: _Array, w: _Array, /) -> float: ...
 def fast_predict(xs: _Array, w: _Array, out: _Array, /) -> None: ...
-def factorize(
+def fast_factorize(
     xs: _Array, tolerance: float, /
-) -> tuple[Factorization, tuple[int, int, int, float, float, int]]:
+) -> tuple[FastFactorization, tuple[int, int, int, float, float, int]]:
     """Returns the factorisation and (route, pixels, rank, tolerance, condition, bytes)."""
 
-def minimum_norm(factorization: Factorization, xs: _Array, b: _Array, out: _Array, /) -> float: ...
+def fast_minimum_norm(factorization: FastFactorization, xs: _Array, b: _Array, out: _Array, /) -> float: ...
 def fast_step(
-    factorization: Factorization,
+    factorization: FastFactorization,
     xs: _Array,
     ys: _Array,
     w: _Array,

@@ -121,31 +121,32 @@ swn_status swn_fast_predict(swn_fast_shape shape, size_t n, const double *xs, co
 /* A factorisation of one batch's inputs xs [n, insize] that applies the pseudo-inverse of xs to many right-hand sides.
  * The same xs must be passed to every call that uses it: of pixels it keeps a copy in bytes, of other data none.
  * Several threads may use one at once. */
-typedef struct swn_factorization swn_factorization;
+typedef struct swn_fast_factorization swn_fast_factorization;
 
 enum {
-  SWN_ROUTE_CHOLESKY = 0,  /* xs xsᵀ = L Lᵀ, exact in integers for pixels, with one refinement in xs itself */
-  SWN_ROUTE_ORTHOGONAL = 1 /* complete orthogonal decomposition by pivoted QR: not of full row rank, or nearly so */
+  SWN_FAST_CHOLESKY = 0,   /* xs xsᵀ = L Lᵀ, exact in integers for pixels, with one refinement in xs itself */
+  SWN_FAST_ORTHOGONAL = 1 /* complete orthogonal decomposition by pivoted QR: not of full row rank, or nearly so */
 };
 
-typedef struct swn_factorization_info {
+typedef struct swn_fast_factorization_info {
   int32_t route;
   int32_t pixels;    /* 1 where every entry was k/256 - 1/2 and the Gram matrix was formed in exact integers */
   size_t rank;       /* numerical rank at `tolerance` */
   double tolerance;  /* singular values below tolerance × the largest count as 0 */
   double condition;  /* estimate of the largest over the smallest singular value kept */
   size_t bytes;      /* memory the factorisation holds */
-} swn_factorization_info;
+} swn_fast_factorization_info;
 
 /* tolerance < 0 means max(n, insize) × 2⁻⁵². */
-swn_status swn_factorize(size_t n, size_t insize, const double *xs, double tolerance, const swn_control *control,
-                         swn_factorization **factorization, swn_factorization_info *info);
-void swn_factorization_destroy(swn_factorization *factorization); /* NULL is allowed */
+swn_status swn_fast_factorize(size_t n, size_t insize, const double *xs, double tolerance,
+                              const swn_control *control, swn_fast_factorization **factorization,
+                              swn_fast_factorization_info *info);
+void swn_fast_factorization_destroy(swn_fast_factorization *factorization); /* NULL is allowed */
 
 /* w [insize, k] = pinv(xs) b for b [n, k], the minimum-norm least-squares solution. *residual is
  * ‖xs w - P b‖ / ‖b‖ (Frobenius), recomputed from w. xs that are not those factorised, bit by bit, are refused. */
-swn_status swn_minimum_norm(const swn_factorization *factorization, const double *xs, size_t k, const double *b,
-                            double *w, double *residual, const swn_control *control);
+swn_status swn_fast_minimum_norm(const swn_fast_factorization *factorization, const double *xs, size_t k,
+                                 const double *b, double *w, double *residual, const swn_control *control);
 
 typedef struct swn_fast_report {
   double loss;     /* before the step */
@@ -156,7 +157,7 @@ typedef struct swn_fast_report {
 
 /* One iteration: w_out = w - alpha s. r = 0 takes the exact limit s = H⁻¹g, r > 0 the original's finite difference
  * (w₊ - w₋)/r through the functional inverse of the gradient. */
-swn_status swn_fast_step(const swn_factorization *factorization, swn_fast_shape shape, size_t n, const double *xs,
+swn_status swn_fast_step(const swn_fast_factorization *factorization, swn_fast_shape shape, size_t n, const double *xs,
                          const double *ys, const double *w, double alpha, double r, double *w_out,
                          swn_fast_report *report, const swn_control *control);
 

@@ -20,8 +20,8 @@ final class FirstLayerSolve {
   private let net: TwoLayerPerceptron
   private let threads: Int
   private var scale = 1.0  // of dW₁ and all that comes of it, where squares would under- or overflow
-  private let single: LayerSystem<Float>
-  private var double: LayerSystem<Double>?
+  private let single: FirstLayerSystem<Float>
+  private var double: FirstLayerSystem<Double>?
   private let residual: Matrix<Double>
   private let previous: Matrix<Double>  // the solution before a round
   private let hidden: Matrix<Double>
@@ -35,7 +35,7 @@ final class FirstLayerSolve {
     previous = try .padded(net.insize, net.hidsize)
     hidden = try .padded(samples, net.hidsize)
     output = try .padded(samples, net.outsize)
-    single = try LayerSystem(net: net, samples: samples, threads: threads)
+    single = try FirstLayerSystem(net: net, samples: samples, threads: threads)
   }
 
   /// - Returns: the evidence, solved or not; its norms are of a multiple of dW₁ where that is far from 1.
@@ -60,11 +60,11 @@ final class FirstLayerSolve {
     try single.load(pass, xs, damping: damping, interruption)
     if try refine(single, pass, xs, damping, &evidence, goal: 1e-5, interruption) { return evidence }
     // The numbers are beyond float32's range or the system beyond its precision.
-    let exact: LayerSystem<Double>
+    let exact: FirstLayerSystem<Double>
     if let double {
       exact = double
     } else {
-      exact = try LayerSystem(net: net, samples: pass.samples, threads: threads)
+      exact = try FirstLayerSystem(net: net, samples: pass.samples, threads: threads)
       double = exact
     }
     try exact.load(pass, xs, damping: damping, interruption)
@@ -74,7 +74,7 @@ final class FirstLayerSolve {
 
   /// Rounds of solving for the residual in T's arithmetic, until solved or no longer contracting.
   private func refine<T: KernelScalar>(
-    _ system: LayerSystem<T>, _ pass: TwoLayerPass, _ xs: Matrix<Double>, _ damping: Double,
+    _ system: FirstLayerSystem<T>, _ pass: TwoLayerPass, _ xs: Matrix<Double>, _ damping: Double,
     _ evidence: inout SolveEvidence, goal: Double, _ interruption: Interruption
   ) throws(EngineError) -> Bool {
     while !evidence.isSolved(length: net.insize * net.hidsize) {

@@ -2,14 +2,14 @@ import Testing
 
 @testable import SwiftNets
 
-@Suite struct SaddleFreeNewtonTests {
+@Suite struct SlowStepTests {
   private func step(
-    _ example: TwoLayerCase, damping: Double = 0.1, method: SaddleFreeNewton.Method = .structured,
-    optimizer: SaddleFreeNewton = .init(), interruption: Interruption = .init()
-  ) throws -> (w1: Matrix<Double>, w2: Matrix<Double>, report: SaddleFreeNewton.Report) {
+    _ example: TwoLayerCase, damping: Double = 0.1, method: SlowStep.Method = .structured,
+    slow: SlowStep = .init(), interruption: Interruption = .init()
+  ) throws -> (w1: Matrix<Double>, w2: Matrix<Double>, report: SlowStep.Report) {
     let w1 = try Matrix<Double>(rows: example.net.insize, columns: example.net.hidsize)
     let w2 = try Matrix<Double>(rows: example.net.hidsize, columns: example.net.outsize)
-    let report = try optimizer.step(
+    let report = try slow.step(
       example.net, example.xs, example.ys, w1: example.w1, w2: example.w2, alpha: 0.1, damping: damping,
       method: method, newW1: w1, newW2: w2, interruption: interruption)
     return (w1, w2, report)
@@ -18,9 +18,9 @@ import Testing
   /// More and fewer samples than hidden units, sizes that fill no vector, both ways of solving layer 2.
   @Test(
     arguments: [(1, 1, 1, 1), (4, 5, 3, 2), (5, 3, 7, 8), (3, 6, 4, 6), (8, 6, 10, 1)],
-    [SaddleFreeNewton.Method.structured, .dense])
+    [SlowStep.Method.structured, .dense])
   func `a step is the damped Newton step of the differenced blocks`(
-    sizes: (Int, Int, Int, Int), method: SaddleFreeNewton.Method
+    sizes: (Int, Int, Int, Int), method: SlowStep.Method
   ) throws {
     let example = try TwoLayerCase(sizes.0, sizes.1, sizes.2, samples: sizes.3)
     let found = try step(example, method: method)
@@ -79,8 +79,8 @@ import Testing
     #expect(found.report.first.gradient > 1e29)
   }
 
-  @Test(arguments: [-340, -550, -900], [SaddleFreeNewton.Method.structured, .dense])
-  func `gradients whose squares underflow make their step`(exponent: Int, method: SaddleFreeNewton.Method) throws {
+  @Test(arguments: [-340, -550, -900], [SlowStep.Method.structured, .dense])
+  func `gradients whose squares underflow make their step`(exponent: Int, method: SlowStep.Method) throws {
     let tiny = Double(sign: .plus, exponent: exponent, significand: 1)
     for layer in [1, 2] {
       let example = try TwoLayerCase(4, 5, 3, samples: 6)
@@ -106,10 +106,10 @@ import Testing
   @Test func `a step depends on its arguments alone`() throws {
     let example = try TwoLayerCase(50, 50, 100, samples: 50)
     let other = try TwoLayerCase(50, 50, 100, samples: 50, scale: 0.1, seed: 40)
-    let optimizer = SaddleFreeNewton()
+    let slow = SlowStep()
     let fresh = try step(example)
-    _ = try step(other, optimizer: optimizer)
-    let reused = try step(example, optimizer: optimizer)
+    _ = try step(other, slow: slow)
+    let reused = try step(example, slow: slow)
     for row in 0..<50 {
       for column in 0..<50 { #expect(fresh.w1[row, column] == reused.w1[row, column]) }
       for column in 0..<100 { #expect(fresh.w2[row, column] == reused.w2[row, column]) }
@@ -125,8 +125,8 @@ import Testing
     for row in 0..<3 { for column in 0..<4 { #expect(found.w1[row, column] == example.w1[row, column]) } }
   }
 
-  @Test(arguments: [SaddleFreeNewton.Method.structured, .dense])
-  func `a caller can stop a step`(method: SaddleFreeNewton.Method) throws {
+  @Test(arguments: [SlowStep.Method.structured, .dense])
+  func `a caller can stop a step`(method: SlowStep.Method) throws {
     let example = try TwoLayerCase(10, 10, 10, samples: 10)
     #expect(throws: EngineError.cancelled) {
       try step(example, method: method, interruption: Interruption { true })

@@ -8,7 +8,7 @@ import COpenBLAS
 ///
 /// An object keeps working memory between steps, never state: a step is a function of its arguments. Calls from several
 /// threads take turns.
-public final class SaddleFreeNewton {
+public final class SlowStep {
   public enum Method: Sendable {
     /// Conjugate gradients on layer 1, one small Cholesky an output on layer 2.
     case structured

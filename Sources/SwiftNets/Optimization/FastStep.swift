@@ -8,7 +8,7 @@
 ///
 /// where P = X X⁺ projects on the range of X. With full row rank P = 1 and s = X⁺ [inv_act′(h) ∘ (h − Y)]. At a kink
 /// inv_act′ is 2, the inverse of the slope that the net has there.
-public enum FunctionalInverseNewton {
+public enum FastStep {
   public struct Report: Equatable, Sendable {
     /// The loss before the step.
     public var loss: Double

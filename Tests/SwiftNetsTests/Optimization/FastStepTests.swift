@@ -49,17 +49,17 @@ private struct Batch {
   }
 
   func step(r: Double = 0, factorization: MinimumNorm? = nil, alpha: Double = 1) throws -> (
-    step: ExtendedMatrix, report: FunctionalInverseNewton.Report
+    step: ExtendedMatrix, report: FastStep.Report
   ) {
     let newW = try Matrix<Double>(rows: w.rows, columns: w.columns)
     let report = try #require(
-      FunctionalInverseNewton.step(
+      FastStep.step(
         net, try factorization ?? MinimumNorm(xs), xs, ys, w: w, alpha: alpha, r: r, newW: newW))
     return (ExtendedMatrix(w) - ExtendedMatrix(newW), report)
   }
 }
 
-@Suite struct FunctionalInverseNewtonTests {
+@Suite struct FastStepTests {
   private static func batches() throws -> [Batch] {
     [
       try Batch(.normal(8, 20, seed: 1)),
@@ -136,7 +136,7 @@ private struct Batch {
         let changed = try Batch(xs.copy())
         changed.xs[row, column] = changed.xs[row, column].nextUp
         let newW = try Matrix<Double>(rows: 20, columns: 5)
-        let report = try FunctionalInverseNewton.step(
+        let report = try FastStep.step(
           changed.net, factorization, changed.xs, changed.ys, w: changed.w, alpha: 1, newW: newW)
         #expect(report == nil)
         #expect(newW.norm == 0)

@@ -4,7 +4,7 @@ import Glibc
 ///
 /// The team splits the samples. Each member keeps the whole iterate and updates it alike, so that one meeting a step
 /// is enough, and all members take every decision alike.
-final class LayerSystem<T: KernelScalar> {
+final class FirstLayerSystem<T: KernelScalar> {
   private let net: TwoLayerPerceptron
   private let samples: Int
   private let threads: Int

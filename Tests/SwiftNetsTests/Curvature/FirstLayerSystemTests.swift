@@ -3,7 +3,7 @@ import Testing
 
 @testable import SwiftNets
 
-@Suite struct LayerSystemTests {
+@Suite struct FirstLayerSystemTests {
   /// A member that saw the stop for the next step before another had seen this one's left that one waiting for ever.
   @Test func `solves that are stopped at random end, with more threads than cores`() throws {
     let net = TwoLayerPerceptron(insize: 9, hidsize: 7, outsize: 5)
@@ -19,7 +19,7 @@ import Testing
       pass.backward(member: member)
       pass.gradients(xs, member: member)
     }
-    let system = try LayerSystem<Double>(net: net, samples: samples, threads: 5)
+    let system = try FirstLayerSystem<Double>(net: net, samples: samples, threads: 5)
     let solution: Matrix<Double> = try .padded(net.insize, net.hidsize)
     var random = SeededGenerator(seed: 5)
     var (done, stopped) = (0, 0)
