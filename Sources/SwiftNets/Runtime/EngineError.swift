@@ -15,23 +15,3 @@ public enum EngineError: Error, Equatable {
   /// A factorisation broke down.
   case numerical(String)
 }
-
-/// Lets a caller stop a long computation.
-///
-/// The engine calls `check()` every few milliseconds of work, always on the thread that called it.
-public struct Interruption {
-  let requested: (() -> Bool)?
-
-  /// - Parameter requested: answers whether to stop; nil for a computation that nobody interrupts.
-  public init(requested: (() -> Bool)? = nil) {
-    self.requested = requested
-  }
-
-  /// Throws `EngineError.cancelled` when the caller asked to stop.
-  public func check() throws(EngineError) {
-    if isRequested { throw .cancelled }
-  }
-
-  /// Whether the caller asked to stop.
-  var isRequested: Bool { requested?() ?? false }
-}

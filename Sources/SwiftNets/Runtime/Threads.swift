@@ -2,9 +2,6 @@ import COpenBLAS
 import Glibc
 import Synchronization
 
-/// The engine's version.
-public let engineVersion = "0.1.0"
-
 /// How many threads one call may use. All of them are the engine's own team: OpenBLAS stays on the thread that calls
 /// it, as its count holds for the whole process: a call that changed it would change the bits of another one beside it,
 /// and a fork would wait for its threads.

@@ -29,3 +29,17 @@ func saturating(sum a: Int, _ b: Int, _ c: Int) -> Int { saturating(sum: saturat
 func roundedUp(_ size: Int, to unit: Int) -> Int {
   size > Int.max - unit ? Int.max : (size + unit - 1) / unit * unit
 }
+
+/// An error that names the array where its sizes are more than can be addressed: nobody has such an array, and what is
+/// computed of its sizes would overflow.
+public func requireAddressable(_ name: String, _ sizes: Int...) throws(EngineError) {
+  var count = 1
+  for size in sizes {
+    let (next, isOverflow) = count.multipliedReportingOverflow(by: size)
+    guard !isOverflow, next <= 1 << 44 else {
+      let text = sizes.map { "\($0)" }.joined(separator: "×")
+      throw .invalidArgument("\(name) would have \(text) numbers, more than can be addressed")
+    }
+    count = next
+  }
+}

@@ -1,24 +1,6 @@
 import Glibc
 import Synchronization
 
-/// What a fork leaves behind. In a child only the thread that forked goes on: locks that other threads held, and counts
-/// of what they did, are of an older generation and count as free.
-public enum Fork {
-  private static let count = Atomic<Int>(0)
-
-  /// How many forks lie between the first process and this one.
-  public static var generation: Int { count.load(ordering: .relaxed) }
-
-  /// Sees to it that children know what they are. Called when the library is loaded: later a fork may come first.
-  public static func watch() { _ = isWatching }
-
-  private static let isWatching: Bool =
-    pthread_atfork(nil, nil) {
-      Fork.count.add(1, ordering: .relaxed)
-      ThreadTeam.forgetHelpers()
-    } == 0
-}
-
 /// Locks of the engine that the calling thread has, the last one first: a signal handler may call for an object that
 /// the call under it is working on, and would wait for itself.
 private let heldKey: pthread_key_t = {
