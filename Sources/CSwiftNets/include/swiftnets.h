@@ -97,8 +97,8 @@ typedef struct swn_slow_report {
 } swn_slow_report;
 
 /* One saddle-free Newton iteration: w1_out = w1 - alpha (H11 + damping)⁻¹ dw1 and likewise for layer 2, both gradients
- * taken at (w1, w2). damping > 0. The structured method stops at a relative residual of 1e-13, or at the rounding of its own terms, or returns
- * SWN_NOT_CONVERGED with the report filled in. */
+ * taken at (w1, w2). damping > 0. The structured method stops at a relative residual of 1e-13, or at the rounding of
+ * its own terms, or returns SWN_NOT_CONVERGED with the report filled in. */
 swn_status swn_slow_step(swn_slow_workspace *workspace, swn_slow_shape shape, size_t n, const double *xs,
                          const double *ys, const double *w1, const double *w2, double alpha, double damping,
                          int32_t method, double *w1_out, double *w2_out, swn_slow_report *report,
@@ -290,11 +290,11 @@ swn_status swn_linearization_lanczos(const swn_linearization *linearization, int
  * All in float64, for float64 nets. Several threads may use one factorisation: solves go on side by side, an update has
  * it for itself. After an update that failed there are no factors until the next one; solves then return SWN_NUMERICAL.
  *
- * Inertia and determinant are proved by exact products with the matrix A: with factors F and R = 1 - A F⁻¹, ‖R‖ < 1. Where
- * an estimate of ‖R‖ is above 0.1 the matrix is refused as singular to working precision, SWN_NUMERICAL.
+ * Inertia and determinant are proved by exact products with the matrix A: with factors F and R = 1 - A F⁻¹, ‖R‖ < 1.
+ * Where an estimate of ‖R‖ is above 0.1 the matrix is refused as singular to working precision, SWN_NUMERICAL.
  */
 
-/* What the factors of a matrix tell about it. */
+/* What the factors of a matrix say about it. */
 typedef struct swn_factor_info {
   int32_t known;             /* 0 where the shift is complex: there is neither inertia nor determinant */
   int32_t positive_definite; /* 1 where a dense one was factored with Cholesky */
@@ -305,15 +305,16 @@ typedef struct swn_factor_info {
   size_t bytes;                    /* memory that the factorisation holds */
 } swn_factor_info;
 
-/* What second derivatives at the point of a linearisation are made of, copied from the passes that it keeps: for each layer
- * its inputs [n, rows] (a column of ones last if there is a bias), the activation's slopes [n, out], curvatures s''(a) G and
- * deltas s'(a) G, with G the loss's derivative in the layer's outputs; then the loss's Hessian in the net's outputs,
- * [n, outputs] (diagonal), or [n, outputs, outputs] for softmax. Weights and scale are in. The count is of all these
- * numbers, 0 for NULL. */
+/* What second derivatives at the point of a linearisation are made of, copied from the passes that it keeps: for each
+ * layer its inputs [n, rows] (a column of ones last if there is a bias), the activation's slopes [n, out], curvatures
+ * s''(a) G and deltas s'(a) G, with G the loss's derivative in the layer's outputs; then the loss's Hessian in the
+ * net's outputs, [n, outputs] (diagonal), or [n, outputs, outputs] for softmax. Weights and scale are in. The count is
+ * of all these numbers, 0 for NULL. */
 size_t swn_linearization_states_count(const swn_linearization *linearization);
 swn_status swn_linearization_states(const swn_linearization *linearization, double *out, const swn_control *control);
 
-/* Which unknowns stand for a layer's weights: themselves, their parts in the span of the inputs, or whichever are fewer. */
+/* Which unknowns stand for a layer's weights: themselves, their parts in the span of the inputs, or whichever are
+ * fewer. */
 enum { SWN_FORM_AUTOMATIC = 0, SWN_FORM_PRIMAL = 1, SWN_FORM_DUAL = 2 };
 
 typedef struct swn_layered_sizes {
@@ -325,9 +326,10 @@ typedef struct swn_layered_sizes {
 /* What a layered factorisation for n samples would take; nothing is allocated. */
 swn_status swn_layered_plan(const swn_mlp *net, size_t n, int32_t is_complex, int32_t form, swn_layered_sizes *plan);
 
-/* The Hessian at the point of a linearisation plus real + i imaginary, eliminated layer by layer. The passes that it keeps
- * are not made again, and it need not outlive the call. Solutions are not refined: that takes swn_linearization_product. A
- * complex matrix with singular values that are 0 is refused, a real one's inertia tells them. */
+/* The Hessian at the point of a linearisation plus real + i imaginary, eliminated layer by layer. The passes that it
+ * keeps are not made again, and it need not outlive the call. Solutions are not refined: that takes
+ * swn_linearization_product. A complex matrix with singular values that are 0 is refused, a real one's inertia counts
+ * them. */
 typedef struct swn_layered swn_layered;
 swn_status swn_layered_create(const swn_linearization *linearization, int32_t form, int32_t is_complex, double real,
                               double imaginary, swn_layered **factorization, swn_factor_info *info,
@@ -336,13 +338,13 @@ void swn_layered_destroy(swn_layered *factorization); /* NULL is allowed */
 /* Another shift, in the same memory; complex if and only if the first one was. */
 swn_status swn_layered_update(swn_layered *factorization, int32_t is_complex, double real, double imaginary,
                               swn_factor_info *info, const swn_control *control);
-/* x [k, P] = (H + shift)⁻¹ b, row by row. For a complex shift x_imaginary takes the imaginary parts, and b_imaginary may
- * be NULL for none; for a real one both are NULL. */
+/* x [k, P] = (H + shift)⁻¹ b, row by row. For a complex shift x_imaginary takes the imaginary parts, and b_imaginary
+ * may be NULL for none; for a real one both are NULL. */
 swn_status swn_layered_solve(const swn_layered *factorization, size_t k, const double *b, const double *b_imaginary,
                              double *x, double *x_imaginary, const swn_control *control);
 
-/* A symmetric matrix [n, n], of which the upper triangle is read and copied, plus shift: by Cholesky where it is positive
- * definite, else by Bunch and Kaufman. SWN_NUMERICAL where it is singular to working precision. */
+/* A symmetric matrix [n, n], of which the upper triangle is read and copied, plus shift: by Cholesky where it is
+ * positive definite, else by Bunch and Kaufman. SWN_NUMERICAL where it is singular to working precision. */
 typedef struct swn_dense swn_dense;
 swn_status swn_dense_create(size_t n, const double *matrix, double shift, swn_dense **factorization,
                             swn_factor_info *info, const swn_control *control);

@@ -51,7 +51,7 @@ final class ChunkSum<Element: KernelScalar> {
     return (partial.base, inBlock == 0 ? .set : .add)
   }
 
-  /// Completes the sum; of no chunks it is 0.
+  /// Completes the sum; without chunks it is 0.
   func finish() {
     guard let out else { return }
     if partial != nil && inBlock > 0 { fold(out) }

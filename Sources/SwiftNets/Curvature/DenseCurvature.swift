@@ -1,16 +1,17 @@
 /// The Hessian or Gauss–Newton matrix of a chunk of samples, entry by entry, from its structure.
 ///
 /// With M = ∂²L/∂A′∂A, one small matrix a sample for layers l′ ≥ l, the block between their weights is
-/// Σ (Z′ ⊗ I)ᵀ M (Z ⊗ I), and where l′ > l the Hessian has Σ D′ ⊗ ∂Z′/∂A ⊗ Z besides. A row of the block, for the weight
-/// (i′, k′), is one product Zᵀ B of the size of layer l's weights, with row n of B equal to Z′[n, i′] M[n, k′, ·] +
-/// D′[n, k′] J[n, i′, ·]: a third of a Hessian-vector product's work at most, written where it belongs at once.
+/// Σ (Z′ ⊗ I)ᵀ M (Z ⊗ I), and where l′ > l the Hessian has Σ D′ ⊗ ∂Z′/∂A ⊗ Z besides. A row of the block, for the
+/// weight (i′, k′), is one product Zᵀ B of the size of layer l's weights, with row n of B equal to
+/// Z′[n, i′] M[n, k′, ·] + D′[n, k′] J[n, i′, ·]: a third of a Hessian-vector product's work at most, written where it
+/// belongs at once.
 final class DenseCurvature<Element: KernelScalar> {
   let net: MultilayerPerceptron
   let capacity: Int
   private let kind: CurvatureKind
   /// ∂²L/∂A∂A of each layer, [sample][width, padded width]; of the last layer only the diagonal where it is one.
   private let own: [Matrix<Element>]
-  /// Of each sample and layer, after `prepareDiagonals`: 1 where 0 times the diagonal is 0.
+  /// For each sample and layer, after `prepareDiagonals`: 1 where 0 times the diagonal is 0.
   private let isFinite: Matrix<Element>
   /// For the pair of layers in hand: ∂A′/∂A, ∂Z′/∂A and ∂²L/∂A′∂A, [sample][width′ or fanIn′, padded width].
   private let images: Matrix<Element>

@@ -235,7 +235,7 @@ final class Linearization<Element: KernelScalar>: @unchecked Sendable {
     }
   }
 
-  /// Operations of one pass over a sample, about.
+  /// About how many operations one pass over a sample takes.
   private var weight: Int {
     net.layers.reduce(saturating(6, net.parameterCount)) { saturating(sum: $0, saturating(64, $1.width)) }
   }

@@ -5,18 +5,18 @@ import Glibc
 
 /// Block elimination of (H + λ) X = V, a layer at a time from the last, for `LayeredFactorization`.
 ///
-/// With Z = R B, the rows of B orthonormal (R = Z and B = 1 in the primal form), a layer's weights move by X = Bᵀ Y + X⊥.
-/// Let P be the Hessian, in the layer's outputs, of what is left to minimise above it, a ∈ ℝ^{N×n} the tangent of Z W,
-/// z that of the layer's inputs, and W without its bias row in what follows:
+/// With Z = R B, the rows of B orthonormal (R = Z and B = 1 in the primal form), a layer's weights move by
+/// X = Bᵀ Y + X⊥. Let P be the Hessian, in the layer's outputs, of what is left to minimise above it, a ∈ ℝ^{N×n} the
+/// tangent of Z W, z that of the layer's inputs, and W without its bias row in what follows:
 ///
 ///     P̂ = S P S + K                      a = z W + R Y
 ///     Q = λ + Rᵀ P̂ R                     acts on Y: the pivot, factored with Bunch and Kaufman's pivoting
 ///     C : z ↦ Rᵀ P̂ (z W) + B (zᵀ D)      couples Y to z
 ///     P_below = W P̂ Wᵀ − Cᵀ Q⁻¹ C − (D Dᵀ) ⊗ (1 − Bᵀ B) / λ
 ///
-/// The last term is X⊥ = (1 − Bᵀ B)(V − zᵀ D) / λ, solved for on paper. This is the dual form without its usual division of
-/// everything by λ: Q stays symmetric, and is H + λ reduced to B's rows, so that its inertia and determinant count.
-/// Every array's index pairs (sample, unit) or (component, unit) are flat and row-major.
+/// The last term is X⊥ = (1 − Bᵀ B)(V − zᵀ D) / λ, solved for on paper. This is the dual form without its usual
+/// division of everything by λ: Q stays symmetric, and is H + λ reduced to B's rows, so that its inertia and
+/// determinant count. Every array's index pairs (sample, unit) or (component, unit) are flat and row-major.
 ///
 /// Q may be singular where H + λ is not. What a pivot adds to the cost-to-go is therefore measured, in the units of the
 /// weights; where it is too much, or the pivot 0 to working precision, the layer goes to `eliminateWithDelays`.
@@ -30,7 +30,7 @@ final class LayeredElimination<Element: FactorScalar> {
   /// The batch's numbers, and with them H, are there times 2^−exponent. It is 0 unless H + λ is near the ends of the
   /// numbers' range, where squares of its entries would leave it.
   private(set) var exponent = 0
-  /// Of the layers with unknowns left or taken over, or in another form than planned.
+  /// What stands for a layer with unknowns left or taken over, or in another form than planned; nil for the others.
   private(set) var delays: [DelayedLayer<Element>?]
   /// Eigenvalues counted as 0.
   private(set) var zeros = 0
@@ -40,7 +40,7 @@ final class LayeredElimination<Element: FactorScalar> {
   private(set) var isRestZero = false
   private var pristine: [[Double]] = []
   private var measured: (norm: Double, spreads: [Double])?
-  private let workspace: LayeredWorkspace<Element>
+  let workspace: LayeredWorkspace<Element>
   private let memory: ArenaMemory
   let output: UnsafeMutablePointer<Double>  // [N, outputs, outputs]
   /// Whether the caller is asked between pieces of a product, too.
@@ -164,13 +164,13 @@ final class LayeredElimination<Element: FactorScalar> {
 
   /// Factors H + shift, for the numbers loaded.
   /// - Returns: what the factors prove; nil where eigenvalues were counted as 0, so that there is no inverse.
-  /// - Throws: `numerical` where H + shift is singular and it cannot be told how, `cancelled`.
+  /// - Throws: `numerical` where H + shift is singular and its inertia cannot be proved, `cancelled`.
   func factor(shift: Complex, interruption: Interruption) throws(EngineError) -> FactorCertificate? {
     let product = try LayeredProduct(shape)
-    // Of H itself, whatever an earlier shift scaled it by.
+    // The norm is that of H itself, whatever an earlier shift scaled it by.
     if measured == nil { rescale(to: 0) }
     let (size, spreads) = try measure(product, interruption)
-    // Of two parts near the end of the range the magnitude is beyond it.
+    // The magnitude of two parts near the end of the range is beyond it.
     let norm = max(size, min(shift.magnitude, .greatestFiniteMagnitude))
     rescale(to: norm > 0x1p300 || norm < 0x1p-300 && norm > 0 ? Int(norm.exponent) : 0)
     func scaled(_ number: Double) -> Double { scalbn(number, Int32(-exponent)) }
@@ -181,13 +181,13 @@ final class LayeredElimination<Element: FactorScalar> {
       let found = try certify(measure.norm, product, interruption)
       if found.isGood || isCostly && found.isAccepted { return found }
     }
-    // In the end with more that counts as 0: it is proved, or refused.
+    // The last try counts more as 0; its result is proved, or refused.
     var refusal: FactorCertificate?
     for (limit, least) in [(1e4, 1e-14), (1e2, 1e-14), (1e2, 1e-12)] {
       let (isFirst, isLast) = (limit > 1e2, least > 1e-14)
       forgetDelays()
       measure = LayeredMeasure(norm: measure.norm, spreads: spreads, limit: limit, least: least)
-      // Told now, and not after the layers above it.
+      // Refused now, and not after the layers above it are eliminated.
       for (index, layer) in layers.enumerated()
       where !canDivide(index, measure) && layer.primal.shape.order > Self.largestChoice { throw Self.tooLarge }
       do throws(EngineError) {
@@ -203,7 +203,7 @@ final class LayeredElimination<Element: FactorScalar> {
         isRestZero = firstRest > 0
       }
       if zeros > 0 {
-        // Of a complex matrix they are not told.
+        // A complex matrix has no inertia that would count them.
         guard let real = self as? LayeredElimination<Double> else { return nil }
         zeroPivot = measure.zeroPivot
         // What is 0 beside roundings that grew may not be 0 beside those that did not.
@@ -253,7 +253,7 @@ final class LayeredElimination<Element: FactorScalar> {
     }
   }
 
-  /// Each layer with pivots of its own, as long as that does not show to be bad: what is good is decided by products then.
+  /// Eliminates each layer with pivots of its own, as long as none shows to be bad; products then measure the factors.
   private func eliminatePlainly(
     _ measure: LayeredMeasure, _ interruption: Interruption
   ) throws(EngineError) -> Bool {
@@ -304,7 +304,7 @@ final class LayeredElimination<Element: FactorScalar> {
       && size / shift.magnitude * (size / measure.norm) <= measure.limit ?? .infinity
   }
 
-  /// With pivots of the layer's own.
+  /// Eliminates a layer with pivots of its own.
   /// - Returns: what they add to the cost-to-go relative to the norm; nil where it is too much.
   private func eliminatePlainly(
     _ index: Int, _ layer: EliminatedLayer<Element>, _ cost: Planes, _ next: Planes, _ measure: LayeredMeasure,
@@ -331,130 +331,6 @@ final class LayeredElimination<Element: FactorScalar> {
     if control.isCancelled { throw .cancelled }
     return growth
   }
-
-  // MARK: - Steps
-
-  /// P̂ of the last layer, from the loss's Hessian in the outputs.
-  private func startCost(_ layer: EliminatedLayer<Element>) {
-    let (cost, _) = workspace.costs(isOdd: false)
-    let (size, width) = (layer.shape.above, layer.shape.width)
-    for row in 0..<size {
-      for part in 0..<Element.parts { (cost[part] + row * size).update(repeating: 0, count: size) }
-      let first = row / width * width
-      let entries = cost.real + row * size + first
-      for unit in 0..<width {
-        // Each pair of entries from one of them: exactly symmetric, whatever came in.
-        let (high, low) = (max(row, first + unit), min(row, first + unit))
-        entries[unit] = layer.slopes[row] * layer.slopes[first + unit] * output[high * width + low - first]
-      }
-      entries[row - first] += layer.curvatures[row]
-    }
-  }
-
-  /// Rᵀ P̂ [r, (n, N n)] into `workspace.left`, and Q = λ + Rᵀ P̂ R: the other index of samples is contracted in the transpose.
-  private func formPivot(_ layer: EliminatedLayer<Element>, _ cost: Planes, _ control: LayeredControl) {
-    let size = layer.shape
-    let (order, samples, rank, above) = (size.order, size.samples, size.rank, size.above)
-    let (length, transposedLength) = (size.width * above, size.width * order)
-    for part in 0..<Element.parts {
-      let (left, right, pivot) = (workspace.left[part], workspace.wide[part], workspace.pivot(of: layer)[part])
-      control.multiply(rank, length, samples, layer.spread, 1, rank, cost[part], length, .set, left, length)
-      control.inSlices(of: order, weight: saturating(copied, above)) { rows in
-        let first = rows.lowerBound
-        Double.transpose(rows.count, above, left + first * above, above, right + first, order)
-      }
-      control.multiply(
-        rank, transposedLength, samples, layer.spread, 1, rank, right, transposedLength, .set, pivot, transposedLength)
-      let shift = part == 0 ? shift.real : shift.imaginary
-      for index in 0..<order { pivot[index * (order + 1)] += shift }
-    }
-  }
-
-  /// C into `workspace.coupling`, and the lower triangle of W P̂ Wᵀ with the part of X⊥ into `next`.
-  private func formCoupling(
-    _ layer: EliminatedLayer<Element>, _ cost: Planes, _ next: Planes, _ control: LayeredControl
-  ) {
-    let size = layer.shape
-    let (samples, width, fanIn, below) = (size.samples, size.width, size.fanIn, size.below)
-    let reciprocal = layer.hasRest ? Complex(1) / shift : Complex(0)
-    for part in 0..<Element.parts {
-      let right = workspace.wide[part]
-      control.multiply(
-        size.above * samples, fanIn, width, cost[part], width, 1, layer.transposedWeights, fanIn, .set, right, fanIn)
-      let scale = part == 0 ? reciprocal.real : reciprocal.imaginary
-      for sample in 0..<samples {
-        control.multiply(
-          fanIn, (sample + 1) * fanIn, width, layer.weights, width, 1, right + sample * width * below, below, .set,
-          next[part] + sample * fanIn * below, below)
-        guard scale != 0 else { continue }
-        for unit in 0..<fanIn {
-          let target = next[part] + (sample * fanIn + unit) * below
-          for other in 0...sample {
-            let overlap = scale * layer.overlaps[sample * samples + other]
-            subtract(overlap, layer.rest + unit * fanIn, from: target + other * fanIn, count: fanIn)
-          }
-        }
-      }
-      control.multiply(
-        size.order * samples, fanIn, width, workspace.left[part], width, 1, layer.transposedWeights, fanIn, .set,
-        workspace.coupling[part], fanIn)
-    }
-    let coupling = workspace.coupling.real
-    for component in 0..<size.rank {
-      if let basis = layer.basis {
-        control.multiply(
-          width * samples, fanIn, 1, layer.transposedDeltas, 1, 1, basis + component * size.rows, fanIn, .add,
-          coupling + component * width * below, fanIn)
-      } else if component < fanIn {
-        for unit in 0..<width {
-          let entries = coupling + (component * width + unit) * below + component
-          for sample in 0..<samples { entries[sample * fanIn] += layer.deltas[sample * width + unit] }
-        }
-      }
-    }
-  }
-
-  /// G = M⁻ᵀ Pᵀ C with the pivot's M, kept for the solves, and D⁻¹ G.
-  private func reduceCoupling(_ layer: EliminatedLayer<Element>, _ control: LayeredControl) {
-    let (order, below) = (layer.shape.order, layer.shape.below)
-    for row in 0..<order {
-      Element.join(
-        workspace.coupling + Int(layer.pivot.places[row]) * below, into: layer.coupling + row * below, count: below)
-    }
-    control.inSlices(of: below, weight: saturating(order, order, Element.parts)) { columns in
-      Element.solveColumns(
-        isTransposed: true, order, layer.pivot.base, layer.pivot.stride, layer.coupling + columns.lowerBound, below,
-        count: columns.count)
-    }
-    layer.pivot.divideColumns(layer.coupling, into: workspace.divided, below)
-  }
-
-  /// P_below, and from it P̂ of the layer below: the lower triangle by blocks of rows, and its mirror image.
-  private func updateCost(
-    _ layer: EliminatedLayer<Element>, _ below: EliminatedLayer<Element>, _ next: Planes, _ control: LayeredControl
-  ) {
-    let (order, size) = (layer.shape.order, layer.shape.below)
-    let slopes = below.slopes
-    for first in stride(from: 0, to: size, by: workspace.block) {
-      let end = min(first + workspace.block, size)
-      control.inSlices(of: end, weight: 2 * (end - first) * order * Element.parts) { columns in
-        Element.subtractProduct(
-          end - first, columns.count, order, workspace.divided + first, layer.coupling + columns.lowerBound,
-          stride: size, from: next + (first * size + columns.lowerBound), size, work: workspace.product)
-      }
-      if control.isCancelled { return }
-      for part in 0..<Element.parts {
-        let plane = next[part]
-        for row in first..<end {
-          let entries = plane + row * size
-          scale(entries, by: slopes, times: slopes[row], count: row + 1)
-          if part == 0 { entries[row] += below.curvatures[row] }
-          for column in first..<row { plane[column * size + row] = entries[column] }
-        }
-        Double.transpose(end - first, first, plane + first * size, size, plane + first, size)
-      }
-    }
-  }
 }
 
 extension LayeredElimination where Element == Double {
@@ -476,213 +352,5 @@ extension LayeredElimination where Element == Double {
     return (
       inertia, determinant.value + outside + Double(shape.parameters * exponent) * Double.logarithm(2)
     )
-  }
-}
-
-/// What one layer keeps for the solves.
-struct EliminatedLayer<Element: FactorScalar> {
-  let shape: LayerShape
-  let inputs: UnsafeMutablePointer<Double>  // Z [N, m]
-  let spread: UnsafeMutablePointer<Double>  // R [N, r]
-  let basis: UnsafeMutablePointer<Double>?  // B [r, m]; nil for 1
-  let weights: UnsafeMutablePointer<Double>  // W without its bias row [fanIn, n]
-  let transposedWeights: UnsafeMutablePointer<Double>
-  let slopes: UnsafeMutablePointer<Double>
-  let curvatures: UnsafeMutablePointer<Double>
-  let deltas: UnsafeMutablePointer<Double>
-  let transposedDeltas: UnsafeMutablePointer<Double>
-  let overlaps: UnsafeMutablePointer<Double>  // D Dᵀ [N, N]
-  let rest: UnsafeMutablePointer<Double>  // 1 − Bᵀ B without the bias's row and column [fanIn, fanIn]
-  let pivot: SymmetricFactor<Element>
-  let coupling: UnsafeMutablePointer<Element>  // G [order, below]
-
-  /// Whether there are weights outside the span of the inputs.
-  var hasRest: Bool { shape.rank < shape.rows }
-  /// How many they are.
-  var restCount: Int { (shape.rows - shape.rank) * shape.width }
-
-  /// The layer with its weights themselves as unknowns.
-  var primal: EliminatedLayer {
-    guard shape.isDual else { return self }
-    return EliminatedLayer(
-      shape: shape.primal, inputs: inputs, spread: inputs, basis: nil, weights: weights,
-      transposedWeights: transposedWeights, slopes: slopes, curvatures: curvatures, deltas: deltas,
-      transposedDeltas: transposedDeltas, overlaps: overlaps, rest: rest, pivot: pivot, coupling: coupling)
-  }
-
-  func load(
-    _ state: LayerState, work: UnsafeMutablePointer<Double>, interruption: Interruption
-  ) throws(EngineError) {
-    let (samples, width, fanIn, rows) = (shape.samples, shape.width, shape.fanIn, shape.rows)
-    for row in 0..<fanIn { (weights + row * width).update(from: state.weights.row(row), count: width) }
-    Double.transpose(fanIn, width, weights, width, transposedWeights, fanIn)
-    for row in 0..<samples {
-      (slopes + row * width).update(from: state.slopes.row(row), count: width)
-      (curvatures + row * width).update(from: state.curvatures.row(row), count: width)
-      (deltas + row * width).update(from: state.deltas.row(row), count: width)
-    }
-    for row in 0..<samples { (inputs + row * rows).update(from: state.inputs.row(row), count: rows) }
-    prepareDeltas()
-    guard let basis else { return }
-    try factorRows(state.inputs, r: spread, b: basis, work: work, interruption: interruption)
-    guard hasRest, !shape.isFirst else { return }
-    rest.update(repeating: 0, count: fanIn * fanIn)
-    for index in 0..<fanIn { rest[index * (fanIn + 1)] = 1 }
-    try inSlices(of: fanIn, least: 8, weight: saturating(2, fanIn, shape.rank), interruption: interruption) { range in
-      let first = range.lowerBound
-      Double.gemm(
-        range.count, fanIn, shape.rank, basis + first, 1, rows, basis, rows, nil, 0, .subtract, true,
-        rest + first * fanIn, fanIn)
-    }
-  }
-
-  /// What is computed from D.
-  func prepareDeltas() {
-    let (samples, width) = (shape.samples, shape.width)
-    Double.transpose(samples, width, deltas, width, transposedDeltas, samples)
-    guard hasRest, !shape.isFirst else { return }
-    Double.gemm(
-      samples, samples, width, deltas, width, 1, transposedDeltas, samples, nil, 0, .set, true, overlaps, samples)
-  }
-}
-
-extension EliminatedLayer {
-  init(_ shape: LayerShape, in arena: inout Arena) {
-    self.shape = shape
-    let needsRest = shape.rank < shape.rows && !shape.isFirst
-    inputs = arena.take(shape.samples * shape.rows)
-    spread = shape.isDual ? arena.take(shape.samples * shape.rank) : inputs
-    basis = shape.isDual ? arena.take(shape.rank * shape.rows) : nil
-    weights = arena.take(shape.fanIn * shape.width)
-    transposedWeights = arena.take(shape.fanIn * shape.width)
-    slopes = arena.take(shape.above)
-    curvatures = arena.take(shape.above)
-    deltas = arena.take(shape.above)
-    transposedDeltas = arena.take(shape.above)
-    overlaps = arena.take(needsRest ? shape.samples * shape.samples : 0)
-    rest = arena.take(needsRest ? shape.fanIn * shape.fanIn : 0)
-    pivot = SymmetricFactor(order: shape.order, in: &arena)
-    coupling = arena.take(shape.order * shape.below)
-  }
-}
-
-/// Memory of a factorisation that is free again after it.
-private struct LayeredWorkspace<Element: FactorScalar> {
-  let left: Planes  // Rᵀ P̂ [order, above]
-  let wide: Planes  // (Rᵀ P̂)ᵀ [above, order], then P̂ Wᵀ [above, below]
-  let coupling: Planes  // C [order, below]
-  let divided: UnsafeMutablePointer<Element>  // D⁻¹ G [order, below]
-  let product: UnsafeMutablePointer<Element>
-  let spanning: UnsafeMutablePointer<Double>
-  /// Rows of P_below that are updated at once.
-  let block: Int
-  private let first: Planes
-  private let second: Planes
-  private let pivot: Planes
-
-  init(_ shape: LayeredShape, in arena: inout Arena) {
-    func planes(_ count: Int) -> Planes {
-      Planes(real: arena.take(count), imaginary: Element.parts > 1 ? arena.take(count) : nil)
-    }
-    func most(_ size: (LayerShape) -> Int) -> Int { shape.layers.map(size).max()! }
-    first = planes(shape.largestAbove * shape.largestAbove)
-    second = planes(shape.largestAbove * shape.largestAbove)
-    left = planes(most { $0.order * $0.above })
-    wide = planes(most { $0.above * max($0.order, $0.below) })
-    coupling = planes(most { $0.order * $0.below })
-    divided = arena.take(most { $0.order * $0.below })
-    block = shape.largestAbove > 128 ? 192 : 12
-    product = arena.take(Element.parts > 1 ? block * shape.largestAbove : 0)
-    pivot = planes(Element.parts > 1 ? shape.largestOrder * shape.largestOrder : 0)
-    spanning = arena.take(
-      most { $0.isDual ? $0.rows * $0.samples + ($0.rows + $0.samples) * rowSpanBlock : 0 })
-  }
-
-  /// P̂ of the layer, and the place for that of the layer below: they change places from layer to layer.
-  func costs(isOdd: Bool) -> (Planes, Planes) { isOdd ? (second, first) : (first, second) }
-
-  /// Where Q is formed: real numbers in the factor's own place.
-  func pivot(of layer: EliminatedLayer<Element>) -> Planes {
-    Element.parts > 1
-      ? pivot
-      : Planes(
-        real: UnsafeMutableRawPointer(layer.pivot.base).assumingMemoryBound(to: Double.self), imaginary: nil)
-  }
-}
-
-/// The course of one factorisation: whether to stop.
-private final class LayeredControl {
-  let isLarge: Bool
-  let interruption: Interruption
-  private(set) var isCancelled = false
-
-  init(_ interruption: Interruption, isLarge: Bool) {
-    self.interruption = interruption
-    self.isLarge = isLarge
-  }
-
-  /// Whether to stop.
-  func check() -> Bool {
-    if !isCancelled { do throws(EngineError) { try interruption.check() } catch { isCancelled = true } }
-    return isCancelled
-  }
-
-  /// c = a b, or c ± a b, in slices of rows.
-  @inline(__always)
-  func multiply(
-    _ m: Int, _ n: Int, _ k: Int, _ a: UnsafePointer<Double>, _ aRow: Int, _ aColumn: Int, _ b: UnsafePointer<Double>,
-    _ ldb: Int, _ update: Update, _ c: UnsafeMutablePointer<Double>, _ ldc: Int
-  ) {
-    guard isLarge else {
-      product(m, n, k, a, aRow, aColumn, b, ldb, update, c, ldc)
-      return
-    }
-    inSlices(of: m, weight: saturating(2, n, saturating(sum: k, copied / 2))) { rows in
-      product(
-        rows.count, n, k, a + rows.lowerBound * aRow, aRow, aColumn, b, ldb, update, c + rows.lowerBound * ldc, ldc)
-    }
-  }
-
-  /// Runs `body` on slices of 0..<total of about 10⁹ units of weight, with a look at the interruption before each.
-  func inSlices(of total: Int, weight: Int, _ body: (Range<Int>) -> Void) {
-    let step = isLarge ? max(8, 1_000_000_000 / max(weight, 1)) : max(total, 1)
-    for first in stride(from: 0, to: total, by: step) {
-      if isLarge && check() { return }
-      body(first..<min(first + step, total))
-    }
-  }
-}
-
-/// y −= a x for the few numbers that one sample has: inline, as a call would take longer than the work.
-@inline(__always)
-private func subtract(
-  _ a: Double, _ x: UnsafePointer<Double>, from y: UnsafeMutablePointer<Double>, count: Int
-) {
-  var index = 0
-  while index + 4 <= count {
-    let four = UnsafeRawPointer(x + index).loadUnaligned(as: SIMD4<Double>.self)
-    let target = UnsafeMutableRawPointer(y + index)
-    target.storeBytes(of: target.loadUnaligned(as: SIMD4<Double>.self) - a * four, as: SIMD4<Double>.self)
-    index += 4
-  }
-  while index < count {
-    y[index] -= a * x[index]
-    index += 1
-  }
-}
-
-/// y = a x ∘ y, likewise.
-@inline(__always)
-private func scale(_ y: UnsafeMutablePointer<Double>, by x: UnsafePointer<Double>, times a: Double, count: Int) {
-  var index = 0
-  while index + 4 <= count {
-    let four = UnsafeRawPointer(x + index).loadUnaligned(as: SIMD4<Double>.self)
-    let target = UnsafeMutableRawPointer(y + index)
-    target.storeBytes(of: target.loadUnaligned(as: SIMD4<Double>.self) * (a * four), as: SIMD4<Double>.self)
-    index += 4
-  }
-  while index < count {
-    y[index] *= a * x[index]
-    index += 1
   }
 }

@@ -1,12 +1,12 @@
 /// H + λ of a deep net factored a layer at a time (backward Riccati recursion, block LDLᵀ), for any number of solves.
 ///
-/// H is the exact Hessian of the loss in all weights, for one batch, flat layer by layer, each layer's W row-major with the
-/// bias row last. λ is real or complex; a complex H + λ is symmetric, not Hermitian, and nothing is conjugated.
+/// H is the exact Hessian of the loss in all weights, for one batch, flat layer by layer, each layer's W row-major with
+/// the bias row last. λ is real or complex; a complex H + λ is symmetric, not Hermitian, and nothing is conjugated.
 ///
-/// Layers are eliminated in their order, each with pivoting of its own; unknowns whose pivots are too small beside their
-/// coupling to the layer below are left to it. What rounding errors may add is so bounded beside ‖H + λ‖, and the factors
-/// are measured by exact products: inertia and determinant are proved, or the factorisation refuses. Solutions are not
-/// refined: look at the residual with exact products by H, and solve again for it.
+/// Layers are eliminated in their order, each with pivoting of its own; unknowns whose pivots are too small beside
+/// their coupling to the layer below are left to it. That bounds what rounding errors may add beside ‖H + λ‖, and the
+/// factors are measured by exact products: inertia and determinant are proved, or the factorisation refuses. Solutions
+/// are not refined: look at the residual with exact products by H, and solve again for it.
 ///
 /// Solves may run on several threads at once; `load` and `factor` must have the factorisation for themselves.
 ///
@@ -51,7 +51,7 @@ public final class LayeredFactorization {
   /// - Parameters:
   ///   - form: which unknowns stand for each layer's weights.
   /// - Throws: `invalidArgument` for sizes that do not fit together, `notFinite`, `outOfMemory`, `cancelled`;
-  ///   `numerical` where H + λ is singular to working precision, and its inertia cannot be told.
+  ///   `numerical` where H + λ is singular to working precision, and its inertia cannot be proved.
   public convenience init(
     layers: [LayerState], output: OutputHessian, shift: Double, imaginaryShift: Double? = nil,
     form: LayerForm = .automatic, interruption: Interruption = Interruption()

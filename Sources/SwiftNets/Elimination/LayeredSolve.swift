@@ -5,8 +5,8 @@ import Glibc
 /// The two sweeps of a solve with the factors of `LayeredElimination`, for some right-hand sides at once.
 ///
 /// Down from the last layer, with p the linear part of what is left to minimise: p̂ = S p, u = M⁻ᵀ Pᵀ (B V + Rᵀ p̂),
-/// p_below = p̂ Wᵀ − Gᵀ D⁻¹ u − D X⊥ᵀ. Then up from the first, with z = 0: Y = P M⁻¹ D⁻¹ (u − G z), the weights X from Y,
-/// and z = S (z W + R Y) of the layer above.
+/// p_below = p̂ Wᵀ − Gᵀ D⁻¹ u − D X⊥ᵀ. Then up from the first, with z = 0: Y = P M⁻¹ D⁻¹ (u − G z), the weights X from
+/// Y, and z = S (z W + R Y) of the layer above.
 extension LayeredElimination {
   /// Solves (H + shift) x = b for the rows of b, as many as there are in x.
   /// - Parameters:
@@ -31,7 +31,7 @@ extension LayeredElimination {
     interruption: Interruption
   ) throws(EngineError) {
     let count = b.real.rows
-    // Fewer of large layers, where nobody could stop them for a while.
+    // Fewer at once where layers are large: nobody could stop them for a while.
     let chunk = min(count, max(shape.largestOrder, shape.largestAbove) > 4096 ? 8 : 32)
     var measuring = Arena.measuring
     _ = LayeredSweep<Element>(shape, delays, count: chunk, in: &measuring)

@@ -3,9 +3,9 @@ import COpenBLAS
 /// What proves the inertia where eigenvalues of A = H + λ are counted as 0.
 ///
 /// With the norm N, and orthonormal rows v for what is counted as 0, the factors are those of A′ = A + N Σ v vᵀ. Their
-/// certificate proves the inertia of A′, p + z and n for z rows. Without the z positive terms no fewer than p eigenvalues
-/// are positive, and no fewer than n negative. X = A′⁻¹ N Vᵀ would be a basis of the kernel with V X = 1: where A X is 0 to
-/// rounding, so are z eigenvalues, and the counts are exact.
+/// certificate proves the inertia of A′, p + z and n for z rows. Without the z positive terms no fewer than p
+/// eigenvalues are positive, and no fewer than n negative. X = A′⁻¹ N Vᵀ would be a basis of the kernel with V X = 1:
+/// where A X is 0 to rounding, so are z eigenvalues, and the counts are exact.
 extension LayeredElimination where Element == Double {
   /// - Returns: whether the counts of the last factorisation are proved.
   func provesZeros(
@@ -23,7 +23,7 @@ extension LayeredElimination where Element == Double {
       try addZeros(of: image.base, to: b.row(row))
     }
     rest.base.update(from: b.base, count: tries * count)
-    // Refined, so that what is left is of A and not of its factors.
+    // Refined, so that the residual is that of A and not of its factors.
     var error = 0.0
     for _ in 0..<3 {
       try solveScaled((rest, nil), into: (rest, nil), interruption: interruption)

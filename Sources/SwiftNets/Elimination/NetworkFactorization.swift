@@ -33,7 +33,7 @@ public final class NetworkFactorization: @unchecked Sendable {
     }
   }
 
-  /// What the factors tell. For a thread that has the factorisation for itself.
+  /// What the factors say about the matrix. For a thread that has the factorisation for itself.
   public var summary: FactorSummary {
     FactorSummary(
       inertia: factorization.inertia, logDeterminant: factorization.logDeterminant ?? 0,
@@ -56,7 +56,7 @@ public final class NetworkFactorization: @unchecked Sendable {
   }
 }
 
-/// What the factors of a symmetric matrix tell about it.
+/// What the factors of a symmetric matrix say about it.
 public struct FactorSummary: Equatable, Sendable {
   /// nil for a complex matrix; its determinant means nothing then.
   public var inertia: Inertia?

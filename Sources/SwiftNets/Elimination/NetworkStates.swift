@@ -1,7 +1,7 @@
 /// What second derivatives of a net's loss on one batch are made of: the input of a `LayeredFactorization`.
 ///
-/// Views of a kept pass and of its copy of the weights, for whoever has the pass for itself: a pass has no slopes where an
-/// activation is the identity, and the ones that stand for them are written there.
+/// Views of a kept pass and of its copy of the weights, for whoever has the pass for itself: a pass has no slopes where
+/// an activation is the identity, and the ones that stand for them are written there.
 struct NetworkStates {
   let layers: [LayerState]
   let output: OutputHessian
@@ -28,7 +28,8 @@ struct NetworkStates {
       net.loss.isElementwise ? .diagonal(pass.outputHessian) : .blocks(try Self.softmaxBlocks(pass, interruption))
   }
 
-  /// c (diag(p) − p pᵀ) of each sample; on the diagonal, 1 − p as the sum of the others keeps its digits where p is near 1.
+  /// c (diag(p) − p pᵀ) of each sample; on the diagonal, 1 − p as the sum of the others keeps its digits where p is
+  /// near 1.
   private static func softmaxBlocks(
     _ pass: NetworkPass<Double>, _ interruption: Interruption
   ) throws(EngineError) -> Matrix<Double> {
@@ -57,7 +58,8 @@ struct NetworkStates {
     return saturating(samples, saturating(sum: layers, output))
   }
 
-  /// Writes each layer's inputs, slopes, curvatures and deltas, then the output Hessian, one dense array after the other.
+  /// Writes each layer's inputs, slopes, curvatures and deltas, then the output Hessian, one dense array after the
+  /// other.
   func copy(
     into out: UnsafeMutablePointer<Double>, interruption: Interruption
   ) throws(EngineError) {

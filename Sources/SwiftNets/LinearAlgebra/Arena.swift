@@ -1,5 +1,5 @@
-/// Hands out pieces of one allocation, each on a cache line of its own with some slack behind it: the small kernels read
-/// whole vectors, up to three numbers past the end of what they need.
+/// Hands out pieces of one allocation, each on a cache line of its own with some slack behind it: the small kernels
+/// read whole vectors, up to three numbers past the end of what they need.
 ///
 /// Pieces are laid out twice: first with `Arena.measuring`, which only counts, then in an arena of that size.
 struct Arena {
@@ -31,8 +31,8 @@ final class ArenaMemory: Sendable {
   private let owner: any Sendable
 
   init(bytes: Int) throws(EngineError) {
-    // Setting a small net's memory to zero, or mapping it anew each time, would take a tenth of the time of factoring it.
-    // Large storage is mapped, given back at once, and zero for nothing.
+    // Setting a small net's memory to zero, or mapping it anew each time, would take a tenth of the time of factoring
+    // it. Large storage is mapped, given back at once, and zero for nothing.
     if bytes < 32 << 20 {
       let words = try Integers<UInt64>(count: bytes / 8 + 1)
       base = UnsafeMutableRawPointer(words.base)

@@ -1,6 +1,6 @@
-/// Panels of the Bunch–Kaufman factorisation of large matrices: LAPACK's dlasyf ('U', by columns) with the update of what
-/// is left on the team, and with looks at the interruption. LAPACK's own would take a second for a panel of a matrix of
-/// order 10,000, on one thread.
+/// Panels of the Bunch–Kaufman factorisation of large matrices: LAPACK's dlasyf ('U', by columns) with the update of
+/// what is left on the team, and with looks at the interruption. LAPACK's own would take a second for a panel of a
+/// matrix of order 10,000, on one thread.
 extension SymmetricFactor {
   /// Orders from which on it is taken.
   static var largeOrder: Int { 2048 }
@@ -82,8 +82,8 @@ extension SymmetricFactor {
     return (place, size)
   }
 
-  /// Rows and columns `own` and `pivot` < `own` change places: in what is not updated yet, in the columns done and in the
-  /// workspace.
+  /// Rows and columns `own` and `pivot` < `own` change places: in what is not updated yet, in the columns done and in
+  /// the workspace.
   private func exchange(_ own: Int, _ pivot: Int, _ k: Int, _ n: Int, _ width: Int) {
     let (from, to) = (base + own * stride, base + pivot * stride)
     to[pivot] = from[own]

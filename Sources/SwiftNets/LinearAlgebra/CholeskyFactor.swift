@@ -144,7 +144,8 @@ struct CholeskyFactor {
   }
 }
 
-/// Estimate of the largest eigenvalue of a symmetric matrix given by its lower triangle, from below, by power iteration.
+/// Estimate of the largest eigenvalue of a symmetric matrix given by its lower triangle, from below, by power
+/// iteration.
 private func largestEigenvalue(_ matrix: Matrix<Double>, interruption: Interruption) throws(EngineError) -> Double {
   let n = matrix.rows
   let vectors: Matrix<Double> = try Matrix(rows: 2, columns: n)

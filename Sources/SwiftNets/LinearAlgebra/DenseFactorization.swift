@@ -1,14 +1,14 @@
 import COpenBLAS
 import Glibc
 
-/// A symmetric matrix plus a shift, A + λ, factored for any number of solves: with Cholesky where it is positive definite,
-/// else with Bunch and Kaufman's pivoting.
+/// A symmetric matrix plus a shift, A + λ, factored for any number of solves: with Cholesky where it is positive
+/// definite, else with Bunch and Kaufman's pivoting.
 ///
-/// The factors are measured by products with A + λ (`FactorCertificate`): inertia and determinant are proved, or the matrix
-/// is refused.
+/// The factors are measured by products with A + λ (`FactorCertificate`): inertia and determinant are proved, or the
+/// matrix is refused.
 ///
-/// A stays in the upper triangle and its diagonal apart, the factors take the lower one: another λ needs no other memory.
-/// Several threads may solve at once; one that factors has it for itself.
+/// A stays in the upper triangle and its diagonal apart, the factors take the lower one: another λ needs no other
+/// memory. Several threads may solve at once; one that factors has it for itself.
 public final class DenseFactorization: @unchecked Sendable {
   public let order: Int
   /// The memory that it holds.
@@ -60,7 +60,7 @@ public final class DenseFactorization: @unchecked Sendable {
   }
 
   /// Factors A + shift.
-  /// - Returns: what the factors tell, and whether A + shift is positive definite.
+  /// - Returns: what the factors say about the matrix, and whether A + shift is positive definite.
   /// - Throws: `numerical` where A + shift is singular to working precision, `cancelled`, `invalidArgument`.
   /// - Complexity: order³/3 operations, up to twice that where A + shift is indefinite with a positive diagonal.
   public func factor(

@@ -1,6 +1,6 @@
 import COpenBLAS
 
-/// What proves that factors F of a symmetric matrix A tell A's inertia.
+/// What proves that factors F of a symmetric matrix A have A's inertia.
 ///
 /// With R = 1 − A F⁻¹ all of F + t (A − F) = (1 − t R) F, 0 ≤ t ≤ 1, are regular where ‖R‖₂ < 1: no eigenvalue passes 0
 /// on the way from F to A, and log|det| changes by no more than −log|det (1 − R)|.

@@ -287,8 +287,8 @@ extension Complex: FactorScalar {
     }
   }
 
-  /// With F = A + iB, eigenvectors (x, y) of [A B; B −A] with eigenvalues μ ≥ 0: V = x − iy. Where μ is near 0 those of μ
-  /// and −μ mix, and V is made unitary.
+  /// With F = A + iB, eigenvectors (x, y) of [A B; B −A] with eigenvalues μ ≥ 0: V = x − iy. Where μ is near 0 those of
+  /// μ and −μ mix, and V is made unitary.
   static func diagonalized(
     _ f: UnsafePointer<Complex>, order n: Int, interruption: Interruption
   ) throws(EngineError) -> (rows: [Complex], values: [Double]) {
@@ -330,8 +330,8 @@ extension Complex: FactorScalar {
 
 /// c = a b, or c ± a b, with a small kernel or with OpenBLAS, whichever is faster.
 ///
-/// A [m, k] has its elements at a[i·aRow + p·aColumn], and one of the steps is 1. B and C need no padding, but B is read
-/// up to three numbers past its end.
+/// A [m, k] has its elements at a[i·aRow + p·aColumn], and one of the steps is 1. B and C need no padding, but B is
+/// read up to three numbers past its end.
 @inline(__always)
 func product(
   _ m: Int, _ n: Int, _ k: Int, _ a: UnsafePointer<Double>, _ aRow: Int, _ aColumn: Int, _ b: UnsafePointer<Double>,

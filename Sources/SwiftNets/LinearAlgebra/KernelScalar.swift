@@ -177,8 +177,8 @@ struct Operand<Element: KernelScalar> {
 
 /// c[rows] = ((a b) ∘ scale)[rows], or that added or subtracted, with a small kernel on the calling thread.
 ///
-/// `b` and `scale` are read in whole vectors, and `c` is written in such unless `isExact`: their rows are padded, or views
-/// of rows with room behind them.
+/// `b` and `scale` are read in whole vectors, and `c` is written in such unless `isExact`: their rows are padded, or
+/// views of rows with room behind them.
 @inline(__always)
 func multiply<T: KernelScalar>(
   _ a: Operand<T>, _ b: Matrix<T>, scale: Matrix<T>? = nil, _ update: Update = .set, isExact: Bool = false,

@@ -1,8 +1,8 @@
 import COpenBLAS
 import Glibc
 
-/// A panel of the column-pivoted QR decomposition of a large matrix: LAPACK's dlaqps (Quintana-Ortí, Sun and Bischof, 1998)
-/// with its reading of all that is left, once a column, on the team, and with looks at the interruption.
+/// A panel of the column-pivoted QR decomposition of a large matrix: LAPACK's dlaqps (Quintana-Ortí, Sun and Bischof,
+/// 1998) with its reading of all that is left, once a column, on the team, and with looks at the interruption.
 struct PivotedPanel {
   /// The matrix by its columns: a row is a column.
   let a: Matrix<Double>

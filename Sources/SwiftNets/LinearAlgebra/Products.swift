@@ -5,7 +5,8 @@ import COpenBLAS
 
 /// c = β c + α op(a) op(b), in slices of rows of c short enough to be interrupted between.
 ///
-/// A slice is about 4 · 10⁹ operations, some 40 ms on two cores, or 2 · 10⁹ bytes where there is less to do than to read.
+/// A slice is about 4 · 10⁹ operations, some 40 ms on two cores, or 2 · 10⁹ bytes where there is less to do than to
+/// read.
 func product(
   _ alpha: Double, _ a: Matrix<Double>, transposeA: Bool = false, _ b: Matrix<Double>, transposeB: Bool = false,
   _ beta: Double, into c: Matrix<Double>, interruption: Interruption

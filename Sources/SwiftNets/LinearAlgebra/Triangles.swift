@@ -1,7 +1,7 @@
 import COpenBLAS
 
-// Cholesky factors and triangular solves of any size, in blocks between which the caller may stop them. What is small is
-// one call of LAPACK's or BLAS's, which nobody would stop.
+// Cholesky factors and triangular solves of any size, in blocks between which the caller may stop them. What is small
+// is one call of LAPACK's or BLAS's, which nobody would stop.
 
 /// L in place of the lower triangle of a symmetric matrix, of which nothing else is touched.
 /// - Returns: false where the matrix is not positive definite.

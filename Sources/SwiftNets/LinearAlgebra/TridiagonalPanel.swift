@@ -1,7 +1,7 @@
 import COpenBLAS
 
-/// A panel of the reduction of a large symmetric matrix to tridiagonal form: LAPACK's dlatrd ('L', by columns), with its
-/// product of all that is left and a vector, once a column, on the team, and with looks at the interruption.
+/// A panel of the reduction of a large symmetric matrix to tridiagonal form: LAPACK's dlatrd ('L', by columns), with
+/// its product of all that is left and a vector, once a column, on the team, and with looks at the interruption.
 struct TridiagonalPanel {
   /// The lower triangle by columns: by rows the upper one.
   let a: Matrix<Double>
@@ -18,7 +18,8 @@ struct TridiagonalPanel {
     sums = try Matrix(rows: threads, columns: a.rows)
   }
 
-  /// Reduces columns from `first` on, `width` of them; W belongs to what is left from there, and starts at its column 0.
+  /// Reduces columns from `first` on, `width` of them; W belongs to what is left from there, and starts at its column
+  /// 0.
   func run(
     _ first: Int, width: Int, _ e: UnsafeMutablePointer<Double>, _ tau: UnsafeMutablePointer<Double>,
     interruption: Interruption

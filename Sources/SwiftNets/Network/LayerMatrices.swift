@@ -1,7 +1,8 @@
 /// The matrices of a flat parameter vector, or of a direction, laid out for the kernels.
 final class LayerMatrices<Element: KernelScalar> {
   private let net: MultilayerPerceptron
-  /// Layer l as [rows, width], rows padded and aligned: a copy, or a view of the flat vector where that is so by itself.
+  /// Layer l as [rows, width], rows padded and aligned: a copy, or a view of the flat vector where that is so by
+  /// itself.
   private(set) var natural: [Matrix<Element>]
   /// Layer l, without its bias, transposed: [width, fanIn]. Empty for the first layer, which nothing needs transposed.
   private(set) var transposed: [Matrix<Element>]

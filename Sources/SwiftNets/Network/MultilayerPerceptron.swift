@@ -1,7 +1,7 @@
 /// The shape of a net of dense layers: what a flat parameter vector means.
 ///
-/// Parameters are flat, row-major, layer by layer: weights [in, out], then the bias. A layer with a bias is therefore one
-/// matrix of in + 1 rows whose input has a last column of ones, and that is how the engine treats it.
+/// Parameters are flat, row-major, layer by layer: weights [in, out], then the bias. A layer with a bias is therefore
+/// one matrix of in + 1 rows whose input has a last column of ones, and that is how the engine treats it.
 public struct MultilayerPerceptron: Equatable, Sendable {
   /// One dense layer and its activation.
   public struct Layer: Equatable, Sendable {

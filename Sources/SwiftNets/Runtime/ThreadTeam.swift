@@ -314,8 +314,8 @@ private final class Pool: @unchecked Sendable {
       spin { finished.load(ordering: .acquiring) == parts - 1 || Fork.generation != fork } + barrier.takeWaited()
     job = nil
     self.stop = nil
-    // A helper that had to be woken tells nothing of the processors, nor does a single job that was mostly waiting; two
-    // in a row are processors that do something else.
+    // A helper that had to be woken says nothing about the processors, nor does a single job that was mostly waiting;
+    // two in a row are processors that do something else.
     let now = nanoseconds()
     let isLate = 2 * waited > now - start
     guard !isWaking else { return }

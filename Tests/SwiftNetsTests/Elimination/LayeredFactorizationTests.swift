@@ -44,8 +44,8 @@ import Testing
     let eigenvalues: [Double]
     /// ‖H + λ‖ ‖(H + λ)⁻¹‖
     let condition: Double
-    /// The largest ‖H + λ‖ ‖T⁻¹‖ of the blocks T of the layers from one to the last: elimination layer by layer, without
-    /// pivots across layers, solves with each of them, and what one magnifies the next ones inherit.
+    /// The largest ‖H + λ‖ ‖T⁻¹‖ of the blocks T of the layers from one to the last: elimination layer by layer,
+    /// without pivots across layers, solves with each of them, and what one magnifies the next ones inherit.
     let growth: Double
 
     init(_ net: DenseNet, shift: Double, imaginary: Double = 0) throws {
@@ -188,7 +188,8 @@ import Testing
     }
   }
 
-  /// The originals' system with the equation that it lacked: with Z₀ and Z₁ invertible H itself has an inverse, and nothing needs damping.
+  /// The originals' system with the equation that it lacked: with Z₀ and Z₁ invertible H itself has an inverse, and
+  /// nothing needs damping.
   @Test(arguments: [true, false])
   func `square nets are solved without damping`(isTanh: Bool) throws {
     let net = try DenseNet([4, 4, 4], samples: 4, bias: false, isTanh: isTanh, loss: .squares, seed: 5)

@@ -126,7 +126,8 @@ import Testing
     Double((4 * difference(h / 2) - difference(h)) / 3)
   }
 
-  /// Errors of the differences below: their truncation, near h⁴ = 1e-12 times a fifth or sixth derivative of a few units.
+  /// Errors of the differences below: their truncation, near h⁴ = 1e-12 times a fifth or sixth derivative of a few
+  /// units.
   private static let tolerance = 1e-9
 
   private func array(_ p: Problem, rows: Int = 1, _ fill: (UnsafeMutablePointer<Double>) throws -> Void) throws

@@ -1,8 +1,8 @@
 /// One iteration of fast_net: w −= α H⁻¹ g, with H⁻¹ taken as the Jacobian of the gradient's functional inverse.
 ///
 /// The gradient g = Xᵀ((h − Y) ∘ D) of a `Perceptron` is undone step by step: δ = (Xᵀ)⁺ g, h′ = δ / D + Y,
-/// net′ = inv_act(h′), w′ = X⁺ net′. The step is the derivative of w′ along g, by a finite difference of relative size r
-/// or, for r = 0, in its limit
+/// net′ = inv_act(h′), w′ = X⁺ net′. The step is the derivative of w′ along g, by a finite difference of relative size
+/// r or, for r = 0, in its limit
 ///
 ///     s = X⁺ [inv_act′(δ / D + Y) ∘ (δ / D)],   δ = P ((h − Y) ∘ D),
 ///

@@ -2,8 +2,8 @@ import COpenBLAS
 
 /// A factorisation of one batch X `[n, d]` that applies its pseudo-inverse to many right-hand sides.
 ///
-/// The X it was made of must be passed to every call that uses it, and is recognised bit by bit: no copy is kept, but the
-/// bytes of pixels or a hash. Several threads may use one at once.
+/// The X it was made of must be passed to every call that uses it, and is recognised bit by bit: no copy is kept, but
+/// the bytes of pixels or a hash. Several threads may use one at once.
 ///
 /// - `cholesky`: X Xᵀ = L Lᵀ, formed exactly in integers where X are pixels. Corrected seminormal equations in X
 ///   itself bring the error of a solution from ε κ² down to about ε κ, that of an orthogonal factorisation
@@ -164,7 +164,8 @@ public final class MinimumNorm: @unchecked Sendable {
     return (0..<xs.rows).reduce(0) { mixed($0, rows.base[$1]) }
   }
 
-  /// One to one in either argument. The rotation brings the highest bits, signs, to where the next product spreads them.
+  /// One to one in either argument. The rotation brings the highest bits, signs, to where the next product spreads
+  /// them.
   @inline(__always)
   private static func mixed(_ hash: UInt64, _ word: UInt64) -> UInt64 {
     let product = (hash ^ word) &* 0x9E37_79B1_85EB_CA87
@@ -205,7 +206,7 @@ public final class MinimumNorm: @unchecked Sendable {
         // b − X w from the one before: the change is small, and 22 bits of its image are plenty.
         try x.product(-1, change, 1, into: residual, precision: .low, interruption: interruption)
       }
-      // What is told is that of the w returned, anew: the one that was carried along would be 10⁻³¹.
+      // The residual returned is computed anew from this w: the one that was carried along would be 10⁻³¹.
       residual.base.update(from: b.base, count: residual.rows * residual.stride)
       try x.product(-1, w, 1, into: residual, interruption: interruption)
     case .orthogonal(let decomposition, let ofTranspose):

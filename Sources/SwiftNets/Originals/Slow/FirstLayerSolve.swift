@@ -1,11 +1,11 @@
 /// Solves (H₁₁ + λ) s = dW₁ for a `TwoLayerPass` by conjugate gradients on Hessian-block products.
 ///
-/// H₁₁ v = Sᵀ[((((S v) ∘ D₁) w₂) ∘ D₂² ) w₂ᵀ ∘ D₁]: four small products, no matrix. The iteration runs in float32, twice
-/// as fast, inside a float64 refinement: each round solves for the float64 residual to 1e-5, so three rounds reach 1e-13
-/// (Carson and Higham, SIAM J. Sci. Comput. 40, 2018). Where float32 does not contract, float64 takes over.
+/// H₁₁ v = Sᵀ[((((S v) ∘ D₁) w₂) ∘ D₂² ) w₂ᵀ ∘ D₁]: four small products, no matrix. The iteration runs in float32,
+/// twice as fast, inside a float64 refinement: each round solves for the float64 residual to 1e-5, so three rounds
+/// reach 1e-13 (Carson and Higham, SIAM J. Sci. Comput. 40, 2018). Where float32 does not contract, float64 takes over.
 ///
-/// A round starts without preconditioner. When its first steps foretell a long way, the rest is preconditioned by the
-/// Kronecker factors (SᵀS) ⊗ B + λ with B = mean D₁ᵀD₁ ∘ (w₂ mean(D₂²) w₂ᵀ), inverted in their eigenbases.
+/// A round starts without preconditioner. When its first steps reduce the residual slowly, it goes on preconditioned by
+/// the Kronecker factors (SᵀS) ⊗ B + λ with B = mean D₁ᵀD₁ ∘ (w₂ mean(D₂²) w₂ᵀ), inverted in their eigenbases.
 /// - Complexity: 4 n · hid · (in + out) operations a step.
 final class FirstLayerSolve {
   /// Eigenvectors of larger factors would cost more than they save.

@@ -205,7 +205,7 @@ final class FirstLayerSystem<T: KernelScalar> {
   }
 
   /// Whether a preconditioned solve would be quicker, set-up included, than to go on without: that takes about 65 steps
-  /// in all and costs as much as 110 plain ones. The first steps foretell most cases; the cap catches those that start
+  /// in all and costs as much as 110 plain ones. The first steps decide most cases; the cap catches those that start
   /// well and then stall.
   private func isTooSlow(after steps: Int, reduction: Double) -> Bool {
     let trial = 12

@@ -10,7 +10,7 @@ import COpenBLAS
 final class SecondLayerSolve {
   /// Above this order four interleaved matrices no longer fit the cache.
   static let batchedLimit = 192
-  /// Of more, nobody could stop the product for a while.
+  /// With more of them at once nobody could stop the product for a while.
   private static let samplesAtOnce = 4096
 
   let solution: Matrix<Double>  // [hid, out]
@@ -173,7 +173,7 @@ final class SecondLayerSolve {
           let target = weightedHidden.row(sample)
           for unit in 0..<order { target[unit] = factor * pass.h1[sample, unit] }
         }
-        // Of so many samples at a time that a product takes no longer than others do.
+        // So many samples at a time that a product takes no longer than the others.
         let step = max(64, 4_000_000_000 / saturating(order, order))
         for first in stride(from: 0, to: pass.samples, by: step) {
           try interruption.check()
