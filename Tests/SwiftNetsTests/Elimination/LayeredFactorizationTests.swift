@@ -308,7 +308,7 @@ import Testing
     // More weights than samples, and no damping.
     let wide = try Self.cases[5].net()
     // No slope at all in the second layer of three.
-    var flat = try Self.cases[3].net()
+    let flat = try Self.cases[3].net()
     for i in 0..<80 {
       flat.layers[1].slopes.base[i] = 0
       flat.layers[1].curvatures.base[i] = 0
