@@ -89,7 +89,7 @@ def test_a_large_least_squares_solution_of_any_rank_is_numpys(shape, lost):
     else:
         x[:, : lost + 1] = x[:, :1]
         rank = shape[1] - lost
-    factorization, (route, _, found, *_) = _core.factorize(x, 1e-12)
+    factorization, (route, _, found, *_) = _core.fast_factorize(x, 1e-12)
     assert found == rank
     b, w = RNG.standard_normal((shape[0], 4)), np.empty((shape[1], 4))
     residual = _core.fast_minimum_norm(factorization, x, b, w)
