@@ -57,7 +57,9 @@ def fast_factorize(
 ) -> tuple[FastFactorization, tuple[int, int, int, float, float, int]]:
     """Returns the factorisation and (route, pixels, rank, tolerance, condition, bytes)."""
 
-def fast_minimum_norm(factorization: FastFactorization, xs: _Array, b: _Array, out: _Array, /) -> float: ...
+def fast_minimum_norm(
+    factorization: FastFactorization, xs: _Array, b: _Array, out: _Array, /
+) -> float: ...
 def fast_step(
     factorization: FastFactorization,
     xs: _Array,

@@ -125,9 +125,7 @@ class Point:
                 )
             return self._wide
 
-    def call(
-        self, function: Callable[..., _Result], *arguments: Any
-    ) -> _Result:
+    def call(self, function: Callable[..., _Result], *arguments: Any) -> _Result:
         """Call a function of the engine on the net, w, the one batch, and more arguments.
 
         Parameters
@@ -155,7 +153,18 @@ class Point:
         )
 
     def call_on_pass(self, function: Callable[..., _Result], *arguments: Any) -> _Result:
-        """A function of the engine on the pass of the one batch, and more arguments.
+        """Call a function of the engine on the pass of the one batch, and more arguments.
+
+        Parameters
+        ----------
+        function : callable
+            Of the pass's handle and the arguments.
+        *arguments : object
+
+        Returns
+        -------
+        object
+            What the function returned.
 
         Raises
         ------
@@ -196,7 +205,7 @@ class Point:
 
     @property
     def counted(self) -> Point:
-        """This point without samples of weight 0."""
+        """The point without samples of weight 0."""
         if self._counts_all:
             return self
         point = Point(self.net, self.w, self._samples, self.solver)
@@ -205,7 +214,7 @@ class Point:
 
     @property
     def with_all(self) -> Point:
-        """This point with a pass over all samples, those of weight 0 too, of one batch."""
+        """The point with a pass over all samples, those of weight 0 too, of one batch."""
         if self._counts_all:
             return self
         point = Point(self.net, self.w, Samples(self._whole, True), self.solver)

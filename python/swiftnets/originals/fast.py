@@ -361,7 +361,9 @@ class FastNet(ScriptNet):
 
     def _factorize(self, xs: Array, batch: Hashable | None) -> _Kept:
         checks.finite(xs, "xs")
-        factorization, (route, pixels, rank, tolerance, condition, size) = _core.fast_factorize(xs, -1.0)
+        factorization, (route, pixels, rank, tolerance, condition, size) = _core.fast_factorize(
+            xs, -1.0
+        )
         kept = _Kept(factorization, xs.shape, route, pixels, rank, tolerance, condition, size)
         if batch is not None:
             self._keep(batch, kept)
