@@ -10,7 +10,7 @@
 
 #define T float
 #define INTEGER int32_t
-#define LANES (VECTOR_BYTES / 4)
+#define LANES (WIDE_BYTES / 4)
 #define TYPED(a) JOIN(JOIN(a, f32), LEVEL)
 #define MANTISSA 23
 #define BIAS 127
@@ -48,7 +48,7 @@
 
 #define T double
 #define INTEGER int64_t
-#define LANES (VECTOR_BYTES / 8)
+#define LANES (WIDE_BYTES / 8)
 #define TYPED(a) JOIN(JOIN(a, f64), LEVEL)
 #define MANTISSA 52
 #define BIAS 1023

@@ -10,24 +10,30 @@
 #if defined(__x86_64__)
 
 #define LEVEL v4
+#define WIDE_BYTES 64
 #pragma clang attribute push(__attribute__((target("arch=x86-64-v4"))), apply_to = function)
 #include "activation_templates.h"
 #pragma clang attribute pop
 #undef LEVEL
+#undef WIDE_BYTES
 
 #define LEVEL v3
+#define WIDE_BYTES VECTOR_BYTES
 #pragma clang attribute push(__attribute__((target("arch=x86-64-v3"))), apply_to = function)
 #include "activation_templates.h"
 #pragma clang attribute pop
 #undef LEVEL
+#undef WIDE_BYTES
 
 #endif
 
 // Vectors are passed between functions that are always inlined: no calling convention is involved.
 #pragma clang diagnostic ignored "-Wpsabi"
 #define LEVEL baseline
+#define WIDE_BYTES VECTOR_BYTES
 #include "activation_templates.h"
 #undef LEVEL
+#undef WIDE_BYTES
 
 #define PUBLIC(T, suffix)                                                                                     \
   void swk_activation_##suffix(int kind, T parameter, int order, size_t n, const T *a, T *d0, T *d1, T *d2,   \

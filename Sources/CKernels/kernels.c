@@ -1,38 +1,49 @@
 // The kernels of templates.h, compiled for three levels of x86-64 and chosen at run time.
 #include "CKernels.h"
 
+#include <string.h>
+
 #include "levels.h"
 
 #if defined(__x86_64__)
+#include <immintrin.h>
 
-// 32-byte vectors at every level: the tiles fill 32 registers on AVX-512, 16 on AVX2 and 16 half ones on SSE2.
+// Tiles of products fill 32 registers of 64 bytes on AVX-512, 16 of 32 on AVX2, and 16 halves of such on SSE2.
 #define LEVEL v4
-#define TILE_ROWS 3
-#define TILE_VECTORS 7
+#define WIDE_BYTES 64
+#define TILE_ROWS 8
+#define TILE_VECTORS 3
 #pragma clang attribute push(__attribute__((target("arch=x86-64-v4"))), apply_to = function)
 #include "templates.h"
 #pragma clang attribute pop
 #undef LEVEL
+#undef WIDE_BYTES
 #undef TILE_ROWS
 #undef TILE_VECTORS
 
 #define LEVEL v3
+#define WIDE_BYTES VECTOR_BYTES
 #define TILE_ROWS 4
 #define TILE_VECTORS 3
 #pragma clang attribute push(__attribute__((target("arch=x86-64-v3"))), apply_to = function)
 #include "templates.h"
 #pragma clang attribute pop
 #undef LEVEL
+#undef WIDE_BYTES
 #undef TILE_ROWS
 #undef TILE_VECTORS
 
 #endif
 
+// Vectors are passed between functions that are always inlined: no calling convention is involved.
+#pragma clang diagnostic ignored "-Wpsabi"
 #define LEVEL baseline
+#define WIDE_BYTES VECTOR_BYTES
 #define TILE_ROWS 4
 #define TILE_VECTORS 1
 #include "templates.h"
 #undef LEVEL
+#undef WIDE_BYTES
 #undef TILE_ROWS
 #undef TILE_VECTORS
 

@@ -2,6 +2,9 @@
 #ifndef SWIFTNETS_LEVELS_H
 #define SWIFTNETS_LEVELS_H
 
+#include <stdlib.h>
+#include <string.h>
+
 // ThreadSanitizer looks at accesses of up to 16 bytes; with wider vectors it would see nothing of the kernels.
 #if __has_feature(thread_sanitizer)
 #define VECTOR_BYTES 16
@@ -10,12 +13,16 @@
 #endif
 
 #if defined(__x86_64__) && VECTOR_BYTES == 32
+// The highest one of the processor, or of those up to SWIFTNETS_LEVEL: v4, v3 or baseline.
 static int level(void) {
   static int known;  // racing threads write the same value
   int value = __atomic_load_n(&known, __ATOMIC_RELAXED);
   if (value == 0) {
+    const char *limit = getenv("SWIFTNETS_LEVEL");
     __builtin_cpu_init();
     value = __builtin_cpu_supports("x86-64-v4") ? 3 : __builtin_cpu_supports("x86-64-v3") ? 2 : 1;
+    if (limit && value > 2 && !strcmp(limit, "v3")) value = 2;
+    if (limit && !strcmp(limit, "baseline")) value = 1;
     __atomic_store_n(&known, value, __ATOMIC_RELAXED);
   }
   return value;

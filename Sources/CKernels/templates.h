@@ -10,18 +10,36 @@
 #define T float
 #define LANES (VECTOR_BYTES / 4)
 #define TYPED(a) JOIN(JOIN(a, f32), LEVEL)
+#define MASK __mmask16
+#define REGISTER __m512
+#define MASKED_LOAD _mm512_maskz_loadu_ps
+#define MASKED_STORE _mm512_mask_storeu_ps
 #include "typed_templates.h"
+#include "typed_gemm.h"
 #undef T
 #undef LANES
 #undef TYPED
+#undef MASK
+#undef REGISTER
+#undef MASKED_LOAD
+#undef MASKED_STORE
 
 #define T double
 #define LANES (VECTOR_BYTES / 8)
 #define TYPED(a) JOIN(JOIN(a, f64), LEVEL)
+#define MASK __mmask8
+#define REGISTER __m512d
+#define MASKED_LOAD _mm512_maskz_loadu_pd
+#define MASKED_STORE _mm512_mask_storeu_pd
 #include "typed_templates.h"
+#include "typed_gemm.h"
 #undef T
 #undef LANES
 #undef TYPED
+#undef MASK
+#undef REGISTER
+#undef MASKED_LOAD
+#undef MASKED_STORE
 
 // ---- Batched Cholesky: one lane a system, 4×4 blocks of vectors in registers --------------------------------------
 

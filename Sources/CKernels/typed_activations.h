@@ -1,8 +1,8 @@
 // Included by activation_templates.h for float and for double. Deliberately without an include guard.
 
-typedef T TYPED(vector) __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(T))));
-typedef INTEGER TYPED(mask) __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(T))));
-#define V TYPED(vector)
+typedef T TYPED(wide) __attribute__((vector_size(WIDE_BYTES), aligned(sizeof(T))));
+typedef INTEGER TYPED(mask) __attribute__((vector_size(WIDE_BYTES), aligned(sizeof(T))));
+#define V TYPED(wide)
 #define M TYPED(mask)
 #define SELECT(mask, a, b) ((V)(((M)(a) & (mask)) | ((M)(b) & ~(mask))))
 #define ALL(value) ((V){} + (T)(value))

@@ -1,4 +1,4 @@
-/* The intrinsics of AVX-512 that Sources/CKernels/pixels.c uses, in plain C: what its code does, on any processor.
+/* The intrinsics of AVX-512 that Sources/CKernels uses, in plain C: what its code does, on any processor.
  *
  * Loads and stores under a mask touch the numbers of the mask alone, as the instructions do. */
 #ifndef EMULATED_AVX512_H
@@ -9,6 +9,7 @@
 #include <string.h>
 
 typedef uint8_t __mmask8;
+typedef uint16_t __mmask16;
 typedef struct {
   int32_t lane[16];
 } __m512i;
@@ -18,6 +19,9 @@ typedef struct {
 typedef struct {
   double lane[8];
 } __m512d;
+typedef struct {
+  float lane[16];
+} __m512;
 
 #define INTRINSIC static inline __attribute__((unused))
 
@@ -106,6 +110,19 @@ INTRINSIC __m512d _mm512_maskz_loadu_pd(__mmask8 mask, const double *from)
 INTRINSIC void _mm512_mask_storeu_pd(double *to, __mmask8 mask, __m512d value)
 {
   for (int i = 0; i < 8; i++)
+    if (mask >> i & 1) to[i] = value.lane[i];
+}
+
+INTRINSIC __m512 _mm512_maskz_loadu_ps(__mmask16 mask, const float *from)
+{
+  __m512 result;
+  for (int i = 0; i < 16; i++) result.lane[i] = mask >> i & 1 ? from[i] : 0;
+  return result;
+}
+
+INTRINSIC void _mm512_mask_storeu_ps(float *to, __mmask16 mask, __m512 value)
+{
+  for (int i = 0; i < 16; i++)
     if (mask >> i & 1) to[i] = value.lane[i];
 }
 

@@ -140,13 +140,17 @@ static void NAME(elementwise)(size_t n, int kind, int order, int in_place, int i
 
 static void NAME(typed)(void)
 {
-  const size_t rows[] = {1, 3, 4, 5, 8, 16, 19}, depths[] = {1, 2, 17, 96, 97, 200};
+  const size_t rows[] = {1, 3, 4, 5, 8, 14, 23}, depths[] = {1, 2, 17, 96, 97, 200};
   int variant = 0;
   for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
     for (size_t j = 0; j < SIZES; j++)
       for (size_t l = 0; l < sizeof depths / sizeof *depths; l++)
         for (int times = 0; times < 5; times++) NAME(product)(rows[i], sizes[j], depths[l], variant = (variant + 7) % 24);
-  NAME(product)(17, 260, 130, 0); /* wide rows are packed */
+  NAME(product)(17, 260, 130, 0); /* wide rows of B are packed */
+  for (variant = 0; variant < 24; variant++) {
+    NAME(product)(97, 57, 65, variant); /* rows in blocks */
+    NAME(product)(145 + 128 * (sizeof(T) == 4), 67, variant % 3 ? 33 : 130, variant); /* A's far columns are packed */
+  }
   for (size_t i = 0; i < SIZES; i++) {
     NAME(vectors)(sizes[i]);
     for (size_t j = 0; j < SIZES; j++) NAME(transposition)(sizes[i], sizes[j]);
