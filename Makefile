@@ -27,8 +27,10 @@ test: $(VENV)/test-stamp $(CORE) ## Run all tests, Swift's and Python's
 
 # Tests that raise signals, patch modules or count threads are not among these.
 parallel: $(VENV)/test-stamp $(CORE) ## Run tests of the native side, each in four threads at once
-	$(BIN)/python -m pytest --parallel-threads=4 --iterations=1 $(addprefix Tests/python/test_, \
-	  buffers.py locks.py slow_net.py fast_net.py factorizations.py mlp_values.py)
+	$(BIN)/python -m pytest --parallel-threads=4 --iterations=1 \
+	  Tests/_support/test_buffers.py Tests/_support/test_locks.py Tests/test_slow_net.py \
+	  Tests/test_fast_net.py Tests/solve/test_factorizations.py \
+	  Tests/nets/test_mlp_values.py
 
 stress: $(VENV)/test-stamp $(CORE) ## Run the long forms of the stress tests, ten minutes each
 	$(BIN)/python Tests/stress/forks.py --seconds 600

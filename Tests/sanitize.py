@@ -20,7 +20,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAMS = ROOT / "Tests" / "c"
-TESTS = ROOT / "Tests" / "python"
+TESTS = ROOT / "Tests"
 
 # What the C programs are called with. Under ThreadSanitizer one call takes about ten times as long.
 WATCHED = {
@@ -33,13 +33,19 @@ LEFT_OUT = [
     # They show large calls and what time these take; other tests make the same calls.
     f"--ignore={TESTS / 'test_notebooks.py'}",
     # It limits the addresses of a process, of which AddressSanitizer takes terabytes.
-    f"--deselect={TESTS / 'test_mlp_data.py'}"
+    f"--deselect={TESTS / 'nets/test_mlp_data.py'}"
     "::test_diagonals_of_wide_layers_take_fewer_samples_at_a_time",
 ]
 # The files of the short form: those that reach furthest into the native side.
 SHORT = [
-    *("test_boundary.py", "test_buffers.py", "test_core.py", "test_fast_net.py", "test_locks.py"),
-    *("test_mlp_boundary.py", "test_signal_handlers.py", "test_slow_net.py"),
+    "boundary/test_boundary.py",
+    "_support/test_buffers.py",
+    "boundary/test_core.py",
+    "test_fast_net.py",
+    "_support/test_locks.py",
+    "boundary/test_mlp_boundary.py",
+    "boundary/test_signal_handlers.py",
+    "test_slow_net.py",
 ]
 
 

@@ -6,6 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+# Programs, and what tests import.
+collect_ignore = ["c", "fuzz", "golden", "long", "sanitize.py", "stress", "support"]
+
 CLASSES = 100
 
 
@@ -13,7 +16,7 @@ CLASSES = 100
 def shared():
     """The folder `shared` beside the repository, with real images; without it
     the test is skipped, so every claim also needs a test that makes its own data."""
-    folder = Path(__file__).resolve().parents[3] / "shared"
+    folder = Path(__file__).resolve().parents[2] / "shared"
     if not folder.is_dir():
         pytest.skip("no folder 'shared' beside the repository")
     return folder

@@ -10,7 +10,7 @@ import pytest
 
 import swiftnets
 
-DOCS = Path(__file__).resolve().parents[2] / "docs"
+DOCS = Path(__file__).resolve().parents[1] / "docs"
 # What is public: the package, the folders and modules that it names, and the tensors on disk.
 MODULES = ["swiftnets", "swiftnets.curvature.tensors"] + [
     f"swiftnets.{name}"

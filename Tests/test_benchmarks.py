@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 PROGRAMS = sorted(
     path for path in (ROOT / "benchmarks").glob("*.py") if "__main__" in path.read_text()
 )

@@ -9,7 +9,7 @@ from swiftnets.curvature.matrix import Kind
 from swiftnets.nets import activations, losses
 from swiftnets.solve.layered import FORMS
 
-SOURCES = Path(__file__).resolve().parents[2] / "Sources"
+SOURCES = Path(__file__).resolve().parents[1] / "Sources"
 
 pytestmark = pytest.mark.skipif(not SOURCES.exists(), reason="needs a source tree")
 

@@ -10,7 +10,7 @@ import pytest
 import swiftnets
 
 ROOT = Path(swiftnets.__file__).parent
-PROJECT = Path(__file__).resolve().parents[2] / "pyproject.toml"
+PROJECT = Path(__file__).resolve().parents[1] / "pyproject.toml"
 FILES = sorted(ROOT.rglob("*.py"))
 IDS = [str(path.relative_to(ROOT)) for path in FILES]
 # Packages that a user may not have; what needs one imports it when it is needed.

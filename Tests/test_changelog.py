@@ -8,7 +8,7 @@ import pytest
 
 from swiftnets import MLP
 
-PAGE = Path(__file__).resolve().parents[2] / "CHANGELOG.md"
+PAGE = Path(__file__).resolve().parents[1] / "CHANGELOG.md"
 # What the right column takes as given.
 GIVEN = """
 import numpy as np

@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.mark.parametrize("group", ["slow", "fast", "net"])
 def test_arrays_larger_than_memory_end_no_process(group):
-    command = [sys.executable, ROOT / "Tests/python/absurd_sizes.py", group]
+    command = [sys.executable, ROOT / "Tests/support/absurd_sizes.py", group]
     run = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert run.returncode == 0, run.stdout[-2000:] + run.stderr
     assert "MemoryError" in run.stdout

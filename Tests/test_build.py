@@ -17,8 +17,8 @@ from packaging.licenses import canonicalize_license_expression
 
 import swiftnets
 
-ROOT = Path(__file__).resolve().parents[2]
-SMOKE = Path(__file__).with_name("smoke.py")
+ROOT = Path(__file__).resolve().parents[1]
+SMOKE = ROOT / "Tests/support/smoke.py"
 LICENCES = ROOT / "licenses"
 TAG = re.compile(r"swiftnets-[\d.]+-cp311-abi3-manylinux_(\d+)_(\d+)_\w+\.whl")
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import swiftnets
 from swiftnets import _core
 
-HERE = Path(__file__).parent
+SUPPORT = Path(__file__).parents[1] / "support"
 
 
 def run_python(*arguments):
@@ -100,7 +100,7 @@ def test_every_public_name_is_there_and_no_other():
 
 
 def test_smoke():
-    result = run_python(HERE / "smoke.py")
+    result = run_python(SUPPORT / "smoke.py")
     assert result.returncode == 0, result.stderr
 
 
@@ -380,12 +380,12 @@ def test_threads_may_share_a_factorization():
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_children_of_a_process_that_used_the_engine_get_its_bits(method):
-    result = run_python(HERE / "processes.py", method)
+    result = run_python(SUPPORT / "processes.py", method)
     assert result.returncode == 0, result.stderr
 
 
 def test_a_second_interpreter_has_a_module_of_its_own_or_an_import_error():
     # In a process of its own: a second interpreter turns off CPython's check of who holds the GIL
     # for good, and PyTorch relies on that check.
-    result = run_python(HERE / "second_interpreter.py")
+    result = run_python(SUPPORT / "second_interpreter.py")
     assert result.returncode == 0, result.stderr
