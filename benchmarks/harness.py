@@ -24,6 +24,8 @@ from typing import Any
 
 import numpy as np
 
+from swiftnets import _core
+
 THREADS = 2
 ROOT = Path(__file__).resolve().parent.parent
 Arrays = dict[str, np.ndarray]
@@ -280,7 +282,11 @@ def machine() -> str:
             versions.append(f"{package} {importlib.metadata.version(package)}")
         except importlib.metadata.PackageNotFoundError:
             versions.append(f"{package} not installed")
-    return f"{processor}, {THREADS} cores used of {os.cpu_count()}; " + ", ".join(versions) + "."
+    return (
+        f"{processor}, level {_core.level()}, {THREADS} cores used of {os.cpu_count()}; "
+        + ", ".join(versions)
+        + "."
+    )
 
 
 def parser(description: str, *, side_by_side: bool = True) -> argparse.ArgumentParser:

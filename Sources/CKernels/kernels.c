@@ -71,6 +71,8 @@
 PUBLIC(float, f32)
 PUBLIC(double, f64)
 
+const char *swk_level(void) { return level() == 3 ? "v4" : level() == 2 ? "v3" : "baseline"; }
+
 void swk_batched_cholesky_factor(size_t n, double *matrix, double *inverse_diagonal) {
   DISPATCH(cholesky_factor, n, matrix, inverse_diagonal)
 }

@@ -34,6 +34,7 @@ static int level(void) {
     default: return name##_baseline(__VA_ARGS__);      \
   }
 #else
+static inline int level(void) { return 1; }
 #define DISPATCH(name, ...) return name##_baseline(__VA_ARGS__);
 #endif
 

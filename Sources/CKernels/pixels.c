@@ -4,6 +4,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "levels.h"
+
 #define INLINE static inline __attribute__((always_inline))
 
 INLINE int from_doubles(size_t count, const double *x, uint8_t *bytes) {
@@ -40,15 +42,13 @@ __attribute__((target("arch=x86-64-v3"))) static int from_doubles_v3(size_t coun
 }
 
 int swk_pixels_from_doubles(size_t count, const double *x, uint8_t *bytes) {
-  __builtin_cpu_init();
-  if (__builtin_cpu_supports("x86-64-v4")) return from_doubles_v4(count, x, bytes);
-  if (__builtin_cpu_supports("x86-64-v3")) return from_doubles_v3(count, x, bytes);
+  if (level() == 3) return from_doubles_v4(count, x, bytes);
+  if (level() == 2) return from_doubles_v3(count, x, bytes);
   return from_doubles(count, x, bytes);
 }
 
 int swk_pixels_supported(void) {
-  __builtin_cpu_init();
-  return __builtin_cpu_supports("x86-64-v4") && __builtin_cpu_supports("avx512vnni");
+  return level() == 3 && __builtin_cpu_supports("avx512vnni");
 }
 
 #define VNNI __attribute__((target("arch=x86-64-v4,avx512vnni")))

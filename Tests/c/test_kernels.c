@@ -19,6 +19,7 @@
 #define SWIFTNETS_LEVELS_H
 #define VECTOR_BYTES 32
 static int chosen_level;
+static int level(void) { return chosen_level; }
 #define DISPATCH(name, ...)                       \
   switch (chosen_level) {                         \
     case 3: return name##_v4(__VA_ARGS__);        \

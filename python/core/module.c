@@ -6,12 +6,18 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 #include <cblas.h>
 
 static PyObject *version(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
   return PyUnicode_FromString(swn_version());
+}
+
+static PyObject *engine_level(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+  return PyUnicode_FromString(swn_level());
 }
 
 static PyObject *set_threads(PyObject *module, PyObject *argument)
@@ -53,6 +59,7 @@ static PyObject *leave_running(PyObject *Py_UNUSED(module), PyObject *argument)
 
 static PyMethodDef methods[] = {
     {"version", version, METH_NOARGS, "version() -> str"},
+    {"level", engine_level, METH_NOARGS, "level() -> str"},
     {"set_threads", set_threads, METH_O, "set_threads(threads)"},
     {"get_threads", get_threads, METH_NOARGS, "get_threads() -> int"},
     {"leave_running", leave_running, METH_O, "leave_running(change)"},
@@ -69,6 +76,15 @@ static int take_threads(void)
   long count = strtol(text, &end, 10);
   if (!errno && !*end && count >= 1 && count <= 64 && swn_set_threads((int32_t)count) == SWN_OK) return 0;
   PyErr_Format(PyExc_ValueError, "SWIFTNETS_NUM_THREADS is \"%.40s\"; expected an integer from 1 to 64", text);
+  return -1;
+}
+
+/* Whether the environment limits the level to one that there is. */
+static int check_level(void)
+{
+  const char *text = getenv("SWIFTNETS_LEVEL");
+  if (!text || !*text || !strcmp(text, "v4") || !strcmp(text, "v3") || !strcmp(text, "baseline")) return 0;
+  PyErr_Format(PyExc_ValueError, "SWIFTNETS_LEVEL is \"%.40s\"; expected v4, v3 or baseline", text);
   return -1;
 }
 
@@ -95,7 +111,7 @@ static int execute(PyObject *module)
 {
   scipy_openblas_set_xerbla(quiet);
   swn_get_threads(); /* the engine makes ready: a fork may come before the first call */
-  if (find_main_thread() < 0 || take_threads() < 0) return -1;
+  if (find_main_thread() < 0 || take_threads() < 0 || check_level() < 0) return -1;
   ModuleState *state = PyModule_GetState(module);
   state->convergence_error = PyErr_NewExceptionWithDoc(
       "swiftnets._core.ConvergenceError", "An iterative solve stopped short of its tolerance.",

@@ -15,6 +15,10 @@ static inline void swk_pause(void) {
 #endif
 }
 
+// The level of x86-64 of which the kernels are: "v4" (AVX-512), "v3" (AVX2) or "baseline". The highest one of the
+// processor, or of those up to what the environment variable SWIFTNETS_LEVEL said at the first call.
+const char *swk_level(void);
+
 // What a product does with what is in C before: replaces it, adds to it, or subtracts from it.
 enum swk_update { swk_set, swk_add, swk_subtract };
 

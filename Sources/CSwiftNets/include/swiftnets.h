@@ -38,6 +38,11 @@ const char *swn_last_error(void);
 /* The engine's version, "major.minor.patch". */
 const char *swn_version(void);
 
+/* The level of x86-64 whose instructions are used: "v4" (AVX-512), "v3" (AVX2) or "baseline". The highest one of the
+ * processor, or of those up to what the environment variable SWIFTNETS_LEVEL said before the first call. Each level's
+ * sums may round differently. */
+const char *swn_level(void);
+
 /* Threads that one call may use: at least 1. The same count gives the same bits, whatever other threads do.
  * The count holds for the whole process. */
 swn_status swn_set_threads(int32_t count);
