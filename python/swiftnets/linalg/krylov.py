@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from swiftnets._support import checks
 from swiftnets._support.types import Array, IntegerArray, Product
-from swiftnets.linalg.operator import SymmetricOperator, as_product
+from swiftnets.linalg.operator import SymmetricOperator, as_product, order_of
 from swiftnets.linalg.scaling import exponents, row_norms
 
 __all__ = ["KrylovResult", "cg", "minres"]
@@ -101,6 +101,7 @@ class _Problem:
         limit: Any,
         callback: Callback | None,
     ) -> None:
+        size = order_of(product) or "n"
         product = as_product(product, "product")
         for function, name in [
             (preconditioner, "preconditioner"),
@@ -109,7 +110,7 @@ class _Problem:
             if not callable(function) and function is not None:
                 raise TypeError(f"{name} is of type {type(function).__name__}; expected a function")
         self.single = checks.dimensions(b, "b") == 1
-        b = checks.array(b, "b", ("n",) if self.single else ("k", "n"))
+        b = checks.array(b, "b", (size,) if self.single else ("k", size))
         checks.finite(b, "b")
         b = b[None] if self.single else b
         self.tolerance = checks.real(tolerance, "tolerance", positive=True)
@@ -136,7 +137,10 @@ class _Problem:
         self.sizes = np.zeros(count)  # of A, as far as it is known
         self.is_preconditioned = np.full(count, preconditioner is not None)
         self._met = np.zeros((2, count), bool)
-        self._product, self._preconditioner, self._callback = product, preconditioner, callback
+        self._product, self._callback = product, callback
+        self._preconditioner = (
+            None if preconditioner is None else as_product(preconditioner, "preconditioner")
+        )
 
     def product(self, rows: Array, active: IntegerArray) -> Array:
         return self._scaled(self._product, rows, active, "product", self.operator_units, 0)

@@ -14,7 +14,7 @@ from swiftnets._support import checks
 from swiftnets._support.types import FloatArray
 from swiftnets.linalg.krylov import returned
 from swiftnets.linalg.lapack import eigh
-from swiftnets.linalg.operator import SymmetricOperator, as_product
+from swiftnets.linalg.operator import SymmetricOperator, as_product, order_of
 from swiftnets.linalg.scaling import exponent, norm
 
 __all__ = ["Lanczos", "lanczos"]
@@ -157,11 +157,12 @@ def lanczos(
     >>> result.apply(np.sqrt).round(12)
     array([1.        , 1.41421356, 2.        ])
     """
+    order = order_of(product)
     product = as_product(product, "product")
     single = getattr(start, "dtype", None) == np.float32
     dtype: np.dtype[Any] = np.dtype(np.float32 if single else np.float64)
     unit = float(np.finfo(np.float32).eps if single else np.finfo(np.float64).eps)
-    first = checks.array(start, "start", ("P",), dtype)
+    first = checks.array(start, "start", (order or "P",), dtype)
     checks.finite(first, "start")
     steps = min(checks.integer(steps, "steps"), len(first))
     if not first.any():

@@ -68,6 +68,15 @@ class SymmetricOperator(ABC):
         """(P, P)."""
         return self.order, self.order
 
+    def __array__(
+        self, dtype: npt.DTypeLike | None = None, copy: bool | None = None
+    ) -> npt.NDArray[Any]:
+        """All entries, for NumPy's functions of matrices."""
+        if copy is False:
+            raise ValueError("copy is False; expected True or None, as the entries are made anew")
+        entries: npt.NDArray[Any] = self.dense()
+        return entries if dtype is None else entries.astype(dtype, copy=False)
+
     def __matmul__(self, v: npt.ArrayLike) -> npt.NDArray[Any]:
         """Products with a vector (P,), or with the columns of a matrix (P, K).
 
@@ -83,14 +92,18 @@ class SymmetricOperator(ABC):
         -----
         Many at once are faster than one by one. Of rows take ``rows @ A``, which copies nothing.
         """
+        _check_factor(v)
         if checks.dimensions(v, "v") == 1:
             return self._product(v)
-        columns = v if isinstance(v, np.ndarray) else np.asarray(v)
+        columns = checks.unconverted(v, "v")
+        if columns.ndim != 2 or len(columns) != self.order or columns.dtype.kind not in "biuf":
+            checks.array(v, "v", (self.order, "K"), self._real, empty=True)  # says what is wrong
         images: npt.NDArray[Any] = columns.T @ self
         return images.T
 
     def __rmatmul__(self, v: npt.ArrayLike) -> npt.NDArray[Any]:
         """Products with a vector (P,), or with the rows of a matrix (K, P): A is symmetric."""
+        _check_factor(v)
         if checks.dimensions(v, "v") == 1:
             return self._product(v)
         rows = checks.array(v, "v", ("K", self.order), self._real, empty=True)
@@ -146,9 +159,20 @@ class SymmetricOperator(ABC):
         """The dtype of what it multiplies."""
         return np.empty(0, self.dtype).real.dtype
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(order={self.order}, dtype={self.dtype})"
+
+
+def _check_factor(v: object) -> None:
+    if isinstance(v, SymmetricOperator):
+        raise TypeError(
+            f"v is of type {type(v).__name__}; expected an array (see .dense() for products of "
+            "two matrices)"
+        )
+
 
 def as_product(operator: object, name: str) -> Callable[[Any], npt.NDArray[Any]]:
-    """A matrix, or a function of rows, as a function of rows."""
+    """A matrix, or a function of rows or of a vector, as such a function."""
     if isinstance(operator, SymmetricOperator):
         return lambda rows: rows @ operator
     if not callable(operator):
@@ -156,7 +180,25 @@ def as_product(operator: object, name: str) -> Callable[[Any], npt.NDArray[Any]]
             f"{name} is of type {type(operator).__name__}; expected a function or a "
             "SymmetricOperator"
         )
-    return operator
+    function: Callable[[Any], npt.NDArray[Any]] = operator
+
+    def product(given: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        try:
+            return function(given)
+        except ValueError as error:
+            # Only where it is raised in the function itself, as by NumPy for shapes: not deeper.
+            trace = error.__traceback__
+            if trace is not None and trace.tb_next is not None and trace.tb_next.tb_next is None:
+                form = "a vector" if given.ndim == 1 else "rows"
+                error.add_note(f"{name} was called with {form} of shape {given.shape}.")
+            raise
+
+    return product
+
+
+def order_of(operator: object) -> int | None:
+    """Its order, where it is known: a function's is not."""
+    return operator.order if isinstance(operator, SymmetricOperator) else None
 
 
 class FunctionOperator(SymmetricOperator):
@@ -168,6 +210,16 @@ class FunctionOperator(SymmetricOperator):
     products : callable
         Rows (K, P) to the products with each.
     dtype : numpy.dtype
+        Of the products: float64 or float32, or complex of these precisions.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not as above.
+
+    Notes
+    -----
+    Products raise such an error where the function returns another shape or no numbers.
 
     Examples
     --------
@@ -182,8 +234,32 @@ class FunctionOperator(SymmetricOperator):
         products: Callable[[npt.NDArray[Any]], npt.NDArray[Any]],
         dtype: npt.DTypeLike = np.float64,
     ) -> None:
-        self.order, self.dtype = order, np.dtype(dtype)
+        self.order = checks.integer(order, "order")
+        checks.function(products, "products", "rows")
+        self.dtype = _inexact(dtype)
         self._products = products
+        self._called = as_product(products, "products")
+
+    # Its settings; the wrapped function is made anew.
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.order, self._products, self.dtype)
 
     def products(self, rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        return self._products(rows)
+        raw = checks.unconverted(self._called(rows), "what products returned")
+        if raw.dtype.kind not in ("biufc" if self.dtype.kind == "c" else "biuf"):
+            raise TypeError(f"products returned dtype {raw.dtype}; expected {self.dtype}")
+        if raw.shape != rows.shape:
+            raise ValueError(f"products returned shape {raw.shape}; expected {rows.shape}")
+        return raw.astype(self.dtype, copy=False)
+
+
+def _inexact(value: Any) -> np.dtype[Any]:
+    expected = "float64, float32, complex128 or complex64"
+    try:
+        dtype: np.dtype[Any] = np.dtype(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"dtype is {value!r}; expected {expected}") from None
+    if dtype not in (np.float64, np.float32, np.complex128, np.complex64) or not dtype.isnative:
+        raise ValueError(f"dtype is {dtype}; expected {expected}")
+    return dtype
