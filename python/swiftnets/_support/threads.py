@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from swiftnets import _core
 from swiftnets._support import checks
@@ -64,8 +64,7 @@ def set_threads(count: int) -> None:
     _core.set_threads(checks.integer(count, "count", 1, _MOST))
 
 
-@contextmanager
-def threads(count: int) -> Iterator[None]:
+def threads(count: int) -> AbstractContextManager[None]:
     """As `set_threads` inside a ``with`` block, and as before after it.
 
     The count is the process's: blocks of several Python threads at once see each other's.
@@ -75,9 +74,9 @@ def threads(count: int) -> Iterator[None]:
     count : int
         From 1 to 64.
 
-    Yields
-    ------
-    None
+    Returns
+    -------
+    context manager
 
     Raises
     ------
@@ -91,6 +90,11 @@ def threads(count: int) -> Iterator[None]:
     ...     swiftnets.get_threads()
     1
     """
+    return _while_in_use(checks.integer(count, "count", 1, _MOST))
+
+
+@contextmanager
+def _while_in_use(count: int) -> Iterator[None]:
     before = get_threads()
     set_threads(count)
     try:
