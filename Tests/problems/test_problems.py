@@ -1,5 +1,8 @@
 """Problems: their derivatives against mpmath and each other's definitions."""
 
+import copy
+import pickle
+
 import mpmath
 import numpy as np
 import pytest
@@ -305,6 +308,20 @@ MISTAKES = [
 def test_what_problems_of_ones_own_return_is_checked_by_name(method, answers, error, says):
     with pytest.raises(error, match=f"Own.*{says}" if not says.startswith("Own") else says):
         method.minimize(own(**answers), [1.0, 2.0, 3.0])
+
+
+def test_what_products_at_a_point_return_is_checked_by_name():
+    hessian = own(hvp=lambda w: np.ones(2)).at(np.ones(3)).hessian
+    assert repr(hessian) == "Hessian of Own, order=3"
+    for v in (np.ones(3), np.ones((1, 3))):
+        with pytest.raises(ValueError, match=r"^Own.hvp returned products of .* \(2,\)"):
+            v @ hessian
+
+
+def test_functions_at_a_point_are_pickled_with_their_problem():
+    point = Rosenbrock(3).at(np.ones(3))
+    for twin in (copy.deepcopy(point), pickle.loads(pickle.dumps(point))):
+        np.testing.assert_array_equal(twin.hessian.dense(), point.hessian.dense())
 
 
 def test_numbers_of_any_kind_are_losses():

@@ -6,6 +6,7 @@ import numbers
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -145,7 +146,7 @@ class Problem(ABC):
         w = np.array(self.vector(w, "w"))
         # Copies: a method of one's own may write on them, and w is for all products.
         loss, gradient = returned_pair(self, self.loss_and_gradient(w.copy()))
-        return FunctionPoint(loss, gradient, ProblemHessian(self, lambda v: self.hvp(w.copy(), v)))
+        return FunctionPoint(loss, gradient, ProblemHessian(self, partial(_hvp_at, self, w)))
 
     def hessian(self, w: npt.ArrayLike) -> FloatArray:
         """The dense Hessian at w: here from products with unit vectors.
@@ -263,15 +264,23 @@ class ProblemHessian(SymmetricOperator):
 
     def __init__(self, problem: Problem, hvp: Callable[[FloatArray], FloatArray]) -> None:
         self.order, self.dtype = problem.parameter_count, problem.dtype
-        self._hvp = hvp
+        self._problem, self._hvp = problem, hvp
 
     def product(self, v: FloatArray) -> FloatArray:
         """See `SymmetricOperator.product`."""
-        return self._hvp(v)
+        return self.products(v)
 
     def products(self, rows: FloatArray) -> FloatArray:
         """See `SymmetricOperator.products`."""
-        return self._hvp(rows)
+        return returned(self._problem, "hvp", "products", self._hvp(rows), rows.shape)
+
+    def __repr__(self) -> str:
+        return f"Hessian of {type(self._problem).__name__}, order={self.order}"
+
+
+def _hvp_at(problem: Problem, w: FloatArray, v: FloatArray) -> FloatArray:
+    # A copy: a method of one's own may write on it.
+    return problem.hvp(w.copy(), v)
 
 
 # What problems of one's own return ----------------------------------------------------------------
