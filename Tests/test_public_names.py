@@ -2,6 +2,8 @@
 
 import importlib
 import json
+import pydoc
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -98,6 +100,24 @@ def test_what_needs_more_than_numpy_says_so_when_it_is_called(plain):
         "operators need SciPy: pip install swiftnets[scipy]",
         "the conversion needs PyTorch: see pytorch.org for your system",
     ]
+
+
+def test_completion_and_help_leave_out_what_only_the_package_uses():
+    net = swiftnets.MLP((1, 1))
+    point = net.at(net.initial(seed=0), [[1.0]], [[1.0]])
+    factors = swiftnets.linalg.DenseFactorization([[1.0]])
+    hidden = {
+        net: "at_samples engine loss_on loss_and_gradient_on",
+        point: "call call_on_pass counted elsewhere in_float64 passed solver whole with_all",
+        point.hessian: "bare product products",
+        factors: "summary trusted",
+    }
+    for thing, names in hidden.items():
+        text = pydoc.render_doc(type(thing), renderer=pydoc.plaintext)
+        for name in names.split():
+            assert hasattr(thing, name) and name not in dir(thing) and name not in dir(type(thing))
+            assert not re.search(rf"^ \|  {name}\b", text, re.M)
+        assert {"solve", "l2", "loss", "shift"} & set(dir(thing))
 
 
 def test_every_public_module_of_the_package_is_loaded_on_first_use():

@@ -15,11 +15,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mlp_reference import case
+from mlp_reference import DTYPES, case
 
 from swiftnets import MLP
+from swiftnets.curvature import CurvatureMatrix, Point
 from swiftnets.nets.activations import GELU, Activation, LeakyReLU
 from swiftnets.nets.losses import Huber, Loss
+from swiftnets.problems import NetProblem
 
 LIMIT = 300
 """Seconds after which something counts as hanging."""
@@ -109,6 +111,30 @@ def test_settings_cannot_be_changed():
             setattr(net, name, getattr(net, name))
     with pytest.raises(AttributeError):
         net.activations[0].parameter = 2.0
+
+
+def test_points_and_matrices_cannot_be_changed():
+    net, w, x, y, _ = problem()
+    point = net.at(w, x, y)
+    matrix = point.hessian + 1.0
+    changes = [(point, name) for name in ("net", "w", "solver", "loss", "gradient")]
+    changes += [(matrix, name) for name in ("point", "kind", "shift", "order", "dtype")]
+    for thing, name in changes:
+        with pytest.raises(AttributeError):
+            setattr(thing, name, getattr(thing, name))
+    with pytest.raises(ValueError, match="read-only"):
+        point.w[0] = 1.0
+
+
+def test_points_and_matrices_are_not_made_by_hand():
+    net, w, x, y, _ = problem()
+    point = net.at(w, x, y)
+    for arguments in ((net, w, (x, y), None), (None, w, point.samples, None)):
+        with pytest.raises(TypeError, match=r"^a Point is made by net.at\(w, x, y\)"):
+            Point(*arguments)
+    for arguments in ((point, "hessian"), (net, point.hessian.kind), (None, point.hessian.kind)):
+        with pytest.raises(TypeError, match="^a CurvatureMatrix is made by a point, as in net.at"):
+            CurvatureMatrix(*arguments)
 
 
 @pytest.mark.parametrize(
@@ -433,8 +459,9 @@ def test_a_block_that_is_not_there_is_named(block):
     net, w, x, y, _ = problem()
     point = net.at(w, x, y)
     for matrix in (point.hessian, point.gauss_newton, point.fisher()):
-        with raises("block"):
+        with raises("block") as caught:
             matrix.dense(block=block)
+        assert repr(block) in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -507,6 +534,29 @@ def test_copies_and_pickles_are_the_same_net():
         np.testing.assert_array_equal(twin.hvp(w, x, y, v), net.hvp(w, x, y, v))
     again = eval(repr(MLP((3, 4, 2))), {"MLP": MLP})
     assert repr(again) == repr(MLP((3, 4, 2)))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    "again", [copy.copy, copy.deepcopy, lambda a: pickle.loads(pickle.dumps(a))]
+)
+def test_copies_and_pickles_of_points_and_matrices_give_the_same_bits(again, dtype):
+    _, w, x, y, v = problem()
+    net, weights = MLP((3, 4, 2), l2=0.25, dtype=dtype), np.arange(len(x)) % 3
+    batches = [(x, y, weights), (x + 1, y)]
+    points = [net.at(w, x, y, sample_weight=weights), net.at(w, batches), net.at(w, x)]
+    for point in [*points, points[0].with_all, NetProblem(net, x, y).at(w)]:
+        twin = again(point)
+        assert repr(twin) == repr(point) and not twin.w.flags.writeable
+        np.testing.assert_array_equal(twin.jacobian(), point.jacobian())
+        if point is points[2]:
+            continue
+        np.testing.assert_array_equal(twin.gradient, point.gradient)
+        matrix = again(point.gauss_newton + 0.5)
+        assert matrix.shift == 0.5 and repr(matrix) == repr(point.gauss_newton + 0.5)
+        np.testing.assert_array_equal(matrix @ v, (point.gauss_newton + 0.5) @ v)
+        assert matrix.inertia == (point.gauss_newton + 0.5).inertia
+        assert twin.hessian.solve(v, damping=100.0).success
 
 
 def run_threads(*works):

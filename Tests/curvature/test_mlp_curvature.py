@@ -208,6 +208,48 @@ def test_a_shift_is_on_the_diagonal_of_everything_that_a_matrix_says(shift, dtyp
         assert (plain + 1 + 2j - 2j - 1).shift == plain.shift == 0
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("l2", [1e10, 2.0**40])
+def test_l2_and_a_shift_are_added_as_one_sum(l2, dtype):
+    random = np.random.default_rng(0)
+    x, y = random.standard_normal((2, 5, 3))
+    w, v = random.standard_normal((2, 24))
+    plain, penalised = (
+        MLP((3, 3, 3), l2=penalty, dtype=dtype).at(w, x, y).hessian + shift
+        for penalty, shift in ((0.0, 0.0), (l2, -l2))
+    )
+    np.testing.assert_array_equal(penalised @ v, plain @ v)
+    np.testing.assert_array_equal(penalised.diagonal(), plain.diagonal())
+    np.testing.assert_array_equal(penalised.dense(), plain.dense())
+    np.testing.assert_array_equal(penalised.dense(block=(1, 1)), plain.dense(block=(1, 1)))
+    np.testing.assert_array_equal((penalised + 1j) @ v, (plain + 1j) @ v)
+    assert (penalised + 0.5).inertia == (plain + 0.5).inertia
+    b = plain @ v
+    for block in (None, "diagonal"):
+        ours, theirs = (m.solve(b, damping=30.0, block=block) for m in (penalised, plain))
+        assert ours.success
+        np.testing.assert_array_equal(ours.solution, theirs.solution)
+
+
+def test_shifts_that_do_not_add_up_to_a_number_are_refused_at_the_sum():
+    hessian = MLP((2, 1)).at(np.zeros(3), [[1.0, 2.0]], [[0.0]]).hessian + 1.7e308
+    assert (hessian + 1.7e308j).shift == 1.7e308 + 1.7e308j
+    for call in (lambda: hessian + 1.7e308, lambda: hessian - -1.7e308):
+        with pytest.raises(ValueError) as caught:
+            call()
+        assert str(caught.value) == "shift is 1.7e+308 added to 1.7e+308; expected a finite sum"
+    large = MLP((2, 1), l2=1.7e308).at(np.zeros(3), [[1.0, 2.0]], [[0.0]]).hessian
+    with pytest.raises(ValueError, match=r"^shift is 1e\+308, and l2 is 1.7e\+308; expected a fin"):
+        large + 1e308
+
+
+def test_what_is_of_real_matrices_says_so_for_complex_shifts():
+    matrix = MLP((2, 1)).at(np.zeros(3), [[1.0, 2.0]], [[0.0]]).hessian + 1j
+    for name in ("inertia", "logdet"):
+        with pytest.raises(np.linalg.LinAlgError, match="^the shift is 1j; .* of real matrices"):
+            getattr(matrix, name)
+
+
 def assert_near_each(ours, theirs, few, size):
     assert_near(np.real(ours), np.real(theirs), few, size)
     assert_near(np.imag(ours), np.imag(theirs), few, size)

@@ -5,6 +5,7 @@ It is there through its products; entries are made when they are asked for.
 
 from __future__ import annotations
 
+import cmath
 import math
 from enum import Enum
 from functools import cached_property
@@ -15,16 +16,17 @@ import numpy.typing as npt
 
 from swiftnets import _core
 from swiftnets._support import checks
+from swiftnets._support.internals import Internals
 from swiftnets._support.types import FloatArray
 from swiftnets.linalg import scaling
 from swiftnets.linalg.operator import SymmetricOperator
 from swiftnets.nets.engine import Engine
+from swiftnets.nets.network import Network
 from swiftnets.nets.samples import Batch, Samples
 
 if TYPE_CHECKING:
     from swiftnets.curvature.point import Point
     from swiftnets.linalg.factors import Inertia
-    from swiftnets.nets.network import Network
     from swiftnets.solve.factors import Factorization, FactorMethod
     from swiftnets.solve.layered import Form
     from swiftnets.solve.options import Preconditioner, SolveMethod
@@ -88,7 +90,7 @@ class Solver(Protocol):
     ) -> Solution: ...
 
 
-class CurvatureMatrix(SymmetricOperator):
+class CurvatureMatrix(SymmetricOperator, Internals, internal=("bare", "product", "products")):
     """A symmetric matrix of second derivatives at a point; made by `Point`.
 
     The net's l2 is in it, and a shift, which ``matrix + shift`` gives it.
@@ -111,7 +113,40 @@ class CurvatureMatrix(SymmetricOperator):
     """
 
     def __init__(self, point: Point, kind: Kind, shift: float | complex = 0.0) -> None:
-        self.point, self.kind, self.shift = point, kind, shift
+        net = getattr(point, "net", None)
+        if not isinstance(net, Network) or not isinstance(kind, Kind):
+            raise TypeError(
+                "a CurvatureMatrix is made by a point, as in net.at(w, x, y).hessian; got "
+                f"arguments of types {type(point).__name__} and {type(kind).__name__}"
+            )
+        self._point, self._kind, self._shift = point, kind, checks.scalar(shift, "shift")
+        if not cmath.isfinite(self._total):
+            raise ValueError(f"shift is {shift}, and l2 is {net.l2}; expected a finite sum")
+
+    # A matrix is its point, kind and shift: copies and pickles make factors anew.
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._point, self._kind, self._shift)
+
+    @property
+    def point(self) -> Point:
+        """Where the derivatives are taken."""
+        return self._point
+
+    @property
+    def kind(self) -> Kind:
+        """Which matrix it is."""
+        return self._kind
+
+    @property
+    def shift(self) -> float | complex:
+        """What was added to the diagonal, but for the net's l2."""
+        return self._shift
+
+    @property
+    def _total(self) -> float | complex:
+        """What is added to the diagonal, l2 and the shift: as one sum, which may cancel."""
+        return self.point.net.l2 + self._shift
 
     @property
     def order(self) -> int:  # type: ignore[override]
@@ -133,7 +168,10 @@ class CurvatureMatrix(SymmetricOperator):
         if isinstance(shift, SymmetricOperator):
             return NotImplemented
         value = checks.scalar(shift, "shift")
-        return type(self)(self.point, self.kind, self.shift + value)
+        total = self.shift + value
+        if not cmath.isfinite(total):
+            raise ValueError(f"shift is {value} added to {self.shift}; expected a finite sum")
+        return type(self)(self.point, self.kind, total)
 
     __radd__ = __add__
 
@@ -157,14 +195,21 @@ class CurvatureMatrix(SymmetricOperator):
         """
         return self._shifted(self.point.passed.product(self.kind.code, rows), rows)
 
-    def _shifted(self, out: FloatArray, rows: FloatArray) -> FloatArray:
-        self.point.net.engine.add_l2(out, rows)
-        if isinstance(self.shift, complex):
-            result: FloatArray = out + self.dtype.type(self.shift) * rows
-            return result
-        if self.shift:
-            with np.errstate(over="ignore", invalid="ignore"):
-                out += self.shift * rows
+    def _shifted(self, out: FloatArray, v: FloatArray | float) -> FloatArray:
+        """With l2 and the shift times v added to it."""
+        if not self.shift and not isinstance(self.shift, complex):
+            self.point.net.engine.add_l2(out, v)
+            return out
+        total = self._total
+        with np.errstate(over="ignore", invalid="ignore"):
+            if isinstance(total, complex):
+                result: FloatArray = out + self.dtype.type(total) * v
+                return result
+            # In float64 where the net's dtype would round it to 0 or inf, as l2 is.
+            info = np.finfo(self.dtype)
+            usual = float(info.tiny) <= abs(total) <= float(info.max)
+            if total:
+                out += (self.dtype.type if usual else np.float64)(total) * v
         return out
 
     # Entries
@@ -218,7 +263,11 @@ class CurvatureMatrix(SymmetricOperator):
         if not isinstance(block, (tuple, list)) or len(block) != 2:
             raise TypeError(f'block is {block!r}; expected a pair of layers, or "diagonal"')
         last = self.point.net.depth - 1
-        i, j = (checks.integer(layer, "block", 0, last) for layer in block)
+        try:
+            i, j = (checks.integer(layer, "block", 0, last) for layer in block)
+        except (TypeError, ValueError) as error:
+            expected = f"two layers, integers from 0 to {last}"
+            raise type(error)(f"block is {block!r}; expected {expected}") from None
         return i, j
 
     def _block(self, pair: tuple[int, int] | None, out: FloatArray | None) -> FloatArray:
@@ -271,11 +320,9 @@ class CurvatureMatrix(SymmetricOperator):
         return out
 
     def _on_diagonal(self, matrix: FloatArray) -> FloatArray:
-        self.point.net.engine.add_l2(matrix.reshape(-1)[:: len(matrix) + 1], 1.0)
-        if self.shift:
-            matrix = matrix.astype(self.dtype, copy=False)
-            with np.errstate(over="ignore"):
-                matrix.reshape(-1)[:: len(matrix) + 1] += self.shift
+        matrix = matrix.astype(self.dtype, copy=False)
+        diagonal = matrix.reshape(-1)[:: len(matrix) + 1]
+        diagonal[...] = self._shifted(diagonal, 1.0)
         return matrix
 
     def diagonal(self) -> FloatArray:
@@ -298,7 +345,7 @@ class CurvatureMatrix(SymmetricOperator):
 
         out = np.empty(engine.count, engine.dtype)
         engine.reduce(fill, out, self.point.samples)
-        return self._shifted(out, np.ones(1, engine.dtype))
+        return self._shifted(out, 1.0)
 
     # Lanczos
 
@@ -346,9 +393,9 @@ class CurvatureMatrix(SymmetricOperator):
         array([[ 9., 12.],
                [12., 16.]])
         """
-        engine, shift = self.point.net.engine, self.shift
-        if isinstance(shift, complex):
-            raise ValueError(f"the shift is {shift}; Lanczos's method is for real matrices")
+        engine, total = self.point.net.engine, self._total
+        if isinstance(total, complex):
+            raise ValueError(f"the shift is {self.shift}; Lanczos's method is for real matrices")
         starts, single = engine.rows(starts, "starts")
         steps = checks.integer(steps, "steps")
         checks.finite(starts, "starts")
@@ -358,7 +405,7 @@ class CurvatureMatrix(SymmetricOperator):
         passed = self.point.passed
         if passed.is_whole:
             _core.linearization_lanczos(
-                passed.parts[0], self.kind.code, engine.l2 + shift, starts, diagonal, off_diagonal
+                passed.parts[0], self.kind.code, total, starts, diagonal, off_diagonal
             )
         else:
             for run, start in enumerate(starts):
@@ -479,6 +526,8 @@ class CurvatureMatrix(SymmetricOperator):
     def logdet(self) -> float:
         """log|det|, from factors of the matrix; −inf where eigenvalues are 0."""
         factors = self._factors
+        if factors.inertia is None:
+            raise np.linalg.LinAlgError(f"the shift is {self.shift}; log|det| is of real matrices")
         if factors.log_determinant is None:
             raise np.linalg.LinAlgError(f"log|det| may be off by {factors.log_determinant_error}")
         return factors.log_determinant

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from swiftnets import _core
 from swiftnets._support import checks
+from swiftnets._support.internals import Internals
 from swiftnets._support.locks import lock_of
 from swiftnets._support.types import FloatArray
 from swiftnets.curvature import taylor
@@ -33,9 +34,22 @@ def __dir__() -> list[str]:
 
 FisherKind: TypeAlias = Literal["exact", "empirical"]
 _Result = TypeVar("_Result")
+_INTERNAL = (
+    "call",
+    "call_on_pass",
+    "counted",
+    "counted_samples",
+    "elsewhere",
+    "in_float64",
+    "passed",
+    "samples",
+    "solver",
+    "whole",
+    "with_all",
+)
 
 
-class Point:
+class Point(Internals, internal=_INTERNAL):
     """A net at parameters w on samples; made by `swiftnets.MLP.at`.
 
     Attributes
@@ -60,13 +74,39 @@ class Point:
     """
 
     def __init__(self, net: Network, w: FloatArray, samples: Samples, solver: Solver) -> None:
-        self.net, self.w, self.solver = net, w, solver
+        if not isinstance(net, Network) or not isinstance(samples, Samples):
+            raise TypeError(
+                "a Point is made by net.at(w, x, y); got a net and samples of types "
+                f"{type(net).__name__} and {type(samples).__name__}"
+            )
+        self._net, self._w, self._solver = net, w, solver
         self._whole = list(samples.batches)
         # What is summed over: without samples of weight 0, whatever is in them.
         self._samples = Samples([batch.counted for batch in self._whole], samples.is_single)
         self._lock = lock_of(self)
         self._passed: Pass | None = None
         self._wide: Point | None = None
+
+    # A point is its net, w and samples: copies, pickles and processes made by "spawn" make the
+    # pass anew.
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (self.net, self.w, self._whole, self._samples)
+
+    @property
+    def net(self) -> Network:
+        """The net."""
+        return self._net
+
+    @property
+    def w(self) -> FloatArray:
+        """The parameters (P,)."""
+        return self._w
+
+    @property
+    def solver(self) -> Solver:
+        """What its matrices are factored and solved with."""
+        return self._solver
 
     # The samples and the pass
 
@@ -487,6 +527,13 @@ def require_point(point: object) -> Point:
         raise TypeError(
             f"point is of type {type(point).__name__}; expected a Point, made by net.at(w, x, y)"
         )
+    return point
+
+
+def _restored(net: Any, w: FloatArray, whole: list[Batch], samples: Samples) -> Point:
+    """A point out of a pickle; its net knows the solver."""
+    point: Point = net.at_samples(w, Samples(whole, samples.is_single))
+    point._samples = samples
     return point
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from swiftnets import _core
 from swiftnets._support import checks
+from swiftnets._support.internals import Internals
 from swiftnets._support.types import Array
 
 __all__ = [
@@ -86,7 +87,7 @@ class FactorSummary:
         return ", ".join(parts) or "no factors"
 
 
-class Factors:
+class Factors(Internals, internal=("summary", "trusted")):
     """What is known of a symmetric matrix plus a shift, A + λ, from its factors F.
 
     Attributes
@@ -96,6 +97,12 @@ class Factors:
     """
 
     summary: FactorSummary
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            f"a {type(self).__name__} can be neither pickled nor copied; pickle the matrix and "
+            "factor it again"
+        )
 
     @property
     def inertia(self) -> Inertia | None:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from swiftnets import _core
 from swiftnets._support import buffers, checks
+from swiftnets._support.internals import Internals
 from swiftnets._support.types import FloatArray
 from swiftnets.nets import initializers
 from swiftnets.nets.activations import Activation
@@ -29,7 +30,7 @@ def __dir__() -> list[str]:
     return __all__
 
 
-class Network:
+class Network(Internals, internal=("at_samples", "engine", "loss_and_gradient_on", "loss_on")):
     """A chain of dense layers with a loss; see `swiftnets.MLP`, which makes one.
 
     Parameters

@@ -182,12 +182,13 @@ class _Steps:
 
     def _dense_blocks(self, sides: IntegerArray) -> None:
         system = self._system
-        factors = []
+        factors, kind, l2 = [], system.matrix.kind, system.net.l2
         for layer, part in enumerate(system.net.layer_slices):
-            block = CurvatureMatrix(system.point, system.matrix.kind).dense((layer, layer))
+            # Without l2, which is added with the damping, as one sum.
+            block = CurvatureMatrix(system.point, kind, -l2).dense((layer, layer))
             n = part.stop - part.start
             system.operations += 2.0 * system.samples * n**2 + n**3 / 3
-            factors.append(DenseFactorization.trusted(block, system.damping, _FLOAT64, 0.0))
+            factors.append(DenseFactorization.trusted(block, system.damping, _FLOAT64, l2))
 
         def solve(b: Array) -> Array:
             x = np.empty_like(b)

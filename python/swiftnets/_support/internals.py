@@ -1,0 +1,38 @@
+"""Classes with names that only the package's other folders use: completion leaves them out."""
+
+from __future__ import annotations
+
+from abc import ABCMeta
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+__all__ = ["Internals"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+class _Listed(ABCMeta):
+    """What `dir` and `help` show of a class."""
+
+    _internal: frozenset[str]
+
+    def __dir__(cls) -> Iterable[str]:
+        return [name for name in super().__dir__() if name not in cls._internal]
+
+
+class Internals(metaclass=_Listed):
+    """Names given as ``class A(Internals, internal=(…))`` are not in `dir` and `help`.
+
+    They are of no use to users: their arguments are not checked.
+    """
+
+    _internal: ClassVar[frozenset[str]] = frozenset()
+
+    def __init_subclass__(cls, internal: Iterable[str] = (), **others: Any) -> None:
+        super().__init_subclass__(**others)
+        cls._internal = cls._internal | frozenset(internal)
+
+    def __dir__(self) -> Iterable[str]:
+        return [name for name in super().__dir__() if name not in self._internal]
