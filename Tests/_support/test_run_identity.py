@@ -157,9 +157,9 @@ def test_permuted_and_slightly_changed_data_make_another_run(kind, path):
         problem(y=nearly[1]),
         problem(s=nearly[2]),
     ):
-        with pytest.raises(CheckpointError, match="problem's samples is other data"):
+        with pytest.raises(CheckpointError, match="problem's samples: other data"):
             SGD().minimize(changed, w, max_iterations=2, checkpoint=path)
-    with pytest.raises(CheckpointError, match="w is other data"):
+    with pytest.raises(CheckpointError, match="w: other data"):
         SGD().minimize(problem(), np.nextafter(w, 9), max_iterations=2, checkpoint=path)
     with pytest.raises(CheckpointError, match="samples .*other data|problem is "):
         SGD().minimize(NetProblem(net(), x, y), w, max_iterations=2, checkpoint=path)
@@ -188,7 +188,7 @@ def test_the_two_nets_know_permuted_and_slightly_changed_data(make, which, path)
     nearly = xs.copy()
     nearly[0, 0] = np.nextafter(nearly[0, 0], 9)
     for changed in ([(xs[order], ys[order]), last], [last, (xs, ys)], [(nearly, ys), last]):
-        with pytest.raises(CheckpointError, match=f"{which} is other data"):
+        with pytest.raises(CheckpointError, match=f"{which}: other data"):
             make().fit(**given | {which: changed}, checkpoint=path)
     make().fit(**given, checkpoint=path)
 
@@ -207,7 +207,7 @@ def test_the_two_nets_know_the_weights_that_were_given_to_them(make, path):
     expected = whole.fit(pairs, epochs=2).errs
     net = make(0.5)
     net.fit(pairs, epochs=2, iterations=2, checkpoint=path)
-    with pytest.raises(CheckpointError, match="weights is other data"):
+    with pytest.raises(CheckpointError, match="weights: other data"):
         make(np.nextafter(0.5, 1)).fit(pairs, epochs=2, checkpoint=path)
     # The net that was stopped, one with the same start, a copy, and one whose weights were drawn.
     plain = SlowNet(6, 7, 5) if isinstance(net, SlowNet) else FastNet(6, 5)
@@ -263,7 +263,7 @@ def test_own_problems_are_known_by_their_settings_or_else_their_start(path):
     slightly = 1 + 1e-9
     SGD().minimize(Bowl(1.0), [1.0], max_iterations=2, checkpoint=path)
     SGD().minimize(Bowl(slightly), [1.0], max_iterations=2, checkpoint=path)  # as documented
-    with pytest.raises(CheckpointError, match="problem is other data, as its loss"):
+    with pytest.raises(CheckpointError, match="problem: other data, as its loss"):
         SGD().minimize(Bowl(1.1), [1.0], max_iterations=2, checkpoint=path)
     with pytest.raises(CheckpointError, match="problem is Bowl there and Told here"):
         SGD().minimize(Told(1.0), [1.0], max_iterations=2, checkpoint=path)
@@ -275,7 +275,7 @@ def test_own_problems_are_known_by_their_settings_or_else_their_start(path):
     problem, w = Inheriting(net(), *data()), net().initial(seed=0)
     SGD().minimize(problem, w, max_iterations=2, checkpoint=path)
     problem.a = 0.5
-    with pytest.raises(CheckpointError, match="problem is other data, as its loss"):
+    with pytest.raises(CheckpointError, match="problem: other data, as its loss"):
         SGD().minimize(problem, w, max_iterations=2, checkpoint=path)
 
 
@@ -295,7 +295,7 @@ def test_own_optimizers_are_known_by_their_fields_arrays_by_their_numbers(path):
     Own(scale=scale).minimize(Quadratic(np.eye(2000)), scale, max_iterations=1, checkpoint=path)
     other = scale.copy()
     other[1000] = 2
-    with pytest.raises(CheckpointError, match="optimizer's scale is other data"):
+    with pytest.raises(CheckpointError, match="optimizer's scale: other data"):
         Own(scale=other).minimize(Quadratic(np.eye(2000)), scale, max_iterations=1, checkpoint=path)
 
 
@@ -549,5 +549,5 @@ class InPlace(Problem):
 def test_a_start_is_known_as_it_was_before_a_problem_wrote_on_it(tmp_path):
     SGD().minimize(InPlace(), [1.0, 2.0], max_iterations=2, checkpoint=tmp_path / "run")
     # Loss, gradient's norm and ‖w‖ are those of the other start.
-    with pytest.raises(CheckpointError, match="w is other data"):
+    with pytest.raises(CheckpointError, match="w: other data"):
         SGD().minimize(InPlace(), [2.0, 1.0], max_iterations=4, checkpoint=tmp_path / "run")

@@ -305,7 +305,7 @@ def test_an_overflow_says_so_and_leaves_the_weights(make):
     ids=["SlowNet", "FastNet", "hessian_block", "dense", "labels_to_onehots", "shaper"],
 )
 def test_absurd_sizes_are_refused_with_their_bytes(call):
-    with pytest.raises(MemoryError, match=r"needs [\d,]+ bytes \([\d.e+]+ [TP]iB\) of memory"):
+    with pytest.raises(MemoryError, match=r"would need [\d,]+ bytes \([\d.e+]+ [TP]iB\) of memory"):
         call()
 
 

@@ -95,7 +95,7 @@ def test_pixels_are_exact():
     scaled = pixels(images)
     assert scaled.dtype == np.float64 and scaled.shape == images.shape
     np.testing.assert_array_equal((scaled + 0.5) * 256, images)
-    with pytest.raises(TypeError, match="images: got dtype float64, expected uint8"):
+    with pytest.raises(TypeError, match="images has dtype float64; expected uint8"):
         pixels(scaled)
 
 
@@ -294,7 +294,7 @@ def test_coarse_labels_are_read_where_there_are_some(published, tmp_path):
         np.testing.assert_array_equal(data.train_labels, published[3][0][1] // 5)
         np.testing.assert_array_equal(data.test_labels, published[3][1][1] // 5)
     else:
-        with pytest.raises(DatasetError, match=r"labels: got 'coarse', but .* CIFAR-10's"):
+        with pytest.raises(DatasetError, match=r"labels is 'coarse', but .* CIFAR-10's"):
             load(tmp_path, labels="coarse")
 
 
@@ -368,9 +368,9 @@ def test_a_missing_path_is_named(tmp_path):
 
 
 def test_wrong_arguments_are_named(tmp_path):
-    with pytest.raises(ValueError, match="labels: got 'medium', expected 'fine' or 'coarse'"):
+    with pytest.raises(ValueError, match="labels is 'medium'; expected 'fine' or 'coarse'"):
         load(labels="medium")
-    with pytest.raises(TypeError, match="data: got int, expected the path"):
+    with pytest.raises(TypeError, match="data is of type int; expected the path"):
         load(3)
     with pytest.raises(DatasetError, match="the embedded Fashion-MNIST sample has fine labels"):
         load(labels="coarse")
@@ -1017,7 +1017,7 @@ def test_a_server_that_is_not_there_is_an_error_with_the_address(tmp_path, monke
 
 def test_only_http_is_spoken(tmp_path):
     (tmp_path / "file").write_bytes(PAYLOAD)
-    with pytest.raises(ValueError, match="url: got 'file:"):
+    with pytest.raises(ValueError, match="url is 'file:"):
         fetch_cifar100(tmp_path / "new", url=f"file://{tmp_path}/file", **RIGHT)
     assert not (tmp_path / "new").exists()
 
@@ -1071,7 +1071,7 @@ def test_the_defaults_are_the_published_ones():
         ({"timeout": 0}, "timeout is 0; expected a finite number above 0"),
         ({"timeout": -1}, "timeout is -1"),
         ({"size": 0}, "size is 0; expected an integer from 1"),
-        ({"md5": "0x3"}, "md5: got '0x3', expected 32 hexadecimal digits"),
+        ({"md5": "0x3"}, "md5 is '0x3'; expected 32 hexadecimal digits"),
     ],
 )
 def test_wrong_arguments_of_a_download_are_named_before_the_network(argument, words, tmp_path):

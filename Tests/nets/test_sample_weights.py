@@ -16,9 +16,11 @@ from swiftnets.problems.functional_inverse import FunctionalInverse
 TIMES = np.array([2, 0, 1, 3, 0, 1, 4])
 TARGETS = ("rows", "labels", "one-hot")
 EVERY_OPTIMIZER = [
-    getattr(optimizers, name)()
+    kind()
     for name in optimizers.__all__
-    if name not in ("Event", "History", "Optimizer", "Result", "State", "StepResult")
+    if isinstance(kind := getattr(optimizers, name), type)
+    and issubclass(kind, optimizers.Optimizer)
+    and kind is not optimizers.Optimizer
 ]
 # What defaults do not reach.
 MORE = [

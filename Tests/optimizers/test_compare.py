@@ -415,8 +415,8 @@ def test_damaged_and_foreign_files_are_refused_by_name(tmp_path):
         ("gradient_tolerance is 0.0 there and 1.* here", {"gradient_tolerance": 1}),
         ("evaluate is False there and True here", {"evaluate": lambda w: {}}),
         ("evaluate_every is None there and 2 here", {"evaluate_every": 2}),
-        ("w is other data", {"start": (1.0, np.nextafter(1.0, 2))}),
-        ("problem's matrix is other data", {"problem": Quadratic(np.diag([1.0, 3.1]))}),
+        ("w: other data", {"start": (1.0, np.nextafter(1.0, 2))}),
+        ("problem's matrix: other data", {"problem": Quadratic(np.diag([1.0, 3.1]))}),
     ):
         with pytest.raises(CheckpointError, match=f"SGD-.*{says}"):
             again(**options)

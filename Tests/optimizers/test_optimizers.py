@@ -911,7 +911,7 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path):
         ("problem is Minibatches there and NetProblem", SGD(), a_problem(), start, 9),
         ("other data", SGD(), some_minibatches(data_seed=1), start, 9),
         ("other data", SGD(), Minibatches(a_net(), x, y, batch_size=7, seed=3), start, 9),
-        ("w is other data", SGD(), None, np.nextafter(start, 9.0), 9),
+        ("w: other data", SGD(), None, np.nextafter(start, 9.0), 9),
         ("3 iterations behind it, more than the 2", SGD(), None, start, 2),
     ):
         with pytest.raises(CheckpointError, match=rf"run\.npz.*{says}"):

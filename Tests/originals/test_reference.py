@@ -91,7 +91,7 @@ def test_rand_onehots_draws_one_randint_a_row_from_pythons_generator():
 
 @pytest.mark.parametrize("label", [-1, 100])
 def test_a_label_out_of_range_is_refused(label):
-    with pytest.raises(ValueError, match=rf"labels: got values from .*{label}.*expected 0 to 99"):
+    with pytest.raises(ValueError, match=rf"labels has values from .*{label}.*expected 0 to 99"):
         reference.labels_to_onehots([3, label, 4])
 
 
@@ -113,9 +113,9 @@ def test_fast_batches_may_differ_by_one():
 @pytest.mark.parametrize(
     "pairs, train, test, name",
     [
-        (reference.slow_pairs, 1500, 500, "train_images: got 1500"),
-        (reference.slow_pairs, 1000, 501, "test_images: got 501"),
-        (reference.fast_pairs, 40, 499, "test_images: got 499"),
+        (reference.slow_pairs, 1500, 500, "train_images has 1500"),
+        (reference.slow_pairs, 1000, 501, "test_images has 501"),
+        (reference.fast_pairs, 40, 499, "test_images has 499"),
     ],
 )
 def test_images_that_cannot_be_divided_are_refused(pairs, train, test, name):
@@ -182,12 +182,12 @@ def test_a_step_leaves_its_arguments_alone():
 
 
 def test_an_unknown_way_is_refused():
-    with pytest.raises(ValueError, match="blocks: got 'dense'"):
+    with pytest.raises(ValueError, match="blocks is 'dense'"):
         reference.slow_step(*small_net(0), blocks="dense")
     pairs = some_pairs(1, 2, 8)
-    with pytest.raises(ValueError, match="method: got 'exact'"):
+    with pytest.raises(ValueError, match="method is 'exact'"):
         next(reference.fast_run(pairs, pairs, 1, 0, method="exact"))
-    with pytest.raises(ValueError, match="precision: got 'single'"):
+    with pytest.raises(ValueError, match="precision is 'single'"):
         reference.fast_limit_step(*pairs[0], np.zeros((8, 6)), precision="single")
 
 
@@ -417,6 +417,6 @@ def test_the_limit_agrees_with_itself_in_extended_precision_on_real_images(share
 
 
 def test_labels_that_are_no_integers_are_not_rounded():
-    with pytest.raises(TypeError, match="labels: got dtype float64, expected integers"):
+    with pytest.raises(TypeError, match="labels has dtype float64; expected integers"):
         reference.labels_to_onehots([0.5])
     assert reference.labels_to_onehots([]).shape == (0, 100)

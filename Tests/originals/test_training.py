@@ -236,8 +236,8 @@ def test_a_run_killed_at_any_moment_resumes_to_the_same_bits(path):
         (MAKE["slow"], {"method": "dense"}, "method is 'structured' there and 'dense' here"),
         (MAKE["slow"], {"evaluate_every": 9}, "evaluate_every is 50 there and 9 here"),
         (MAKE["slow"], {"train_pairs": batches(4)}, "train batches is 3 there and 4 here"),
-        (MAKE["slow"], {"train_pairs": batches(3, start=1)}, "train_pairs is other data"),
-        (MAKE["slow"], {"test_pairs": batches(1, start=30)}, "test_pairs is other data"),
+        (MAKE["slow"], {"train_pairs": batches(3, start=1)}, "train_pairs: other data"),
+        (MAKE["slow"], {"test_pairs": batches(1, start=30)}, "test_pairs: other data"),
         (MAKE["slow"], {"iterations": 2}, "has 3 iterations behind it, more than the 2 asked for"),
     ],
 )

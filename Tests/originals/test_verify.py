@@ -180,7 +180,7 @@ def test_the_slow_script_runs_at_its_own_size(images, scripts):
     rows = verify.check("slow", images, seed=7, iterations=2, originals=folder)
     assert [row.against for row in rows] == ["reference", "original"] * 3
     assert all(row.held for row in rows)
-    with pytest.raises(ValueError, match="insize, hidsize: got 6, 5, expected 50, 50"):
+    with pytest.raises(ValueError, match="insize, hidsize are 6, 5; expected 50, 50"):
         verify.check("slow", images, insize=6, hidsize=5, originals=folder)
 
 
@@ -291,9 +291,9 @@ def test_lost_parity_is_status_one_and_marked(made_data, capsys, monkeypatch):
 @pytest.mark.parametrize(
     "options, words",
     [
-        (["--iterations", "0"], "iterations: got 0, expected 1 or more"),
-        (["--seed", "-1"], "seed: got -1"),
-        (["--timeout", "0"], "timeout: got 0.0"),
+        (["--iterations", "0"], "iterations is 0; expected 1 or more"),
+        (["--seed", "-1"], "seed is -1"),
+        (["--timeout", "0"], "timeout is 0.0"),
         (["--originals", "nowhere"], "fast_net.py does not exist"),
         (["--json", "nowhere/rows.json"], "there is no folder"),
         (["--json", "."], "is the folder"),
@@ -320,9 +320,9 @@ def test_a_plot_of_an_unknown_format_is_refused_before_the_work(capsys):
 
 
 def test_more_iterations_than_a_script_prints_are_refused(few, scripts):
-    with pytest.raises(ValueError, match="iterations: got 200, expected less than 200"):
+    with pytest.raises(ValueError, match="iterations is 200; expected less than 200"):
         verify.check("fast", few, iterations=200, originals=scripts(fast=""))
-    with pytest.raises(ValueError, match="net: got 'both'"):
+    with pytest.raises(ValueError, match="net is 'both'"):
         verify.check("both", few)
 
 

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         solve,
     )
     from swiftnets._core import ConvergenceError
+    from swiftnets._support.checkpoints import CheckpointError
     from swiftnets._support.threads import get_threads, set_threads, threads
     from swiftnets.curvature.matrix import CurvatureMatrix
     from swiftnets.curvature.point import Point
@@ -51,6 +52,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "MLP",
+    "CheckpointError",
     "ConvergenceError",
     "CurvatureMatrix",
     "FastNet",
@@ -76,6 +78,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "CheckpointError": "_support.checkpoints",
     "ConvergenceError": "_core",
     "CurvatureMatrix": "curvature.matrix",
     "FastNet": "fast_net",

@@ -69,7 +69,9 @@ class MLP(Network):
     and y, sums over samples take one iterable of batches ``(x, y)`` or ``(x, y, sample_weight)``
     (a list, a PyTorch DataLoader; one that refills one buffer will do). Anything that makes an
     array is taken, PyTorch's tensors too. Values that are not finite propagate as in NumPy, but for
-    samples of weight 0: those are left out, whatever is in them.
+    samples of weight 0: those are left out, whatever is in them. A label of theirs need not be a
+    class, as in padding; it counts as 0 where samples are not weighted, as in
+    `Point.per_sample_gradients`.
 
     Working memory does not grow with the number of samples: they are taken in chunks of at most
     4 MB of activations (32 samples where a net is wider than that), and a few such for each thread.
@@ -128,7 +130,8 @@ class MLP(Network):
         w : (P,) array_like
         x : (N, inputs) array_like, or an iterable of batches
         y : (N, outputs) array_like or (N,) labels, optional
-            Without them the point has outputs and their Jacobian alone.
+            Not with batches, which have their own. Without targets the point has outputs and their
+            Jacobian alone, and x is one array.
         sample_weight : (N,) array_like, optional
             Not negative.
 
@@ -311,12 +314,14 @@ def require_net(net: object) -> MLP:
 
 def _sizes(value: Any) -> tuple[int, ...]:
     try:
+        if isinstance(value, (str, bytes)):
+            raise TypeError
         sizes = checks.several(value, "sizes")
     except TypeError:
         raise TypeError(
             f"sizes is of type {type(value).__name__}; expected a sequence of widths"
         ) from None
-    if isinstance(value, (str, bytes)) or len(sizes) < 2:
+    if len(sizes) < 2:
         raise ValueError(f"sizes is {value!r}; expected at least 2 widths, inputs and outputs")
     return tuple(
         checks.integer(size, f"sizes[{index}]", 1, _LARGEST_SIZE)

@@ -47,7 +47,11 @@ def write_archive(
 
 
 def read_archive(
-    path: Path, name: str, version: int, of: Callable[[Settings, dict[str, Any]], ReadT]
+    path: Path,
+    name: str,
+    version: int,
+    of: Callable[[Settings, dict[str, Any]], ReadT],
+    argument: str = "checkpoint",
 ) -> ReadT | None:
     """What `of` makes of a checkpoint's settings and arrays, or None if there is no such file."""
     try:
@@ -81,22 +85,24 @@ def read_archive(
             return of(header["settings"], arrays)
     except Exception as error:  # zipfile, NumPy and json fail on damage in many ways
         raise CheckpointError(
-            f"checkpoint: {path} is damaged or no checkpoint "
+            f"{argument}: {path} is damaged or no checkpoint "
             f"({type(error).__name__}: {error}); choose another path, or remove it to start anew"
         ) from error
     if kind != name:
         raise CheckpointError(
-            f"checkpoint: {path} is {_KINDS[kind]}, not {_KINDS[name]}; choose another path"
+            f"{argument}: {path} is {_KINDS[kind]}, not {_KINDS[name]}; choose another path"
         )
     why = ", as versions before told runs apart less surely" if found < version else ""
     raise CheckpointError(
-        f"checkpoint: {path} is of version {found}; this swiftnets reads {version}{why}: go on "
+        f"{argument}: {path} is of version {found}; this swiftnets reads {version}{why}: go on "
         "with the swiftnets that wrote it, or remove it to start anew"
     )
 
 
-def require_settings(path: Path, there: Settings, here: Settings) -> None:
+def require_settings(
+    path: Path, there: Settings, here: Settings, argument: str = "checkpoint"
+) -> None:
     """A CheckpointError that says which settings of a checkpoint differ from this run's."""
     differing = list(identity.differences(there, here))
     if differing:
-        raise CheckpointError(f"checkpoint: {path} is of another run: {'; '.join(differing)}")
+        raise CheckpointError(f"{argument}: {path} is of another run: {'; '.join(differing)}")

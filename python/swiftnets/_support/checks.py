@@ -374,7 +374,7 @@ def memory(needed: int, what: str) -> None:
     limit = _memory_limit()
     if needed > limit:
         raise MemoryError(
-            f"{what} needs {needed:,} bytes ({readable(needed)}) of memory, and there are "
+            f"{what} would need {needed:,} bytes ({readable(needed)}) of memory, and there are "
             f"{limit:,} ({readable(limit)})"
         )
 
@@ -382,6 +382,11 @@ def memory(needed: int, what: str) -> None:
 def fits(needed: int) -> bool:
     """Whether this machine, or this container, could hold so many bytes."""
     return needed <= _memory_limit()
+
+
+def counted(count: int, what: str) -> str:
+    """A number of things in words."""
+    return f"{count} {what}{'s' * (count != 1)}"
 
 
 def readable(size: int) -> str:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from swiftnets._support import checks
 
-_HASH, _OTHER = "blake2b ", " other data"
+_HASH, _OTHER = "blake2b ", ": other data"
 
 
 def digest(arrays: Iterable[npt.NDArray[Any] | None]) -> str:
@@ -107,13 +107,13 @@ def differences(there: Any, here: Any, name: str = "") -> Iterator[str]:
     elif isinstance(there, list) and isinstance(here, list) and len(there) == len(here):
         words = [w for pair in zip(there, here, strict=True) for w in differences(*pair)]
         if any(word.endswith(_OTHER) for word in words):
-            yield f"{name} is{_OTHER}"
+            yield f"{name}{_OTHER}"
         elif words:
             yield f"{name} is {_shown(there)} there and {_shown(here)} here"
     elif there == here or (there != there and here != here):  # NaN is the same as NaN
         return
     elif _has_hash(there) or _has_hash(here):
-        yield f"{name} is{_OTHER}"
+        yield f"{name}{_OTHER}"
     else:
         yield f"{name} is {_shown(there)} there and {_shown(here)} here"
 

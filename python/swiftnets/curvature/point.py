@@ -273,6 +273,14 @@ class Point(Internals, internal=_INTERNAL):
     # Values
 
     @property
+    def outputs(self) -> FloatArray:
+        """The net's outputs (N, outputs), those of samples of weight 0 too; of the net's dtype.
+
+        Logits, for the cross-entropies. They need no targets, and are computed each time.
+        """
+        return np.concatenate([self.net.predict(self.w, batch.x) for batch in self._whole])
+
+    @property
     def loss(self) -> float:
         """The loss, with the net's reduction and l2 term."""
         return self.passed.loss
@@ -518,7 +526,11 @@ class Point(Internals, internal=_INTERNAL):
         return CurvatureMatrix(self, Kind.FISHER)
 
     def __repr__(self) -> str:
-        return f"Point({self.net!r}, {self.sample_count} samples)"
+        first = self._whole[0]
+        without = (
+            "" if first.targets is not None or first.labels is not None else " without targets"
+        )
+        return f"Point({self.net!r}, {checks.counted(self.sample_count, 'sample')}{without})"
 
 
 def require_point(point: object) -> Point:

@@ -91,11 +91,11 @@ def fetch_cifar100(
     """
     md5 = md5.lower() if isinstance(md5, str) else md5
     if not isinstance(md5, str) or not re.fullmatch("[0-9a-f]{32}", md5):
-        raise ValueError(f"md5: got {md5!r}, expected 32 hexadecimal digits")
+        raise ValueError(f"md5 is {md5!r}; expected 32 hexadecimal digits")
     size = checks.integer(size, "size", 1, 2**63 - 1)
     timeout = min(checks.real(timeout, "timeout", positive=True), _LONGEST_TIMEOUT)
     if not isinstance(url, str) or not re.match("https?://", url, re.IGNORECASE):
-        raise ValueError(f"url: got {url!r}, expected an address with http or https")
+        raise ValueError(f"url is {url!r}; expected an address with http or https")
     folder, progress = checks.path(dest, "dest"), checks.flag(progress, "progress")
     folder.mkdir(parents=True, exist_ok=True)
     final = folder / f"{PYTHON100}.tar.gz"

@@ -72,13 +72,13 @@ def load(
     (dtype('uint8'), dtype('int64'))
     """
     if not isinstance(labels, str) or labels not in ("fine", "coarse"):
-        raise ValueError(f"labels: got {labels!r}, expected 'fine' or 'coarse'")
+        raise ValueError(f"labels is {labels!r}; expected 'fine' or 'coarse'")
     if data is None:
         return _sample(labels)
     if not isinstance(data, (str, os.PathLike)):
         raise TypeError(
-            f"data: got {type(data).__name__}, expected the path of a folder or of a .tar.gz, "
-            "or None for the embedded sample"
+            f"data is of type {type(data).__name__}; expected the path of a folder or of a "
+            ".tar.gz, or None for the embedded sample"
         )
     path = Path(data)
     if path.is_dir():
@@ -91,7 +91,7 @@ def load(
         raise FileNotFoundError(f"data: {path} does not exist; expected a folder or a .tar.gz")
     if labels not in form.set.classes:
         raise DatasetError(
-            f"labels: got {labels!r}, but {path} holds {form.title}, which has fine labels only"
+            f"labels is {labels!r}, but {path} holds {form.title}, which has fine labels only"
         )
 
     def part(names: tuple[str, ...]) -> tuple[Images, Labels]:
@@ -132,7 +132,7 @@ def pixels(images: Images) -> npt.NDArray[np.float64]:
     """
     images = np.asarray(images)
     if images.dtype != np.uint8:
-        raise TypeError(f"images: got dtype {images.dtype}, expected uint8")
+        raise TypeError(f"images has dtype {images.dtype}; expected uint8")
     scaled = images / np.float64(256)
     scaled -= 0.5
     return scaled
@@ -141,7 +141,7 @@ def pixels(images: Images) -> npt.NDArray[np.float64]:
 def _sample(labels: str) -> Dataset:
     name = "Fashion-MNIST sample"
     if labels != "fine":
-        raise DatasetError(f"labels: got {labels!r}, but the embedded {name} has fine labels only")
+        raise DatasetError(f"labels is {labels!r}, but the embedded {name} has fine labels only")
     file = Path(__file__).parents[1] / "data" / "fashion_mnist.npz"
 
     def cifar_layout(grey: Images) -> Images:

@@ -153,9 +153,9 @@ class DenseFactorization(Factors):
         """
         new = checks.real(shift, "shift")
         with self._lock:
+            self._shift = new
             self.summary, self._is_positive_definite = FactorSummary(), False
             found = factor(new, _core.dense_update, self._engine, new + self._diagonal)
-            self._shift = new
             self._is_positive_definite, self.summary = found[0], FactorSummary.of(found[1])
         return self
 
@@ -166,7 +166,7 @@ class DenseFactorization(Factors):
 
     @property
     def shift(self) -> float:
-        """λ."""
+        """λ; after an update that failed the λ of that, of which there are no factors."""
         return self._shift
 
     @property

@@ -142,7 +142,7 @@ def factor(shift: object, function: Callable[..., _Result], *arguments: Any) -> 
     except FloatingPointError:
         raise
     except ArithmeticError as error:
-        raise np.linalg.LinAlgError(f"with {shift} on its diagonal {error}") from None
+        raise np.linalg.LinAlgError(f"with {shift} added to its diagonal {error}") from None
 
 
 def right_hand_sides(b: npt.ArrayLike, count: int) -> tuple[Array, bool]:

@@ -80,6 +80,27 @@ class KrylovResult:
         """``"converged"``, or that of the first right-hand side that has not."""
         return next((status for status in self.statuses if status != "converged"), "converged")
 
+    @property
+    def message(self) -> str:
+        """The status in words, and of how many right-hand sides."""
+        total, done = len(self.statuses), int(np.count_nonzero(self.converged))
+        steps = checks.counted(int(max(self.iterations, default=0)), "step")
+        which = "" if total == 1 else f"{done} of {total} right-hand sides have converged; "
+        return f"{which}{_MESSAGES[self.status]}, after {steps} at most"
+
+
+_MESSAGES = {
+    "converged": "the residual is at most the tolerance times b",
+    "iterations": "the limit of iterations is reached",
+    "stagnated": "rounding lets the residual fall no further",
+    "stopped": "the callback ended the solve",
+    "out of range": "the solution has numbers beyond or below those of float64",
+    "indefinite preconditioner": "the preconditioner is not positive definite",
+    "negative curvature": "A is not positive semidefinite",
+    "singular": "a direction was met along which A is 0 to rounding",
+    "least squares": "A is singular to rounding, and b is not in its range",
+}
+
 
 class _Low(NamedTuple):
     """An iterate of MINRES with a small ‖A r‖ / ‖A‖ ‖r‖, and with what rounding adds to that."""

@@ -275,19 +275,19 @@ class Network(Internals, internal=("at_samples", "engine", "loss_and_gradient_on
 
         Raises
         ------
-        KeyError
-            If a name is missing or unknown.
         TypeError
             If it is no mapping, or an array has numbers of another kind.
         ValueError
-            If an array has another shape.
+            If a name is missing or unknown, or an array has another shape.
         """
         w = np.zeros(self._count, self._dtype)
         views = self.unflatten(w)
         if not isinstance(arrays, Mapping):
             raise TypeError(f"arrays is of type {type(arrays).__name__}; expected names and arrays")
         if set(arrays) != set(views):
-            raise KeyError(f"arrays has the names {sorted(arrays)}; expected {sorted(views)}")
+            raise ValueError(
+                f"arrays has the names {sorted(map(str, arrays))}; expected {sorted(views)}"
+            )
         for name, view in views.items():
             view[...] = checks.array(arrays[name], name, view.shape, self._dtype)
         return w

@@ -158,6 +158,9 @@ class Reader:
             If shapes disagree, or weights are negative or not finite.
         """
         x = self.inputs(x, f"x{of}")
+        if weights is not None and self._takes_labels(y, f"y{of}"):
+            given = checks.unconverted(weights, f"sample_weight{of}")
+            y = _without_padding(checks.unconverted(y, f"y{of}"), given, self._outputs)
         targets, labels = self._targets(y, f"y{of}", len(x))
         if weights is not None:
             name = f"sample_weight{of}"
@@ -177,10 +180,13 @@ class Reader:
         batch = Batch(x, targets, labels, weights)
         return batch if whole else batch.counted
 
+    def _takes_labels(self, y: Any, name: str) -> bool:
+        return self._loss.name == "softmax_cross_entropy" and checks.dimensions(y, name) == 1
+
     def _targets(
         self, y: Any, name: str, count: int
     ) -> tuple[FloatArray | None, IntegerArray | None]:
-        if self._loss.name == "softmax_cross_entropy" and checks.dimensions(y, name) == 1:
+        if self._takes_labels(y, name):
             return None, checks.labels(y, name, count, self._outputs)
         targets = checks.array(y, name, (count, self._outputs), self._dtype)
         if self._loss.name.endswith("cross_entropy") and not (targets >= 0).all():
@@ -288,6 +294,16 @@ def _targets(batch: Batch, outputs: int) -> FloatArray:
     rows = np.zeros((len(batch.x), outputs), batch.x.dtype)
     rows[np.arange(len(rows)), batch.labels] = 1
     return rows
+
+
+def _without_padding(
+    labels: npt.NDArray[Any], weights: npt.NDArray[Any], classes: int
+) -> npt.NDArray[Any]:
+    """Labels, 0 in place of what is no class at samples of weight 0; others are not looked at."""
+    if labels.dtype.kind not in "iu" or weights.shape != labels.shape:
+        return labels
+    is_padding = (weights == 0) & ((labels < 0) | (labels >= classes))
+    return np.where(is_padding, labels.dtype.type(0), labels) if is_padding.any() else labels
 
 
 def positive_total(weight: float) -> float:

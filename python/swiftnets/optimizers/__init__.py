@@ -13,6 +13,7 @@ Examples
 array([1., 1.])
 """
 
+from swiftnets._support.checkpoints import CheckpointError
 from swiftnets.optimizers.base import Event, History, Optimizer, Result, State, StepResult
 from swiftnets.optimizers.cubic import CubicRegularization
 from swiftnets.optimizers.first_order import LBFGS, SGD, Adam, Momentum
@@ -31,6 +32,7 @@ __all__ = [
     "SGD",
     "Adam",
     "Chebyshev",
+    "CheckpointError",
     "CubicRegularization",
     "Event",
     "FourthOrder",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from swiftnets._support import identity
+from swiftnets._support import checks, identity
 from swiftnets._support.checkpoints import (
     CheckpointError,
     read_archive,
@@ -95,15 +95,15 @@ class Identity:
             start = fingerprint(Counted(full), w)
         return Identity(identity.settings(keyed), start)
 
-    def require(self, path: Path, there: Identity) -> None:
-        """A CheckpointError that says what differs in the run of a checkpoint."""
-        require_settings(path, there.settings, self.settings)
+    def require(self, path: Path, there: Identity, argument: str = "checkpoint") -> None:
+        """A CheckpointError that says what differs in the run of a file given as `argument`."""
+        require_settings(path, there.settings, self.settings, argument)
         # Not to the bit: another machine, or other threads, round otherwise, in float32 at that.
         if there.start.shape != self.start.shape or not np.allclose(
             there.start, self.start, 1e-5, 0, equal_nan=True
         ):
             raise CheckpointError(
-                f"checkpoint: {path} is of another run: problem is other data, as its loss or "
+                f"{argument}: {path} is of another run: problem: other data, as its loss or "
                 "gradient at the start tells"
             )
 
@@ -158,9 +158,9 @@ def read_run(path: Path, run: Identity, iterations: int) -> RunState | None:
     there, now = read
     run.require(path, there)
     if now.count > iterations:
+        done = checks.counted(now.count, "iteration")
         raise CheckpointError(
-            f"checkpoint: {path} has {now.count} iterations behind it, more than the "
-            f"{iterations} asked for"
+            f"checkpoint: {path} has {done} behind it, more than the {iterations} asked for"
         )
     return now
 

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from swiftnets._support import checks
 from swiftnets._support.types import FloatArray
 
 __all__ = ["Event", "History", "Result", "State", "Status", "StepResult"]
@@ -124,7 +125,7 @@ class History:
         if not len(self):
             return "History(no iterations)"
         return (
-            f"History({len(self)} iterations in {self.seconds[-1]:.3g} s, "
+            f"History({checks.counted(len(self), 'iteration')} in {self.seconds[-1]:.3g} s, "
             f"loss {self.loss[0]:.6g} to {self.loss[-1]:.6g})"
         )
 
@@ -148,7 +149,7 @@ class Result:
         below the rounding of the loss, or the steps below that of w: SciPy's "precision loss".
         ``"iterations"`` or ``"time"``: a limit. ``"callback"``: it returned something true.
         ``"diverged"``: a loss, a derivative or a weight is not finite. ``"failed"``: the method
-        knows no further step.
+        knows no further step. Of runs of `swiftnets.compare` alone ``"cost"``: its ``cost_limit``.
     message : str
         The status in words.
     state : dict of arrays
@@ -169,7 +170,5 @@ class Result:
         return self.status == "converged"
 
     def __repr__(self) -> str:
-        return (
-            f"Result({self.status}, loss {self.loss:.6g} after {len(self.history)} iterations: "
-            f"{self.message})"
-        )
+        done = checks.counted(len(self.history), "iteration")
+        return f"Result({self.status}, loss {self.loss:.6g} after {done}: {self.message})"

@@ -43,7 +43,7 @@ class Run:
     loss, gradient_norm : float
         There, of all samples. Infinite where they overflow.
     status : str
-        As `swiftnets.optimizers.Result.status`, or ``"cost"``: its limit was reached.
+        As `swiftnets.optimizers.Result.status`, or ``"cost"``: `cost_limit` was reached.
     message : str
     minibatches : bool
         Whether the history's losses are those of minibatches.
@@ -143,7 +143,7 @@ class Run:
     def __repr__(self) -> str:
         return (
             f"Run({self.name!r} from {self.start}: {self.status}, loss {self.loss:.6g} after "
-            f"{self.iterations} iterations)"
+            f"{checks.counted(self.iterations, 'iteration')})"
         )
 
 
@@ -208,7 +208,7 @@ class Comparison:
         >>> print(result.table())  # doctest: +ELLIPSIS
         | optimizer | loss | gradient norm | iterations | cost | seconds | ended |
         |---|---:|---:|---:|---:|---:|---:|
-        | SGD | 2 (0.5–8) | 2 (1–4) | 3 | 3 | ... | 3 iterations |
+        | SGD | 2 (0.5–8) | 2 (1–4) | 3 | 3 | ... | 3 × iterations |
         """
         names = self._names
         if by is not None:
@@ -219,7 +219,9 @@ class Comparison:
             runs = self.of(name)
             row = [_spread([_number(run, column) for run in runs]) for column in _COLUMNS]
             statuses = Counter(run.status for run in runs)
-            rows.append([name, *row, ", ".join(f"{n} {status}" for status, n in statuses.items())])
+            rows.append(
+                [name, *row, ", ".join(f"{n} × {status}" for status, n in statuses.items())]
+            )
         head = ["optimizer", "loss", "gradient norm", *_AXES, "ended"]
         return _markdown(head, rows)
 

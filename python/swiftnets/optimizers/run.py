@@ -117,14 +117,17 @@ class Loop:
                 bar.close()
             if path is not None and now is not saved:
                 write_run(path, run, now)
-        status, message = ended or ("iterations", f"{iterations} iterations are done")
+        status, message = ended or (
+            "iterations",
+            f"the limit of {checks.counted(iterations, 'iteration')} is reached",
+        )
         loss, length = self._measured(now.w)
         if status not in ("converged", "saddle", "diverged"):
             if not (math.isfinite(loss) and math.isfinite(length)):
                 if status != "callback":
                     values = f"the loss is {loss}, the gradient's norm {length}"
                     status = "diverged"
-                    message = self._lost(f"after {now.count} iterations {values}")
+                    message = self._lost(f"after {checks.counted(now.count, 'iteration')} {values}")
             elif length <= tolerance:
                 # What a step from here would have said: it is not made.
                 verdict = self._step(now, tolerance, length)[0]
@@ -281,7 +284,10 @@ class Loop:
                 info,
             )
             if callback(event):
-                return "callback", f"the callback ended the run after {now.count} iterations"
+                return (
+                    "callback",
+                    f"the callback ended the run after {checks.counted(now.count, 'iteration')}",
+                )
         if time_limit is not None and seconds >= time_limit:
             return "time", f"{seconds:.3g} s are over, of {time_limit:g}"
         return None

@@ -148,10 +148,10 @@ class Trial:
             evaluate_every=self.evaluate_every,
             **{one.name: getattr(self.limits, one.name) for one in fields(self.limits)},
         )
-        read = read_archive(file, _FORMAT, _VERSION, self._restored)
+        read = read_archive(file, _FORMAT, _VERSION, self._restored, "folder")
         if read is not None:
             there, run = read
-            here.require(file, there)
+            here.require(file, there, "folder")
             return run
         run = self.run()
         history = run.history

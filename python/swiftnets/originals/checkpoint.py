@@ -120,9 +120,9 @@ class Checkpoint:
         """
         require_settings(path, self.settings, settings)
         if len(self.errs) > iterations:
+            done = checks.counted(len(self.errs), "iteration")
             raise CheckpointError(
-                f"checkpoint: {path} has {len(self.errs)} iterations behind it, more than the "
-                f"{iterations} asked for"
+                f"checkpoint: {path} has {done} behind it, more than the {iterations} asked for"
             )
 
 

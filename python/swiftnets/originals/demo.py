@@ -363,7 +363,10 @@ def _say_what_is_missing() -> None:
 
 
 def _run(folder: Path, amount: Amount) -> int:
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(f"--out is {folder}, and cannot be made: {error.strerror}") from error
     figure_of = _figure_class()
     data = datasets.load()
     print(f"swiftnets {__version__} with NumPy {np.__version__} on {os.cpu_count()} processors")

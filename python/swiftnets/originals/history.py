@@ -9,6 +9,7 @@ from typing import Generic, NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from swiftnets._support import checks
 from swiftnets._support.checks import Array
 from swiftnets._support.files import File, write_npz
 
@@ -67,8 +68,9 @@ class FitHistory:
         if self.correct_counts:
             last = self.correct_counts[-1]
             counted = f", {last.correct} of {last.total} correct"
+        done = checks.counted(len(self.errs), "iteration")
         return (
-            f"FitHistory({len(self.errs)} iterations in {self.seconds[-1]:.3g} s, "
+            f"FitHistory({done} in {self.seconds[-1]:.3g} s, "
             f"err {self.errs[0]:.6g} to {self.errs[-1]:.6g}{counted})"
         )
 

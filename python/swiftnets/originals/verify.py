@@ -192,15 +192,15 @@ def check(
     True
     """
     if net not in WEIGHTS:
-        raise ValueError(f"net: got {net!r}, expected 'slow' or 'fast'")
+        raise ValueError(f"net is {net!r}; expected 'slow' or 'fast'")
     if iterations is None:
         iterations = 5 if net == "fast" else 100 if originals is None else 10
     if iterations < 1:
-        raise ValueError(f"iterations: got {iterations}, expected 1 or more")
+        raise ValueError(f"iterations is {iterations}; expected 1 or more")
     if not 0 <= seed < 2**32:
-        raise ValueError(f"seed: got {seed}, expected 0 to 2**32 - 1")
+        raise ValueError(f"seed is {seed}; expected 0 to 2**32 - 1")
     if not timeout > 0:
-        raise ValueError(f"timeout: got {timeout}, expected a positive number of seconds")
+        raise ValueError(f"timeout is {timeout}; expected a positive number of seconds")
     script = None
     if originals is not None:
         script = Path(originals).resolve() / f"{net}_net.py"
@@ -211,12 +211,12 @@ def check(
             )
         if iterations >= LINES[net]:
             raise ValueError(
-                f"iterations: got {iterations}, expected less than {LINES[net]}, "
+                f"iterations is {iterations}; expected less than {LINES[net]}, "
                 f"the lines that {script.name} prints"
             )
         if net == "slow" and (insize, hidsize) != (50, 50):
             raise ValueError(
-                f"insize, hidsize: got {insize}, {hidsize}, expected 50, 50 with originals"
+                f"insize, hidsize are {insize}, {hidsize}; expected 50, 50 with originals"
             )
     peers: dict[str, Timed] = {}
     if net == "slow":

@@ -96,6 +96,20 @@ class InverseResult:
     success: bool
     status: str
 
+    @property
+    def message(self) -> str:
+        """The status in words."""
+        return _MESSAGES[self.status]
+
+
+_MESSAGES = {
+    "converged": "the gradient is within the tolerance",
+    "iterations": "the limit of iterations is reached",
+    "singular": "the Hessian became singular to rounding on the way",
+    "stagnated": "no part of a step lowers the residual: rounding, or a fold",
+    "overflow": "a derivative on the way is not finite",
+}
+
 
 class FunctionalInverse:
     """The inverse function of ∇L around a point where the Hessian is regular.

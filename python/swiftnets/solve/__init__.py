@@ -7,6 +7,7 @@ what a layered factorisation would take. How the methods compare is in ``docs/in
 from __future__ import annotations
 
 import math
+import numbers
 import time
 from typing import Literal
 
@@ -157,11 +158,19 @@ def solve(
             "factor"
         )
     if isinstance(matrix.shift, complex):
-        raise ValueError(f"the shift is {matrix.shift}; expected a real one (see factorize)")
+        raise ValueError(
+            f"the shift is {matrix.shift}; expected a real one (with a complex one solve by "
+            "matrix.factorize())"
+        )
     if method == "layered" and not matrix.kind.is_layered:
         raise ValueError(
             f'method is "layered" and the matrix a {matrix.kind.title}; expected a '
             'Hessian, or "auto", "dense", "cg" or "minres"'
+        )
+    if isinstance(damping, numbers.Complex) and not isinstance(damping, numbers.Real):
+        raise TypeError(
+            f"damping is {damping}; expected a real number (with a complex one solve by "
+            f"(matrix + {damping}).factorize())"
         )
     system = System(
         matrix + checks.real(damping, "damping"),

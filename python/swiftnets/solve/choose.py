@@ -11,7 +11,7 @@ from swiftnets._support import checks
 from swiftnets._support.types import Array
 from swiftnets.linalg.lanczos import Lanczos, lanczos
 from swiftnets.solve.layered import plan
-from swiftnets.solve.options import Options
+from swiftnets.solve.options import TITLES, Options
 from swiftnets.solve.system import System
 
 __all__ = ["choose", "expected_steps"]
@@ -62,7 +62,7 @@ def choose(system: System, options: Options) -> tuple[list[str], str]:
     try:
         is_definite, steps, seen = expected_steps(system, options.deadline)
     except _Late:
-        return ["minres"], "minres: it needs no preparation"
+        return ["minres"], "MINRES: the time limit leaves no room for a look at the spectrum"
     krylov = "cg" if is_definite else "minres"
     costs[krylov] = steps * sides * product
     text = f"{_shown(system, costs)} for {'about' if is_definite else 'at least'} {steps:.0f} steps"
@@ -71,7 +71,7 @@ def choose(system: System, options: Options) -> tuple[list[str], str]:
         order = [krylov, *([] if krylov == "minres" else ["minres"]), *direct]
     else:
         order = [direct[0], *others]
-    return order, f"{best}: fewest operations ({text}; {seen})"
+    return order, f"{TITLES[best]}: fewest operations ({text}; {seen})"
 
 
 def _direct_costs(system: System, product: float) -> dict[str, float]:
@@ -106,14 +106,14 @@ def _choose_blocks(system: System, options: Options) -> tuple[list[str], str]:
         return ["dense", "minres"], "dense: gives the inertia"
     if dense <= _PROBE * sides * product:
         return ["dense", "minres"], f"dense: few operations ({text})"
-    return ["cg", "minres", "dense"], f"cg: dense takes more operations ({text})"
+    return ["cg", "minres", "dense"], f"CG: dense takes more operations ({text})"
 
 
 def _shown(system: System, costs: dict[str, float]) -> str:
     texts = []
     for name, cost in costs.items():
         seconds = system.seconds(cost)
-        texts.append(f"{name} {cost:.1e}" + (f", {seconds:.2g} s," if seconds > 1 else ""))
+        texts.append(f"{TITLES[name]} {cost:.1e}" + (f", {seconds:.2g} s," if seconds > 1 else ""))
     return ", ".join(texts).replace(",,", ",").removesuffix(",")
 
 

@@ -23,6 +23,9 @@ Factorization: TypeAlias = LayeredFactorization | DenseFactorization
 FactorMethod: TypeAlias = Literal["auto", "layered", "dense"]
 
 _METHODS = ("auto", "layered", "dense")
+# Operations of a layered factorisation that proves the zeros of a matrix which the dense one
+# refuses: so many, some seconds, or so many times the dense one's.
+_PROOF, _PROOF_RATIO = 1e11, 100
 
 
 def factorize(
@@ -36,7 +39,9 @@ def factorize(
         One of a float32 net is factored in float64. With a complex shift solutions are complex;
         layered only.
     method : {"auto", "layered", "dense"}
-        ``"layered"`` is for Hessians. ``"auto"``: layered where that takes fewer operations.
+        ``"layered"`` is for Hessians. ``"auto"``: layered where that takes fewer operations, and
+        where the dense one finds a Hessian singular, unless that would take very long: it can count
+        the eigenvalues that are 0.
     form : {"auto", "primal", "dual"}
         Of the layered method: which unknowns stand for a layer's weights. ``"primal"``: themselves.
         ``"dual"``: their parts in the span of the layer's inputs, the others being divided by the
@@ -82,7 +87,9 @@ def factorize(
     checks.choice(method, "method", _METHODS)
     checks.choice(form, "form", FORMS)
     if method == "auto":
-        method = "layered" if _layered_is_cheaper(matrix, form) else "dense"
+        if not _layered_is_cheaper(matrix, form):
+            return _dense_or_layered(matrix)
+        method = "layered"
     if method == "layered":
         return LayeredFactorization(matrix, form)
     if isinstance(matrix.shift, complex):
@@ -103,14 +110,36 @@ def dense_factors(matrix: CurvatureMatrix, dtype: npt.DTypeLike) -> DenseFactori
     )
 
 
+def _dense_or_layered(matrix: CurvatureMatrix) -> Factorization:
+    """Dense factors; of a Hessian that is singular layered ones, which may count the zeros."""
+    try:
+        return dense_factors(matrix, matrix.point.net.dtype)
+    except np.linalg.LinAlgError as error:
+        if not matrix.kind.is_layered:
+            raise
+        net, samples = matrix.point.net, matrix.point.counted_samples
+        try:
+            if plan(net, samples).operations > max(
+                _PROOF, _PROOF_RATIO * _dense_operations(matrix)
+            ):
+                raise error
+            return LayeredFactorization(matrix)
+        except (np.linalg.LinAlgError, MemoryError):
+            raise error from None
+
+
+def _dense_operations(matrix: CurvatureMatrix) -> float:
+    count = matrix.point.net.parameter_count
+    return 2.0 * matrix.point.counted_samples * count**2 + count**3 / 3
+
+
 def _layered_is_cheaper(matrix: CurvatureMatrix, form: Form) -> bool:
     if not matrix.kind.is_layered:
         return False
     if isinstance(matrix.shift, complex) or form != "auto":
         return True
     net, samples = matrix.point.net, matrix.point.counted_samples
-    count = net.parameter_count
     try:
-        return plan(net, samples).operations <= 2.0 * samples * count**2 + count**3 / 3
+        return plan(net, samples).operations <= _dense_operations(matrix)
     except MemoryError:
         return False

@@ -18,7 +18,7 @@ from swiftnets.linalg.krylov import KrylovResult, cg, default_iterations, minres
 from swiftnets.linalg.scaling import row_norms
 from swiftnets.solve.factors import Factorization, dense_factors
 from swiftnets.solve.layered import Form, LayeredFactorization, plan
-from swiftnets.solve.options import DIRECT, Options
+from swiftnets.solve.options import DIRECT, TITLES, Options
 from swiftnets.solve.system import System
 
 __all__ = ["climb"]
@@ -33,13 +33,6 @@ _FLOAT64 = np.dtype(np.float64)
 _ROOM = 0.8
 # No other method could do better.
 _FINAL = ("converged", "rounding", "least squares", "out of range")
-_TITLES = {
-    "layered": "layered",
-    "primal": "layered, primal form",
-    "dense": "dense",
-    "cg": "CG",
-    "minres": "MINRES",
-}
 
 
 def climb(system: System, options: Options, order: list[str], why: str) -> str:
@@ -84,7 +77,7 @@ def climb(system: System, options: Options, order: list[str], why: str) -> str:
             break
         late = steps.lateness(name)
         if late:
-            notes.append(f"{_TITLES[name]}: {late}")
+            notes.append(f"{TITLES[name]}: {late}")
             for index in np.flatnonzero(open_):
                 if system.statuses[index] == "not tried":
                     system.statuses[index] = "time"
@@ -97,7 +90,7 @@ def climb(system: System, options: Options, order: list[str], why: str) -> str:
             if len(order) == 1 or name == order[-1] and isinstance(error, FloatingPointError):
                 raise
             errors.append(error)
-            notes.append(f"{_TITLES[name]}: {error}")
+            notes.append(f"{TITLES[name]}: {error}")
             continue
         if len(sides):
             system.certify(sides)
@@ -107,7 +100,7 @@ def climb(system: System, options: Options, order: list[str], why: str) -> str:
                 relative = [system.residual_norms[index] / system.norms[index] for index in bad]
                 worst = int(np.argmax(relative))
                 status = system.statuses[bad[worst]]
-                notes.append(f"{_TITLES[name]}: {status}, relative residual {relative[worst]:.1e}")
+                notes.append(f"{TITLES[name]}: {status}, relative residual {relative[worst]:.1e}")
     if options.wants_inertia and system.inertia is None:
         raise np.linalg.LinAlgError(f"the inertia is not found: {'; '.join(notes)}")
     if errors and "not tried" in system.statuses:
@@ -137,7 +130,7 @@ class _Steps:
             return ""
         left = deadline - time.perf_counter()
         if left <= 0:
-            return "the time is over"
+            return "no time was left"
         if name in ("cg", "minres"):
             return ""
         if not system.is_timed:

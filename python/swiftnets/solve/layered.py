@@ -83,10 +83,12 @@ def plan(net: Network, samples: int, *, complex: bool = False, form: Form = "aut
 
     Raises
     ------
-    TypeError, ValueError
-        If an argument is not as above; the message names it.
+    TypeError
+        If an argument is not of the kind above; the message names it.
+    ValueError
+        If it is not as above.
     MemoryError
-        If sizes are beyond what LAPACK counts.
+        If sizes are beyond what LAPACK counts: no machine holds such factors.
 
     Notes
     -----
@@ -98,10 +100,18 @@ def plan(net: Network, samples: int, *, complex: bool = False, form: Form = "aut
     >>> plan(MLP((100, 10, 1)), 20).forms
     ('dual', 'primal')
     """
+    if not isinstance(net, Network):
+        raise TypeError(f"net is of type {type(net).__name__}; expected an MLP")
     samples = checks.integer(samples, "samples")
     is_complex = checks.flag(complex, "complex")
     number = checks.choice(form, "form", FORMS)
-    sizes = _core.layered_plan(net.engine.handle, samples, int(is_complex), number)
+    try:
+        sizes = _core.layered_plan(net.engine.handle, samples, int(is_complex), number)
+    except MemoryError:  # of a plan, in which nothing is allocated
+        raise MemoryError(
+            f"the layered factorisation for {samples:,} samples has matrices with more numbers "
+            "than LAPACK counts; expected fewer samples or narrower layers"
+        ) from None
     forms = tuple(
         "dual" if form == "dual" or (form == "auto" and samples < rows) else "primal"
         for rows in net.layer_rows
@@ -228,15 +238,18 @@ class LayeredFactorization(Factors):
         else:
             new = checks.real(shift, "shift")
         with self._lock:
-            self.summary = FactorSummary()
+            self._shift, self.summary = new, FactorSummary()
             parts = self._parts(new)
             found = factor(new, _core.layered_update, self._engine, *parts)
-            self._shift, self.summary, self._bytes = new, FactorSummary.of(found), found[2]
+            self.summary, self._bytes = FactorSummary.of(found), found[2]
         return self
 
     @property
     def shift(self) -> float | complex:
-        """λ: what is added to the Hessian, the net's l2 being part of that."""
+        """λ: what is added to the Hessian, the net's l2 being part of that.
+
+        After an update that failed the λ of that, of which there are no factors.
+        """
         return self._shift
 
     @property

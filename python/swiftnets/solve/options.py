@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 
 from swiftnets._support.types import Product
 
-__all__ = ["DIRECT", "SOLVE_METHODS", "Options", "Preconditioner", "SolveMethod"]
+__all__ = ["DIRECT", "SOLVE_METHODS", "TITLES", "Options", "Preconditioner", "SolveMethod"]
 
 
 def __dir__() -> list[str]:
@@ -21,6 +21,14 @@ Preconditioner: TypeAlias = Literal["diagonal", "kronecker"] | Product | None
 SOLVE_METHODS = ("auto", "layered", "dense", "cg", "minres")
 # Those that factor; the primal form of the layered one is tried where the dual one is inaccurate.
 DIRECT = ("layered", "primal", "dense")
+# As messages name them.
+TITLES = {
+    "layered": "layered",
+    "primal": "layered, primal form",
+    "dense": "dense",
+    "cg": "CG",
+    "minres": "MINRES",
+}
 
 
 @dataclass(frozen=True)

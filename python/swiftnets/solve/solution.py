@@ -10,7 +10,6 @@ import numpy.typing as npt
 
 from swiftnets._support.types import Array, IntegerArray
 from swiftnets.linalg.factors import Inertia
-from swiftnets.solve.options import DIRECT
 
 __all__ = ["Solution"]
 
@@ -39,7 +38,9 @@ class Solution:
         For each right-hand side: ``"converged"``, or why not. ``"rounding"``: no float64 product
         could show a smaller residual, or no x of the net's dtype has one. ``"least squares"``:
         A + λ is singular to rounding, b is not in its range, and no x leaves less.
-        ``"iterations"`` and ``"time"``: the limits. Others are those of
+        ``"refinement stagnated"``: the factors are too inaccurate for the tolerance, and no other
+        method has done better. ``"iterations"`` and ``"time"``: the limits. ``"out of range"``: x
+        has numbers beyond those of its dtype. Others are those of
         `swiftnets.linalg.krylov.KrylovResult`.
     iterations : (K,) int array
         Products of a Krylov method; 0 for the others.
@@ -96,7 +97,7 @@ class Solution:
         if self.inertia is not None:
             signs = self.inertia
             known = f"inertia {signs.positive}, {signs.negative}, {signs.zero}"
-        elif self.method in DIRECT:
+        elif self.refinements:
             known = "inertia not known, as the factors are inaccurate"
         worst_of = f"relative residual {worst:.1e}, {outcome}"
         return f"Solution({self.method}, {worst_of}; {known}; {self.message})"

@@ -159,11 +159,11 @@ def labels_to_onehots(labels: npt.ArrayLike, cardinality: int = 100) -> Array:
     """
     index = np.asarray(labels)
     if index.size and not np.issubdtype(index.dtype, np.integer):
-        raise TypeError(f"labels: got dtype {index.dtype}, expected integers")
+        raise TypeError(f"labels has dtype {index.dtype}; expected integers")
     index = index.astype(np.int64)
     if index.size and not 0 <= index.min() <= index.max() < cardinality:
         raise ValueError(
-            f"labels: got values from {index.min()} to {index.max()}, "
+            f"labels has values from {index.min()} to {index.max()}; "
             f"expected 0 to {cardinality - 1}"
         )
     onehots = np.zeros((len(index), cardinality))
@@ -249,7 +249,7 @@ def make_pairs(data: Any, train_parts: int, test_parts: int, equal: bool) -> tup
         images, labels = getattr(data, f"{name}_images"), getattr(data, f"{name}_labels")
         if equal and len(images) % parts:
             raise ValueError(
-                f"{name}_images: got {len(images)} images, expected a multiple of {parts}, "
+                f"{name}_images has {len(images)} images; expected a multiple of {parts}, "
                 f"because they are split into {parts} equal batches"
             )
         xs = np.array_split(np.asarray(images) / 256.0 - 0.5, parts)

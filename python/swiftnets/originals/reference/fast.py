@@ -259,7 +259,7 @@ def fast_limit_step(
     True
     """
     if precision not in ("double", "extended"):
-        raise ValueError(f"precision: got {precision!r}, expected 'double' or 'extended'")
+        raise ValueError(f"precision is {precision!r}; expected 'double' or 'extended'")
     if precision == "double":
         cut = max(xs.shape) * np.finfo(np.float64).eps
         inverse = np.asarray(np.linalg.pinv(xs, rcond=cut))
@@ -320,7 +320,7 @@ def fast_run(
     [True, True, False]
     """
     if method not in ("literal", "limit", "extended"):
-        raise ValueError(f"method: got {method!r}, expected 'literal', 'limit' or 'extended'")
+        raise ValueError(f"method is {method!r}; expected 'literal', 'limit' or 'extended'")
     w = fast_draws(seed, train_pairs[0][0].shape[1], train_pairs[0][1].shape[1])
     for iteration in range(iterations + 1):
         xs, ys = train_pairs[iteration % len(train_pairs)]

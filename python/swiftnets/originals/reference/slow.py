@@ -335,7 +335,7 @@ def slow_step(
         step1 = _solve(block1 + damping * np.eye(w1.size), dw1.ravel()[:, None]).reshape(w1.shape)
         step2 = _solve(parts2 + damping * np.eye(w1.shape[1]), dw2.T[:, :, None])[:, :, 0].T
     else:
-        raise ValueError(f"blocks: got {blocks!r}, expected 'literal' or 'assembled'")
+        raise ValueError(f"blocks is {blocks!r}; expected 'literal' or 'assembled'")
     return w1 - alpha * step1, w2 - alpha * step2, loss
 
 
