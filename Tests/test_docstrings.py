@@ -28,7 +28,7 @@ def callables(module):
         thing = getattr(module, name)
         if inspect.isfunction(thing):
             yield name, thing, thing
-        elif inspect.isclass(thing):
+        elif inspect.isclass(thing) and not issubclass(thing, Exception):
             yield name, thing, thing
             for attribute, member in vars(thing).items():
                 member = getattr(member, "__func__", member)

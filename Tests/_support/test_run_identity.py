@@ -161,7 +161,7 @@ def test_permuted_and_slightly_changed_data_make_another_run(kind, path):
             SGD().minimize(changed, w, max_iterations=2, checkpoint=path)
     with pytest.raises(CheckpointError, match="w: other data"):
         SGD().minimize(problem(), np.nextafter(w, 9), max_iterations=2, checkpoint=path)
-    with pytest.raises(CheckpointError, match="samples .*other data|problem is "):
+    with pytest.raises(CheckpointError, match="samples.*other data|problem is "):
         SGD().minimize(NetProblem(net(), x, y), w, max_iterations=2, checkpoint=path)
     problem_again = Counted(problem()) if kind == "whole" else problem()
     again = SGD().minimize(problem_again, w, max_iterations=2, checkpoint=path)

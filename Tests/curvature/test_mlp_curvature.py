@@ -516,3 +516,16 @@ def test_a_busy_machine_changes_no_bit(threads, busy):
     for _ in range(100):
         for again, first in zip(results(), expected, strict=True):
             np.testing.assert_array_equal(again, first)
+
+
+def test_a_point_has_the_nets_outputs_with_targets_or_without():
+    net = MLP((2, 3, 2), dtype=np.float32)
+    w = net.initial(0)
+    x, y = np.arange(6.0).reshape(3, 2), np.ones((3, 2))
+    expected = net.predict(w, x)
+    batches = [(x[:2], y[:2]), (x[2:], y[2:])]
+    for point in (net.at(w, x), net.at(w, x, y, sample_weight=[1, 0, 1]), net.at(w, batches)):
+        assert point.outputs.dtype == np.float32
+        np.testing.assert_array_equal(point.outputs, expected)
+    assert repr(net.at(w, x)).endswith(", 3 samples without targets)")
+    assert repr(net.at(w, x[:1], y[:1])).endswith(", 1 sample)")

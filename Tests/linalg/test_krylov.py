@@ -372,3 +372,12 @@ def test_bad_arguments(method):
         method(times(a), b, callback=3)
     with pytest.raises(ValueError, match="preconditioner returned shape"):
         method(times(a), b, preconditioner=lambda rows: rows[0])
+
+
+def test_a_result_says_in_words_how_it_ended():
+    found = cg(lambda rows: rows * [1.0, 2.0], np.ones((2, 2)))
+    assert found.message.startswith("2 of 2 right-hand sides have converged; the residual is at")
+    found = cg(lambda rows: rows * [1.0, -2.0], [1.0, 1.0])
+    assert found.message == "A is not positive semidefinite, after 1 step at most"
+    found = minres(lambda rows: rows * [1.0, 0.0], [1.0, 1.0])
+    assert found.message.startswith("A is singular to rounding, and b is not in its range")

@@ -256,3 +256,20 @@ def test_minibatch_weights_of_any_scale_make_the_same_run():
     ]
     for end in ends[1:]:
         np.testing.assert_array_equal(end.w, ends[0].w)
+
+
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+def test_labels_of_samples_of_weight_0_need_not_be_classes(reduction):
+    net = MLP((2, 3, 2), loss="softmax_cross_entropy", reduction=reduction)
+    w, x = net.initial(0), np.arange(6.0).reshape(3, 2)
+    y, s = np.array([0, -100, 1]), [1, 0, 1]
+    padded, alone = net.at(w, x, y, sample_weight=s), net.at(w, x[[0, 2]], [0, 1])
+    assert padded.loss == alone.loss == net.loss(w, x, y, sample_weight=s)
+    assert padded.loss == net.loss(w, [(x, y, s)])
+    np.testing.assert_array_equal(padded.gradient, alone.gradient)
+    np.testing.assert_array_equal(padded.hessian.dense(), alone.hessian.dense())
+    assert padded.per_sample_gradients().shape == (3, net.parameter_count)
+    np.testing.assert_array_equal(y, [0, -100, 1])
+    for weights in (None, [1, 1e-30, 1]):
+        with pytest.raises(ValueError, match="y has -100 at 1"):
+            net.at(w, x, y, sample_weight=weights)

@@ -184,9 +184,9 @@ def test_runs_that_diverge_or_fail_are_told_and_counted():
     # At its minimum the gradient is 0, which is not larger than the tolerance.
     assert [status[name, 3] for name in methods] == ["converged"] * 3
     table = {row[0]: row[-1] for row in cells(result.table())}
-    assert table["slow"] == "3 iterations, 1 converged"
-    assert table["fast"] == "3 diverged, 1 converged"
-    assert table["breaking"] == "3 failed, 1 converged"
+    assert table["slow"] == "3 × iterations, 1 × converged"
+    assert table["fast"] == "3 × diverged, 1 × converged"
+    assert table["breaking"] == "3 × failed, 1 × converged"
     # A run that ended at its start has not cost anything, and has its loss.
     (still,) = [run for run in result.of("slow") if run.start == 3]
     assert (still.iterations, still.cost, still.seconds, still.loss) == (0, 0.0, 0.0, 0.0)
@@ -418,12 +418,12 @@ def test_damaged_and_foreign_files_are_refused_by_name(tmp_path):
         ("w: other data", {"start": (1.0, np.nextafter(1.0, 2))}),
         ("problem's matrix: other data", {"problem": Quadratic(np.diag([1.0, 3.1]))}),
     ):
-        with pytest.raises(CheckpointError, match=f"SGD-.*{says}"):
+        with pytest.raises(CheckpointError, match=f"^folder: .*SGD-.*{says}"):
             again(**options)
     whole = file.read_bytes()
     for content in (whole[:-20], b"", whole[:200] + b"\xff" * 20 + whole[220:]):
         file.write_bytes(content)
-        with pytest.raises(CheckpointError, match=r"SGD-.*npz is damaged.*remove it"):
+        with pytest.raises(CheckpointError, match=r"^folder: .*SGD-.*npz is damaged.*remove it"):
             again()
     file.unlink()
     assert len(again().runs) == 1

@@ -78,5 +78,5 @@ def test_a_file_in_the_place_of_the_folder_is_an_error_before_any_work(tmp_path,
     taken.write_text("")
     assert demo.main(["--out", str(taken)]) == 2
     captured = capsys.readouterr()
-    assert str(taken) in captured.err
+    assert f"demo: --out is {taken}, and cannot be made: File exists" in captured.err
     assert captured.out == ""

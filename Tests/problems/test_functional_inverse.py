@@ -459,3 +459,10 @@ def test_a_run_that_ends_at_a_saddle_says_so(order):
     result = method.minimize(problem, w, max_iterations=40, gradient_tolerance=1e-8)
     assert np.linalg.eigvalsh(net.hessian(result.w, x, y)).min() < -0.1
     assert result.status == "saddle" and result.gradient_norm <= 1e-8
+
+
+def test_a_result_says_in_words_how_it_ended():
+    inverse = FunctionalInverse(Rosenbrock(2), [0.8, 0.6])
+    assert inverse.solve().message == "the gradient is within the tolerance"
+    limited = inverse.solve(order=1, max_iterations=1)
+    assert limited.message == "the limit of iterations is reached"

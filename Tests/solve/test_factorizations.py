@@ -15,7 +15,7 @@ import pytest
 from swiftnets import MLP, _core, solve
 from swiftnets.curvature import kronecker_factors, layer_states
 from swiftnets.linalg import DenseFactorization, Inertia
-from swiftnets.solve import plan
+from swiftnets.solve import LayeredFactorization, plan
 
 EPSILON = np.finfo(float).eps / 2
 FORMS = ("auto", "primal", "dual")
@@ -411,6 +411,42 @@ def test_a_plan_tells_what_a_factorisation_says(it):
 def test_a_plan_of_a_factorisation_too_large_for_any_machine_is_only_told():
     net = MLP((1000, 1000, 10))
     assert plan(net, 500).bytes > 2**40
+    with pytest.raises(MemoryError, match="60,000 samples .* than LAPACK counts; expected fewer"):
+        plan(MLP((784, 32, 10)), 60_000)
+
+
+def a_hessian_with_a_dead_unit():
+    net = MLP((4, 5, 2), activation="relu")
+    w = net.initial(0)
+    parts = net.unflatten(w)
+    parts["w0"][:, 0], parts["b0"][0] = 0.0, -1.0
+    rng = np.random.default_rng(0)
+    return net.at(w, rng.normal(size=(30, 4)), rng.normal(size=(30, 2))).hessian
+
+
+def test_a_singular_hessian_that_dense_factors_refuse_is_factored_layer_by_layer():
+    hessian = a_hessian_with_a_dead_unit()
+    with pytest.raises(np.linalg.LinAlgError, match="singular"):
+        hessian.factorize(method="dense")
+    factors = hessian.factorize()
+    assert isinstance(factors, LayeredFactorization)
+    assert hessian.inertia == factors.inertia == Inertia(23, 7, 7)
+    assert hessian.logdet == -np.inf
+    with pytest.raises(np.linalg.LinAlgError, match="7 eigenvalues are 0"):
+        factors.solve(np.ones(37))
+    with pytest.raises(np.linalg.LinAlgError, match=r"with 0.0 added to its diagonal the matrix"):
+        hessian.point.gauss_newton.factorize()  # has no layers
+
+
+def test_after_an_update_that_fails_factors_say_which_shift_it_was():
+    for method in ("layered", "dense"):
+        hessian = MLP((2, 1), bias=False).at([1.0, 2.0], [[3.0, 4.0]], [[10.0]]).hessian
+        factors = (hessian + 1.0).factorize(method=method)
+        with pytest.raises(np.linalg.LinAlgError):
+            factors.update(-25.0)  # an eigenvalue is 25
+            factors.solve([1.0, 1.0])
+        assert factors.shift == -25.0 and "shift=-25.0" in repr(factors)
+    assert "no factors" in repr(factors)
 
 
 # What is refused ----------------------------------------------------------------------------------
@@ -573,6 +609,9 @@ def test_wrong_plans_are_named():
             plan(net, samples)
     with pytest.raises(TypeError, match="samples"):
         plan(net, 1.5)
+    for other, kind in ((None, "NoneType"), (3, "int")):
+        with pytest.raises(TypeError, match=f"net is of type {kind}; expected an MLP"):
+            plan(other, 3)
     with pytest.raises(ValueError, match="form"):
         plan(net, 1, form="both")
 

@@ -435,6 +435,17 @@ def test_inertia_is_known_on_request_and_none_is_explained():
     found = net.solve(w, x, y, b, damping=0.3, method="minres")
     assert found.inertia is None and found.log_determinant is None
     assert "inertia not known, as nothing was factored" in repr(found)
+    found = net.solve(w, x, y, 0 * b, damping=0.3, method="dense")
+    assert "inertia not known, as nothing was factored" in repr(found)
+
+
+def test_a_complex_damping_is_refused_with_what_takes_one():
+    net = MLP((2, 1))
+    hessian = net.at(net.initial(0), [[1.0, 2.0]], [[1.0]]).hessian
+    with pytest.raises(
+        TypeError, match=r"damping is 1j; expected a real .* \(matrix \+ 1j\).factor"
+    ):
+        hessian.solve([1.0, 1.0, 1.0], damping=1j)
 
 
 class WrongFactors:

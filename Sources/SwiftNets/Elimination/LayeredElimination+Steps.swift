@@ -3,19 +3,21 @@
 /// The steps of a layer with pivots of its own.
 extension LayeredElimination {
   /// P̂ of the last layer, from the loss's Hessian in the outputs.
-  func startCost(_ layer: EliminatedLayer<Element>) {
+  func startCost(_ layer: EliminatedLayer<Element>, _ control: LayeredControl) {
     let (cost, _) = workspace.costs(isOdd: false)
     let (size, width) = (layer.shape.above, layer.shape.width)
-    for row in 0..<size {
-      for part in 0..<Element.parts { (cost[part] + row * size).update(repeating: 0, count: size) }
-      let first = row / width * width
-      let entries = cost.real + row * size + first
-      for unit in 0..<width {
-        // Each pair of entries from one of them: exactly symmetric, whatever came in.
-        let (high, low) = (max(row, first + unit), min(row, first + unit))
-        entries[unit] = layer.slopes[row] * layer.slopes[first + unit] * output[high * width + low - first]
+    control.inSlices(of: size, weight: saturating(copied, size, Element.parts)) { rows in
+      for row in rows {
+        for part in 0..<Element.parts { (cost[part] + row * size).update(repeating: 0, count: size) }
+        let first = row / width * width
+        let entries = cost.real + row * size + first
+        for unit in 0..<width {
+          // Each pair of entries from one of them: exactly symmetric, whatever came in.
+          let (high, low) = (max(row, first + unit), min(row, first + unit))
+          entries[unit] = layer.slopes[row] * layer.slopes[first + unit] * output[high * width + low - first]
+        }
+        entries[row - first] += layer.curvatures[row]
       }
-      entries[row - first] += layer.curvatures[row]
     }
   }
 
@@ -86,16 +88,19 @@ extension LayeredElimination {
   /// G = M⁻ᵀ Pᵀ C with the pivot's M, kept for the solves, and D⁻¹ G.
   func reduceCoupling(_ layer: EliminatedLayer<Element>, _ control: LayeredControl) {
     let (order, below) = (layer.shape.order, layer.shape.below)
-    for row in 0..<order {
-      Element.join(
-        workspace.coupling + Int(layer.pivot.places[row]) * below, into: layer.coupling + row * below, count: below)
+    control.inSlices(of: order, weight: saturating(copied, below, Element.parts)) { rows in
+      for row in rows {
+        Element.join(
+          workspace.coupling + Int(layer.pivot.places[row]) * below, into: layer.coupling + row * below, count: below)
+      }
     }
     control.inSlices(of: below, weight: saturating(order, order, Element.parts)) { columns in
       Element.solveColumns(
         isTransposed: true, order, layer.pivot.base, layer.pivot.stride, layer.coupling + columns.lowerBound, below,
         count: columns.count)
     }
-    layer.pivot.divideColumns(layer.coupling, into: workspace.divided, below)
+    if control.isCancelled { return }
+    layer.pivot.divideColumns(layer.coupling, into: workspace.divided, below) { control.isLarge && control.check() }
   }
 
   /// P_below, and from it P̂ of the layer below: the lower triangle by blocks of rows, and its mirror image.

@@ -258,7 +258,7 @@ final class LayeredElimination<Element: FactorScalar> {
     _ measure: LayeredMeasure, _ interruption: Interruption
   ) throws(EngineError) -> Bool {
     let control = LayeredControl(interruption, isLarge: isLarge)
-    startCost(layers[layers.count - 1])
+    startCost(layers[layers.count - 1], control)
     for (index, layer) in layers.enumerated().reversed() {
       if control.check() { throw .cancelled }
       if layer.hasRest && shift == Complex(0) { return false }
@@ -271,7 +271,7 @@ final class LayeredElimination<Element: FactorScalar> {
   private func eliminate(_ measure: inout LayeredMeasure, _ interruption: Interruption) throws(EngineError) {
     let control = LayeredControl(interruption, isLarge: isLarge)
     var front: LayeredFront<Element>?
-    startCost(layers[layers.count - 1])
+    startCost(layers[layers.count - 1], control)
     for (index, layer) in layers.enumerated().reversed() {
       if control.check() { throw .cancelled }
       let (cost, next) = workspace.costs(isOdd: (layers.count - index) % 2 == 0)

@@ -158,7 +158,9 @@ public final class LayeredFactorization {
     switch state {
     case .factored: break
     case .singular:
-      throw .numerical("the matrix is singular: \(inertia?.zero ?? 0) eigenvalues are 0 to working precision")
+      let zeros = inertia?.zero ?? 0
+      throw .numerical(
+        "the matrix is singular: \(zeros) eigenvalue\(zeros == 1 ? " is" : "s are") 0 to working precision")
     case .none: throw .numerical("there is no factorisation: the last one failed or is still to come")
     }
   }

@@ -61,7 +61,7 @@ final class LayeredControl {
     return isCancelled
   }
 
-  /// c = a b, or c ± a b, in slices of rows.
+  /// c = a b, or c ± a b, in slices of rows; of columns where these are so long that eight rows take long.
   @inline(__always)
   func multiply(
     _ m: Int, _ n: Int, _ k: Int, _ a: UnsafePointer<Double>, _ aRow: Int, _ aColumn: Int, _ b: UnsafePointer<Double>,
@@ -71,7 +71,16 @@ final class LayeredControl {
       product(m, n, k, a, aRow, aColumn, b, ldb, update, c, ldc)
       return
     }
-    inSlices(of: m, weight: saturating(2, n, saturating(sum: k, copied / 2))) { rows in
+    let each = saturating(2, saturating(sum: k, copied / 2))
+    if saturating(8, each, n) > 2_000_000_000 {
+      let width = max(64, 1_000_000_000 / saturating(each, m) / 64 * 64)
+      for first in stride(from: 0, to: n, by: width) {
+        if check() { return }
+        product(m, min(width, n - first), k, a, aRow, aColumn, b + first, ldb, update, c + first, ldc)
+      }
+      return
+    }
+    inSlices(of: m, weight: saturating(each, n)) { rows in
       product(
         rows.count, n, k, a + rows.lowerBound * aRow, aRow, aColumn, b, ldb, update, c + rows.lowerBound * ldc, ldc)
     }

@@ -140,12 +140,19 @@ struct SymmetricFactor<Element: FactorScalar> {
     return 1 / largest
   }
 
-  /// target = D⁻¹ source for the columns of both [order, count].
+  /// target = D⁻¹ source for the columns of both [order, count], unless it is to stop: it asks every 10⁹ units of weight.
   func divideColumns(
-    _ source: UnsafePointer<Element>, into target: UnsafeMutablePointer<Element>, _ count: Int
+    _ source: UnsafePointer<Element>, into target: UnsafeMutablePointer<Element>, _ count: Int,
+    unless isStopped: () -> Bool = { false }
   ) {
     var index = 0
+    var next = 0
+    let step = max(1, 1_000_000_000 / max(saturating(copied, count, Element.parts), 1))
     while index < order {
+      if index >= next {
+        if isStopped() { return }
+        next = index + step
+      }
       let (x, y) = (source + index * count, target + index * count)
       let own = inverse[index]
       if pivots[index] > 0 {
@@ -153,12 +160,12 @@ struct SymmetricFactor<Element: FactorScalar> {
         index += 1
         continue
       }
-      let (next, middle) = (inverse[index + 1], coupling[index])
+      let (other, middle) = (inverse[index + 1], coupling[index])
       let (x1, y1) = (x + count, y + count)
       for column in 0..<count {
         let (a, b) = (x[column], x1[column])
         y[column] = own * a + middle * b
-        y1[column] = middle * a + next * b
+        y1[column] = middle * a + other * b
       }
       index += 2
     }
