@@ -9,7 +9,7 @@ from swiftnets import MLP
 from swiftnets.curvature.kronecker import kronecker_factors
 from swiftnets.linalg import Inertia, krylov
 from swiftnets.solve import ladder
-from swiftnets.solve.choose import expected_steps
+from swiftnets.solve.choice import expected_steps
 from swiftnets.solve.system import System
 
 EPS = np.finfo(float).eps

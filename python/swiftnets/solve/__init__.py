@@ -18,7 +18,7 @@ from swiftnets._support import checks
 from swiftnets.curvature.matrix import CurvatureMatrix, require_matrix
 from swiftnets.linalg.dense import DenseFactorization
 from swiftnets.linalg.factors import Inertia
-from swiftnets.solve import choose
+from swiftnets.solve.choice import choose
 from swiftnets.solve.factors import Factorization, factorize
 from swiftnets.solve.ladder import climb
 from swiftnets.solve.layered import LayeredFactorization, LayeredPlan, plan
@@ -190,7 +190,7 @@ def solve(
         preconditioner=preconditioner,
     )
     if method == "auto":
-        order, why = choose.choose(system, options)
+        order, why = choose(system, options)
     elif method == "layered":
         order, why = ["layered", "primal", "dense", "minres"], "as asked"
     else:
