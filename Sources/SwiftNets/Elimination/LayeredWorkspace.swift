@@ -73,10 +73,16 @@ final class LayeredControl {
     }
     let each = saturating(2, saturating(sum: k, copied / 2))
     if saturating(8, each, n) > 2_000_000_000 {
-      let width = max(64, 1_000_000_000 / saturating(each, m) / 64 * 64)
-      for first in stride(from: 0, to: n, by: width) {
-        if check() { return }
-        product(m, min(width, n - first), k, a, aRow, aColumn, b + first, ldb, update, c + first, ldc)
+      // Few rows: of each the system may have to make a large page.
+      let height = 16
+      let width = max(64, 1_000_000_000 / saturating(each, height) / 64 * 64)
+      for row in stride(from: 0, to: m, by: height) {
+        for first in stride(from: 0, to: n, by: width) {
+          if check() { return }
+          product(
+            min(height, m - row), min(width, n - first), k, a + row * aRow, aRow, aColumn, b + first, ldb, update,
+            c + row * ldc + first, ldc)
+        }
       }
       return
     }
