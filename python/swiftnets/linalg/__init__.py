@@ -2,7 +2,8 @@
 
 from swiftnets.linalg.dense import DenseFactorization
 from swiftnets.linalg.factors import Inertia
-from swiftnets.linalg.krylov import KrylovResult, cg, minres
+from swiftnets.linalg.krylov import cg, minres
+from swiftnets.linalg.krylov_result import KrylovResult
 from swiftnets.linalg.lanczos import Lanczos, lanczos
 from swiftnets.linalg.operator import FunctionOperator, SymmetricOperator
 

@@ -14,7 +14,8 @@ from swiftnets.curvature.kronecker import kronecker_factors
 from swiftnets.curvature.matrix import CurvatureMatrix
 from swiftnets.linalg.dense import DenseFactorization
 from swiftnets.linalg.factors import Inertia
-from swiftnets.linalg.krylov import KrylovResult, cg, default_iterations, minres
+from swiftnets.linalg.krylov import cg, default_iterations, minres
+from swiftnets.linalg.krylov_result import KrylovResult
 from swiftnets.linalg.scaling import row_norms
 from swiftnets.solve.factors import Factorization, dense_factors
 from swiftnets.solve.layered import Form, LayeredFactorization, plan

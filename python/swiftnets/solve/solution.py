@@ -41,7 +41,7 @@ class Solution:
         ``"refinement stagnated"``: the factors are too inaccurate for the tolerance, and no other
         method has done better. ``"iterations"`` and ``"time"``: the limits. ``"out of range"``: x
         has numbers beyond those of its dtype. Others are those of
-        `swiftnets.linalg.krylov.KrylovResult`.
+        `swiftnets.linalg.KrylovResult`.
     iterations : (K,) int array
         Products of a Krylov method; 0 for the others.
     refinements : int
