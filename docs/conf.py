@@ -22,6 +22,7 @@ extensions = [
     "sphinx.ext.viewcode",
 ]
 html_theme = "furo"
+html_show_copyright = False
 html_title = f"swiftnets {version}"
 templates_path = ["_templates"]
 autosummary_generate = True
