@@ -24,8 +24,6 @@ from typing import Any
 
 import numpy as np
 
-from swiftnets import _core
-
 THREADS = 2
 ROOT = Path(__file__).resolve().parent.parent
 Arrays = dict[str, np.ndarray]
@@ -269,6 +267,8 @@ def result_table(results: dict[str, Result], error: str, *, memory: bool = False
 
 def machine() -> str:
     """Processor, versions: what a reader needs to judge the numbers."""
+    from swiftnets import _core  # here: the peers' processes do without it
+
     processor = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
