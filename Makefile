@@ -74,8 +74,8 @@ lock: ## Choose versions and hashes of all packages again, into requirements/
 	$(UV)/demo.txt --constraint requirements/test.txt --extra plot --extra progress pyproject.toml
 	$(UV)/docs.txt --constraint requirements/test.txt --extra docs pyproject.toml
 
-bench: $(BENCH)/stamp $(CORE) ## Run all benchmarks, side by side with NumPy, SciPy, JAX and PyTorch: 20 minutes
-	$(BENCH)/python benchmarks/run.py --print
+bench: $(BENCH)/stamp $(CORE) ## Compare with NumPy, SciPy, JAX, PyTorch: half an hour; FORM=--quick some minutes
+	$(BENCH)/python benchmarks/run.py $(or $(FORM),--print)
 
 format: $(VENV)/test-stamp ## Format all sources
 	swift format --in-place --recursive Package.swift Sources Tests

@@ -8,6 +8,8 @@ No biases, float64, standard normal inputs. JAX is needed: the trusted answers a
 `jax.jvp`s of its gradient. Run: python benchmarks/derivatives.py
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 import harness
@@ -365,9 +367,15 @@ def truth(p: Arrays) -> np.ndarray:
     return np.concatenate([np.asarray(part).ravel() for part in jax_jit({**p, "task": name})()])
 
 
-def report(rounds: int, only: str | None = None, tasks: list[str] | None = None) -> str:
+def report(
+    rounds: int,
+    only: str | None = None,
+    tasks: list[str] | None = None,
+    rows_of: Sequence[tuple[str, str, str, str]] = (),
+    script: str = __file__,
+) -> str:
     rows = []
-    for net, task, label, peers in TASKS:
+    for net, task, label, peers in rows_of or TASKS:
         if tasks and f"{net}/{task}" not in tasks:
             continue
         print(f"{net}: {label}", end="", flush=True)
@@ -377,7 +385,7 @@ def report(rounds: int, only: str | None = None, tasks: list[str] | None = None)
         # Q is 0 on slow up to rounding along v inside a cell, T not; elsewhere answers agree to
         # the rounding of sums over samples and layers.
         results = harness.measure(
-            __file__,
+            script,
             {**systems, "gemm": harness.GEMM},
             p,
             truth(p),

@@ -1,6 +1,6 @@
 """Runs every benchmark and writes the results into benchmarks/README.md, between its markers.
 
-Some twenty minutes on two cores, nothing else running. Run: python benchmarks/run.py [--print]
+Some thirty minutes on two cores, nothing else running. Run: python benchmarks/run.py [--print]
 """
 
 import argparse
@@ -15,9 +15,11 @@ import growth
 import harness
 import import_time
 import inverse
+import sizes
 import slow_net
 
 README = Path(__file__).with_name("README.md")
+HEADLINES = ["slow/gradient", "slow/hvp", "slow/hvp-kept", "deep/third", "mlp/gradient", "mlp/hvp"]
 BEGIN, END = "<!-- results: written by run.py -->", "<!-- end of results -->"
 
 
@@ -29,6 +31,16 @@ def full_run(iterations: int | None, data: Path | None) -> str:
     # Its own process, for the thread counts must be in place before NumPy is loaded.
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=harness.environment())
     return done.stdout.strip() if done.returncode == 0 else "Not measured: it failed, see above."
+
+
+def quick(data: Path | None) -> list[str]:
+    """One-call tasks, some minutes."""
+    return [
+        harness.machine(),
+        slow_net.report(3),
+        fast_net.report(3, data),
+        derivatives.report(3, tasks=HEADLINES),
+    ]
 
 
 def write(results: str) -> None:
@@ -48,8 +60,11 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=5000, help="of the whole run (5000)")
     parser.add_argument("--all", action="store_true", help="all 200,000 iterations of it")
     parser.add_argument("--print", action="store_true", help="print, leave the README as it is")
+    parser.add_argument("--quick", action="store_true", help="print the headline rows alone")
     arguments = parser.parse_args()
     harness.two_cores()
+    if arguments.quick:
+        return print("\n\n".join(quick(arguments.data)))
 
     command = "python benchmarks/run.py"
     command += f" --rounds {arguments.rounds}" if arguments.rounds != 9 else ""
@@ -66,6 +81,8 @@ def main() -> None:
         fast_net.report(arguments.rounds, arguments.data),
         "### Derivatives of three nets",
         derivatives.report(min(arguments.rounds, 5)),
+        "### Nets of every size",
+        sizes.report(min(arguments.rounds, 3)),
         "### How derivatives grow",
         growth.report(),
         "### Inverse Hessians",
