@@ -86,7 +86,7 @@ def test_a_type_error_names_the_argument(name: str, call: Any) -> None:
     ],
 )
 def test_readers_name_the_argument(name: str, arguments: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=f"^{name}: got"):
+    with pytest.raises(ValueError, match=rf"^{name} is .*; expected"):
         if name == "labels":
             datasets.load(**arguments)
         else:
