@@ -209,9 +209,12 @@ public final class DenseFactorization: @unchecked Sendable {
         let count = min(Self.rows, b.rows - first)
         try solve(b, into: x, from: first, count, numbers, interruption)
       }
+      // The exponent is the factors': once the gate is left it may be another one's.
+      if exponent != 0 {
+        for row in 0..<x.rows { for column in 0..<order { x[row, column] = scaled(x[row, column]) } }
+      }
     }
     for row in 0..<x.rows {
-      if exponent != 0 { for column in 0..<order { x[row, column] = scaled(x[row, column]) } }
       for column in 0..<order where !x[row, column].isFinite {
         throw .numerical("the solve overflowed, or its right-hand side is not finite")
       }
