@@ -371,11 +371,11 @@ def report(
     rounds: int,
     only: str | None = None,
     tasks: list[str] | None = None,
-    rows_of: Sequence[tuple[str, str, str, str]] = (),
+    rows_of: Sequence[tuple[str, str, str, str]] = TASKS,
     script: str = __file__,
 ) -> str:
     rows = []
-    for net, task, label, peers in rows_of or TASKS:
+    for net, task, label, peers in rows_of:
         if tasks and f"{net}/{task}" not in tasks:
             continue
         print(f"{net}: {label}", end="", flush=True)
