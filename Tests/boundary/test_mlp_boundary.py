@@ -126,6 +126,16 @@ def test_points_and_matrices_cannot_be_changed():
         point.w[0] = 1.0
 
 
+@pytest.mark.parametrize("name", ["w", "fisher", "solve", "hesian", "net", "shift"])
+def test_no_name_of_a_point_or_a_matrix_can_be_set_or_deleted(name):
+    point = MLP((2, 1)).at(np.ones(3), np.eye(2), np.ones((2, 1)))
+    for one in (point, point.hessian, point.gauss_newton + 1.0):
+        with pytest.raises(AttributeError, match=f"{name} cannot be set"):
+            setattr(one, name, 1)
+        with pytest.raises(AttributeError, match=f"{name} cannot be deleted"):
+            delattr(one, name)
+
+
 def test_points_and_matrices_are_not_made_by_hand():
     net, w, x, y, _ = problem()
     point = net.at(w, x, y)

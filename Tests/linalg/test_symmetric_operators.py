@@ -140,3 +140,13 @@ def test_factors_say_that_they_are_not_pickled():
         for call in (pickle.dumps, copy.copy, copy.deepcopy):
             with pytest.raises(TypeError, match=f"a {type(factors).__name__} can be neither"):
                 call(factors)
+
+
+def test_functions_may_write_on_what_they_are_given():
+    double = FunctionOperator(3, lambda rows: rows.__imul__(2))
+    v, rows = np.ones(3), np.ones((2, 3))
+    for given, image in ((v, double @ v), (v, v @ double), (rows, rows @ double)):
+        assert (given == 1).all() and (image == 2).all()
+    v.flags.writeable = False
+    assert (double @ v == 2).all()
+    assert not np.shares_memory(FunctionOperator(3, lambda rows: rows) @ v, v)

@@ -273,3 +273,14 @@ def test_labels_of_samples_of_weight_0_need_not_be_classes(reduction):
     for weights in (None, [1, 1e-30, 1]):
         with pytest.raises(ValueError, match="y has -100 at 1"):
             net.at(w, x, y, sample_weight=weights)
+
+
+@pytest.mark.parametrize("loss", ["binary_cross_entropy", "softmax_cross_entropy"])
+@pytest.mark.parametrize("padding", [-1.0, np.nan, np.inf])
+def test_targets_of_samples_of_weight_0_may_be_anything(loss, padding):
+    net = MLP((3, 2), loss=loss)
+    w, x, y = net.initial(seed=0), np.ones((2, 3)), np.array([[0.0, 1.0], [padding, 0.5]])
+    point = net.at(w, x, y, sample_weight=[1, 0])
+    np.testing.assert_array_equal(point.gradient, net.gradient(w, x[:1], y[:1]))
+    with pytest.raises(ValueError, match="y has an entry"):
+        net.at(w, x, y, sample_weight=[1, 0.5]) if padding != np.inf else net.at(w, x, -y)

@@ -3,12 +3,13 @@
 import mpmath
 import numpy as np
 import pytest
+from toy_problems import Saddle
 
 from swiftnets import MLP, datasets
 from swiftnets.nets.activations import LeakyReLU
 from swiftnets.optimizers import SGD, Newton, SaddleFreeNewton, saddle_free
 from swiftnets.optimizers.saddle_free import inverse_root_error, inverse_root_nodes
-from swiftnets.problems import Counted, NetProblem, Problem, Quadratic, Rosenbrock
+from swiftnets.problems import Counted, NetProblem, Quadratic, Rosenbrock
 from swiftnets.problems.functional_inverse import refined
 
 EPS = np.finfo(float).eps
@@ -168,19 +169,6 @@ def test_single_layers_are_as_slow_net_steps():
         # The original: U diag(|1 / (e + 0.1)|) Uᵀ g.
         want = vectors @ (np.abs(1 / (values + 0.1)) * (vectors.T @ gradient[part]))
         assert relative(got[part], want) < 1e-10
-
-
-class Saddle(Problem):
-    """(x² − 1)² / 4 + y² / 2: minima at x = ±1, a saddle at 0."""
-
-    parameter_count = 2
-
-    def loss_and_gradient(self, w):
-        x, y = np.asarray(w, float)
-        return (x * x - 1) ** 2 / 4 + y * y / 2, np.array([x**3 - x, y])
-
-    def hvp(self, w, v):
-        return np.asarray(v) * np.array([3 * w[0] ** 2 - 1, 1.0])
 
 
 @pytest.mark.parametrize("method", ["exact", "krylov"])

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from toy_problems import Logarithmic, Saddle
 
 from swiftnets import MLP
 from swiftnets.curvature.kronecker import kronecker_factors
@@ -35,19 +36,6 @@ def net_problem(**options) -> tuple[NetProblem, np.ndarray]:
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((20, 3)), rng.standard_normal((20, 2))
     return NetProblem(net, x.astype(net.dtype), y.astype(net.dtype)), net.initial(seed=1)
-
-
-class Saddle(Problem):
-    """(x² − 1)² / 4 + y² / 2: minima at x = ±1, a saddle at 0."""
-
-    parameter_count = 2
-
-    def loss_and_gradient(self, w):
-        x, y = np.asarray(w, float)
-        return (x * x - 1) ** 2 / 4 + y * y / 2, np.array([x**3 - x, y])
-
-    def hvp(self, w, v):
-        return np.asarray(v) * np.array([3 * w[0] ** 2 - 1, 1.0])
 
 
 class Quartic(Problem):
@@ -484,29 +472,6 @@ def test_orders_of_convergence_on_a_net_in_extended_precision():
                 w = step(w, order)
             measured = float((logs[-1] - logs[-2]) / (logs[-2] - logs[-3]))
             assert abs(measured - want) < 0.15, (order, measured)
-
-
-class Logarithmic(Problem):
-    """w² / 2 + w log w − 3 w, whose gradient is w + log w − 2."""
-
-    parameter_count = 1
-
-    def loss_and_gradient(self, w):
-        x = float(w[0])
-        return x * x / 2 + x * np.log(x) - 3 * x, np.array([x + np.log(x) - 2])
-
-    def hvp(self, w, v):
-        return (1 + 1 / w[0]) * np.asarray(v)
-
-    def third(self, w, u, v):
-        return -1 / w[0] ** 2 * u * np.asarray(v)
-
-    def taylor(self, w, v, order=3):
-        x = w[0]
-        terms = [x + np.log(x) - 2, 1 + 1 / x, -1 / x**2 / 2, 2 / x**3 / 6]
-        rows = np.array([[t * v[0] ** k] for k, t in enumerate(terms)])[: order + 1]
-        loss = np.array([self.loss(w), *(rows @ v / np.arange(1, order + 2))])
-        return TaylorSeries(loss, rows)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import mpmath
 import numpy as np
 import pytest
+from toy_problems import Logarithmic
 
 from swiftnets import MLP, FastNet
 from swiftnets.curvature.taylor import TaylorSeries
@@ -23,28 +24,6 @@ def net_problem(**options):
     net = MLP((2, 3, 2), l2=0.5, **options)
     rng = np.random.default_rng(0)
     return NetProblem(net, rng.standard_normal((6, 2)), rng.standard_normal((6, 2))), net.initial(1)
-
-
-class Logarithmic(Problem):
-    """w² / 2 + w log w − 3 w: the inverse of its gradient is W(exp(g + 2)), with Lambert's W."""
-
-    parameter_count = 1
-
-    def loss_and_gradient(self, w):
-        x = float(w[0])
-        return x * x / 2 + x * np.log(x) - 3 * x, np.array([x + np.log(x) - 2])
-
-    def hvp(self, w, v):
-        return (1 + 1 / w[0]) * np.asarray(v)
-
-    def third(self, w, u, v):
-        return -1 / w[0] ** 2 * u * np.asarray(v)
-
-    def taylor(self, w, v, order=3):
-        x = w[0]
-        terms = [x + np.log(x) - 2, 1 + 1 / x, -1 / x**2 / 2, 2 / x**3 / 6]
-        rows = np.array([[t * v[0] ** k] for k, t in enumerate(terms)])[: order + 1]
-        return TaylorSeries(np.array([self.loss(w), *(rows @ v / np.arange(1, order + 2))]), rows)
 
 
 def test_the_series_of_a_known_inverse():

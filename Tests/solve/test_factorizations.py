@@ -962,3 +962,19 @@ def test_layers_whose_pivots_are_all_too_small_are_left_within_moments(shift):
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
         signal.signal(signal.SIGVTALRM, before)
     assert max(late) < 0.2
+
+
+@pytest.mark.parametrize("matrix", ["gauss_newton", "fisher"])
+@pytest.mark.parametrize("l2", [0.0, 0.5])
+def test_dense_factors_drop_no_imaginary_part(matrix, l2):
+    point = MLP((3, 2), l2=l2).at(np.ones(8), np.ones((2, 3)), np.zeros((2, 2)))
+    whole = point.fisher("empirical") if matrix == "fisher" else point.gauss_newton
+    shifted = whole + (2 + 1j)
+    for call in (shifted.factorize, lambda: shifted.factorize(method="dense")):
+        with pytest.raises(ValueError, match=r"the shift is \(2\+1j\); expected a real one"):
+            call()
+    for name in ("inertia", "logdet"):
+        with pytest.raises(np.linalg.LinAlgError, match=r"the shift is \(2\+1j\)"):
+            getattr(shifted, name)
+    with pytest.raises(ValueError, match="form is 'dual'"):
+        (whole + 1.0).factorize(form="dual")

@@ -6,7 +6,7 @@ from abc import ABCMeta
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
-__all__ = ["Internals"]
+__all__ = ["Fixed", "Internals"]
 
 
 def __dir__() -> list[str]:
@@ -36,3 +36,15 @@ class Internals(metaclass=_Listed):
 
     def __dir__(self) -> Iterable[str]:
         return [name for name in super().__dir__() if name not in self._internal]
+
+
+class Fixed:
+    """What is computed once is kept: no public name of such an object can be set or deleted."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not name.startswith("_"):
+            raise AttributeError(f"{type(self).__name__}.{name} cannot be set")
+        super().__setattr__(name, value)
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"{type(self).__name__}.{name} cannot be deleted")

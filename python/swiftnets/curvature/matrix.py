@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from swiftnets import _core
 from swiftnets._support import checks
-from swiftnets._support.internals import Internals
+from swiftnets._support.internals import Fixed, Internals
 from swiftnets._support.types import FloatArray
 from swiftnets.linalg import scaling
 from swiftnets.linalg.operator import SymmetricOperator
@@ -90,7 +90,10 @@ class Solver(Protocol):
     ) -> Solution: ...
 
 
-class CurvatureMatrix(SymmetricOperator, Internals, internal=("bare", "product", "products")):
+_INTERNAL = ("bare", "product", "products")
+
+
+class CurvatureMatrix(Fixed, SymmetricOperator, Internals, internal=_INTERNAL):
     """A symmetric matrix of second derivatives at a point; made by `Point`.
 
     The net's l2 is in it, and a shift, which ``matrix + shift`` gives it.
@@ -516,17 +519,23 @@ class CurvatureMatrix(SymmetricOperator, Internals, internal=("bare", "product",
 
     @property
     def inertia(self) -> Inertia:
-        """How many eigenvalues are positive, negative and zero, proved by factors of the matrix."""
-        found = self._factors.inertia
+        """Counts of eigenvalues > 0, < 0 and 0 (up to about 1e-13 of the norm), proved by factors.
+
+        Raises
+        ------
+        numpy.linalg.LinAlgError
+            Where nothing is proved, or the shift is complex.
+        """
+        found = None if isinstance(self.shift, complex) else self._factors.inertia
         if found is None:
             raise np.linalg.LinAlgError(f"the shift is {self.shift}; inertia is of real matrices")
         return found
 
     @property
     def logdet(self) -> float:
-        """log|det|, from factors of the matrix; −inf where eigenvalues are 0."""
-        factors = self._factors
-        if factors.inertia is None:
+        """log|det|, from factors of the matrix; −inf where eigenvalues are 0, as `inertia` says."""
+        factors = None if isinstance(self.shift, complex) else self._factors
+        if factors is None or factors.inertia is None:
             raise np.linalg.LinAlgError(f"the shift is {self.shift}; log|det| is of real matrices")
         if factors.log_determinant is None:
             raise np.linalg.LinAlgError(f"log|det| may be off by {factors.log_determinant_error}")
@@ -538,7 +547,7 @@ class CurvatureMatrix(SymmetricOperator, Internals, internal=("bare", "product",
 
     def __repr__(self) -> str:
         title = self.kind.title[0].upper() + self.kind.title[1:]
-        shift = f" + {self.shift}" if self.shift else ""
+        shift = f" + {self.shift}" if self.shift or isinstance(self.shift, complex) else ""
         return f"{title}{shift} of {self.point!r}"
 
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from swiftnets import _core
 from swiftnets._support import checks
-from swiftnets._support.internals import Internals
+from swiftnets._support.internals import Fixed, Internals
 from swiftnets._support.locks import lock_of
 from swiftnets._support.types import FloatArray
 from swiftnets.curvature import taylor
@@ -49,7 +49,7 @@ _INTERNAL = (
 )
 
 
-class Point(Internals, internal=_INTERNAL):
+class Point(Fixed, Internals, internal=_INTERNAL):
     """A net at parameters w on samples; made by `swiftnets.MLP.at`.
 
     Attributes

@@ -246,7 +246,8 @@ class FunctionOperator(SymmetricOperator):
         return type(self), (self.order, self._products, self.dtype)
 
     def products(self, rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        raw = checks.unconverted(self._called(rows), "what products returned")
+        # A copy: the function may write on it, or return it.
+        raw = checks.unconverted(self._called(rows.copy()), "what products returned")
         if raw.dtype.kind not in ("biufc" if self.dtype.kind == "c" else "biuf"):
             raise TypeError(f"products returned dtype {raw.dtype}; expected {self.dtype}")
         if raw.shape != rows.shape:

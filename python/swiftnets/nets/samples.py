@@ -178,6 +178,7 @@ class Reader:
                     f"{name} has an entry that is negative or not finite; expected weights ≥ 0"
                 )
         batch = Batch(x, targets, labels, weights)
+        self._check_probabilities(batch.counted.targets, f"y{of}")
         return batch if whole else batch.counted
 
     def _takes_labels(self, y: Any, name: str) -> bool:
@@ -188,12 +189,16 @@ class Reader:
     ) -> tuple[FloatArray | None, IntegerArray | None]:
         if self._takes_labels(y, name):
             return None, checks.labels(y, name, count, self._outputs)
-        targets = checks.array(y, name, (count, self._outputs), self._dtype)
-        if self._loss.name.endswith("cross_entropy") and not (targets >= 0).all():
+        return checks.array(y, name, (count, self._outputs), self._dtype), None
+
+    def _check_probabilities(self, targets: FloatArray | None, name: str) -> None:
+        """What cross-entropies take, of samples that count."""
+        if targets is None or not self._loss.name.endswith("cross_entropy"):
+            return
+        if not (targets >= 0).all():
             raise ValueError(f"{name} has an entry below 0 or NaN; expected probabilities")
         if self._loss.name == "binary_cross_entropy" and not (targets <= 1).all():
             raise ValueError(f"{name} has an entry above 1; expected probabilities")
-        return targets, None
 
     def is_inputs(self, x: Any) -> bool:
         """Whether x is meant as a table of numbers, and not as an iterable of batches."""

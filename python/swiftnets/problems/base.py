@@ -279,8 +279,8 @@ class ProblemHessian(SymmetricOperator):
 
 
 def _hvp_at(problem: Problem, w: FloatArray, v: FloatArray) -> FloatArray:
-    # A copy: a method of one's own may write on it.
-    return problem.hvp(w.copy(), v)
+    # Copies: a method of one's own may write on them.
+    return problem.hvp(w.copy(), v.copy())
 
 
 # What problems of one's own return ----------------------------------------------------------------

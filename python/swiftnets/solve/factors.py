@@ -86,28 +86,26 @@ def factorize(
     require_matrix(matrix)
     checks.choice(method, "method", _METHODS)
     checks.choice(form, "form", FORMS)
-    if method == "auto":
-        if not _layered_is_cheaper(matrix, form):
-            return _dense_or_layered(matrix)
-        method = "layered"
-    if method == "layered":
+    if method == "layered" or (method == "auto" and _layered_is_cheaper(matrix, form)):
         return LayeredFactorization(matrix, form)
-    if isinstance(matrix.shift, complex):
-        raise ValueError(f'the shift is {matrix.shift}; expected a real one with method="dense"')
     if form != "auto":
-        raise ValueError(f'form is {form!r}; expected "auto" with method="dense"')
+        raise ValueError(f'form is {form!r}; expected "auto", as the factors are dense')
+    if method == "auto":
+        return _dense_or_layered(matrix)
     return dense_factors(matrix, matrix.point.net.dtype)
 
 
 def dense_factors(matrix: CurvatureMatrix, dtype: npt.DTypeLike) -> DenseFactorization:
     """Of a matrix with a real shift; solutions in `dtype`."""
+    if isinstance(matrix.shift, complex):
+        raise ValueError(
+            f"the shift is {matrix.shift}; expected a real one, as the factors are dense"
+        )
     point = matrix.point.in_float64()
     count = point.net.parameter_count
     checks.memory(16 * count**2, f"the {matrix.kind.title} and its factors")
     entries = CurvatureMatrix(point, matrix.kind).bare()
-    return DenseFactorization.trusted(
-        entries, float(matrix.shift.real), np.dtype(dtype), point.net.l2
-    )
+    return DenseFactorization.trusted(entries, matrix.shift, np.dtype(dtype), point.net.l2)
 
 
 def _dense_or_layered(matrix: CurvatureMatrix) -> Factorization:

@@ -160,12 +160,7 @@ public final class SlowStep {
   ) throws(EngineError) -> Report {
     let pass = try TwoLayerPass(net: net, samples: xs.rows)
     pass.load(w1: w1, w2: w2)
-    try ThreadTeam.run(parts: Threads.forWork(of: pass.operations), interruption) { member in
-      pass.forward(xs, ys, member: member)
-      pass.backward(member: member)
-      member.barrier()
-      pass.gradients(xs, member: member)
-    }
+    try pass.run(xs, ys, interruption)
     var report = Report()
     report.loss = pass.loss
     guard report.loss.isFinite else { throw .notFinite("the loss is \(report.loss)") }

@@ -47,12 +47,7 @@ public struct TwoLayerPerceptron: Equatable, Sendable {
   ) throws(EngineError) -> Double {
     let pass = try TwoLayerPass(net: self, samples: xs.rows)
     pass.load(w1: w1, w2: w2)
-    try ThreadTeam.run(parts: Threads.forWork(of: pass.operations), interruption) { member in
-      pass.forward(xs, ys, member: member)
-      pass.backward(member: member)
-      member.barrier()
-      pass.gradients(xs, member: member)
-    }
+    try pass.run(xs, ys, interruption)
     for row in 0..<insize { dw1.row(row).update(from: pass.dw1.row(row), count: hidsize) }
     for row in 0..<hidsize { dw2.row(row).update(from: pass.dw2.row(row), count: outsize) }
     return pass.loss
@@ -115,6 +110,16 @@ final class TwoLayerPass {
       for column in 0..<net.outsize { w2t[column, row] = w2[row, column] }
     }
     for part in 0..<64 { losses.base[8 * part] = 0 }
+  }
+
+  /// The loss and both gradients at the weights loaded.
+  func run(_ xs: Matrix<Double>, _ ys: Matrix<Double>, _ interruption: Interruption) throws(EngineError) {
+    try ThreadTeam.run(parts: Threads.forWork(of: operations), interruption) { member in
+      forward(xs, ys, member: member)
+      backward(member: member)
+      member.barrier()
+      gradients(xs, member: member)
+    }
   }
 
   /// h₁, D₁, D₂ and the error of the member's rows.
