@@ -34,6 +34,7 @@ parallel: $(VENV)/test-stamp $(CORE) ## Run tests of the native side, each in fo
 
 stress: $(VENV)/test-stamp $(CORE) ## Run the long forms of the stress tests, ten minutes each
 	$(BIN)/python Tests/stress/forks.py --seconds 600
+	$(BIN)/python Tests/stress/forks.py --seconds 600 --busy 6
 	$(BIN)/python Tests/stress/threads.py --seconds 600
 	$(BIN)/python Tests/stress/kills.py --seconds 600
 

@@ -31,6 +31,20 @@ def imports(path):
     yield from walk(ast.parse(path.read_text()), False)
 
 
+def test_openblas_is_called_where_a_fork_waits_for_it():
+    sources = Path(__file__).resolve().parents[1] / "Sources" / "SwiftNets"
+    for path in sources.rglob("*.swift"):
+        if path.name == "Threads.swift":  # its set-up, before any call
+            continue
+        code = re.sub(r"//.*", "", path.read_text())
+        calls = code.count("scipy_")
+        guarded = len(re.findall(r"OpenBLAS\.call\(\s*scipy_", code))
+        nested = len(
+            re.findall(r"OpenBLAS\.call\([^{}]*?scipy_\w+\([^{};]*?\* scipy_cblas_ddot", code)
+        )
+        assert calls == guarded + nested, path
+
+
 def modules(node):
     return [node.module or ""] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names]
 

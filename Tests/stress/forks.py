@@ -1,6 +1,6 @@
 """Forks at random moments while another thread is inside the engine.
 
-    python Tests/stress/forks.py [--seconds 60] [--seed 0] [NAME ...]
+    python Tests/stress/forks.py [--seconds 60] [--seed 0] [--busy 0] [NAME ...]
 
 Every operation runs in a thread over and over while the main one forks. Each child does the
 operation itself, must get the parent's bits, and ends through sys.exit. A child that takes more
@@ -11,6 +11,7 @@ import argparse
 import os
 import random
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -112,16 +113,23 @@ def main():
     parser.add_argument("names", nargs="*", metavar="NAME", help="operations; all by default")
     parser.add_argument("--seconds", type=float, default=60, help="in all")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--busy", type=int, default=0, help="processes that only take time")
     options = parser.parse_args()
     _core.set_threads(2)
     chosen = operations()
     if options.names:
         chosen = {name: chosen[name] for name in options.names}
     generator = random.Random(options.seed)
-    bad = sum(
-        run(name, operation, options.seconds / len(chosen), generator)
-        for name, operation in chosen.items()
-    )
+    # Threads then lose their processor at any moment, also as they hold a lock very shortly.
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: 0"]) for _ in range(options.busy)]
+    try:
+        bad = sum(
+            run(name, operation, options.seconds / len(chosen), generator)
+            for name, operation in chosen.items()
+        )
+    finally:
+        for process in busy:
+            process.kill()
     sys.exit(bad > 0)
 
 

@@ -137,12 +137,12 @@ final class LayeredElimination<Element: FactorScalar> {
     for index in 0..<shape.parameters { vector.base[index] = noise.next() }
     var (norm, spreads) = (0.0, [Double]())
     for step in 0..<3 {
-      let size = scipy_cblas_dnrm2(Int32(shape.parameters), vector.base, 1)
+      let size = OpenBLAS.call(scipy_cblas_dnrm2(Int32(shape.parameters), vector.base, 1))
       guard size.isFinite else { throw Self.overflow }
       guard size > 0 else { break }
       for index in 0..<shape.parameters { vector.base[index] /= size }
       try product.multiply(layers, output, vector.base, into: vector.base, interruption)
-      norm = max(norm, scipy_cblas_dnrm2(Int32(shape.parameters), vector.base, 1))
+      norm = max(norm, OpenBLAS.call(scipy_cblas_dnrm2(Int32(shape.parameters), vector.base, 1)))
       // The tangents of a vector of variance 1: the Jacobian's norm by Frobenius, no less than its 2-norm.
       if step == 0 { spreads = product.sizes.map { $0 * Double(shape.parameters).squareRoot() } }
     }
@@ -299,7 +299,7 @@ final class LayeredElimination<Element: FactorScalar> {
   private func canDivide(_ index: Int, _ measure: LayeredMeasure) -> Bool {
     let layer = layers[index]
     guard layer.hasRest, index > 0 else { return true }
-    let size = measure.spread(index) * scipy_cblas_dnrm2(Int32(layer.shape.above), layer.deltas, 1)
+    let size = measure.spread(index) * OpenBLAS.call(scipy_cblas_dnrm2(Int32(layer.shape.above), layer.deltas, 1))
     return !isZero(shift, measure)
       && size / shift.magnitude * (size / measure.norm) <= measure.limit ?? .infinity
   }

@@ -89,6 +89,6 @@ final class LayeredProduct {
 
   /// ‖z‖ of each layer's outputs in the last product.
   var sizes: [Double] {
-    zip(shape.layers, tangents).map { scipy_cblas_dnrm2(Int32($0.above), $1, 1) }
+    zip(shape.layers, tangents).map { OpenBLAS.call(scipy_cblas_dnrm2(Int32($0.above), $1, 1)) }
   }
 }

@@ -34,7 +34,7 @@ extension LayeredElimination where Element == Double {
         try product.multiply(layers, output, vector, into: image.base, interruption)
         Double.axpy(count, shift.real, vector, image.base)
         // Frobenius' norm of A X, the largest of three tries: one eigenvalue must not hide among many zeros.
-        let size = scipy_cblas_dnrm2(Int32(count), image.base, 1)
+        let size = OpenBLAS.call(scipy_cblas_dnrm2(Int32(count), image.base, 1))
         error = size.isNaN ? .infinity : max(error, size)
         try addZeros(of: vector, to: image.base)
         left.update(from: b.row(row), count: count)

@@ -31,7 +31,9 @@ struct CholeskyFactor {
         symmetricProduct(-1, gram.view(first..<end, 0..<first), 1, into: gram.view(first..<end, first..<end))
       }
       // A row-major lower triangle is a column-major upper one.
-      guard scipy_LAPACKE_dpotrf_work(LAPACK_COL_MAJOR, CChar(UInt8(ascii: "U")), order, diagonal, ld) == 0 else {
+      guard
+        OpenBLAS.call(scipy_LAPACKE_dpotrf_work(LAPACK_COL_MAJOR, CChar(UInt8(ascii: "U")), order, diagonal, ld)) == 0
+      else {
         return nil
       }
       if end < n {
@@ -44,8 +46,9 @@ struct CholeskyFactor {
         solveRows(below, by: diagonal, gram.stride, isTransposed: true)
       }
       guard
-        scipy_LAPACKE_dtrtri_work(
-          LAPACK_COL_MAJOR, CChar(UInt8(ascii: "U")), CChar(UInt8(ascii: "N")), order, diagonal, ld) == 0
+        OpenBLAS.call(
+          scipy_LAPACKE_dtrtri_work(
+            LAPACK_COL_MAJOR, CChar(UInt8(ascii: "U")), CChar(UInt8(ascii: "N")), order, diagonal, ld)) == 0
       else { return nil }
     }
     try mirror(interruption)
@@ -94,10 +97,11 @@ struct CholeskyFactor {
           end - first, b.columns, piece.count, matrix.row(first) + piece.lowerBound, matrix.stride, 1,
           x.row(piece.lowerBound), x.stride, nil, 0, .subtract, false, x.row(first), x.stride)
       }
-      scipy_cblas_dtrmm(
-        CblasRowMajor, CblasLeft, CblasLower, isForward ? CblasNoTrans : CblasTrans, CblasNonUnit,
-        Int32(end - first), Int32(b.columns), 1, matrix.row(first) + first, Int32(matrix.stride), x.row(first),
-        Int32(x.stride))
+      OpenBLAS.call(
+        scipy_cblas_dtrmm(
+          CblasRowMajor, CblasLeft, CblasLower, isForward ? CblasNoTrans : CblasTrans, CblasNonUnit,
+          Int32(end - first), Int32(b.columns), 1, matrix.row(first) + first, Int32(matrix.stride), x.row(first),
+          Int32(x.stride)))
     }
     for row in 0..<n { b.row(row).update(from: x.row(row), count: b.columns) }
   }
@@ -131,13 +135,14 @@ struct CholeskyFactor {
     for _ in 0..<3 {
       largest = 0
       for column in 0..<width {
-        let length = scipy_cblas_dnrm2(Int32(matrix.rows), vectors.base + column, Int32(width))
+        let length = OpenBLAS.call(scipy_cblas_dnrm2(Int32(matrix.rows), vectors.base + column, Int32(width)))
         guard length > 0, length.isFinite else { return 0 }
-        scipy_cblas_dscal(Int32(matrix.rows), 1 / length, vectors.base + column, Int32(width))
+        OpenBLAS.call(scipy_cblas_dscal(Int32(matrix.rows), 1 / length, vectors.base + column, Int32(width)))
       }
       try solve(vectors, interruption: interruption)
       for column in 0..<width {
-        largest = max(largest, scipy_cblas_dnrm2(Int32(matrix.rows), vectors.base + column, Int32(width)))
+        largest = max(
+          largest, OpenBLAS.call(scipy_cblas_dnrm2(Int32(matrix.rows), vectors.base + column, Int32(width))))
       }
     }
     return 1 / largest
@@ -153,13 +158,14 @@ private func largestEigenvalue(_ matrix: Matrix<Double>, interruption: Interrupt
   var value = 0.0
   for _ in 0..<3 {
     try interruption.check()
-    let length = scipy_cblas_dnrm2(Int32(n), vectors.row(0), 1)
+    let length = OpenBLAS.call(scipy_cblas_dnrm2(Int32(n), vectors.row(0), 1))
     guard length > 0, length.isFinite else { return length }
-    scipy_cblas_dscal(Int32(n), 1 / length, vectors.row(0), 1)
-    scipy_cblas_dsymv(
-      CblasRowMajor, CblasLower, Int32(n), 1, matrix.base, Int32(matrix.stride), vectors.row(0), 1, 0,
-      vectors.row(1), 1)
-    value = scipy_cblas_dnrm2(Int32(n), vectors.row(1), 1)
+    OpenBLAS.call(scipy_cblas_dscal(Int32(n), 1 / length, vectors.row(0), 1))
+    OpenBLAS.call(
+      scipy_cblas_dsymv(
+        CblasRowMajor, CblasLower, Int32(n), 1, matrix.base, Int32(matrix.stride), vectors.row(0), 1, 0,
+        vectors.row(1), 1))
+    value = OpenBLAS.call(scipy_cblas_dnrm2(Int32(n), vectors.row(1), 1))
     vectors.row(0).update(from: vectors.row(1), count: n)
   }
   return value

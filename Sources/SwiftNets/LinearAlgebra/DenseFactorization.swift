@@ -185,7 +185,7 @@ public final class DenseFactorization: @unchecked Sendable {
     for index in 0..<order {
       if index % 1024 == 0 { try interruption.check() }
       base[index * (order + 1)] = scaled(diagonal[index]) + scaled(shift)
-      largest = max(largest, scipy_cblas_dnrm2(Int32(index + 1), base + index * order, 1))
+      largest = max(largest, OpenBLAS.call(scipy_cblas_dnrm2(Int32(index + 1), base + index * order, 1)))
     }
     return largest
   }

@@ -85,7 +85,9 @@ struct FactorCertificate {
   private static func most(_ a: Double, _ b: Double) -> Double { a.isNaN || b.isNaN ? .infinity : max(a, b) }
 
   private static func length(_ vector: Rows) -> Double {
-    func length(_ part: Matrix<Double>) -> Double { scipy_cblas_dnrm2(Int32(part.columns), part.base, 1) }
+    func length(_ part: Matrix<Double>) -> Double {
+      OpenBLAS.call(scipy_cblas_dnrm2(Int32(part.columns), part.base, 1))
+    }
     return Complex(length(vector.real), vector.imaginary.map(length) ?? 0).magnitude
   }
 }

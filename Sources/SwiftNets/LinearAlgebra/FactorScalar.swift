@@ -89,9 +89,9 @@ extension Double: FactorScalar {
   ) -> (columns: Int, info: Int) {
     var (n, nb, lda, ldw, columns, info) = (Int32(order), Int32(width), Int32(lda), Int32(ldw), Int32(order), Int32(0))
     if order > width {
-      scipy_dlasyf_(upper, &n, &nb, &columns, a, &lda, pivots, work, &ldw, &info, 1)
+      OpenBLAS.call(scipy_dlasyf_(upper, &n, &nb, &columns, a, &lda, pivots, work, &ldw, &info, 1))
     } else {
-      scipy_dsytf2_(upper, &n, a, &lda, pivots, &info, 1)
+      OpenBLAS.call(scipy_dsytf2_(upper, &n, a, &lda, pivots, &info, 1))
     }
     return (Int(columns), Int(info))
   }
@@ -102,9 +102,10 @@ extension Double: FactorScalar {
   ) {
     guard n <= 256 && isTransposed else {
       inParts(partsOfLarge(n, n, count), of: count, grain: 8) { columns in
-        scipy_cblas_dtrsm(
-          CblasRowMajor, CblasLeft, CblasLower, isTransposed ? CblasTrans : CblasNoTrans, CblasUnit, Int32(n),
-          Int32(columns.count), 1, m, Int32(ldm), b + columns.lowerBound, Int32(ldb))
+        OpenBLAS.call(
+          scipy_cblas_dtrsm(
+            CblasRowMajor, CblasLeft, CblasLower, isTransposed ? CblasTrans : CblasNoTrans, CblasUnit, Int32(n),
+            Int32(columns.count), 1, m, Int32(ldm), b + columns.lowerBound, Int32(ldb)))
       }
       return
     }
@@ -126,13 +127,16 @@ extension Double: FactorScalar {
     count: Int
   ) {
     if count == 1 {
-      scipy_cblas_dtrsv(
-        CblasRowMajor, CblasLower, isTransposed ? CblasTrans : CblasNoTrans, CblasUnit, Int32(n), m, Int32(ldm), b, 1)
+      OpenBLAS.call(
+        scipy_cblas_dtrsv(
+          CblasRowMajor, CblasLower, isTransposed ? CblasTrans : CblasNoTrans, CblasUnit, Int32(n), m, Int32(ldm), b, 1)
+      )
     } else {
       inParts(partsOfLarge(n, n, count), of: count, grain: 8) { rows in
-        scipy_cblas_dtrsm(
-          CblasRowMajor, CblasRight, CblasLower, isTransposed ? CblasNoTrans : CblasTrans, CblasUnit,
-          Int32(rows.count), Int32(n), 1, m, Int32(ldm), b + rows.lowerBound * ldb, Int32(ldb))
+        OpenBLAS.call(
+          scipy_cblas_dtrsm(
+            CblasRowMajor, CblasRight, CblasLower, isTransposed ? CblasNoTrans : CblasTrans, CblasUnit,
+            Int32(rows.count), Int32(n), 1, m, Int32(ldm), b + rows.lowerBound * ldb, Int32(ldb)))
       }
     }
   }
@@ -144,9 +148,11 @@ extension Double: FactorScalar {
     let alpha: Double = isTransposed ? -1 : 1
     let beta: Double = isTransposed ? 1 : 0
     if count == 1 {
-      scipy_cblas_dgemv(
-        CblasRowMajor, isTransposed ? CblasNoTrans : CblasTrans, Int32(rows), Int32(columns), alpha, g, Int32(columns),
-        x, 1, beta, y, 1)
+      OpenBLAS.call(
+        scipy_cblas_dgemv(
+          CblasRowMajor, isTransposed ? CblasNoTrans : CblasTrans, Int32(rows), Int32(columns), alpha, g,
+          Int32(columns),
+          x, 1, beta, y, 1))
     } else {
       let (from, to) = isTransposed ? (columns, rows) : (rows, columns)
       multiply(false, isTransposed, count, to, from, alpha, x, from, g, columns, beta, y, to)
@@ -167,10 +173,12 @@ extension Double: FactorScalar {
   ) {
     guard m > 0, n > 0 else { return }
     inParts(partsOfLarge(m, n, k), of: n, grain: 8) { columns in
-      scipy_cblas_dgemm(
-        CblasRowMajor, transposesA ? CblasTrans : CblasNoTrans, transposesB ? CblasTrans : CblasNoTrans, Int32(m),
-        Int32(columns.count), Int32(k), alpha, a, Int32(max(lda, 1)),
-        b + columns.lowerBound * (transposesB ? ldb : 1), Int32(max(ldb, 1)), beta, c + columns.lowerBound, Int32(ldc))
+      OpenBLAS.call(
+        scipy_cblas_dgemm(
+          CblasRowMajor, transposesA ? CblasTrans : CblasNoTrans, transposesB ? CblasTrans : CblasNoTrans, Int32(m),
+          Int32(columns.count), Int32(k), alpha, a, Int32(max(lda, 1)),
+          b + columns.lowerBound * (transposesB ? ldb : 1), Int32(max(ldb, 1)), beta, c + columns.lowerBound, Int32(ldc)
+        ))
     }
   }
 
@@ -205,9 +213,9 @@ extension Complex: FactorScalar {
   ) -> (columns: Int, info: Int) {
     var (n, nb, lda, ldw, columns, info) = (Int32(order), Int32(width), Int32(lda), Int32(ldw), Int32(order), Int32(0))
     if order > width {
-      scipy_zlasyf_(upper, &n, &nb, &columns, a, &lda, pivots, work, &ldw, &info, 1)
+      OpenBLAS.call(scipy_zlasyf_(upper, &n, &nb, &columns, a, &lda, pivots, work, &ldw, &info, 1))
     } else {
-      scipy_zsytf2_(upper, &n, a, &lda, pivots, &info, 1)
+      OpenBLAS.call(scipy_zsytf2_(upper, &n, a, &lda, pivots, &info, 1))
     }
     return (Int(columns), Int(info))
   }
@@ -218,9 +226,10 @@ extension Complex: FactorScalar {
   ) {
     inParts(partsOfLarge(4, n, n, count), of: count, grain: 8) { columns in
       var one = Complex(1)
-      scipy_cblas_ztrsm(
-        CblasRowMajor, CblasLeft, CblasLower, isTransposed ? CblasTrans : CblasNoTrans, CblasUnit, Int32(n),
-        Int32(columns.count), &one, m, Int32(ldm), b + columns.lowerBound, Int32(ldb))
+      OpenBLAS.call(
+        scipy_cblas_ztrsm(
+          CblasRowMajor, CblasLeft, CblasLower, isTransposed ? CblasTrans : CblasNoTrans, CblasUnit, Int32(n),
+          Int32(columns.count), &one, m, Int32(ldm), b + columns.lowerBound, Int32(ldb)))
     }
   }
 
@@ -229,14 +238,17 @@ extension Complex: FactorScalar {
     _ ldb: Int, count: Int
   ) {
     if count == 1 {
-      scipy_cblas_ztrsv(
-        CblasRowMajor, CblasLower, isTransposed ? CblasTrans : CblasNoTrans, CblasUnit, Int32(n), m, Int32(ldm), b, 1)
+      OpenBLAS.call(
+        scipy_cblas_ztrsv(
+          CblasRowMajor, CblasLower, isTransposed ? CblasTrans : CblasNoTrans, CblasUnit, Int32(n), m, Int32(ldm), b, 1)
+      )
     } else {
       inParts(partsOfLarge(4, n, n, count), of: count, grain: 8) { rows in
         var one = Complex(1)
-        scipy_cblas_ztrsm(
-          CblasRowMajor, CblasRight, CblasLower, isTransposed ? CblasNoTrans : CblasTrans, CblasUnit,
-          Int32(rows.count), Int32(n), &one, m, Int32(ldm), b + rows.lowerBound * ldb, Int32(ldb))
+        OpenBLAS.call(
+          scipy_cblas_ztrsm(
+            CblasRowMajor, CblasRight, CblasLower, isTransposed ? CblasNoTrans : CblasTrans, CblasUnit,
+            Int32(rows.count), Int32(n), &one, m, Int32(ldm), b + rows.lowerBound * ldb, Int32(ldb)))
       }
     }
   }
@@ -248,9 +260,11 @@ extension Complex: FactorScalar {
     if count == 1 {
       var alpha = Complex(isTransposed ? -1 : 1)
       var beta = Complex(isTransposed ? 1 : 0)
-      scipy_cblas_zgemv(
-        CblasRowMajor, isTransposed ? CblasNoTrans : CblasTrans, Int32(rows), Int32(columns), &alpha, g, Int32(columns),
-        x, 1, &beta, y, 1)
+      OpenBLAS.call(
+        scipy_cblas_zgemv(
+          CblasRowMajor, isTransposed ? CblasNoTrans : CblasTrans, Int32(rows), Int32(columns), &alpha, g,
+          Int32(columns),
+          x, 1, &beta, y, 1))
     } else {
       let (from, to) = isTransposed ? (columns, rows) : (rows, columns)
       multiply(
@@ -280,10 +294,12 @@ extension Complex: FactorScalar {
     guard m > 0, n > 0 else { return }
     inParts(partsOfLarge(4, m, n, k), of: n, grain: 8) { columns in
       var (alpha, beta) = (Complex(alpha), Complex(beta))
-      scipy_cblas_zgemm(
-        CblasRowMajor, transposesA ? CblasTrans : CblasNoTrans, transposesB ? CblasTrans : CblasNoTrans, Int32(m),
-        Int32(columns.count), Int32(k), &alpha, a, Int32(max(lda, 1)),
-        b + columns.lowerBound * (transposesB ? ldb : 1), Int32(max(ldb, 1)), &beta, c + columns.lowerBound, Int32(ldc))
+      OpenBLAS.call(
+        scipy_cblas_zgemm(
+          CblasRowMajor, transposesA ? CblasTrans : CblasNoTrans, transposesB ? CblasTrans : CblasNoTrans, Int32(m),
+          Int32(columns.count), Int32(k), &alpha, a, Int32(max(lda, 1)),
+          b + columns.lowerBound * (transposesB ? ldb : 1), Int32(max(ldb, 1)), &beta, c + columns.lowerBound,
+          Int32(ldc)))
     }
   }
 

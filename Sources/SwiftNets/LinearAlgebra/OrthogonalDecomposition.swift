@@ -35,7 +35,7 @@ struct OrthogonalDecomposition {
     var largest = 0.0
     for row in 0..<n {
       if row % 256 == 0 { try interruption.check() }
-      let index = Int(scipy_cblas_idamax(Int32(m), a.row(row), 1))
+      let index = Int(OpenBLAS.call(scipy_cblas_idamax(Int32(m), a.row(row), 1)))
       largest = max(largest, abs(a[row, min(index, m - 1)]))
     }
     guard largest > 0 else {
@@ -48,7 +48,7 @@ struct OrthogonalDecomposition {
     let scale = scalbn(1.0, -min(max(Int32(clamping: largest.exponent), -1000), 1000))
     self.scale = scale
     try inSlices(of: n, weight: saturating(copied, m), interruption: interruption) { rows in
-      for row in rows { scipy_cblas_dscal(Int32(m), scale, a.row(row), 1) }
+      for row in rows { OpenBLAS.call(scipy_cblas_dscal(Int32(m), scale, a.row(row), 1)) }
     }
 
     let taus: Storage<Double> = try Storage(count: n)
@@ -56,7 +56,7 @@ struct OrthogonalDecomposition {
     var order = (0..<Int32(clamping: n)).map { $0 }
     try inSlices(of: n, weight: saturating(copied, m), interruption: interruption) { rows in
       for row in rows {
-        let norm = scipy_cblas_dnrm2(Int32(m), a.row(row), 1)
+        let norm = OpenBLAS.call(scipy_cblas_dnrm2(Int32(m), a.row(row), 1))
         norms[0, row] = norm
         norms[1, row] = norm
       }
@@ -80,9 +80,10 @@ struct OrthogonalDecomposition {
         var (pm, pn, offset, nb, ld, ldf, found) = (
           Int32(m), Int32(n - done), Int32(done), Int32(panel), Int32(a.stride), Int32(n), Int32(0)
         )
-        scipy_dlaqps_(
-          &pm, &pn, &offset, &nb, &found, a.row(done), &ld, order + done, taus.base + done, norms.row(0) + done,
-          norms.row(1) + done, work.row(0), work.row(1), &ldf)
+        OpenBLAS.call(
+          scipy_dlaqps_(
+            &pm, &pn, &offset, &nb, &found, a.row(done), &ld, order + done, taus.base + done, norms.row(0) + done,
+            norms.row(1) + done, work.row(0), work.row(1), &ldf))
         return Int(found)
       }
       guard found > 0 else { throw .numerical("column-pivoted QR made no progress at column \(done)") }
@@ -93,7 +94,7 @@ struct OrthogonalDecomposition {
         // The rows of R below the cut, and what the panels have not reached.
         for column in cut..<n {
           let reached = column < end ? column + 1 : end
-          let part = scipy_cblas_dnrm2(Int32(reached - cut), a.row(column) + cut, 1)
+          let part = OpenBLAS.call(scipy_cblas_dnrm2(Int32(reached - cut), a.row(column) + cut, 1))
           left += part * part + (column < end ? 0 : norms[0, column] * norms[0, column])
         }
         break
@@ -213,10 +214,11 @@ private struct Reflectors {
     for first in stride(from: 0, to: count, by: Self.block) {
       try interruption.check()
       let width = min(Self.block, count - first)
-      _ = scipy_LAPACKE_dlarft_work(
-        LAPACK_COL_MAJOR, CChar(UInt8(ascii: "F")), CChar(UInt8(ascii: "C")), Int32(matrix.columns - first),
-        Int32(width), matrix.row(first) + first, Int32(matrix.stride), taus.base + first,
-        triangles.base + first * Self.block, Int32(Self.block))
+      _ = OpenBLAS.call(
+        scipy_LAPACKE_dlarft_work(
+          LAPACK_COL_MAJOR, CChar(UInt8(ascii: "F")), CChar(UInt8(ascii: "C")), Int32(matrix.columns - first),
+          Int32(width), matrix.row(first) + first, Int32(matrix.stride), taus.base + first,
+          triangles.base + first * Self.block, Int32(Self.block)))
     }
   }
 
@@ -232,9 +234,10 @@ private struct Reflectors {
       let height = matrix.columns - first
       let ld = Int32(matrix.stride)
       let triangle = triangles.base + first * Self.block
-      _ = scipy_LAPACKE_dgeqrt_work(
-        LAPACK_COL_MAJOR, Int32(height), Int32(width), Int32(width), matrix.row(first) + first, ld, triangle,
-        Int32(Self.block), work.base)
+      _ = OpenBLAS.call(
+        scipy_LAPACKE_dgeqrt_work(
+          LAPACK_COL_MAJOR, Int32(height), Int32(width), Int32(width), matrix.row(first) + first, ld, triangle,
+          Int32(Self.block), work.base))
       let rest = count - first - width
       guard rest > 0 else { continue }
       let threads = Threads.forWork(of: saturating(height, width, rest))
@@ -242,11 +245,12 @@ private struct Reflectors {
         for part in member.parts {
           let share = member.share(of: rest, grain: 8, part: part)
           member.inPieces(share, weight: saturating(2, height, width)) { columns in
-            _ = scipy_LAPACKE_dgemqrt_work(
-              LAPACK_COL_MAJOR, CChar(UInt8(ascii: "L")), CChar(UInt8(ascii: "T")), Int32(height),
-              Int32(columns.count), Int32(width), Int32(width), matrix.row(first) + first, ld, triangle,
-              Int32(Self.block), matrix.row(first + width + columns.lowerBound) + first, ld,
-              work.base + Self.block * columns.lowerBound)
+            _ = OpenBLAS.call(
+              scipy_LAPACKE_dgemqrt_work(
+                LAPACK_COL_MAJOR, CChar(UInt8(ascii: "L")), CChar(UInt8(ascii: "T")), Int32(height),
+                Int32(columns.count), Int32(width), Int32(width), matrix.row(first) + first, ld, triangle,
+                Int32(Self.block), matrix.row(first + width + columns.lowerBound) + first, ld,
+                work.base + Self.block * columns.lowerBound))
           }
         }
       }
@@ -268,11 +272,12 @@ private struct Reflectors {
         for part in member.parts {
           let share = member.share(of: b.columns, grain: 8, part: part)
           member.inPieces(share, weight: saturating(2, height, width)) { columns in
-            _ = scipy_LAPACKE_dgemqrt_work(
-              LAPACK_COL_MAJOR, CChar(UInt8(ascii: "R")), CChar(UInt8(ascii: transposed ? "N" : "T")),
-              Int32(columns.count), Int32(height), Int32(width), Int32(width), matrix.row(first) + first,
-              Int32(matrix.stride), triangles.base + first * Self.block, Int32(Self.block),
-              b.row(first) + columns.lowerBound, Int32(b.stride), work.base + Self.block * columns.lowerBound)
+            _ = OpenBLAS.call(
+              scipy_LAPACKE_dgemqrt_work(
+                LAPACK_COL_MAJOR, CChar(UInt8(ascii: "R")), CChar(UInt8(ascii: transposed ? "N" : "T")),
+                Int32(columns.count), Int32(height), Int32(width), Int32(width), matrix.row(first) + first,
+                Int32(matrix.stride), triangles.base + first * Self.block, Int32(Self.block),
+                b.row(first) + columns.lowerBound, Int32(b.stride), work.base + Self.block * columns.lowerBound))
           }
         }
       }
@@ -291,12 +296,14 @@ private func triangleCondition(
   let steps: [(Matrix<Double>, Int) -> Void] = [
     { vectors, row in
       for side in [CblasTrans, CblasNoTrans] {
-        scipy_cblas_dtrmv(CblasRowMajor, CblasLower, side, CblasNonUnit, n, matrix.base, ld, vectors.row(row), 1)
+        OpenBLAS.call(
+          scipy_cblas_dtrmv(CblasRowMajor, CblasLower, side, CblasNonUnit, n, matrix.base, ld, vectors.row(row), 1))
       }
     },
     { vectors, row in
       for side in [CblasNoTrans, CblasTrans] {
-        scipy_cblas_dtrsv(CblasRowMajor, CblasLower, side, CblasNonUnit, n, matrix.base, ld, vectors.row(row), 1)
+        OpenBLAS.call(
+          scipy_cblas_dtrsv(CblasRowMajor, CblasLower, side, CblasNonUnit, n, matrix.base, ld, vectors.row(row), 1))
       }
     },
   ]
@@ -305,11 +312,11 @@ private func triangleCondition(
     var growth = 1.0
     for _ in 0..<5 {
       try interruption.check()
-      let length = scipy_cblas_dnrm2(n, vectors.row(row), 1)
+      let length = OpenBLAS.call(scipy_cblas_dnrm2(n, vectors.row(row), 1))
       guard length > 0, length.isFinite else { return .infinity }
-      scipy_cblas_dscal(n, 1 / length, vectors.row(row), 1)
+      OpenBLAS.call(scipy_cblas_dscal(n, 1 / length, vectors.row(row), 1))
       step(vectors, row)
-      growth = scipy_cblas_dnrm2(n, vectors.row(row), 1)
+      growth = OpenBLAS.call(scipy_cblas_dnrm2(n, vectors.row(row), 1))
     }
     condition *= growth.squareRoot()
   }

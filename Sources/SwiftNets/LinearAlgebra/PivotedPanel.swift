@@ -23,16 +23,17 @@ struct PivotedPanel {
     var k = 0
     while k < width && done + k < n && difficult.isEmpty {
       let (own, row) = (done + k, done + k)
-      let pivot = own + Int(scipy_cblas_idamax(Int32(n - own), norms.row(0) + own, 1))
+      let pivot = own + Int(OpenBLAS.call(scipy_cblas_idamax(Int32(n - own), norms.row(0) + own, 1)))
       if pivot < n && pivot != own { exchange(own, pivot, k, order) }
       let column = a.row(own) + row
       let height = m - row
       if k > 0 {
-        scipy_cblas_dgemv(
-          CblasRowMajor, CblasTrans, Int32(k), Int32(height), -1, a.row(done) + row, Int32(a.stride), work.base + own,
-          Int32(work.stride), 1, column, 1)
+        OpenBLAS.call(
+          scipy_cblas_dgemv(
+            CblasRowMajor, CblasTrans, Int32(k), Int32(height), -1, a.row(done) + row, Int32(a.stride), work.base + own,
+            Int32(work.stride), 1, column, 1))
       }
-      _ = scipy_LAPACKE_dlarfg_work(Int32(height), column, column + (height > 1 ? 1 : 0), 1, taus + own)
+      _ = OpenBLAS.call(scipy_LAPACKE_dlarfg_work(Int32(height), column, column + (height > 1 ? 1 : 0), 1, taus + own))
       let diagonal = column[0]
       column[0] = 1
       let f = work.row(k)
@@ -45,26 +46,33 @@ struct PivotedPanel {
           let share = member.share(of: others.count, grain: 8)
           member.inPieces(share, weight: saturating(8, height)) { piece in
             let first = others.lowerBound + piece.lowerBound
-            scipy_cblas_dgemv(
-              CblasRowMajor, CblasNoTrans, Int32(piece.count), Int32(height), tau, a.row(first) + row, Int32(a.stride),
-              column, 1, 0, f + first, 1)
+            OpenBLAS.call(
+              scipy_cblas_dgemv(
+                CblasRowMajor, CblasNoTrans, Int32(piece.count), Int32(height), tau, a.row(first) + row,
+                Int32(a.stride),
+                column, 1, 0, f + first, 1))
           }
         }
       }
       if k > 0 {
         let overlaps = work.row(width)
-        scipy_cblas_dgemv(
-          CblasRowMajor, CblasNoTrans, Int32(k), Int32(height), -taus[own], a.row(done) + row, Int32(a.stride), column,
-          1, 0, overlaps, 1)
-        scipy_cblas_dgemv(
-          CblasRowMajor, CblasTrans, Int32(k), Int32(n - done), 1, work.base + done, Int32(work.stride), overlaps, 1, 1,
-          f + done, 1)
+        OpenBLAS.call(
+          scipy_cblas_dgemv(
+            CblasRowMajor, CblasNoTrans, Int32(k), Int32(height), -taus[own], a.row(done) + row, Int32(a.stride),
+            column,
+            1, 0, overlaps, 1))
+        OpenBLAS.call(
+          scipy_cblas_dgemv(
+            CblasRowMajor, CblasTrans, Int32(k), Int32(n - done), 1, work.base + done, Int32(work.stride), overlaps, 1,
+            1,
+            f + done, 1))
       }
       if !others.isEmpty {
         // This row of what is left: its entries are one in each column.
-        scipy_cblas_dgemv(
-          CblasRowMajor, CblasTrans, Int32(k + 1), Int32(others.count), -1, work.base + own + 1, Int32(work.stride),
-          a.row(done) + row, Int32(a.stride), 1, a.row(own + 1) + row, Int32(a.stride))
+        OpenBLAS.call(
+          scipy_cblas_dgemv(
+            CblasRowMajor, CblasTrans, Int32(k + 1), Int32(others.count), -1, work.base + own + 1, Int32(work.stride),
+            a.row(done) + row, Int32(a.stride), 1, a.row(own + 1) + row, Int32(a.stride)))
       }
       if row + 1 < last { difficult = updateNorms(others, row) }
       column[0] = diagonal
@@ -78,7 +86,8 @@ struct PivotedPanel {
     }
     for column in difficult {
       try interruption.check()
-      let norm = rows.isEmpty ? 0 : scipy_cblas_dnrm2(Int32(rows.count), a.row(column) + rows.lowerBound, 1)
+      let norm =
+        rows.isEmpty ? 0 : OpenBLAS.call(scipy_cblas_dnrm2(Int32(rows.count), a.row(column) + rows.lowerBound, 1))
       norms[0, column] = norm
       norms[1, column] = norm
     }
@@ -86,7 +95,7 @@ struct PivotedPanel {
   }
 
   private func exchange(_ own: Int, _ pivot: Int, _ k: Int, _ order: UnsafeMutablePointer<Int32>) {
-    scipy_cblas_dswap(Int32(a.columns), a.row(pivot), 1, a.row(own), 1)
+    OpenBLAS.call(scipy_cblas_dswap(Int32(a.columns), a.row(pivot), 1, a.row(own), 1))
     for index in 0..<k {
       let f = work.row(index)
       (f[own], f[pivot]) = (f[pivot], f[own])

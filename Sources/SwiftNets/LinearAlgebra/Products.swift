@@ -24,11 +24,12 @@ func product(
     inParts(parts, of: isTall ? count : c.columns, grain: 8) { share in
       let (rows, columns) = isTall ? (share, 0..<c.columns) : (0..<count, share)
       let row = first + rows.lowerBound
-      scipy_cblas_dgemm(
-        CblasRowMajor, transposeA ? CblasTrans : CblasNoTrans, transposeB ? CblasTrans : CblasNoTrans,
-        Int32(rows.count), Int32(columns.count), Int32(depth), alpha, transposeA ? a.base + row : a.row(row),
-        Int32(a.stride), transposeB ? b.row(columns.lowerBound) : b.base + columns.lowerBound, Int32(b.stride), beta,
-        c.row(row) + columns.lowerBound, Int32(c.stride))
+      OpenBLAS.call(
+        scipy_cblas_dgemm(
+          CblasRowMajor, transposeA ? CblasTrans : CblasNoTrans, transposeB ? CblasTrans : CblasNoTrans,
+          Int32(rows.count), Int32(columns.count), Int32(depth), alpha, transposeA ? a.base + row : a.row(row),
+          Int32(a.stride), transposeB ? b.row(columns.lowerBound) : b.base + columns.lowerBound, Int32(b.stride), beta,
+          c.row(row) + columns.lowerBound, Int32(c.stride)))
     }
     first += count
   }
@@ -50,14 +51,16 @@ func symmetricProduct(
       let (first, end) = (part == 0 ? 0 : min(ends[part], n), part == parts - 1 ? n : min(ends[part + 1], n))
       guard first < end else { continue }
       if first > 0 {
-        scipy_cblas_dgemm(
-          CblasRowMajor, transpose, isTransposed ? CblasNoTrans : CblasTrans, Int32(end - first), Int32(first),
-          Int32(depth), alpha, factor(first), Int32(a.stride), a.base, Int32(a.stride), beta, c.row(first),
-          Int32(c.stride))
+        OpenBLAS.call(
+          scipy_cblas_dgemm(
+            CblasRowMajor, transpose, isTransposed ? CblasNoTrans : CblasTrans, Int32(end - first), Int32(first),
+            Int32(depth), alpha, factor(first), Int32(a.stride), a.base, Int32(a.stride), beta, c.row(first),
+            Int32(c.stride)))
       }
-      scipy_cblas_dsyrk(
-        CblasRowMajor, CblasLower, transpose, Int32(end - first), Int32(depth), alpha, factor(first), Int32(a.stride),
-        beta, c.row(first) + first, Int32(c.stride))
+      OpenBLAS.call(
+        scipy_cblas_dsyrk(
+          CblasRowMajor, CblasLower, transpose, Int32(end - first), Int32(depth), alpha, factor(first), Int32(a.stride),
+          beta, c.row(first) + first, Int32(c.stride)))
     }
   }
 }
@@ -67,19 +70,21 @@ func solveRows(
   _ b: Matrix<Double>, by l: UnsafePointer<Double>, _ ldl: Int, isTransposed: Bool, isUnit: Bool = false
 ) {
   inParts(Threads.forWork(of: saturating(b.rows, b.columns, b.columns)), of: b.rows, grain: 8) { rows in
-    scipy_cblas_dtrsm(
-      CblasRowMajor, CblasRight, CblasLower, isTransposed ? CblasTrans : CblasNoTrans,
-      isUnit ? CblasUnit : CblasNonUnit, Int32(rows.count), Int32(b.columns), 1, l, Int32(ldl),
-      b.row(rows.lowerBound), Int32(b.stride))
+    OpenBLAS.call(
+      scipy_cblas_dtrsm(
+        CblasRowMajor, CblasRight, CblasLower, isTransposed ? CblasTrans : CblasNoTrans,
+        isUnit ? CblasUnit : CblasNonUnit, Int32(rows.count), Int32(b.columns), 1, l, Int32(ldl),
+        b.row(rows.lowerBound), Int32(b.stride)))
   }
 }
 
 /// b = op(l)⁻¹ b, with l lower triangular.
 func solveColumns(_ b: Matrix<Double>, by l: UnsafePointer<Double>, _ ldl: Int, isTransposed: Bool) {
   inParts(Threads.forWork(of: saturating(b.columns, b.rows, b.rows)), of: b.columns, grain: 8) { columns in
-    scipy_cblas_dtrsm(
-      CblasRowMajor, CblasLeft, CblasLower, isTransposed ? CblasTrans : CblasNoTrans, CblasNonUnit, Int32(b.rows),
-      Int32(columns.count), 1, l, Int32(ldl), b.base + columns.lowerBound, Int32(b.stride))
+    OpenBLAS.call(
+      scipy_cblas_dtrsm(
+        CblasRowMajor, CblasLeft, CblasLower, isTransposed ? CblasTrans : CblasNoTrans, CblasNonUnit, Int32(b.rows),
+        Int32(columns.count), 1, l, Int32(ldl), b.base + columns.lowerBound, Int32(b.stride)))
   }
 }
 
@@ -118,7 +123,7 @@ extension Matrix where Element == Double {
     // In pieces that LAPACK's integers can count.
     var sum = 0.0
     for index in 0..<rows {
-      let part = scipy_cblas_dnrm2(Int32(columns), row(index), 1)
+      let part = OpenBLAS.call(scipy_cblas_dnrm2(Int32(columns), row(index), 1))
       sum = sum.isFinite && part.isFinite ? hypotenuse(sum, part) : sum + part
     }
     return sum

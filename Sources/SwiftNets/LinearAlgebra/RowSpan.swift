@@ -27,20 +27,24 @@ func factorRows(
       try interruption.check()
       let width = min(panel, rank - first)
       let block = reflectors + first * m + first
-      _ = scipy_LAPACKE_dgeqrf_work(
-        LAPACK_COL_MAJOR, Int32(m - first), Int32(width), block, Int32(m), taus + first, room, roomCount)
+      _ = OpenBLAS.call(
+        scipy_LAPACKE_dgeqrf_work(
+          LAPACK_COL_MAJOR, Int32(m - first), Int32(width), block, Int32(m), taus + first, room, roomCount))
       let others = first + width..<n
       let weight = saturating(4, width, m - first)
       try inSlices(of: others.count, least: 8, weight: weight, interruption: interruption) { slice in
-        _ = scipy_LAPACKE_dormqr_work(
-          LAPACK_COL_MAJOR, CChar(UInt8(ascii: "L")), CChar(UInt8(ascii: "T")), Int32(m - first), Int32(slice.count),
-          Int32(width), block, Int32(m), taus + first, reflectors + (others.lowerBound + slice.lowerBound) * m + first,
-          Int32(m), room, roomCount)
+        _ = OpenBLAS.call(
+          scipy_LAPACKE_dormqr_work(
+            LAPACK_COL_MAJOR, CChar(UInt8(ascii: "L")), CChar(UInt8(ascii: "T")), Int32(m - first), Int32(slice.count),
+            Int32(width), block, Int32(m), taus + first,
+            reflectors + (others.lowerBound + slice.lowerBound) * m + first,
+            Int32(m), room, roomCount))
       }
     }
   } else {
-    _ = scipy_LAPACKE_dgeqrf_work(
-      LAPACK_COL_MAJOR, Int32(m), Int32(n), reflectors, Int32(m), taus, room, roomCount)
+    _ = OpenBLAS.call(
+      scipy_LAPACKE_dgeqrf_work(
+        LAPACK_COL_MAJOR, Int32(m), Int32(n), reflectors, Int32(m), taus, room, roomCount))
   }
   for row in 0..<n {
     let (source, target) = (reflectors + row * m, r + row * rank)
@@ -50,8 +54,9 @@ func factorRows(
   }
   b.update(from: reflectors, count: rank * m)
   guard isLarge else {
-    _ = scipy_LAPACKE_dorgqr_work(
-      LAPACK_COL_MAJOR, Int32(m), Int32(rank), Int32(rank), b, Int32(m), taus, room, roomCount)
+    _ = OpenBLAS.call(
+      scipy_LAPACKE_dorgqr_work(
+        LAPACK_COL_MAJOR, Int32(m), Int32(rank), Int32(rank), b, Int32(m), taus, room, roomCount))
     return
   }
   // The reflections applied to the first columns of 1, the last ones first.
@@ -63,10 +68,11 @@ func factorRows(
     let width = min(panel, rank - first)
     let weight = saturating(4, width, m - first)
     try inSlices(of: rank - first, least: 8, weight: weight, interruption: interruption) { slice in
-      _ = scipy_LAPACKE_dormqr_work(
-        LAPACK_COL_MAJOR, CChar(UInt8(ascii: "L")), CChar(UInt8(ascii: "N")), Int32(m - first), Int32(slice.count),
-        Int32(width), reflectors + first * m + first, Int32(m), taus + first,
-        b + (first + slice.lowerBound) * m + first, Int32(m), room, roomCount)
+      _ = OpenBLAS.call(
+        scipy_LAPACKE_dormqr_work(
+          LAPACK_COL_MAJOR, CChar(UInt8(ascii: "L")), CChar(UInt8(ascii: "N")), Int32(m - first), Int32(slice.count),
+          Int32(width), reflectors + first * m + first, Int32(m), taus + first,
+          b + (first + slice.lowerBound) * m + first, Int32(m), room, roomCount))
     }
   }
 }

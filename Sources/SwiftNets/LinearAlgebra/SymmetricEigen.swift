@@ -41,14 +41,16 @@ func symmetricEigen<T: KernelScalar>(
   // Column-major eigenvectors as columns are row-major eigenvectors as rows, and the matrix is its own transpose.
   let info = values.withUnsafeMutableBufferPointer { values in
     if let base = matrix.base as? UnsafeMutablePointer<Double> {
-      return scipy_LAPACKE_dsyevd(
-        LAPACK_COL_MAJOR, CChar(UInt8(ascii: "V")), CChar(UInt8(ascii: "L")), Int32(n), base, Int32(matrix.stride),
-        UnsafeMutableRawPointer(values.baseAddress!).assumingMemoryBound(to: Double.self))
+      return OpenBLAS.call(
+        scipy_LAPACKE_dsyevd(
+          LAPACK_COL_MAJOR, CChar(UInt8(ascii: "V")), CChar(UInt8(ascii: "L")), Int32(n), base, Int32(matrix.stride),
+          UnsafeMutableRawPointer(values.baseAddress!).assumingMemoryBound(to: Double.self)))
     }
-    return scipy_LAPACKE_ssyevd(
-      LAPACK_COL_MAJOR, CChar(UInt8(ascii: "V")), CChar(UInt8(ascii: "L")), Int32(n),
-      UnsafeMutableRawPointer(matrix.base).assumingMemoryBound(to: Float.self), Int32(matrix.stride),
-      UnsafeMutableRawPointer(values.baseAddress!).assumingMemoryBound(to: Float.self))
+    return OpenBLAS.call(
+      scipy_LAPACKE_ssyevd(
+        LAPACK_COL_MAJOR, CChar(UInt8(ascii: "V")), CChar(UInt8(ascii: "L")), Int32(n),
+        UnsafeMutableRawPointer(matrix.base).assumingMemoryBound(to: Float.self), Int32(matrix.stride),
+        UnsafeMutableRawPointer(values.baseAddress!).assumingMemoryBound(to: Float.self)))
   }
   guard info == 0 else { throw .numerical("the symmetric eigenvalue solver did not converge (LAPACK info \(info))") }
   return values
@@ -105,19 +107,22 @@ private func reflect(
     let width = min(block, n - 1 - first)
     let height = n - 1 - first
     let v = a.row(first) + first + 1
-    _ = scipy_LAPACKE_dlarft_work(
-      LAPACK_COL_MAJOR, CChar(UInt8(ascii: "F")), CChar(UInt8(ascii: "C")), Int32(height), Int32(width), v,
-      Int32(a.stride), tau + first, triangle.base, Int32(block))
+    _ = OpenBLAS.call(
+      scipy_LAPACKE_dlarft_work(
+        LAPACK_COL_MAJOR, CChar(UInt8(ascii: "F")), CChar(UInt8(ascii: "C")), Int32(height), Int32(width), v,
+        Int32(a.stride), tau + first, triangle.base, Int32(block)))
     try ThreadTeam.run(parts: Threads.forWork(of: saturating(height, width, n)), interruption) { member in
       for part in member.parts {
         let share = member.share(of: n, grain: 8, part: part)
         // Rows of the work from here on are this part's.
         member.inPieces(share, weight: saturating(2, height, width)) { rows in
-          _ = scipy_LAPACKE_dlarfb_work(
-            LAPACK_COL_MAJOR, CChar(UInt8(ascii: "L")), CChar(UInt8(ascii: "N")), CChar(UInt8(ascii: "F")),
-            CChar(UInt8(ascii: "C")), Int32(height), Int32(rows.count), Int32(width), v, Int32(a.stride), triangle.base,
-            Int32(block), z.row(rows.lowerBound) + first + 1, Int32(z.stride), work.base + block * rows.lowerBound,
-            Int32(rows.count))
+          _ = OpenBLAS.call(
+            scipy_LAPACKE_dlarfb_work(
+              LAPACK_COL_MAJOR, CChar(UInt8(ascii: "L")), CChar(UInt8(ascii: "N")), CChar(UInt8(ascii: "F")),
+              CChar(UInt8(ascii: "C")), Int32(height), Int32(rows.count), Int32(width), v, Int32(a.stride),
+              triangle.base,
+              Int32(block), z.row(rows.lowerBound) + first + 1, Int32(z.stride), work.base + block * rows.lowerBound,
+              Int32(rows.count)))
         }
       }
     }
@@ -144,8 +149,9 @@ private func reduceToTridiagonal(
       try large.run(first, width: width, e, tau, interruption: interruption)
     } else {
       var (order, columns, lda, ldw) = (Int32(left), Int32(width), Int32(a.stride), Int32(n))
-      scipy_dlatrd_(
-        lower, &order, &columns, a.row(first) + first, &lda, e + first, tau + first, work.base, &ldw, 1)
+      OpenBLAS.call(
+        scipy_dlatrd_(
+          lower, &order, &columns, a.row(first) + first, &lda, e + first, tau + first, work.base, &ldw, 1))
     }
     // What is left less V Wᵀ + W Vᵀ; by columns the lower triangle, here rows of the upper one.
     let start = first + width
@@ -159,15 +165,17 @@ private func reduceToTridiagonal(
         let (low, high) = (ends[part], part == parts - 1 ? rest : ends[part + 1])
         guard low < high else { continue }
         let corner = a.row(start + low) + start + low
-        scipy_cblas_dsyr2k(
-          CblasColMajor, CblasLower, CblasNoTrans, Int32(high - low), Int32(width), -1, v + low, Int32(a.stride),
-          w + low, Int32(n), 1, corner, Int32(a.stride))
+        OpenBLAS.call(
+          scipy_cblas_dsyr2k(
+            CblasColMajor, CblasLower, CblasNoTrans, Int32(high - low), Int32(width), -1, v + low, Int32(a.stride),
+            w + low, Int32(n), 1, corner, Int32(a.stride)))
         guard high < rest else { continue }
         let below = a.row(start + low) + start + high
         for (x, ldx, y, ldy) in [(v, a.stride, w, n), (w, n, v, a.stride)] {
-          scipy_cblas_dgemm(
-            CblasColMajor, CblasNoTrans, CblasTrans, Int32(rest - high), Int32(high - low), Int32(width), -1,
-            x + high, Int32(ldx), y + low, Int32(ldy), 1, below, Int32(a.stride))
+          OpenBLAS.call(
+            scipy_cblas_dgemm(
+              CblasColMajor, CblasNoTrans, CblasTrans, Int32(rest - high), Int32(high - low), Int32(width), -1,
+              x + high, Int32(ldx), y + low, Int32(ldy), 1, below, Int32(a.stride)))
         }
       }
     }
@@ -178,8 +186,9 @@ private func reduceToTridiagonal(
     }
     first = start
   }
-  let info = scipy_LAPACKE_dsytrd(
-    LAPACK_COL_MAJOR, lower[0], Int32(n - first), a.row(first) + first, Int32(a.stride), d + first, e + first,
-    tau + first)
+  let info = OpenBLAS.call(
+    scipy_LAPACKE_dsytrd(
+      LAPACK_COL_MAJOR, lower[0], Int32(n - first), a.row(first) + first, Int32(a.stride), d + first, e + first,
+      tau + first))
   guard info == 0 else { throw .outOfMemory(bytes: saturating(64, n, 8)) }
 }

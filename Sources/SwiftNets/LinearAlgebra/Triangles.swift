@@ -17,8 +17,9 @@ func factorLower(_ a: Matrix<Double>, interruption: Interruption) throws(EngineE
       symmetricProduct(-1, a.view(first..<end, 0..<first), 1, into: a.view(first..<end, first..<end))
     }
     // A row-major lower triangle is a column-major upper one.
-    let info = scipy_LAPACKE_dpotrf_work(
-      LAPACK_COL_MAJOR, CChar(UInt8(ascii: "U")), Int32(end - first), corner, Int32(a.stride))
+    let info = OpenBLAS.call(
+      scipy_LAPACKE_dpotrf_work(
+        LAPACK_COL_MAJOR, CChar(UInt8(ascii: "U")), Int32(end - first), corner, Int32(a.stride)))
     guard info == 0 else { return false }
     guard end < n else { break }
     let below = a.view(end..<n, first..<end)
@@ -57,9 +58,10 @@ func solveRows(
     if done.isEmpty {
       // The first block.
     } else if b.rows == 1 {
-      scipy_cblas_dgemv(
-        CblasRowMajor, isTransposed ? CblasNoTrans : CblasTrans, Int32(part.rows), Int32(part.columns), -1, part.base,
-        Int32(ldl), b.base + done.lowerBound, 1, 1, target.base, 1)
+      OpenBLAS.call(
+        scipy_cblas_dgemv(
+          CblasRowMajor, isTransposed ? CblasNoTrans : CblasTrans, Int32(part.rows), Int32(part.columns), -1, part.base,
+          Int32(ldl), b.base + done.lowerBound, 1, 1, target.base, 1))
     } else {
       try product(
         -1, b.view(0..<b.rows, done), part, transposeB: isTransposed, 1, into: target, interruption: interruption)
@@ -72,9 +74,10 @@ private func solveBlock(
   _ b: Matrix<Double>, by l: UnsafePointer<Double>, _ ldl: Int, isTransposed: Bool, isUnit: Bool
 ) {
   if b.rows == 1 {
-    scipy_cblas_dtrsv(
-      CblasRowMajor, CblasLower, isTransposed ? CblasNoTrans : CblasTrans, isUnit ? CblasUnit : CblasNonUnit,
-      Int32(b.columns), l, Int32(ldl), b.base, 1)
+    OpenBLAS.call(
+      scipy_cblas_dtrsv(
+        CblasRowMajor, CblasLower, isTransposed ? CblasNoTrans : CblasTrans, isUnit ? CblasUnit : CblasNonUnit,
+        Int32(b.columns), l, Int32(ldl), b.base, 1))
   } else {
     solveRows(b, by: l, ldl, isTransposed: isTransposed, isUnit: isUnit)
   }

@@ -62,9 +62,10 @@ final class TridiagonalEigen {
     try interruption.check()
     let first = piece.lowerBound
     if piece.count <= leaf {
-      let info = scipy_LAPACKE_dsteqr(
-        LAPACK_COL_MAJOR, CChar(UInt8(ascii: "I")), Int32(piece.count), d + first, e + first, z.row(first) + first,
-        Int32(z.stride))
+      let info = OpenBLAS.call(
+        scipy_LAPACKE_dsteqr(
+          LAPACK_COL_MAJOR, CChar(UInt8(ascii: "I")), Int32(piece.count), d + first, e + first, z.row(first) + first,
+          Int32(z.stride)))
       guard info == 0 else { throw .numerical("an eigenvalue of a tridiagonal matrix was not found") }
       for place in 0..<piece.count { sorted[first + place] = Int32(place + 1) }
       return
@@ -97,8 +98,9 @@ final class TridiagonalEigen {
     // The last row of the first half's vectors and the first of the second half's.
     for column in 0..<n { u[column] = q[column * stride + (column < cut ? cut - 1 : cut)] }
     var (k, size, half, ldq, rho, info) = (Int32(0), Int32(n), Int32(cut), Int32(stride), tear, Int32(0))
-    scipy_dlaed2_(
-      &k, &size, &half, values, q, &ldq, order, &rho, u, poles, w, kept, index, groups, places, types, &info)
+    OpenBLAS.call(
+      scipy_dlaed2_(
+        &k, &size, &half, values, q, &ldq, order, &rho, u, poles, w, kept, index, groups, places, types, &info))
     guard info == 0 else { throw .numerical("divide and conquer met a matrix of no size") }
     guard k > 0 else {
       for place in 0..<n { order[place] = Int32(place + 1) }
@@ -124,7 +126,7 @@ final class TridiagonalEigen {
       }
     }
     var (ascending, descending, one, minusOne) = (k, Int32(n - left), Int32(1), Int32(-1))
-    scipy_dlamrg_(&ascending, &descending, values, &one, &minusOne, order)
+    OpenBLAS.call(scipy_dlamrg_(&ascending, &descending, values, &one, &minusOne, order))
   }
 
   /// The roots of the secular equation into `values`, and row j of q their distances to all poles.
@@ -140,7 +142,7 @@ final class TridiagonalEigen {
         for root in share {
           let place = slice.lowerBound + root
           var (k, i, info, rho) = (Int32(count), Int32(place + 1), Int32(0), rho)
-          scipy_dlaed4_(&k, &i, poles, w, q + place * stride, &rho, values + place, &info)
+          OpenBLAS.call(scipy_dlaed4_(&k, &i, poles, w, q + place * stride, &rho, values + place, &info))
           if info != 0 { failed.value = true }
         }
       }
@@ -181,7 +183,7 @@ final class TridiagonalEigen {
         if root % 64 == 0 && member.isStopped { return }
         let (distances, target) = (q + root * stride, coefficients + root * count)
         for pole in 0..<count { distances[pole] = w[pole] / distances[pole] }
-        let length = scipy_cblas_dnrm2(Int32(count), distances, 1)
+        let length = OpenBLAS.call(scipy_cblas_dnrm2(Int32(count), distances, 1))
         for column in 0..<count { target[column] = distances[Int(groups[column]) - 1] / length }
       }
     }

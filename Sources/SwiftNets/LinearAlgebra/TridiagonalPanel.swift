@@ -29,15 +29,17 @@ struct TridiagonalPanel {
       let (own, done) = (first + index, Int32(index))
       // What the columns before have in this one. Of column c, row r is a[c, r] and w[c − first, r − first].
       let height = Int32(n - own)
-      scipy_cblas_dgemv(
-        CblasColMajor, CblasNoTrans, height, done, -1, a.row(first) + own, lda, w.base + index, ldw, 1,
-        a.row(own) + own, 1)
-      scipy_cblas_dgemv(
-        CblasColMajor, CblasNoTrans, height, done, -1, w.base + index, ldw, a.row(first) + own, lda, 1,
-        a.row(own) + own, 1)
+      OpenBLAS.call(
+        scipy_cblas_dgemv(
+          CblasColMajor, CblasNoTrans, height, done, -1, a.row(first) + own, lda, w.base + index, ldw, 1,
+          a.row(own) + own, 1))
+      OpenBLAS.call(
+        scipy_cblas_dgemv(
+          CblasColMajor, CblasNoTrans, height, done, -1, w.base + index, ldw, a.row(first) + own, lda, 1,
+          a.row(own) + own, 1))
       let v = a.row(own) + own + 1
       let rest = height - 1
-      _ = scipy_LAPACKE_dlarfg_work(rest, v, v + (rest > 1 ? 1 : 0), 1, tau + own)
+      _ = OpenBLAS.call(scipy_LAPACKE_dlarfg_work(rest, v, v + (rest > 1 ? 1 : 0), 1, tau + own))
       e[own] = v[0]
       v[0] = 1
       let target = w.row(index) + index + 1
@@ -46,11 +48,12 @@ struct TridiagonalPanel {
       for (left, ldl, right, ldr) in [
         (w.base + index + 1, ldw, a.row(first) + own + 1, lda), (a.row(first) + own + 1, lda, w.base + index + 1, ldw),
       ] {
-        scipy_cblas_dgemv(CblasColMajor, CblasTrans, rest, done, 1, left, ldl, v, 1, 0, overlaps, 1)
-        scipy_cblas_dgemv(CblasColMajor, CblasNoTrans, rest, done, -1, right, ldr, overlaps, 1, 1, target, 1)
+        OpenBLAS.call(scipy_cblas_dgemv(CblasColMajor, CblasTrans, rest, done, 1, left, ldl, v, 1, 0, overlaps, 1))
+        OpenBLAS.call(
+          scipy_cblas_dgemv(CblasColMajor, CblasNoTrans, rest, done, -1, right, ldr, overlaps, 1, 1, target, 1))
       }
-      scipy_cblas_dscal(rest, tau[own], target, 1)
-      scipy_cblas_daxpy(rest, -0.5 * tau[own] * scipy_cblas_ddot(rest, target, 1, v, 1), v, 1, target, 1)
+      OpenBLAS.call(scipy_cblas_dscal(rest, tau[own], target, 1))
+      OpenBLAS.call(scipy_cblas_daxpy(rest, -0.5 * tau[own] * scipy_cblas_ddot(rest, target, 1, v, 1), v, 1, target, 1))
     }
   }
 
@@ -71,17 +74,22 @@ struct TridiagonalPanel {
         for first in stride(from: low, to: high, by: Self.columns) where !member.isStopped {
           let width = min(Self.columns, high - first)
           let corner = a.row(start + first) + start + first
-          scipy_cblas_dsymv(
-            CblasColMajor, CblasLower, Int32(width), 1, corner, Int32(a.stride), v + first, 1, 1, sum + first, 1)
+          OpenBLAS.call(
+            scipy_cblas_dsymv(
+              CblasColMajor, CblasLower, Int32(width), 1, corner, Int32(a.stride), v + first, 1, 1, sum + first, 1))
           // What is below, in pieces that are still in the cache when they are read the second time.
           for row in stride(from: first + width, to: count, by: Self.rows) {
             let height = Int32(min(Self.rows, count - row))
             let piece = a.row(start + first) + start + row
-            scipy_cblas_dgemv(
-              CblasColMajor, CblasNoTrans, height, Int32(width), 1, piece, Int32(a.stride), v + first, 1, 1, sum + row,
-              1)
-            scipy_cblas_dgemv(
-              CblasColMajor, CblasTrans, height, Int32(width), 1, piece, Int32(a.stride), v + row, 1, 1, sum + first, 1)
+            OpenBLAS.call(
+              scipy_cblas_dgemv(
+                CblasColMajor, CblasNoTrans, height, Int32(width), 1, piece, Int32(a.stride), v + first, 1, 1,
+                sum + row,
+                1))
+            OpenBLAS.call(
+              scipy_cblas_dgemv(
+                CblasColMajor, CblasTrans, height, Int32(width), 1, piece, Int32(a.stride), v + row, 1, 1, sum + first,
+                1))
           }
         }
       }

@@ -13,8 +13,11 @@ public enum Fork {
   public static func watch() { _ = isWatching }
 
   private static let isWatching: Bool =
-    pthread_atfork(nil, nil) {
-      Fork.count.add(1, ordering: .relaxed)
-      ThreadTeam.forgetHelpers()
-    } == 0
+    pthread_atfork(
+      { OpenBLAS.pause() }, { OpenBLAS.resume() },
+      {
+        Fork.count.add(1, ordering: .relaxed)
+        OpenBLAS.restart()
+        ThreadTeam.forgetHelpers()
+      }) == 0
 }

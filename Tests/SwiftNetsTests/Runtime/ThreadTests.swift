@@ -106,4 +106,42 @@ import Testing
 
 private final class Counter: Sendable {
   let total = Atomic<Int>(0)
+
+  @Test func `a fork waits for calls of OpenBLAS, and new ones wait for the fork`() throws {
+    let mayReturn = Atomic(false)
+    let isInside = Atomic(false)
+    let isPaused = Atomic(false)
+    let hasCalledAgain = Atomic(false)
+    func wait(for flag: borrowing Atomic<Bool>) { while !flag.load(ordering: .acquiring) { usleep(100) } }
+    func call() {
+      isInside.store(true, ordering: .releasing)
+      wait(for: mayReturn)
+    }
+    ThreadTeam.run(parts: 3) { member in
+      for part in member.parts {
+        switch part {
+        case 0:
+          OpenBLAS.call(call())
+        case 1:
+          wait(for: isInside)
+          OpenBLAS.pause()
+          isPaused.store(true, ordering: .releasing)
+          usleep(20_000)
+          let isEarly = hasCalledAgain.load(ordering: .acquiring)
+          #expect(!isEarly)
+          OpenBLAS.resume()
+        default:
+          wait(for: isInside)
+          usleep(20_000)
+          let isEarly = isPaused.load(ordering: .acquiring)
+          #expect(!isEarly)
+          mayReturn.store(true, ordering: .releasing)
+          wait(for: isPaused)
+          OpenBLAS.call(hasCalledAgain.store(true, ordering: .releasing))
+        }
+      }
+    }
+    let isDone = hasCalledAgain.load(ordering: .acquiring)
+    #expect(isDone)
+  }
 }

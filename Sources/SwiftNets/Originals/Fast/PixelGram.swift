@@ -103,9 +103,10 @@ struct Pixels {
       let count = min(depth, columns - p)
       for row in 0..<height { swk_pixels_to_floats(count, base + (i + row) * stride + p, left.row(row)) }
       for row in 0..<width { swk_pixels_to_floats(count, base + (j + row) * stride + p, right.row(row)) }
-      scipy_cblas_sgemm(
-        CblasRowMajor, CblasNoTrans, CblasTrans, Int32(height), Int32(width), Int32(count), 1, left.base,
-        Int32(depth), right.base, Int32(depth), 0, partial.base, Int32(block))
+      OpenBLAS.call(
+        scipy_cblas_sgemm(
+          CblasRowMajor, CblasNoTrans, CblasTrans, Int32(height), Int32(width), Int32(count), 1, left.base,
+          Int32(depth), right.base, Int32(depth), 0, partial.base, Int32(block)))
       for row in 0..<height {
         let target = gram.row(i + row) + j
         let source = partial.row(row)

@@ -190,12 +190,12 @@ public final class SlowStep {
     // The rows of `vectors` are the eigenvectors: coefficients by a product with them, the step by their transpose.
     let n = Int32(count)
     try interruption.check()
-    scipy_cblas_dgemv(CblasRowMajor, CblasNoTrans, n, n, 1, vectors.base, n, g.row(0), 1, 0, g.row(1), 1)
+    OpenBLAS.call(scipy_cblas_dgemv(CblasRowMajor, CblasNoTrans, n, n, 1, vectors.base, n, g.row(0), 1, 0, g.row(1), 1))
     for index in 0..<count { g[1, index] *= abs(1 / (values[index] + damping)) }
     try interruption.check()
-    scipy_cblas_dgemv(CblasRowMajor, CblasTrans, n, n, 1, vectors.base, n, g.row(1), 1, 0, g.row(2), 1)
+    OpenBLAS.call(scipy_cblas_dgemv(CblasRowMajor, CblasTrans, n, n, 1, vectors.base, n, g.row(1), 1, 0, g.row(2), 1))
     try interruption.check()
-    scipy_cblas_dgemv(CblasRowMajor, CblasNoTrans, n, n, 1, block.base, n, g.row(2), 1, 0, g.row(3), 1)
+    OpenBLAS.call(scipy_cblas_dgemv(CblasRowMajor, CblasNoTrans, n, n, 1, block.base, n, g.row(2), 1, 0, g.row(3), 1))
     let image = norm(count, g.row(3)) + damping * norm(count, g.row(2))
     for index in 0..<count {
       g[3, index] += damping * g[2, index] - g[0, index]
