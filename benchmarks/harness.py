@@ -111,10 +111,21 @@ def serve(systems: dict[str, System], name: str, problem: Path) -> None:
 # ---- the measuring side --------------------------------------------------------------------------
 
 
+# What keeps each library to AVX2 where swiftnets is kept to it.
+AVX2 = {
+    "OPENBLAS_CORETYPE": "Haswell",
+    "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "XLA_FLAGS": "--xla_cpu_max_isa=AVX2",
+}
+
+
 def environment() -> dict[str, str]:
-    """Two threads for every library, and swiftnets found where this process finds it."""
+    """Two threads for every library, its level that of swiftnets, and swiftnets found from here."""
     threads = {f"{name}_NUM_THREADS": str(THREADS) for name in ("OPENBLAS", "OMP", "MKL")}
-    env = {**os.environ, **threads, "JAX_PLATFORMS": "cpu"}
+    level = AVX2 if os.environ.get("SWIFTNETS_LEVEL") == "v3" else {}
+    env = {**os.environ, **threads, **level, "JAX_PLATFORMS": "cpu"}
     found = importlib.util.find_spec("swiftnets")
     if found is not None and found.origin is not None:
         path = [str(Path(found.origin).parent.parent), env.get("PYTHONPATH", "")]
@@ -219,6 +230,15 @@ def _gemm(_: Arrays) -> Call:
 
 
 GEMM = System("NumPy dgemm, 1024³", _gemm, checked=False)
+
+
+STEADY = 0.15
+
+
+def is_steady(gemm: Result) -> bool:
+    """Whether the machine's dgemm kept its time within 15 %, from quartile to quartile."""
+    low, high = gemm.quartiles()
+    return high - low <= STEADY * gemm.median
 
 
 def gemm_line(result: Result) -> str:

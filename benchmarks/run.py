@@ -17,10 +17,12 @@ import import_time
 import inverse
 import sizes
 import slow_net
+from swiftnets import _core
 
 README = Path(__file__).with_name("README.md")
 HEADLINES = ["slow/gradient", "slow/hvp", "slow/hvp-kept", "deep/third", "mlp/gradient", "mlp/hvp"]
 BEGIN, END = "<!-- results: written by run.py -->", "<!-- end of results -->"
+LEVEL_BEGIN = "rows of one level:"
 
 
 def full_run(iterations: int | None, data: Path | None) -> str:
@@ -43,6 +45,40 @@ def quick(data: Path | None) -> list[str]:
     ]
 
 
+# Those whose peers take long, or that say little of a level, are left out.
+LEVEL_TASKS = [f"{net}/{task}" for net, task, *_ in derivatives.TASKS if task != "dense"]
+
+
+def at_level(data: Path | None) -> str:
+    """The rows that a processor's level decides, in the level that the environment sets."""
+    return "\n\n".join(
+        [
+            harness.machine(),
+            "#### slow_net, one iteration",
+            slow_net.report(3),
+            "#### fast_net, one iteration",
+            fast_net.report(3, data),
+            "#### Derivatives of three nets",
+            derivatives.report(3, tasks=LEVEL_TASKS),
+            "#### Epochs of minibatches",
+            inverse.epochs(3),
+        ]
+    )
+
+
+def avx2(data: Path | None) -> str:
+    """`at_level` with swiftnets and its peers kept to AVX2: in a process of its own."""
+    if _core.level() != "v4":
+        return f"The rows above are at level {_core.level()}."
+    command = [sys.executable, __file__, "--level"]
+    command += [] if data is None else ["--data", str(data)]
+    env = {**harness.environment(), **harness.AVX2, "SWIFTNETS_LEVEL": "v3"}
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=env)
+    if done.returncode != 0:
+        return "Not measured: it failed, see above."
+    return done.stdout.split(LEVEL_BEGIN, 1)[1].strip()
+
+
 def write(results: str) -> None:
     text = README.read_text(encoding="utf-8")
     before, rest = text.split(BEGIN)
@@ -61,10 +97,14 @@ def main() -> None:
     parser.add_argument("--all", action="store_true", help="all 200,000 iterations of it")
     parser.add_argument("--print", action="store_true", help="print, leave the README as it is")
     parser.add_argument("--quick", action="store_true", help="print the headline rows alone")
+    parser.add_argument("--level", action="store_true", help="print the rows of this level alone")
     arguments = parser.parse_args()
     harness.two_cores()
     if arguments.quick:
         return print("\n\n".join(quick(arguments.data)))
+    if arguments.level:
+        results = at_level(arguments.data)
+        return print(f"{LEVEL_BEGIN}\n\n{results}")
 
     command = "python benchmarks/run.py"
     command += f" --rounds {arguments.rounds}" if arguments.rounds != 9 else ""
@@ -89,6 +129,9 @@ def main() -> None:
         inverse.report(min(arguments.rounds, 5)),
         "### slow_net, the original's whole run",
         full_run(None if arguments.all else arguments.iterations, arguments.slow_data),
+        "### With AVX2 alone",
+        "`SWIFTNETS_LEVEL=v3`, and the peers kept to AVX2 by variables of their own.",
+        avx2(arguments.data),
         "### Import",
         import_time.report(repeats=21),
     ]

@@ -13,8 +13,7 @@ final class TaylorPass<Element: KernelScalar> {
   private let deltas: [[Matrix<Element>]]
   private let cotangents: [[Matrix<Element>]]
   private let targets: Matrix<Element>
-  /// For coefficient k the pairs (coefficient of the inputs or deltas, index of the weights) that make it.
-  private let weightProducts: [[(Int, Int)]]
+  private let plan: TaylorPlan
   private var rows = 0
 
   private static var block: Int { 512 }
@@ -65,9 +64,7 @@ final class TaylorPass<Element: KernelScalar> {
     deltas = lists[1]
     cotangents = lists[2]
     targets = try .padded(capacity, net.outputs)
-    weightProducts = algebra.products.map { pairs in
-      pairs.compactMap { pair in algebra.weightCoefficients.firstIndex(of: pair.1).map { (pair.0, $0) } }
-    }
+    plan = TaylorPlan(net, algebra)
     for (index, layer) in net.layers.enumerated() where layer.hasBias {
       for row in 0..<capacity { inputs[index][0][row, layer.fanIn] = 1 }
     }
@@ -105,9 +102,7 @@ final class TaylorPass<Element: KernelScalar> {
     let layer = net.layers[index]
     let images = deltas[index]  // their place until the deltas are known
     for k in 0..<algebra.count {
-      let pairs = weightProducts[k].filter { index > 0 || $0.0 == 0 }
-      if pairs.isEmpty { clear(images[k], part) }
-      for (number, (i, w)) in pairs.enumerated() {
+      for (number, (i, w)) in plan.layers[index].images[k].enumerated() {
         // The column of ones has no small part, so only i = 0 meets the bias.
         let columns = i == 0 ? layer.rows : layer.fanIn
         multiply(
@@ -116,27 +111,23 @@ final class TaylorPass<Element: KernelScalar> {
       }
     }
     let activation = layer.activation
-    compose(
-      part, images, [inputs[index + 1], slopes[index]], scratch,
-      isLinear: activation.isPiecewiseLinear
-    ) { count, start, derivatives in
+    let isLinear = activation.isPiecewiseLinear
+    compose(part, images, [inputs[index + 1], slopes[index]], plan.layers[index].powers, isLinear: isLinear, scratch) {
+      count, start, derivatives in
       Element.activation(
-        activation.kind.rawValue, activation.parameter, order: self.algebra.degree + 1, count, images[0].base + start,
-        derivatives)
+        activation.kind.rawValue, activation.parameter, order: isLinear ? 1 : self.algebra.degree + 1, count,
+        images[0].base + start, derivatives)
     }
     if index + 1 < net.depth, net.layers[index + 1].hasBias {
       for row in part { inputs[index + 1][0][row, layer.width] = 1 }
     }
   }
 
-  private func clear(_ matrix: Matrix<Element>, _ part: Range<Int>) {
-    matrix.row(part.lowerBound).update(repeating: 0, count: part.count * matrix.stride)
-  }
-
   /// f(a) and f′(a), …: `functions[q]` becomes Σ f⁽ᵖ⁺ᵍ⁾(a₀) δᵖ / p! for the f whose derivatives at a₀ `fill` gives.
+  /// Where that is linear near a₀, f′ is constant.
   private func compose(
-    _ part: Range<Int>, _ a: [Matrix<Element>], _ functions: [[Matrix<Element>]], _ scratch: Scratch, isLinear: Bool,
-    _ fill: (Int, Int, [UnsafeMutablePointer<Element>?]) -> Void
+    _ part: Range<Int>, _ a: [Matrix<Element>], _ functions: [[Matrix<Element>]], _ plan: TaylorPowers, isLinear: Bool,
+    _ scratch: Scratch, _ fill: (Int, Int, [UnsafeMutablePointer<Element>?]) -> Void
   ) {
     let stride = a[0].stride
     var start = part.lowerBound * stride
@@ -145,17 +136,24 @@ final class TaylorPass<Element: KernelScalar> {
     while start < end {
       let count = min(Self.block, end - start)
       fill(count, start, derivatives)
-      let small = 1..<algebra.count
-      if !isLinear { powers(a, start, count, scratch) }
+      powers(a, start, count, plan, scratch)
       for (q, function) in functions.enumerated() {
         let d = scratch.derivatives.dropFirst(q).map { $0.base }
         (function[0].base + start).update(from: d[0], count: count)
-        for k in small {
+        for k in 1..<algebra.count where !(isLinear && q > 0) {
           let target = function[k].base + start
-          Element.multiply(count, d[1], a[k].base + start, target)
-          if isLinear { continue }
-          if algebra.degree >= 2 { Element.multiplyAdd(count, d[2], scratch.squares[k].base, target) }
-          if algebra.degree >= 3 { Element.multiplyAdd(count, d[3], scratch.cubes[k].base, target) }
+          var isSet = false
+          func add(_ factor: UnsafeMutablePointer<Element>, _ power: UnsafeMutablePointer<Element>) {
+            if isSet {
+              Element.multiplyAdd(count, factor, power, target)
+            } else {
+              Element.multiply(count, factor, power, target)
+            }
+            isSet = true
+          }
+          if plan.linear[k] { add(d[1], a[k].base + start) }
+          if !plan.squares[k].isEmpty { add(d[2], scratch.squares[k].base) }
+          if !plan.cubes[k].isEmpty { add(d[3], scratch.cubes[k].base) }
         }
       }
       start += count
@@ -163,26 +161,27 @@ final class TaylorPass<Element: KernelScalar> {
   }
 
   /// ½ δ² and δ³ / 6 of a block.
-  private func powers(_ a: [Matrix<Element>], _ start: Int, _ count: Int, _ scratch: Scratch) {
-    guard algebra.degree >= 2 else { return }
+  private func powers(
+    _ a: [Matrix<Element>], _ start: Int, _ count: Int, _ plan: TaylorPowers, _ scratch: Scratch
+  ) {
     for k in 1..<algebra.count {
       let square = scratch.squares[k].base
       let cube = scratch.cubes[k].base
-      square.update(repeating: 0, count: count)
       // A square counts half; of the two orders of a product one.
-      for (i, j) in algebra.products[k] where i == j && i > 0 {
-        Element.multiplyAdd(count, a[i].base + start, a[j].base + start, square)
+      var isSet = false
+      func add(
+        _ x: UnsafeMutablePointer<Element>, _ y: UnsafeMutablePointer<Element>, _ target: UnsafeMutablePointer<Element>
+      ) {
+        if isSet { Element.multiplyAdd(count, x, y, target) } else { Element.multiply(count, x, y, target) }
+        isSet = true
       }
-      if algebra.products[k].contains(where: { $0.0 == $0.1 && $0.0 > 0 }) { scale(square, count, 0.5) }
-      for (i, j) in algebra.products[k] where i < j && i > 0 {
-        Element.multiplyAdd(count, a[i].base + start, a[j].base + start, square)
-      }
-      guard algebra.degree >= 3 else { continue }
+      for (i, j) in plan.squares[k] where i == j { add(a[i].base + start, a[j].base + start, square) }
+      if isSet { scale(square, count, 0.5) }
+      for (i, j) in plan.squares[k] where i < j { add(a[i].base + start, a[j].base + start, square) }
+      guard !plan.cubes[k].isEmpty else { continue }
       // δ · ½ δ² is three times δ³ / 6; lower squares are ready, as εᵢ εⱼ = εₖ has i, j < k.
-      cube.update(repeating: 0, count: count)
-      for (i, j) in algebra.products[k] where i > 0 && j > 0 {
-        Element.multiplyAdd(count, a[i].base + start, scratch.squares[j].base, cube)
-      }
+      isSet = false
+      for (i, j) in plan.cubes[k] { add(a[i].base + start, scratch.squares[j].base, cube) }
       scale(cube, count, 1 / Element(3))
     }
   }
@@ -214,8 +213,7 @@ final class TaylorPass<Element: KernelScalar> {
       sum += Double(samples.weight(first + row)) * loss
     }
     let loss = net.loss
-    compose(part, outputs, [target], scratch, isLinear: loss.kind == .squaredError || loss.kind == .huber) {
-      count, start, derivatives in
+    compose(part, outputs, [target], plan.lossPowers, isLinear: false, scratch) { count, start, derivatives in
       Element.loss(
         loss.kind.rawValue, loss.parameter, order: self.algebra.degree + 1, count, outputs[0].base + start,
         self.targets.base + start, [derivatives[4]] + derivatives.prefix(self.algebra.degree + 1))
@@ -223,7 +221,7 @@ final class TaylorPass<Element: KernelScalar> {
     for row in part {
       let weight = samples.weight(first + row)
       guard weight != 1 else { continue }
-      for k in 0..<algebra.count { scale(target[k].row(row), net.outputs, weight) }
+      for k in 0..<algebra.count where plan.lossPowers.any[k] { scale(target[k].row(row), net.outputs, weight) }
     }
     return sum
   }
@@ -278,7 +276,7 @@ final class TaylorPass<Element: KernelScalar> {
     if index < net.depth - 1 {
       let upper = net.layers[index + 1]
       for k in 0..<algebra.count {
-        for (number, (i, w)) in weightProducts[k].enumerated() {
+        for (number, (i, w)) in plan.layers[index + 1].cotangents[k].enumerated() {
           multiply(
             deltas[index + 1][i].prefix(upper.width).operand, weights[w].transposed[index + 1],
             number == 0 ? .set : .add, into: target[k], rows: part)
@@ -288,14 +286,9 @@ final class TaylorPass<Element: KernelScalar> {
     let stride = target[0].stride
     let start = part.lowerBound * stride
     let count = part.count * stride
-    let isLinear = net.layers[index].activation.isPiecewiseLinear
     for k in 0..<algebra.count {
       let delta = deltas[index][k].base + start
-      if isLinear {
-        Element.multiply(count, slopes[index][0].base + start, target[k].base + start, delta)
-        continue
-      }
-      for (number, (i, j)) in algebra.products[k].enumerated() {
+      for (number, (i, j)) in plan.layers[index].deltas[k].enumerated() {
         let (u, g) = (slopes[index][i].base + start, target[j].base + start)
         if number == 0 { Element.multiply(count, u, g, delta) } else { Element.multiplyAdd(count, u, g, delta) }
       }
@@ -308,7 +301,13 @@ final class TaylorPass<Element: KernelScalar> {
     let layer = net.layers[index]
     let out = Matrix(borrowing: flat + layer.offset, rows: layer.rows, columns: layer.width)
     var update = update
-    for (i, j) in algebra.products[k] where index > 0 || i == 0 {
+    let pairs = plan.layers[index].gradients[k]
+    // What no product sets, and the row of ones where the first product leaves it out.
+    if update == .set && pairs.first?.0 != 0 {
+      out.row(range.lowerBound).update(repeating: 0, count: range.count * layer.width)
+      update = .add
+    }
+    for (i, j) in pairs {
       let hasOnes = i == 0
       let columns = hasOnes ? layer.rows : layer.fanIn
       multiply(
