@@ -66,7 +66,20 @@
   }                                                                                                             \
   T swk_dot_##suffix(size_t n, const T *x, const T *y) { DISPATCH(dot_##suffix, n, x, y) }                      \
   void swk_axpy_##suffix(size_t n, T a, const T *x, T *y) { DISPATCH(axpy_##suffix, n, a, x, y) }               \
-  void swk_xpby_##suffix(size_t n, const T *x, T b, T *y) { DISPATCH(xpby_##suffix, n, x, b, y) }
+  void swk_xpby_##suffix(size_t n, const T *x, T b, T *y) { DISPATCH(xpby_##suffix, n, x, b, y) }               \
+  void swk_descend_##suffix(size_t n, T rate, const T *w, const T *gradient, T *new_w, double *squares) {       \
+    DISPATCH(descend_##suffix, n, rate, w, gradient, new_w, squares)                                            \
+  }                                                                                                             \
+  void swk_momentum_##suffix(size_t n, T rate, T beta, int is_nesterov, const T *w, const T *gradient,          \
+                             const T *velocity, T *new_w, T *new_velocity, double *squares) {                   \
+    DISPATCH(momentum_##suffix, n, rate, beta, is_nesterov, w, gradient, velocity, new_w, new_velocity, squares)\
+  }                                                                                                             \
+  void swk_adam_##suffix(size_t n, const struct swk_adam *factors, const T *w, const T *gradient,               \
+                         const T *mean, const T *square, T *new_w, T *new_mean, T *new_square,                  \
+                         double *squares) {                                                                     \
+    DISPATCH(adam_##suffix, n, factors, w, gradient, mean, square, new_w, new_mean, new_square, squares)        \
+  }                                                                                                             \
+  double swk_square_sum_##suffix(size_t n, const T *x) { DISPATCH(square_sum_##suffix, n, x) }
 
 PUBLIC(float, f32)
 PUBLIC(double, f64)

@@ -16,6 +16,7 @@
 #define MASKED_STORE _mm512_mask_storeu_ps
 #include "typed_templates.h"
 #include "typed_gemm.h"
+#include "typed_updates.h"
 #undef T
 #undef LANES
 #undef TYPED
@@ -33,6 +34,7 @@
 #define MASKED_STORE _mm512_mask_storeu_pd
 #include "typed_templates.h"
 #include "typed_gemm.h"
+#include "typed_updates.h"
 #undef T
 #undef LANES
 #undef TYPED

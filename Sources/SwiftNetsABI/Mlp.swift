@@ -11,16 +11,6 @@ func point(_ linearization: OpaquePointer?) throws -> NetworkEngine.Point {
   return Unmanaged<NetworkEngine.Point>.fromOpaque(UnsafeRawPointer(linearization)).takeUnretainedValue()
 }
 
-private func memory(_ pointer: UnsafeRawPointer?, _ name: String) throws -> UnsafeRawPointer {
-  guard let pointer else { throw EngineError.invalidArgument("\(name) is NULL") }
-  return pointer
-}
-
-private func memory(_ pointer: UnsafeMutableRawPointer?, _ name: String) throws -> UnsafeMutableRawPointer {
-  guard let pointer else { throw EngineError.invalidArgument("\(name) is NULL") }
-  return pointer
-}
-
 private func batch(_ samples: UnsafePointer<swn_samples>?) throws -> NetworkEngine.Batch {
   let given = try require(samples, "samples").pointee
   return .init(

@@ -82,6 +82,16 @@ func require<Pointee>(_ pointer: UnsafeMutablePointer<Pointee>?, _ name: String)
   return pointer
 }
 
+func memory(_ pointer: UnsafeRawPointer?, _ name: String) throws -> UnsafeRawPointer {
+  guard let pointer else { throw EngineError.invalidArgument("\(name) is NULL") }
+  return pointer
+}
+
+func memory(_ pointer: UnsafeMutableRawPointer?, _ name: String) throws -> UnsafeMutableRawPointer {
+  guard let pointer else { throw EngineError.invalidArgument("\(name) is NULL") }
+  return pointer
+}
+
 /// A size that came over the C interface, or an error that names it. `limit` keeps products of two sizes, and LAPACK's
 /// 32-bit integers, from overflowing.
 func size(_ value: Int, _ name: String, from least: Int = 1) throws -> Int {

@@ -139,6 +139,37 @@ static void mlp_by_hand(void)
   expect(swn_mlp_create(&shape, &net) == SWN_INVALID_ARGUMENT, "a net without layers is refused");
 }
 
+static void vectors_take_steps(void)
+{
+  const double w[] = {1, 2}, gradient[] = {3, -4}, velocity[] = {2, 2};
+  double new_w[2], new_velocity[2], new_square[2], squares[2], sum;
+  expect(swn_descend(SWN_FLOAT64, 2, 0.5, w, gradient, new_w, squares, NULL) == SWN_OK && near(new_w[0], -0.5) &&
+             near(new_w[1], 4) && near(squares[0], 25) && near(squares[1], 16.25),
+         "a step against the gradient, and both squares");
+  expect(swn_momentum(SWN_FLOAT64, 2, 0.5, 0.5, 1, w, gradient, velocity, new_w, new_velocity, squares, NULL) ==
+                 SWN_OK &&
+             near(new_velocity[0], 4) && near(new_velocity[1], -3) && near(new_w[0], -1.5) && near(new_w[1], 4.75),
+         "one with momentum");
+  const swn_adam_factors factors = {0.5, 0.5, 0.75, 0.25, 2, 0.5, 0.25, 0.5};
+  const double none[] = {0, 0};
+  expect(swn_adam(SWN_FLOAT64, 2, &factors, w, gradient, none, none, new_w, new_velocity, new_square, squares, NULL) ==
+                 SWN_OK &&
+             near(new_velocity[0], 1.5) && near(new_square[1], 4) && near(new_w[1], 1 + 2 / 4.5 * 0.25),
+         "one of Adam");
+  const float single[] = {3, 4};
+  expect(swn_square_sum(SWN_FLOAT32, 2, single, &sum, NULL) == SWN_OK && near(sum, 25), "a sum of squares");
+  expect(swn_square_sum(SWN_FLOAT64, 0, NULL, &sum, NULL) == SWN_OK && sum == 0, "and one of none");
+  expect(swn_descend(SWN_FLOAT64, 0, 0.5, NULL, NULL, NULL, squares, NULL) == SWN_OK && squares[0] == 0,
+         "a step of no numbers");
+  REFUSED("dtype is 2", swn_descend(2, 2, 0.5, w, gradient, new_w, squares, NULL));
+  REFUSED("gradient", swn_descend(SWN_FLOAT64, 2, 0.5, w, NULL, new_w, squares, NULL));
+  REFUSED("squares", swn_descend(SWN_FLOAT64, 2, 0.5, w, gradient, new_w, NULL, NULL));
+  REFUSED("velocity", swn_momentum(SWN_FLOAT64, 2, 1, 0, 0, w, gradient, NULL, new_w, new_velocity, squares, NULL));
+  REFUSED("factors", swn_adam(SWN_FLOAT64, 2, NULL, w, w, w, w, new_w, new_velocity, new_square, squares, NULL));
+  REFUSED("n is", swn_square_sum(SWN_FLOAT64, SIZE_MAX, w, &sum, NULL));
+  REFUSED("sum", swn_square_sum(SWN_FLOAT64, 2, w, NULL, NULL));
+}
+
 static void failures_have_a_status_and_a_message(void)
 {
   double loss;
@@ -585,6 +616,7 @@ int main(void)
   slow_by_hand();
   fast_by_hand();
   mlp_by_hand();
+  vectors_take_steps();
   failures_have_a_status_and_a_message();
   slow_refusals();
   fast_refusals();

@@ -105,6 +105,79 @@ static void NAME(vectors)(size_t n)
   free_buffers();
 }
 
+/* Steps of optimisers to the bit, as each operation is rounded on its own: x is the next one's rounded value. */
+#define ROUNDED(name, expression) \
+  volatile T name##_now = (T)(expression); \
+  const T name = name##_now
+
+static void NAME(squares)(size_t n, const T *x, double found, const char *what)
+{
+  real sum = 0;
+  for (size_t i = 0; i < n; i++) sum += (real)x[i] * x[i];
+  near(found, sum, (real)(n + 1) * 0x1p-53L * 1.01L * sum, what);
+}
+
+static void NAME(same)(T found, T expected, const char *what)
+{
+  if (memcmp(&found, &expected, sizeof(T))) near(found, expected, 0, what);
+}
+
+static void NAME(steps)(size_t n, int is_nesterov)
+{
+  UNDER_WAY("steps %d bytes, %zu, nesterov %d", (int)sizeof(T), n, is_nesterov);
+  const T *w = NAME(filled)(n), *gradient = NAME(filled)(n), *mean = NAME(filled)(n);
+  T *square = NAME(filled)(n), *new_w = NAME(filled)(n), *new_mean = NAME(filled)(n), *new_square = NAME(filled)(n);
+  double squares[2];
+  for (size_t i = 0; i < n; i++) square[i] = square[i] < 0 ? -square[i] : square[i];
+  const T rate = (T)0.1, beta = (T)0.9;
+  JOINED(swk_descend)(n, rate, w, gradient, new_w, squares);
+  for (size_t i = 0; i < n; i++) {
+    ROUNDED(change, gradient[i] * rate);
+    ROUNDED(expected, w[i] - change);
+    NAME(same)(new_w[i], expected, "descend");
+  }
+  NAME(squares)(n, gradient, squares[0], "the gradient's square");
+  NAME(squares)(n, new_w, squares[1], "the square of w");
+  JOINED(swk_momentum)(n, rate, beta, is_nesterov, w, gradient, mean, new_w, new_mean, squares);
+  for (size_t i = 0; i < n; i++) {
+    ROUNDED(kept, mean[i] * beta);
+    ROUNDED(velocity, kept + gradient[i]);
+    ROUNDED(more, velocity * beta);
+    ROUNDED(ahead, gradient[i] + more);
+    ROUNDED(change, (is_nesterov ? ahead : velocity) * rate);
+    ROUNDED(expected, w[i] - change);
+    NAME(same)(new_mean[i], velocity, "velocity");
+    NAME(same)(new_w[i], expected, "momentum");
+  }
+  NAME(squares)(n, new_w, squares[1], "the square of w");
+  const struct swk_adam f = {0.9, 0.1, 0.999, 0.001, 1.5, 1e-8, 0.01, 0.99};
+  JOINED(swk_adam)(n, &f, w, gradient, mean, square, new_w, new_mean, new_square, squares);
+  for (size_t i = 0; i < n; i++) {
+    ROUNDED(kept, mean[i] * (T)f.beta1);
+    ROUNDED(taken, gradient[i] * (T)f.rest1);
+    ROUNDED(m, kept + taken);
+    ROUNDED(kept_square, square[i] * (T)f.beta2);
+    ROUNDED(full_square, gradient[i] * gradient[i]);
+    ROUNDED(taken_square, full_square * (T)f.rest2);
+    ROUNDED(s, kept_square + taken_square);
+    ROUNDED(root, sqrtl(s)); /* the same as rounded at once, as a root has no places between */
+    ROUNDED(corrected, root * (T)f.correction);
+    ROUNDED(divisor, corrected + (T)f.epsilon);
+    ROUNDED(quotient, m / divisor);
+    ROUNDED(change, quotient * (T)f.rate);
+    ROUNDED(decayed, w[i] * (T)f.decay);
+    ROUNDED(expected, decayed - change);
+    NAME(same)(new_mean[i], m, "mean");
+    NAME(same)(new_square[i], s, "mean of squares");
+    NAME(same)(new_w[i], expected, "adam");
+  }
+  NAME(squares)(n, gradient, squares[0], "the gradient's square");
+  NAME(squares)(n, new_w, squares[1], "the square of w");
+  if (n && JOINED(swk_square_sum)(n, new_w) != squares[1]) fail("square_sum");
+  free_buffers();
+}
+#undef ROUNDED
+
 /* Of activations and losses, in the order of Activations.h: (kind, order, in place). */
 static void NAME(elementwise)(size_t n, int kind, int order, int in_place, int is_loss)
 {
@@ -151,8 +224,10 @@ static void NAME(typed)(void)
     NAME(product)(97, 57, 65, variant); /* rows in blocks */
     NAME(product)(145 + 128 * (sizeof(T) == 4), 67, variant % 3 ? 33 : 130, variant); /* A's far columns are packed */
   }
+  NAME(steps)(0, 0);
   for (size_t i = 0; i < SIZES; i++) {
     NAME(vectors)(sizes[i]);
+    for (int is_nesterov = 0; is_nesterov < 2; is_nesterov++) NAME(steps)(sizes[i], is_nesterov);
     for (size_t j = 0; j < SIZES; j++) NAME(transposition)(sizes[i], sizes[j]);
     for (int v = 0; v < 4; v++) NAME(rows)(1 + i % 5, sizes[i], v);
     for (int order = 0; order <= 4; order++) {

@@ -84,6 +84,7 @@ extern PyMethodDef slow_methods[];
 extern PyMethodDef fast_methods[];
 extern PyMethodDef mlp_methods[];
 extern PyMethodDef factorization_methods[];
+extern PyMethodDef vector_methods[];
 
 #define FASTCALL(function) ((PyCFunction)(void (*)(void))(function))
 

@@ -121,7 +121,8 @@ static int execute(PyObject *module)
   if (PyModule_AddFunctions(module, slow_methods) < 0) return -1;
   if (PyModule_AddFunctions(module, fast_methods) < 0) return -1;
   if (PyModule_AddFunctions(module, mlp_methods) < 0) return -1;
-  return PyModule_AddFunctions(module, factorization_methods);
+  if (PyModule_AddFunctions(module, factorization_methods) < 0) return -1;
+  return PyModule_AddFunctions(module, vector_methods);
 }
 
 static int traverse(PyObject *module, visitproc visit, void *arg)

@@ -274,3 +274,40 @@ def dense_update(factorization: Dense, shift: float, /) -> tuple[bool, _Summary]
 def dense_solve(factorization: Dense, b: _Array, x_out: _Array, /) -> None: ...
 def symmetric_eigen(matrix_out: _Array, values_out: _Array, /) -> None:
     """The matrix is replaced by its eigenvectors, as rows; its upper triangle is read."""
+
+# Vectors of one length, all float64 or all float32. Steps return what `square_sum` says of the
+# gradient and of w after the step.
+def descend(
+    rate: float, w: _Floats, gradient: _Floats, w_out: _Floats, /
+) -> tuple[float, float]: ...
+def momentum(
+    rate: float,
+    beta: float,
+    nesterov: int,
+    w: _Floats,
+    gradient: _Floats,
+    velocity: _Floats,
+    w_out: _Floats,
+    velocity_out: _Floats,
+    /,
+) -> tuple[float, float]: ...
+def adam(
+    beta1: float,
+    rest1: float,
+    beta2: float,
+    rest2: float,
+    correction: float,
+    epsilon: float,
+    rate: float,
+    decay: float,
+    w: _Floats,
+    gradient: _Floats,
+    mean: _Floats,
+    square: _Floats,
+    w_out: _Floats,
+    mean_out: _Floats,
+    square_out: _Floats,
+    /,
+) -> tuple[float, float]: ...
+def square_sum(v: _Floats, /) -> float:
+    """Summed in float64: inf where that overflows, 0 where it underflows."""

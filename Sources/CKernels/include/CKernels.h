@@ -56,6 +56,32 @@ void swk_axpy_f64(size_t n, double a, const double *x, double *y);
 void swk_xpby_f32(size_t n, const float *x, float b, float *y);
 void swk_xpby_f64(size_t n, const double *x, double b, double *y);
 
+// Steps of optimisers, number by number, each operation rounded on its own. What is written must not overlap what is
+// read. `squares` takes Σ gradient² and Σ new_w², as swk_square_sum would sum them.
+//
+// new_w = w - rate gradient
+void swk_descend_f32(size_t n, float rate, const float *w, const float *gradient, float *new_w, double *squares);
+void swk_descend_f64(size_t n, double rate, const double *w, const double *gradient, double *new_w, double *squares);
+// new_velocity = beta velocity + gradient, and new_w = w - rate new_velocity, or w - rate (gradient + beta new_velocity)
+void swk_momentum_f32(size_t n, float rate, float beta, int is_nesterov, const float *w, const float *gradient,
+                      const float *velocity, float *new_w, float *new_velocity, double *squares);
+void swk_momentum_f64(size_t n, double rate, double beta, int is_nesterov, const double *w, const double *gradient,
+                      const double *velocity, double *new_w, double *new_velocity, double *squares);
+// new_mean = beta1 mean + rest1 gradient, new_square = beta2 square + rest2 gradient²,
+// new_w = decay w - rate new_mean / (correction √new_square + epsilon). Factors are rounded to the arrays' type.
+struct swk_adam {
+  double beta1, rest1, beta2, rest2, correction, epsilon, rate, decay;
+};
+void swk_adam_f32(size_t n, const struct swk_adam *factors, const float *w, const float *gradient, const float *mean,
+                  const float *square, float *new_w, float *new_mean, float *new_square, double *squares);
+void swk_adam_f64(size_t n, const struct swk_adam *factors, const double *w, const double *gradient,
+                  const double *mean, const double *square, double *new_w, double *new_mean, double *new_square,
+                  double *squares);
+
+// Σ x², summed in double, with the same bits at every level.
+double swk_square_sum_f32(size_t n, const float *x);
+double swk_square_sum_f64(size_t n, const double *x);
+
 // Solves swk_batch symmetric positive definite systems of order n at once, lane by lane.
 //
 // `matrix` holds the lower triangles, element (i, j) of all lanes at matrix + (i·n + j)·swk_batch; it is overwritten by

@@ -363,6 +363,33 @@ swn_status swn_dense_solve(const swn_dense *factorization, size_t k, const doubl
  * triangle is read. Orders above 65,535 are more than LAPACK's integers count. */
 swn_status swn_symmetric_eigen(size_t n, double *matrix, double *values, const swn_control *control);
 
+/* ---- vectors: steps of optimisers, number by number ---------------------------------------------------------------
+ *
+ * Arrays hold n scalars of `dtype`, SWN_FLOAT64 or SWN_FLOAT32, to which the factors are rounded; n may be 0. Every
+ * operation is rounded on its own, in the order of the text, so that the same bits come at every level and for every
+ * thread count. What is not finite goes through. Like all outputs, new arrays must not overlap what is read. `squares`
+ * takes the sums of gradient² and of new_w², as swn_square_sum has them.
+ */
+
+/* new_w = w - gradient rate. */
+swn_status swn_descend(int32_t dtype, size_t n, double rate, const void *w, const void *gradient, void *new_w,
+                       double squares[2], const swn_control *control);
+/* new_velocity = velocity beta + gradient; new_w = w - new_velocity rate, or, where `nesterov` is not 0,
+ * w - (gradient + new_velocity beta) rate. */
+swn_status swn_momentum(int32_t dtype, size_t n, double rate, double beta, int32_t nesterov, const void *w,
+                        const void *gradient, const void *velocity, void *new_w, void *new_velocity,
+                        double squares[2], const swn_control *control);
+/* new_mean = mean beta1 + gradient rest1; new_square = square beta2 + gradient² rest2;
+ * new_w = w decay - new_mean / (sqrt(new_square) correction + epsilon) rate. */
+typedef struct swn_adam_factors {
+  double beta1, rest1, beta2, rest2, correction, epsilon, rate, decay;
+} swn_adam_factors;
+swn_status swn_adam(int32_t dtype, size_t n, const swn_adam_factors *factors, const void *w, const void *gradient,
+                    const void *mean, const void *square, void *new_w, void *new_mean, void *new_square,
+                    double squares[2], const swn_control *control);
+/* The sum of v², in float64: inf where that overflows, 0 where it underflows. */
+swn_status swn_square_sum(int32_t dtype, size_t n, const void *v, double *sum, const swn_control *control);
+
 #ifdef __cplusplus
 }
 #endif

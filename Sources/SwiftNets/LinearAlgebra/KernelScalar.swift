@@ -31,6 +31,19 @@ protocol KernelScalar: Scalar {
     _ kind: Int32, _ parameter: Double, order: Int, _ n: Int, _ z: UnsafePointer<Self>, _ y: UnsafePointer<Self>,
     _ d: [UnsafeMutablePointer<Self>?])
   static func exponential(_ x: Self) -> Self
+  static func descend(
+    _ n: Int, _ rate: Double, _ w: UnsafePointer<Self>, _ gradient: UnsafePointer<Self>,
+    _ newW: UnsafeMutablePointer<Self>, _ squares: UnsafeMutablePointer<Double>)
+  static func momentum(
+    _ n: Int, _ rate: Double, _ beta: Double, _ isNesterov: Bool, _ w: UnsafePointer<Self>,
+    _ gradient: UnsafePointer<Self>, _ velocity: UnsafePointer<Self>, _ newW: UnsafeMutablePointer<Self>,
+    _ newVelocity: UnsafeMutablePointer<Self>, _ squares: UnsafeMutablePointer<Double>)
+  static func adam(
+    _ n: Int, _ factors: swk_adam, _ w: UnsafePointer<Self>, _ gradient: UnsafePointer<Self>,
+    _ mean: UnsafePointer<Self>, _ square: UnsafePointer<Self>, _ newW: UnsafeMutablePointer<Self>,
+    _ newMean: UnsafeMutablePointer<Self>, _ newSquare: UnsafeMutablePointer<Self>,
+    _ squares: UnsafeMutablePointer<Double>)
+  static func squareSum(_ n: Int, _ x: UnsafePointer<Self>) -> Double
 }
 
 /// What a product does with what is in its target before.
@@ -84,6 +97,29 @@ extension Float: KernelScalar {
     swk_loss_f32(kind, Float(parameter), Int32(order), n, z, y, d.at(0), d.at(1), d.at(2), d.at(3), d.at(4))
   }
   static func exponential(_ x: Float) -> Float { expf(x) }
+  static func descend(
+    _ n: Int, _ rate: Double, _ w: UnsafePointer<Float>, _ gradient: UnsafePointer<Float>,
+    _ newW: UnsafeMutablePointer<Float>, _ squares: UnsafeMutablePointer<Double>
+  ) { swk_descend_f32(n, Float(rate), w, gradient, newW, squares) }
+  static func momentum(
+    _ n: Int, _ rate: Double, _ beta: Double, _ isNesterov: Bool, _ w: UnsafePointer<Float>,
+    _ gradient: UnsafePointer<Float>, _ velocity: UnsafePointer<Float>, _ newW: UnsafeMutablePointer<Float>,
+    _ newVelocity: UnsafeMutablePointer<Float>, _ squares: UnsafeMutablePointer<Double>
+  ) {
+    swk_momentum_f32(
+      n, Float(rate), Float(beta), isNesterov ? 1 : 0, w, gradient, velocity, newW, newVelocity, squares)
+  }
+  static func adam(
+    _ n: Int, _ factors: swk_adam, _ w: UnsafePointer<Float>, _ gradient: UnsafePointer<Float>,
+    _ mean: UnsafePointer<Float>, _ square: UnsafePointer<Float>, _ newW: UnsafeMutablePointer<Float>,
+    _ newMean: UnsafeMutablePointer<Float>, _ newSquare: UnsafeMutablePointer<Float>,
+    _ squares: UnsafeMutablePointer<Double>
+  ) {
+    withUnsafePointer(to: factors) {
+      swk_adam_f32(n, $0, w, gradient, mean, square, newW, newMean, newSquare, squares)
+    }
+  }
+  static func squareSum(_ n: Int, _ x: UnsafePointer<Float>) -> Double { swk_square_sum_f32(n, x) }
 }
 
 extension Double: KernelScalar {
@@ -132,6 +168,29 @@ extension Double: KernelScalar {
   }
   static func exponential(_ x: Double) -> Double { exp(x) }
   static func logarithm(_ x: Double) -> Double { log(x) }
+  static func descend(
+    _ n: Int, _ rate: Double, _ w: UnsafePointer<Double>, _ gradient: UnsafePointer<Double>,
+    _ newW: UnsafeMutablePointer<Double>, _ squares: UnsafeMutablePointer<Double>
+  ) { swk_descend_f64(n, rate, w, gradient, newW, squares) }
+  static func momentum(
+    _ n: Int, _ rate: Double, _ beta: Double, _ isNesterov: Bool, _ w: UnsafePointer<Double>,
+    _ gradient: UnsafePointer<Double>, _ velocity: UnsafePointer<Double>, _ newW: UnsafeMutablePointer<Double>,
+    _ newVelocity: UnsafeMutablePointer<Double>, _ squares: UnsafeMutablePointer<Double>
+  ) {
+    swk_momentum_f64(
+      n, rate, beta, isNesterov ? 1 : 0, w, gradient, velocity, newW, newVelocity, squares)
+  }
+  static func adam(
+    _ n: Int, _ factors: swk_adam, _ w: UnsafePointer<Double>, _ gradient: UnsafePointer<Double>,
+    _ mean: UnsafePointer<Double>, _ square: UnsafePointer<Double>, _ newW: UnsafeMutablePointer<Double>,
+    _ newMean: UnsafeMutablePointer<Double>, _ newSquare: UnsafeMutablePointer<Double>,
+    _ squares: UnsafeMutablePointer<Double>
+  ) {
+    withUnsafePointer(to: factors) {
+      swk_adam_f64(n, $0, w, gradient, mean, square, newW, newMean, newSquare, squares)
+    }
+  }
+  static func squareSum(_ n: Int, _ x: UnsafePointer<Double>) -> Double { swk_square_sum_f64(n, x) }
 }
 
 extension Array {

@@ -13,7 +13,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["dot", "dots", "exponent", "exponents", "halvings", "norm", "places", "row_norms"]
+from swiftnets import _core
+
+__all__ = [
+    "dot",
+    "dots",
+    "exponent",
+    "exponents",
+    "halvings",
+    "is_finite",
+    "norm",
+    "places",
+    "row_norms",
+]
 
 
 def __dir__() -> list[str]:
@@ -64,14 +76,32 @@ def places(rows: npt.NDArray[Any]) -> int:
     return int(np.finfo(rows.dtype).maxexp - 2 - halvings(rows).min())
 
 
-def norm(v: npt.NDArray[Any]) -> float:
-    """‖v‖ of a vector, summed in float64; inf or NaN where v is not finite."""
-    square = _sum(v, v)
-    if _LEAST < square < _MOST or not np.isfinite(v).all():
-        return math.sqrt(square) if not np.isnan(v).any() else math.nan
+def norm(v: npt.NDArray[Any], square: float | None = None) -> float:
+    """‖v‖ of a vector, summed in float64; inf or NaN where v is not finite.
+
+    Parameters
+    ----------
+    v : (n,) float array
+    square : float, optional
+        What `_core.square_sum` says of it, where that is known.
+
+    Returns
+    -------
+    float
+    """
+    if square is None:
+        square = _square(v)
+    if _LEAST < square < _MOST:
+        return math.sqrt(square)
+    if not np.isfinite(v).all():
+        return math.nan if np.isnan(v).any() else math.inf
     e = exponent(v)
-    scaled = np.ldexp(v.astype(np.float64), -e)
-    return _ldexp(math.sqrt(_sum(scaled, scaled)), e)
+    return _ldexp(math.sqrt(_square(np.ldexp(v.astype(np.float64), -e))), e)
+
+
+def is_finite(v: npt.NDArray[Any]) -> bool:
+    """Whether every number of a vector is finite."""
+    return math.isfinite(_square(v)) or bool(np.isfinite(v).all())
 
 
 def dot(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> float:
@@ -120,12 +150,19 @@ def row_norms(rows: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     return result
 
 
+def _square(v: npt.NDArray[Any]) -> float:
+    """‖v‖², or what is left of it where that is out of range."""
+    if v.dtype != np.float32:
+        v = v.astype(np.float64, copy=False)
+    return _core.square_sum(np.require(v, requirements=["C", "A"]))
+
+
 def _sum(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> float:
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         parts = []
         for first in range(0, len(a), _BLOCK):
             left = a[first : first + _BLOCK].astype(np.float64, copy=False)
-            right = left if b is a else b[first : first + _BLOCK].astype(np.float64, copy=False)
+            right = b[first : first + _BLOCK].astype(np.float64, copy=False)
             parts.append(float(left @ right))
     try:
         return math.fsum(parts)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from swiftnets import _core
 from swiftnets._support import buffers, checks
 from swiftnets._support.types import FloatArray
 from swiftnets.linalg.scaling import exponent, norm
@@ -47,9 +48,9 @@ class SGD(Optimizer):
 
     def step(self, problem: Problem, w: FloatArray, state: State) -> StepResult:
         loss, gradient = problem.loss_and_gradient(w)
-        new = np.multiply(gradient, -w.dtype.type(self.learning_rate), out=_like(w))
-        new += w
-        return StepResult(new, loss, norm(gradient), state)
+        new = _like(w)
+        squares = _core.descend(self.learning_rate, w, _dense(gradient), new)
+        return _stepped(new, loss, gradient, squares, state)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,13 +90,18 @@ class Momentum(Optimizer):
 
     def step(self, problem: Problem, w: FloatArray, state: State) -> StepResult:
         loss, gradient = problem.loss_and_gradient(w)
-        beta, rate = w.dtype.type(self.momentum), w.dtype.type(self.learning_rate)
-        velocity = np.multiply(state["velocity"], beta, out=_like(w))
-        velocity += gradient
-        direction = gradient + beta * velocity if self.nesterov else velocity
-        new = np.multiply(direction, -rate, out=_like(w))
-        new += w
-        return StepResult(new, loss, norm(gradient), {"velocity": velocity})
+        new, velocity = _like(w), _like(w)
+        squares = _core.momentum(
+            self.learning_rate,
+            self.momentum,
+            self.nesterov,
+            w,
+            _dense(gradient),
+            state["velocity"],
+            new,
+            velocity,
+        )
+        return _stepped(new, loss, gradient, squares, {"velocity": velocity})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,45 +146,25 @@ class Adam(Optimizer):
         loss, gradient = problem.loss_and_gradient(w)
         steps = int(state["steps"]) + 1
         new, mean, square = _like(w), _like(w), _like(w)
-        for first in range(0, len(w), _BLOCK):
-            part = slice(first, first + _BLOCK)
-            self._update(
-                steps,
-                w[part],
-                gradient[part],
-                (state["mean"][part], state["square"][part]),
-                (new[part], mean[part], square[part]),
-            )
+        squares = _core.adam(
+            self.beta1,
+            1 - self.beta1,
+            self.beta2,
+            1 - self.beta2,
+            1 / (1 - self.beta2**steps) ** 0.5,
+            self.epsilon,
+            self.learning_rate / (1 - self.beta1**steps),
+            1 - self.learning_rate * self.weight_decay,
+            w,
+            _dense(gradient),
+            state["mean"],
+            state["square"],
+            new,
+            mean,
+            square,
+        )
         state = {"mean": mean, "square": square, "steps": np.array(steps)}
-        return StepResult(new, loss, norm(gradient), state)
-
-    def _update(
-        self,
-        steps: int,
-        w: FloatArray,
-        gradient: FloatArray,
-        before: tuple[FloatArray, FloatArray],
-        after: tuple[FloatArray, FloatArray, FloatArray],
-    ) -> None:
-        """One block of the vectors, which stays in the cache."""
-        number = w.dtype.type
-        new, mean, square = after
-        np.multiply(gradient, number(1 - self.beta1), out=new)
-        np.multiply(before[0], number(self.beta1), out=mean)
-        mean += new
-        np.multiply(gradient, gradient, out=new)
-        new *= number(1 - self.beta2)
-        np.multiply(before[1], number(self.beta2), out=square)
-        square += new
-        np.sqrt(square, out=new)
-        new *= number(1 / (1 - self.beta2**steps) ** 0.5)
-        new += number(self.epsilon)
-        np.divide(mean, new, out=new)
-        new *= number(-self.learning_rate / (1 - self.beta1**steps))
-        if self.weight_decay:
-            new += w * number(1 - self.learning_rate * self.weight_decay)
-        else:
-            new += w
+        return _stepped(new, loss, gradient, squares, state)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -393,7 +379,21 @@ def _scipy() -> Any:
     return scipy.optimize
 
 
-_BLOCK = 2**14  # numbers that a cache holds five times
+def _stepped(
+    new: FloatArray,
+    loss: float,
+    gradient: FloatArray,
+    squares: tuple[float, float],
+    state: State,
+) -> StepResult:
+    """What a step of the engine led to; `squares` are the sums of gradient² and of new²."""
+    length = norm(gradient, squares[0])
+    return StepResult(new, loss, length, state, w_norm=norm(new, squares[1]))
+
+
+def _dense(gradient: FloatArray) -> FloatArray:
+    """As the engine takes it: a problem of one's own may return a view."""
+    return np.require(gradient, requirements=["C", "A"])
 
 
 def _like(w: FloatArray) -> FloatArray:

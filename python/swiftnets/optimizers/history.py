@@ -51,6 +51,8 @@ class StepResult:
     rounding : bool
         Whether the failure is the rounding of the loss or of w: what decrease is left does not
         show.
+    w_norm : float, optional
+        ‖w‖ after the step, of methods that have it at no cost.
     """
 
     w: FloatArray
@@ -62,6 +64,7 @@ class StepResult:
     failure: str | None = None
     least_curvature: float | None = None
     rounding: bool = False
+    w_norm: float | None = None
 
 
 @dataclass(frozen=True, eq=False)

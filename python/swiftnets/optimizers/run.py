@@ -17,7 +17,7 @@ from swiftnets._support.progress import Progress
 from swiftnets._support.types import FloatArray
 from swiftnets.linalg.lanczos import lanczos
 from swiftnets.linalg.lapack import eigh
-from swiftnets.linalg.scaling import norm
+from swiftnets.linalg.scaling import is_finite, norm
 from swiftnets.optimizers.checkpoints import COLUMNS, Identity, RunState, read_run, write_run
 from swiftnets.optimizers.history import Event, Result, Status, StepResult
 from swiftnets.problems import Counted, Minibatches, PointLike, Problem
@@ -186,7 +186,8 @@ class Loop:
                 return (kind, f"{place}: {reason}"), now
             # A batch that asks for nothing: the next one may.
             result = replace(result, w=now.w, state=now.state, accepted=False, failure=None)
-        if not np.isfinite(result.w).all():
+        has_norm = result.w_norm is not None and math.isfinite(result.w_norm)
+        if not (has_norm or is_finite(result.w)):
             return ("diverged", f"{place}: the step leads to numbers that are not finite"), now
         values = {
             "loss": result.loss,
