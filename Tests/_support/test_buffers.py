@@ -75,3 +75,8 @@ def test_a_result_that_was_frozen_or_reshaped_spoils_nothing_for_the_next():
         for _ in range(20):  # more than are kept
             change(net.gradient(w, x, y))
         assert np.array_equal(net.gradient(w, x, y), expected)
+
+
+def test_large_arrays_begin_on_a_cache_line():
+    for count, kind in ((COUNT, KIND), (COUNT + 1, KIND), (99_999, np.dtype(np.float32))):
+        assert address(buffers.take(count, kind)) % 64 == 0

@@ -21,27 +21,30 @@ final class LayerMatrices<Element: KernelScalar> {
     self.transposed = transposed
   }
 
-  /// Takes the layers' matrices from `flat`, which must stay valid while they are used unless `isCopying`.
+  /// Takes the layers' matrices from `flat`, which must stay valid while they are used unless `isCopying`. Where it
+  /// `isShared` all members call this, each does its share, and they meet before any uses them.
   func load(
     _ flat: UnsafePointer<Element>, isCopying: Bool = false, layers: Range<Int>? = nil,
-    _ member: ThreadTeam.Member = .alone
+    _ member: ThreadTeam.Member = .alone, isShared: Bool = false
   ) {
+    func share(_ rows: Int) -> Range<Int> { isShared ? member.share(of: rows, grain: 8) : 0..<rows }
+    let isOwner = !isShared || member.index == 0
     for index in layers ?? 0..<net.depth {
       let layer = net.layers[index]
       let source = Matrix(reading: flat + layer.offset, rows: layer.rows, columns: layer.width)
       // A view only where whole vectors lie within cache lines.
       let isAligned = UInt(bitPattern: source.base) % 32 == 0
       if layer.width % Element.lanes == 0 && isAligned && !isCopying {
-        natural[index] = source
+        if isOwner { natural[index] = source }
       } else {
-        natural[index] = copies[index]
-        member.inPieces(0..<layer.rows, weight: saturating(copied / 8, layer.width)) { rows in
+        if isOwner { natural[index] = copies[index] }
+        member.inPieces(share(layer.rows), weight: saturating(copied / 8, layer.width)) { rows in
           for row in rows { copies[index].row(row).update(from: source.row(row), count: layer.width) }
         }
       }
       if index > 0 {
         let target = transposed[index]
-        member.inPieces(0..<layer.fanIn, weight: saturating(copied / 8, layer.width)) { rows in
+        member.inPieces(share(layer.fanIn), weight: saturating(copied / 8, layer.width)) { rows in
           Element.transpose(
             rows.count, layer.width, source.row(rows.lowerBound), source.stride, target.base + rows.lowerBound,
             target.stride)

@@ -85,7 +85,11 @@ final class NetworkPass<Element: KernelScalar> {
 
   /// Takes the weights, from memory that must stay valid unless `isCopying`: a copy for each part.
   func load(_ w: UnsafePointer<Element>, isCopying: Bool, _ member: ThreadTeam.Member) {
-    for part in member.parts where part < loaded { copies[part].load(w, isCopying: isCopying, member) }
+    if loaded == 1 {
+      copies[0].load(w, isCopying: isCopying, member, isShared: true)
+    } else {
+      for part in member.parts { copies[part].load(w, isCopying: isCopying, member) }
+    }
     if loaded < member.count { member.barrier() }
   }
 
