@@ -26,8 +26,11 @@ INLINE int from_doubles(size_t count, const double *x, uint8_t *bytes) {
   return 1;
 }
 
-void swk_pixels_to_floats(size_t count, const uint8_t *bytes, float *y) {
-  for (size_t i = 0; i < count; i++) y[i] = (float)bytes[i] - 128;
+INLINE void to_floats(size_t count, const uint8_t *bytes, float *y) {
+  for (size_t i = 0; i < count; i++) y[i] = (float)((int32_t)bytes[i] - 128);
+}
+INLINE void to_doubles(size_t count, const uint8_t *bytes, double *y) {
+  for (size_t i = 0; i < count; i++) y[i] = (double)((int32_t)bytes[i] - 128);
 }
 
 #if defined(__x86_64__)
@@ -45,6 +48,20 @@ int swk_pixels_from_doubles(size_t count, const double *x, uint8_t *bytes) {
   if (level() == 3) return from_doubles_v4(count, x, bytes);
   if (level() == 2) return from_doubles_v3(count, x, bytes);
   return from_doubles(count, x, bytes);
+}
+
+__attribute__((target("arch=x86-64-v3"))) static void to_floats_v3(size_t count, const uint8_t *bytes, float *y) {
+  to_floats(count, bytes, y);
+}
+__attribute__((target("arch=x86-64-v3"))) static void to_doubles_v3(size_t count, const uint8_t *bytes, double *y) {
+  to_doubles(count, bytes, y);
+}
+
+void swk_pixels_to_floats(size_t count, const uint8_t *bytes, float *y) {
+  level() >= 2 ? to_floats_v3(count, bytes, y) : to_floats(count, bytes, y);
+}
+void swk_pixels_to_doubles(size_t count, const uint8_t *bytes, double *y) {
+  level() >= 2 ? to_doubles_v3(count, bytes, y) : to_doubles(count, bytes, y);
 }
 
 int swk_pixels_supported(void) {
@@ -245,6 +262,8 @@ VNNI void swk_pixels_product(size_t rows, size_t width, size_t stride, const uin
 #else
 
 int swk_pixels_from_doubles(size_t count, const double *x, uint8_t *bytes) { return from_doubles(count, x, bytes); }
+void swk_pixels_to_floats(size_t count, const uint8_t *bytes, float *y) { to_floats(count, bytes, y); }
+void swk_pixels_to_doubles(size_t count, const uint8_t *bytes, double *y) { to_doubles(count, bytes, y); }
 int swk_pixels_supported(void) { return 0; }
 void swk_pixels_gram_panel(size_t n, size_t stride, const uint8_t *bytes, size_t first, uint8_t *scratch, double *gram,
                            size_t ldg) {}

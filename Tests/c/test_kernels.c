@@ -344,6 +344,11 @@ static void bytes_of_doubles(size_t n)
   swk_pixels_to_floats(n, bytes, y);
   for (size_t i = 0; i < n; i++)
     if (y[i] != (float)bytes[i] - 128) fail("a float");
+  double *z = buffer(n * 8);
+  UNDER_WAY("pixels_to_doubles, %zu", n);
+  swk_pixels_to_doubles(n, bytes, z);
+  for (size_t i = 0; i < n; i++)
+    if (z[i] != (double)bytes[i] - 128) fail("a double");
   const double others[] = {NAN, INFINITY, -INFINITY, 0.5, -0.5000001, 0x1p-9, 1e300, -0x1p31, 0x1p40};
   for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
     size_t place = i * 7 % n;

@@ -13,6 +13,7 @@
 int swk_pixels_from_doubles(size_t count, const double *x, uint8_t *bytes);
 // y[i] = bytes[i] - 128.
 void swk_pixels_to_floats(size_t count, const uint8_t *bytes, float *y);
+void swk_pixels_to_doubles(size_t count, const uint8_t *bytes, double *y);
 
 // Whether the processor multiplies bytes (AVX-512 VNNI). The functions below must not be called where it does not.
 int swk_pixels_supported(void);

@@ -1,3 +1,4 @@
+import CKernels
 import COpenBLAS
 
 /// A factorisation of one batch X `[n, d]` that applies its pseudo-inverse to many right-hand sides.
@@ -68,7 +69,10 @@ public final class MinimumNorm: @unchecked Sendable {
         // A singular value that the tolerance would cut is for the other route.
         if condition <= Self.largestCholeskyCondition, condition * tolerance < 0.5 || route == .cholesky {
           var products: PixelProducts?
-          if let pixels { products = try PixelProducts(pixels, interruption: interruption) }
+          if let pixels, String(cString: swk_level()) != "baseline" {
+            products = try PixelProducts(pixels, interruption: interruption)
+          }
+          // Our baseline kernels know SSE2 alone: OpenBLAS may have better ones.
           if products == nil { hash = try Self.hash(xs, interruption) }
           factor = .cholesky(cholesky, products)
           (self.route, self.condition, rank, isPixels) = (.cholesky, condition, xs.rows, pixels != nil)
@@ -197,18 +201,20 @@ public final class MinimumNorm: @unchecked Sendable {
       try cholesky.solve(dual, interruption: interruption)
       try x.product(1, transposed: true, dual, 0, into: w, precision: .medium, interruption: interruption)
       try x.product(-1, w, 1, into: residual, interruption: interruption)
+      var isClose = false
       for correction in 1...corrections {
         dual.base.update(from: residual.base, count: dual.rows * dual.stride)
         try cholesky.solve(dual, interruption: interruption)
         try x.product(1, transposed: true, dual, 0, into: change, precision: .low, interruption: interruption)
-        for row in 0..<w.rows { Double.axpy(w.columns, 1, change.row(row), w.row(row)) }
-        guard correction < corrections else { break }
+        isClose = correct(w, by: change) && corrections == 1
+        guard correction < corrections || isClose else { break }
         // b − X w from the one before: the change is small, and 22 bits of its image are plenty.
         try x.product(-1, change, 1, into: residual, precision: .low, interruption: interruption)
       }
-      // The residual returned is computed anew from this w: the one that was carried along would be 10⁻³¹.
-      residual.base.update(from: b.base, count: residual.rows * residual.stride)
-      try x.product(-1, w, 1, into: residual, interruption: interruption)
+      if !isClose {
+        residual.base.update(from: b.base, count: residual.rows * residual.stride)
+        try x.product(-1, w, 1, into: residual, interruption: interruption)
+      }
     case .orthogonal(let decomposition, let ofTranspose):
       let work = try b.copy(interruption: interruption)
       if ofTranspose {
@@ -222,6 +228,32 @@ public final class MinimumNorm: @unchecked Sendable {
     let relative = residual.norm / size
     guard relative.isFinite else { throw .notFinite("the minimum-norm solution overflowed") }
     return relative
+  }
+
+  /// w += change, and `change` what w has changed by in float64, which a difference tells without rounding or nearly so.
+  ///
+  /// b − X w is then the earlier residual less X times that change, for the w that is returned and not for the one that
+  /// was meant.
+  /// - Returns: whether the change is so small, 2⁻³⁰ of w, that 22 bits of its image are float64's accuracy of X w.
+  private func correct(_ w: Matrix<Double>, by change: Matrix<Double>) -> Bool {
+    var (changes, sizes) = (0.0, 0.0)
+    for row in 0..<w.rows {
+      let (entries, steps) = (w.row(row), change.row(row))
+      var (stepSquares, squares) = (SIMD4<Double>.zero, SIMD4<Double>.zero)
+      for column in 0..<w.columns {
+        let old = entries[column]
+        let new = old + steps[column]
+        let step = new - old
+        entries[column] = new
+        steps[column] = step
+        stepSquares[column % 4] += step * step
+        squares[column % 4] += new * new
+      }
+      changes += stepSquares.sum()
+      sizes += squares.sum()
+    }
+    // Also false where squares under- or overflow.
+    return sizes < .infinity && sizes > 0x1p-900 && changes <= sizes * 0x1p-60
   }
 
   /// y `[n, k]` = (Xᵀ)⁺ g for g `[d, k]`, the minimum-norm least-squares solution of Xᵀ y = g.

@@ -1,16 +1,17 @@
 import CKernels
 import Glibc
 
-/// Products of a batch of pixels, or of its transpose, with float64 matrices, by byte instructions.
+/// Products of a batch of pixels, or of its transpose, with float64 matrices.
 ///
-/// The float64 factor is split column by column into digits of base 256 (as in Ozaki, Ogita, Oishi and Rump, *Numer.
+/// Processors with byte instructions (AVX-512 VNNI) multiply integers: the float64 factor is split column by column into digits of base 256 (as in Ozaki, Ogita, Oishi and Rump, *Numer.
 /// Algorithms* 59, 2012); all sums are exact integers. With seven digits the only errors are the rounding of the factor
 /// to 2⁻⁵⁴ of the largest entry of its column and four roundings of the result: no larger than those of a float64
-/// product, at less than its cost.
+/// product, at less than its cost. Others multiply in floating point; see `floatingProduct`.
 final class PixelProducts: @unchecked Sendable {
-  private let pixels: Pixels
-  private let transpose: Integers<UInt8>
-  private let transposeStride: Int
+  let pixels: Pixels
+  let transpose: Integers<UInt8>
+  let transposeStride: Int
+  private let inBytes: Bool
 
   /// Digits that the factor is rounded to.
   enum Precision: Int {
@@ -22,11 +23,11 @@ final class PixelProducts: @unchecked Sendable {
     case full = 7
   }
 
-  /// Nil where the processor has no byte products, or a row is too long for them.
-  init?(_ pixels: Pixels, interruption: Interruption) throws(EngineError) {
+  /// - Parameter inBytes: whether to use byte instructions, where the processor has them and no row is too long.
+  init(_ pixels: Pixels, inBytes: Bool = true, interruption: Interruption) throws(EngineError) {
     let (rows, columns, stride) = (pixels.rows, pixels.columns, pixels.stride)
     transposeStride = Pixels.stride(for: rows)
-    guard swk_pixels_supported() == 1, stride <= 1 << 16, transposeStride <= 1 << 16 else { return nil }
+    self.inBytes = inBytes && swk_pixels_supported() == 1 && max(stride, transposeStride) <= 1 << 16
     self.pixels = pixels
     transpose = try Integers(count: saturating(columns, transposeStride))
     let (source, target, targetStride) = (pixels.bytes.base, transpose.base, transposeStride)
@@ -76,6 +77,14 @@ final class PixelProducts: @unchecked Sendable {
     _ alpha: Double, transposed: Bool = false, _ b: Matrix<Double>, _ beta: Double, into c: Matrix<Double>,
     precision: Precision = .full, interruption: Interruption
   ) throws(EngineError) {
+    guard inBytes else {
+      if precision == .low {
+        try floatingProduct(Float.self, alpha, transposed, b, beta, into: c, interruption)
+      } else {
+        try floatingProduct(Double.self, alpha, transposed, b, beta, into: c, interruption)
+      }
+      return
+    }
     let base = transposed ? transpose.base : pixels.bytes.base
     let stride = transposed ? transposeStride : pixels.stride
     let rows = transposed ? pixels.columns : pixels.rows

@@ -35,13 +35,18 @@ import Testing
     }
   }
 
-  @Test(arguments: [(1, 1, 1), (9, 70, 16), (130, 40, 17), (20, 300, 100), (5, 9, 300)], [false, true])
+  // Byte instructions, where the processor has them, and floating point.
+  static let arithmetics = [(true, false), (true, true), (false, false), (false, true)]
+
+  @Test(
+    arguments: [(1, 1, 1), (9, 70, 16), (130, 40, 17), (20, 300, 100), (5, 9, 300), (70, 129, 113)], arithmetics)
   func `a product with pixels is exact but for the digits of the factor`(
-    size: (Int, Int, Int), transposed: Bool
+    size: (Int, Int, Int), arithmetic: (inBytes: Bool, transposed: Bool)
   ) throws {
+    let transposed = arithmetic.transposed
     let xs = try Matrix<Double>.pixels(size.0, size.1, seed: 2)
     let pixels = try #require(try Pixels(xs, interruption: .init()))
-    guard let products = try PixelProducts(pixels, interruption: .init()) else { return }
+    let products = try PixelProducts(pixels, inBytes: arithmetic.inBytes, interruption: .init())
     let x = transposed ? ExtendedMatrix(xs).transpose : ExtendedMatrix(xs)
     let b = try Matrix<Double>.normal(x.width, size.2, seed: 3)
     // Columns of very different sizes, and one of zeros.
@@ -52,6 +57,8 @@ import Testing
     }
     let exact = x * ExtendedMatrix(b)
     for (precision, bits) in [(PixelProducts.Precision.low, 22), (.medium, 46), (.full, 54)] {
+      // Four roundings of whole results, or those of sums of 64 products whose errors are random in sign.
+      let ofSums = Float80(sign: .plus, exponent: arithmetic.inBytes ? -51 : -49, significand: 1)
       for (alpha, beta) in [(1.0, 0.0), (-1.0, 1.0)] {
         let c = try Matrix<Double>.normal(x.height, size.2, seed: 4)
         let before = c.rowsAsArrays
@@ -63,7 +70,7 @@ import Testing
             let wanted = Float80(beta) * before[i][j] + Float80(alpha) * exact.rows[i][j]
             let reach = x.rows[i].reduce(0) { $0 + abs($1) } * Float80(largest)
             let rounding = Float80(sign: .plus, exponent: -bits, significand: 1) * reach
-            let terms = 0x1p-51 * (abs(Float80(beta) * before[i][j]) + reach)
+            let terms = ofSums * (abs(Float80(beta) * before[i][j]) + reach)
             #expect(abs(Float80(c[i, j]) - wanted) <= rounding + terms)
           }
         }
@@ -71,14 +78,15 @@ import Testing
     }
   }
 
-  @Test func `a factor that is not finite shows in its column of the product alone`() throws {
+  @Test(arguments: [true, false])
+  func `a factor that is not finite shows in its column of the product alone`(inBytes: Bool) throws {
     let pixels = try #require(try Pixels(try .pixels(4, 6, seed: 2), interruption: .init()))
-    guard let products = try PixelProducts(pixels, interruption: .init()) else { return }
-    for value in [Double.nan, .infinity] {
+    let products = try PixelProducts(pixels, inBytes: inBytes, interruption: .init())
+    for (value, precision) in [(Double.nan, PixelProducts.Precision.full), (.infinity, .full), (.nan, .low)] {
       let b = try Matrix<Double>.normal(6, 3, seed: 3)
       b[2, 1] = value
       let c = try Matrix<Double>(rows: 4, columns: 3)
-      try products.product(1, b, 0, into: c, interruption: .init())
+      try products.product(1, b, 0, into: c, precision: precision, interruption: .init())
       for i in 0..<4 { #expect(c[i, 0].isFinite && c[i, 1].isNaN && c[i, 2].isFinite) }
     }
   }
@@ -86,7 +94,7 @@ import Testing
   @Test func `bytes match their own pixels only`() throws {
     let xs = try Matrix<Double>.pixels(40, 50, seed: 2)
     let pixels = try #require(try Pixels(xs, interruption: .init()))
-    guard let products = try PixelProducts(pixels, interruption: .init()) else { return }
+    let products = try PixelProducts(pixels, interruption: .init())
     #expect(try products.match(xs, interruption: .init()))
     for value in [xs[39, 49] == 0 ? 0.25 : 0, 1e-3, .nan] {
       let other = try xs.copy()
