@@ -369,13 +369,13 @@ static void gram_of_pixels(size_t n, size_t columns)
 {
   size_t stride = rounded(columns, 4);
   UNDER_WAY("pixels_gram_panel, %zu by %zu", n, columns);
-  uint8_t *bytes = buffer(n * stride), *scratch = buffer(swk_pixels_panel * stride);
+  uint8_t *bytes = buffer(n * stride), *scratch = buffer(3 * swk_pixels_panel * stride);
   size_t ld = n + n % 3;
   double *gram = buffer(extent(n, ld, n) * 8);
   fill(bytes, n, columns, stride);
   if (n > 2) memset(bytes + stride, 0, columns), memset(bytes + 2 * stride, 255, columns); /* the largest sums */
   for (size_t first = 0; first < n; first += swk_pixels_panel)
-    swk_pixels_gram_panel(n, stride, bytes, first, scratch, gram, ld);
+    (chosen_level == 3 ? gram_panel_vnni : gram_panel_v3)(n, stride, bytes, first, scratch, gram, ld);
   for (size_t i = 0; i < n; i++)
     for (size_t j = 0; j <= i; j++) {
       int64_t sum = 0;
@@ -425,14 +425,15 @@ static void pixels(void)
   for (size_t i = 0; i < SIZES; i++) bytes_of_doubles(sizes[i]);
   bytes_of_doubles(4096);
   bytes_of_doubles(5000);
+  if (chosen_level == 1) return;
 #ifndef EMULATED
-  if (!swk_pixels_supported()) return;
+  if (chosen_level == 3 && !swk_pixels_supported()) return;
 #endif
-  if (chosen_level != 3) return;
   const size_t some[] = {1, 2, 3, 5, 11, 12, 13, 31, 32, 33, 47, 64, 65};
   enum { SOME = sizeof some / sizeof *some };
   for (size_t i = 0; i < SOME; i++)
     for (size_t j = 0; j < SOME; j++) gram_of_pixels(some[i], some[j]);
+  if (chosen_level != 3) return;
   const int counts[] = {4, 6, 7};
   for (size_t i = 0; i < SOME; i++)
     for (size_t j = 0; j < SOME; j++)

@@ -15,15 +15,18 @@ int swk_pixels_from_doubles(size_t count, const double *x, uint8_t *bytes);
 void swk_pixels_to_floats(size_t count, const uint8_t *bytes, float *y);
 void swk_pixels_to_doubles(size_t count, const uint8_t *bytes, double *y);
 
-// Whether the processor multiplies bytes (AVX-512 VNNI). The functions below must not be called where it does not.
+// Whether the processor multiplies bytes (AVX-512 VNNI). The split and the product must not be called where it does not.
 int swk_pixels_supported(void);
+// Whether it has what the Gram matrix needs, VNNI or AVX2.
+int swk_pixels_gram_supported(void);
 
 enum { swk_pixels_panel = 32, swk_pixels_columns = 16, swk_pixels_digits = 7 };
 
 // gram[i, j] = Σ_p x[i, p] x[j, p], exact, for j from `first` to first + swk_pixels_panel - 1 and i from j to n - 1;
 // a few entries above the diagonal are written as well.
 //
-// `bytes` is a padded [n, stride] with 128 in the padding. `scratch` has room for swk_pixels_panel · stride bytes.
+// `bytes` is a padded [n, stride] with 128 in the padding. `scratch` has room for 3 · swk_pixels_panel · stride bytes,
+// aligned to 2.
 void swk_pixels_gram_panel(size_t n, size_t stride, const uint8_t *bytes, size_t first, uint8_t *scratch, double *gram,
                            size_t ldg);
 

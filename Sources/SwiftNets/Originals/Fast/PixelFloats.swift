@@ -38,9 +38,9 @@ extension PixelProducts {
     let panels = (vectors + 8) / 9
     let panelWidth = (vectors + panels - 1) / panels * T.lanes
     let factor = try (0..<panels).map { _ throws(EngineError) in try Matrix<T>.padded(deep, panelWidth) }
-    let scales: Storage<Double> = try Storage(count: panels * panelWidth)
+    let scales: Storage<Double> = try Storage(count: saturating(panels, panelWidth))
     let scratch = try (0..<threads).map { _ throws(EngineError) in
-      (left: try Matrix<T>.padded(tile, depth), sums: try Matrix<T>.padded(tile, panels * panelWidth))
+      (left: try Matrix<T>.padded(tile, depth), sums: try Matrix<T>.padded(tile, scales.count))
     }
     let tiles = (rows + tile - 1) / tile
     let weight = saturating(tile, stride, widest)

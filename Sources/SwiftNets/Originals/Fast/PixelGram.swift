@@ -38,21 +38,21 @@ struct Pixels {
   /// x xᵀ, every entry exact, in the lower triangle of `gram`; what is above the diagonal is not specified.
   ///
   /// Sums of integers times 2⁻¹⁶ below 2⁵³ have no rounding error in any order.
-  /// - Complexity: n² d byte operations on processors with AVX-512 VNNI, else as many in float32.
+  /// - Complexity: n² d integer operations, of bytes with AVX-512 VNNI and of 16 bits with AVX2; else float32.
   func gram(into gram: Matrix<Double>, interruption: Interruption) throws(EngineError) {
-    if swk_pixels_supported() == 1, stride <= 1 << 16 {
-      try gramInBytes(into: gram, interruption: interruption)
+    if swk_pixels_gram_supported() == 1, stride <= 1 << 16 {
+      try gramInIntegers(into: gram, interruption: interruption)
     } else {
       try gramInFloats(into: gram, interruption: interruption)
     }
   }
 
-  func gramInBytes(into gram: Matrix<Double>, interruption: Interruption) throws(EngineError) {
+  func gramInIntegers(into gram: Matrix<Double>, interruption: Interruption) throws(EngineError) {
     let (base, rows, stride) = (bytes.base, rows, stride)
     let width = Int(swk_pixels_panel)
     let panels = (rows + width - 1) / width
     let threads = Threads.forWork(of: saturating(rows, stride))
-    let scratch = try Integers<UInt8>(count: saturating(threads, width, stride))
+    let scratch = try Integers<UInt8>(count: saturating(3, threads, width, stride))
     // A panel is the stripe of the triangle below 32 diagonal entries; whoever is free takes the next.
     try inSlices(of: panels, least: threads, weight: saturating(width, stride / 16, rows), interruption: interruption) {
       slice in
@@ -60,7 +60,7 @@ struct Pixels {
       ThreadTeam.run(parts: threads) { member in
         while let panel = queue.next(below: slice.upperBound) {
           swk_pixels_gram_panel(
-            rows, stride, base, panel * width, scratch.base + member.index * width * stride, gram.base, gram.stride)
+            rows, stride, base, panel * width, scratch.base + member.index * 3 * width * stride, gram.base, gram.stride)
         }
       }
     }
