@@ -304,6 +304,7 @@ final class TaylorPass<Element: KernelScalar> {
     let pairs = plan.layers[index].gradients[k]
     // What no product sets, and the row of ones where the first product leaves it out.
     if update == .set && pairs.first?.0 != 0 {
+      // bounded: rows of `out`.
       out.row(range.lowerBound).update(repeating: 0, count: range.count * layer.width)
       update = .add
     }

@@ -25,7 +25,15 @@ from swiftnets.problems.counted import uncounted
 if TYPE_CHECKING:
     from swiftnets.optimizers.base import Optimizer
 
-__all__ = ["COLUMNS", "Identity", "RunState", "fingerprint", "read_run", "write_run"]
+__all__ = [
+    "COLUMNS",
+    "Identity",
+    "RunState",
+    "fingerprint",
+    "read_run",
+    "require_state",
+    "write_run",
+]
 
 
 def __dir__() -> list[str]:
@@ -163,6 +171,26 @@ def read_run(path: Path, run: Identity, iterations: int) -> RunState | None:
             f"checkpoint: {path} has {done} behind it, more than the {iterations} asked for"
         )
     return now
+
+
+def require_state(path: Path | None, found: State, initial: State, w: FloatArray) -> None:
+    """Compare what a file holds for each weight with what a run begins with.
+
+    Raises
+    ------
+    CheckpointError
+        If an array is missing, or of another shape or dtype than the weights.
+    """
+    for name, values in initial.items():
+        if values.shape != w.shape:
+            continue
+        there = found.get(name)
+        if there is None or there.shape != w.shape or there.dtype != values.dtype:
+            what = "missing" if there is None else f"{there.dtype.str} of shape {there.shape}"
+            raise CheckpointError(
+                f"checkpoint: {path} is damaged: state {name!r} is {what}; "
+                f"expected {values.dtype.str} of shape {w.shape}"
+            )
 
 
 def _restored(settings: dict[str, Any], arrays: dict[str, Any]) -> tuple[Identity, RunState]:

@@ -12,7 +12,7 @@ import numpy as np
 from swiftnets import _core
 from swiftnets._support import buffers, checks
 from swiftnets._support.types import FloatArray
-from swiftnets.linalg.scaling import exponent, norm
+from swiftnets.linalg.scaling import exponent, is_finite, norm
 from swiftnets.optimizers.base import Optimizer, State, StepResult, check_settings
 from swiftnets.optimizers.line_search import ARMIJO, beyond, no_decrease, scaled
 from swiftnets.problems import Problem
@@ -47,6 +47,7 @@ class SGD(Optimizer):
         check_settings(self, "learning_rate")
 
     def step(self, problem: Problem, w: FloatArray, state: State) -> StepResult:
+        w = _weights(w, learning_rate=self.learning_rate)
         loss, gradient = problem.loss_and_gradient(w)
         new = _like(w)
         squares = _core.descend(self.learning_rate, w, _dense(gradient), new)
@@ -89,6 +90,7 @@ class Momentum(Optimizer):
         return {"velocity": np.zeros_like(w)}
 
     def step(self, problem: Problem, w: FloatArray, state: State) -> StepResult:
+        w = _weights(w, learning_rate=self.learning_rate, momentum=self.momentum)
         loss, gradient = problem.loss_and_gradient(w)
         new, velocity = _like(w), _like(w)
         squares = _core.momentum(
@@ -143,6 +145,7 @@ class Adam(Optimizer):
         return {"mean": np.zeros_like(w), "square": np.zeros_like(w), "steps": np.array(0)}
 
     def step(self, problem: Problem, w: FloatArray, state: State) -> StepResult:
+        w = _weights(w, learning_rate=self.learning_rate, epsilon=self.epsilon)
         loss, gradient = problem.loss_and_gradient(w)
         steps = int(state["steps"]) + 1
         new, mean, square = _like(w), _like(w), _like(w)
@@ -163,6 +166,11 @@ class Adam(Optimizer):
             mean,
             square,
         )
+        # No entry of gradient² overflows where their sum does not.
+        if not squares[0] <= np.finfo(w.dtype).max and not is_finite(square):
+            raise FloatingPointError(
+                f"an entry of gradient² is beyond {w.dtype}; Adam would never move its weight again"
+            )
         state = {"mean": mean, "square": square, "steps": np.array(steps)}
         return _stepped(new, loss, gradient, squares, state)
 
@@ -389,6 +397,18 @@ def _stepped(
     """What a step of the engine led to; `squares` are the sums of gradient² and of new²."""
     length = norm(gradient, squares[0])
     return StepResult(new, loss, length, state, w_norm=norm(new, squares[1]))
+
+
+def _weights(w: FloatArray, **settings: float) -> FloatArray:
+    """w as the engine takes it, after checks of what depends on its type."""
+    if w.dtype not in (np.dtype(np.float64), np.dtype(np.float32)):
+        raise TypeError(
+            f"problem.dtype is {w.dtype.str}; SGD, Momentum and Adam take float64 or float32"
+        )
+    for name, value in settings.items():
+        if value != 0 and not 0 < w.dtype.type(value) < math.inf:
+            raise ValueError(f"{name} is {value!r}; {w.dtype} holds it as {w.dtype.type(value)}")
+    return _dense(w)
 
 
 def _dense(gradient: FloatArray) -> FloatArray:

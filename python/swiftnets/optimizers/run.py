@@ -18,7 +18,14 @@ from swiftnets._support.types import FloatArray
 from swiftnets.linalg.lanczos import lanczos
 from swiftnets.linalg.lapack import eigh
 from swiftnets.linalg.scaling import is_finite, norm
-from swiftnets.optimizers.checkpoints import COLUMNS, Identity, RunState, read_run, write_run
+from swiftnets.optimizers.checkpoints import (
+    COLUMNS,
+    Identity,
+    RunState,
+    read_run,
+    require_state,
+    write_run,
+)
 from swiftnets.optimizers.history import Event, Result, Status, StepResult
 from swiftnets.problems import Counted, Minibatches, PointLike, Problem
 from swiftnets.problems.computed import require_finite, trial_loss
@@ -96,9 +103,11 @@ class Loop:
         if path is not None:
             run = Identity.of(self._optimizer, self._problem, self._start)
             now = read_run(path, run, iterations)
+        state = self._optimizer.initial_state(self._at(0), self._start)
         if now is None:
-            state = self._optimizer.initial_state(self._at(0), self._start)
             now = RunState(self._start, state, {name: [] for name in COLUMNS}, 0)
+        else:
+            require_state(path, now.state, state, self._start)
         saved = now
         bar = Progress(now.count, iterations, "loss") if progress else None
         ended: tuple[Status, str] | None = None
