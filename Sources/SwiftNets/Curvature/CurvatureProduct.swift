@@ -16,7 +16,9 @@ final class CurvatureProduct<Element: KernelScalar> {
   let capacity: Int
   /// Which of a team's members uses it.
   private let thread: Int
-  private let direction: LayerMatrices<Element>
+  private let own: LayerMatrices<Element>
+  /// Its own matrices, or those of another member.
+  private var direction: LayerMatrices<Element>
   /// Tangents of the pre-activations, layer by layer, where the activation is curved.
   private let images: [Matrix<Element>]
   /// Tangents of each layer's outputs.
@@ -28,7 +30,8 @@ final class CurvatureProduct<Element: KernelScalar> {
     self.net = net
     self.capacity = capacity
     self.thread = thread
-    direction = try LayerMatrices(net)
+    own = try LayerMatrices(net)
+    direction = own
     var arrays: [[Matrix<Element>]] = [[], [], []]
     for index in 0..<net.depth {
       let columns = NetworkPass<Element>.columns(net, index)
@@ -39,7 +42,17 @@ final class CurvatureProduct<Element: KernelScalar> {
     deltas = arrays[2]
   }
 
-  func load(_ flat: UnsafePointer<Element>) { direction.load(flat) }
+  func load(_ flat: UnsafePointer<Element>) {
+    own.load(flat)
+    direction = own
+  }
+
+  /// The same by all members of a team for all of them, with what `first` has: copies of large ones take long. They
+  /// meet before any uses it.
+  func load(_ flat: UnsafePointer<Element>, sharing first: CurvatureProduct, _ member: ThreadTeam.Member) {
+    first.own.load(flat, member, isShared: true)
+    direction = first.own
+  }
 
   /// Tangents of all layers along the direction loaded; those of the net's outputs are in `outputTangents`.
   func forward(_ pass: NetworkPass<Element>, _ part: Range<Int>, origin: Int = 0, _ member: ThreadTeam.Member) {

@@ -182,7 +182,12 @@ final class Linearization<Element: KernelScalar>: @unchecked Sendable {
     into out: UnsafeMutablePointer<Element>, _ member: ThreadTeam.Member
   ) {
     let own = products[member.index]
-    own.load(v)
+    if pass.isShared {
+      own.load(v, sharing: products[0], member)
+      member.barrier()
+    } else {
+      own.load(v)
+    }
     let start = rows.lowerBound
     func samples(_ part: Int) -> Range<Int> {
       let share = member.share(of: rows.count, part: part)

@@ -9,20 +9,26 @@ final class NetworkDerivatives<Element: KernelScalar>: @unchecked Sendable {
   let spareTaylor = Spares<TaylorWork<Element>>(4)
   private let spare = Spares<Linearization<Element>>(2)
 
-  static var chunkBytes: Int { 4 << 20 }
+  /// Each chunk reads all weights and adds to a sum as long as they are: its own arrays are not much smaller than these.
+  private func bytes(atLeast least: Int, perParameter: Int) -> Int {
+    max(least, min(64 << 20, saturating(perParameter, net.parameterCount, MemoryLayout<Element>.stride)))
+  }
+
+  var chunkBytes: Int { bytes(atLeast: 4 << 20, perParameter: 4) }
 
   init(_ net: MultilayerPerceptron) { self.net = net }
 
   // MARK: Chunks
 
-  func chunkRows(_ bytesPerSample: Int, _ samples: Int, bytes: Int = chunkBytes) -> Int {
+  func chunkRows(_ bytesPerSample: Int, _ samples: Int, bytes: Int? = nil) -> Int {
+    let bytes = bytes ?? chunkBytes
     let bytesPerSample = max(bytesPerSample, 1)
     let least = max(1, min(32, (1 << 30) / bytesPerSample))
     return min(max(samples, 1), max(least, min(1024, bytes / bytesPerSample)))
   }
 
   /// Rows that one thread takes along a direction at a time.
-  var piece: Int { chunkRows(NetworkPass<Element>.bytesPerSample(net), 1 << 20, bytes: 2 << 20) }
+  var piece: Int { chunkRows(NetworkPass<Element>.bytesPerSample(net), 1 << 20, bytes: bytes(atLeast: 2 << 20, perParameter: 2)) }
 
   /// Runs `body` on each chunk, with a workspace for it: (workspace, first sample, samples).
   func inChunks(

@@ -76,10 +76,13 @@ final class NetworkPass<Element: KernelScalar> {
 
   func isCurved(_ index: Int) -> Bool { !net.layers[index].activation.isPiecewiseLinear }
 
+  /// Whether all threads read the same weights, and directions, as there are many.
+  var isShared: Bool { saturating(net.parameterCount, MemoryLayout<Element>.stride) > 1 << 18 }
+
   /// Starts a chunk of `rows` samples, at most `capacity`, that a team does in `parts` parts.
   func begin(rows: Int, parts: Int) throws(EngineError) {
     self.rows = rows
-    loaded = saturating(net.parameterCount, MemoryLayout<Element>.stride) <= 1 << 18 ? parts : 1
+    loaded = isShared ? 1 : parts
     while copies.count < loaded { copies.append(try LayerMatrices(net)) }
   }
 
