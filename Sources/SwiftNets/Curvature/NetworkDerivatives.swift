@@ -9,7 +9,7 @@ final class NetworkDerivatives<Element: KernelScalar>: @unchecked Sendable {
   let spareTaylor = Spares<TaylorWork<Element>>(4)
   private let spare = Spares<Linearization<Element>>(2)
 
-  /// Each chunk reads all weights and adds to a sum as long as they are: its own arrays are not much smaller than these.
+  /// Each chunk reads all weights and adds to a sum as long as they are: its own arrays are not much smaller.
   private func bytes(atLeast least: Int, perParameter: Int) -> Int {
     max(least, min(64 << 20, saturating(perParameter, net.parameterCount, MemoryLayout<Element>.stride)))
   }
