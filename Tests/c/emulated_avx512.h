@@ -1,4 +1,4 @@
-/* The intrinsics of AVX-512 that Sources/CKernels uses, in plain C: what its code does, on any processor.
+/* The intrinsics of AVX-512, and of AVX2, that Sources/CKernels uses, in plain C: what its code does, on any processor.
  *
  * Loads and stores under a mask touch the numbers of the mask alone, as the instructions do. */
 #ifndef EMULATED_AVX512_H
@@ -58,6 +58,38 @@ INTRINSIC __m256i half_of(__m512i value, int half)
 }
 #define _mm512_castsi512_si256(value) half_of(value, 0)
 #define _mm512_extracti64x4_epi64(value, half) half_of(value, half)
+
+INTRINSIC __m256i _mm256_loadu_si256(const __m256i *from)
+{
+  __m256i result;
+  memcpy(&result, from, sizeof result);
+  return result;
+}
+
+INTRINSIC __m256i _mm256_set1_epi32(int32_t value)
+{
+  __m256i result;
+  for (int i = 0; i < 8; i++) result.lane[i] = value;
+  return result;
+}
+
+INTRINSIC __m256i _mm256_setzero_si256(void) { return _mm256_set1_epi32(0); }
+
+INTRINSIC __m256i _mm256_add_epi32(__m256i a, __m256i b)
+{
+  for (int i = 0; i < 8; i++) a.lane[i] += b.lane[i];
+  return a;
+}
+
+/* Sums of two products of 16-bit integers. */
+INTRINSIC __m256i _mm256_madd_epi16(__m256i a, __m256i b)
+{
+  int16_t x[16], y[16];
+  memcpy(x, &a, sizeof x);
+  memcpy(y, &b, sizeof y);
+  for (int i = 0; i < 8; i++) a.lane[i] = (int32_t)x[2 * i] * y[2 * i] + (int32_t)x[2 * i + 1] * y[2 * i + 1];
+  return a;
+}
 
 INTRINSIC __m512d _mm512_set1_pd(double value)
 {

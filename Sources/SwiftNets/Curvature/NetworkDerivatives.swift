@@ -28,7 +28,10 @@ final class NetworkDerivatives<Element: KernelScalar>: @unchecked Sendable {
   }
 
   /// Rows that one thread takes along a direction at a time.
-  var piece: Int { chunkRows(NetworkPass<Element>.bytesPerSample(net), 1 << 20, bytes: bytes(atLeast: 2 << 20, perParameter: 2)) }
+  var piece: Int {
+    let bytes = bytes(atLeast: 2 << 20, perParameter: 2)
+    return chunkRows(NetworkPass<Element>.bytesPerSample(net), 1 << 20, bytes: bytes)
+  }
 
   /// Runs `body` on each chunk, with a workspace for it: (workspace, first sample, samples).
   func inChunks(

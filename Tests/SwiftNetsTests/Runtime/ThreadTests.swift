@@ -107,41 +107,64 @@ import Testing
 private final class Counter: Sendable {
   let total = Atomic<Int>(0)
 
-  @Test func `a fork waits for calls of OpenBLAS, and new ones wait for the fork`() throws {
-    let mayReturn = Atomic(false)
-    let isInside = Atomic(false)
-    let isPaused = Atomic(false)
-    let hasCalledAgain = Atomic(false)
-    func wait(for flag: borrowing Atomic<Bool>) { while !flag.load(ordering: .acquiring) { usleep(100) } }
-    func call() {
-      isInside.store(true, ordering: .releasing)
-      wait(for: mayReturn)
+  @Test func `a fork waits for calls of OpenBLAS, and new ones wait for the fork`() {
+    let seen = Seen()
+    // Threads of their own: members of a team may be one and the same.
+    let caller = thread {
+      OpenBLAS.call(seen.stay())
+      Seen.wait(for: seen.isPaused)
+      OpenBLAS.call(seen.hasCalledAgain.store(true, ordering: .releasing))
     }
-    ThreadTeam.run(parts: 3) { member in
-      for part in member.parts {
-        switch part {
-        case 0:
-          OpenBLAS.call(call())
-        case 1:
-          wait(for: isInside)
-          OpenBLAS.pause()
-          isPaused.store(true, ordering: .releasing)
-          usleep(20_000)
-          let isEarly = hasCalledAgain.load(ordering: .acquiring)
-          #expect(!isEarly)
-          OpenBLAS.resume()
-        default:
-          wait(for: isInside)
-          usleep(20_000)
-          let isEarly = isPaused.load(ordering: .acquiring)
-          #expect(!isEarly)
-          mayReturn.store(true, ordering: .releasing)
-          wait(for: isPaused)
-          OpenBLAS.call(hasCalledAgain.store(true, ordering: .releasing))
-        }
-      }
+    Seen.wait(for: seen.isInside)
+    let forker = thread {
+      OpenBLAS.pause()
+      seen.isPaused.store(true, ordering: .releasing)
+      Seen.wait(for: seen.mayResume)
+      OpenBLAS.resume()
     }
-    let isDone = hasCalledAgain.load(ordering: .acquiring)
+    usleep(20_000)
+    let isEarly = seen.isPaused.load(ordering: .acquiring)
+    #expect(!isEarly)
+    seen.mayReturn.store(true, ordering: .releasing)
+    Seen.wait(for: seen.isPaused)
+    usleep(20_000)
+    let isBeside = seen.hasCalledAgain.load(ordering: .acquiring)
+    #expect(!isBeside)
+    seen.mayResume.store(true, ordering: .releasing)
+    pthread_join(forker, nil)
+    pthread_join(caller, nil)
+    let isDone = seen.hasCalledAgain.load(ordering: .acquiring)
     #expect(isDone)
   }
+}
+
+private final class Seen: Sendable {
+  let isInside = Atomic(false)
+  let mayReturn = Atomic(false)
+  let isPaused = Atomic(false)
+  let mayResume = Atomic(false)
+  let hasCalledAgain = Atomic(false)
+
+  func stay() {
+    isInside.store(true, ordering: .releasing)
+    Seen.wait(for: mayReturn)
+  }
+
+  static func wait(for flag: borrowing Atomic<Bool>) { while !flag.load(ordering: .acquiring) { usleep(100) } }
+}
+
+private final class Body {
+  let run: @Sendable () -> Void
+  init(_ run: @escaping @Sendable () -> Void) { self.run = run }
+}
+
+private func thread(_ run: @escaping @Sendable () -> Void) -> pthread_t {
+  var made = pthread_t()
+  pthread_create(
+    &made, nil,
+    {
+      Unmanaged<Body>.fromOpaque($0!).takeRetainedValue().run()
+      return nil
+    }, Unmanaged.passRetained(Body(run)).toOpaque())
+  return made
 }
