@@ -385,7 +385,7 @@ def report(
         # Q is 0 on slow up to rounding along v inside a cell, T not; elsewhere answers agree to
         # the rounding of sums over samples and layers.
         right = truth(p)
-        for attempt in range(2):
+        for _ in range(2):
             results = harness.measure(
                 script,
                 {**systems, "gemm": harness.GEMM},
@@ -399,7 +399,8 @@ def report(
             if task == "dense" or harness.is_steady(results["gemm"]):
                 break
             print(f" (dgemm moved by more than {harness.STEADY:.0%})", end="", flush=True)
-            label = f"{label.rstrip(' †')} †" if attempt else label
+        else:
+            label += " †"
         gemm = results.pop("gemm")
         ours = results.pop("swiftnets")
         timed = sorted((r for r in results.values() if not r.missing), key=lambda r: r.median)

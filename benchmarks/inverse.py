@@ -255,7 +255,12 @@ def _elsewhere(who: str, name: str) -> float:
     )
     here = Path(__file__).parent
     out = subprocess.run(
-        [sys.executable, "-c", code], cwd=here, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code],
+        cwd=here,
+        env=harness.environment(),
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return float(out.stdout.split()[-1])
 

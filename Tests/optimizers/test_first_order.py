@@ -66,8 +66,11 @@ def test_a_step_takes_every_second_weight(method):
     ids=repr,
 )
 def test_settings_that_float32_does_not_hold_are_refused(method, name):
+    problem, w = Fixed([1.0], np.float32), np.ones(1, np.float32)
     with pytest.raises(ValueError, match=f"^{name} is .*float32 holds it as"):
-        method.minimize(Fixed([1.0], np.float32), [1.0], max_iterations=1)
+        method.minimize(problem, w, max_iterations=1)
+    with pytest.raises(ValueError, match=f"^{name} is .*float32 holds it as"):
+        method.step(problem, w, method.initial_state(problem, w))
     method.minimize(Fixed([1.0]), [1.0], max_iterations=1)
 
 

@@ -12,8 +12,6 @@ extension NetworkDerivatives {
     let work = try takeTaylor(algebra, rows: rows, parts: parts)
     defer { spareTaylor.give(work) }
     let pass = work.pass
-    pass.load(0, w)
-    for (index, direction) in directions.enumerated() { pass.load(index + 1, direction) }
     var loss = 0.0
     let sum = try ChunkSum(length: saturating(kept.count, length), samples: samples.count, into: out)
     for first in Swift.stride(from: 0, to: samples.count, by: rows) {
@@ -25,6 +23,11 @@ extension NetworkDerivatives {
       try sums.withUnsafeMutableBufferPointer { sums throws(EngineError) in
         nonisolated(unsafe) let sums = sums
         try ThreadTeam.run(parts: parts, interruption) { member in
+          if first == 0 {
+            pass.load(0, w, member)
+            for (index, direction) in directions.enumerated() { pass.load(index + 1, direction, member) }
+            member.barrier()
+          }
           for part in member.parts {
             sums[part] = pass.run(
               samples, from: first, member.share(of: count, part: part), work.scratches[member.index], member)

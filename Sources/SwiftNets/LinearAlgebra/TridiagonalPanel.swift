@@ -53,7 +53,8 @@ struct TridiagonalPanel {
           scipy_cblas_dgemv(CblasColMajor, CblasNoTrans, rest, done, -1, right, ldr, overlaps, 1, 1, target, 1))
       }
       OpenBLAS.call(scipy_cblas_dscal(rest, tau[own], target, 1))
-      OpenBLAS.call(scipy_cblas_daxpy(rest, -0.5 * tau[own] * scipy_cblas_ddot(rest, target, 1, v, 1), v, 1, target, 1))
+      let overlap = OpenBLAS.call(scipy_cblas_ddot(rest, target, 1, v, 1))
+      OpenBLAS.call(scipy_cblas_daxpy(rest, -0.5 * tau[own] * overlap, v, 1, target, 1))
     }
   }
 

@@ -24,13 +24,12 @@ final class LayerMatrices<Element: KernelScalar> {
   /// Takes the layers' matrices from `flat`, which must stay valid while they are used unless `isCopying`. Where it
   /// `isShared` all members call this, each does its share, and they meet before any uses them.
   func load(
-    _ flat: UnsafePointer<Element>, isCopying: Bool = false, layers: Range<Int>? = nil,
-    _ member: ThreadTeam.Member = .alone, isShared: Bool = false
+    _ flat: UnsafePointer<Element>, isCopying: Bool = false, _ member: ThreadTeam.Member = .alone,
+    isShared: Bool = false
   ) {
     func share(_ rows: Int) -> Range<Int> { isShared ? member.share(of: rows, grain: 8) : 0..<rows }
     let isOwner = !isShared || member.index == 0
-    for index in layers ?? 0..<net.depth {
-      let layer = net.layers[index]
+    for (index, layer) in net.layers.enumerated() {
       let source = Matrix(reading: flat + layer.offset, rows: layer.rows, columns: layer.width)
       // A view only where whole vectors lie within cache lines.
       let isAligned = UInt(bitPattern: source.base) % 32 == 0

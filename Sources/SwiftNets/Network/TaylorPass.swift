@@ -76,9 +76,10 @@ final class TaylorPass<Element: KernelScalar> {
     return saturating(numbers, MemoryLayout<Element>.stride)
   }
 
-  /// Takes the weights (first) or a direction. The memory must stay valid while the pass is used.
-  func load(_ which: Int, _ flat: UnsafePointer<Element>, layers: Range<Int>? = nil) {
-    weights[which].load(flat, layers: layers)
+  /// Takes the weights (first) or a direction. The memory must stay valid while the pass is used. With a member of a
+  /// team all members call this, and meet before any uses it.
+  func load(_ which: Int, _ flat: UnsafePointer<Element>, _ member: ThreadTeam.Member? = nil) {
+    weights[which].load(flat, member ?? .alone, isShared: member != nil)
   }
 
   func begin(rows: Int) { self.rows = rows }

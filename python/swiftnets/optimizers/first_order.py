@@ -406,8 +406,10 @@ def _weights(w: FloatArray, **settings: float) -> FloatArray:
             f"problem.dtype is {w.dtype.str}; SGD, Momentum and Adam take float64 or float32"
         )
     for name, value in settings.items():
-        if value != 0 and not 0 < w.dtype.type(value) < math.inf:
-            raise ValueError(f"{name} is {value!r}; {w.dtype} holds it as {w.dtype.type(value)}")
+        with np.errstate(over="ignore", under="ignore"):
+            held = w.dtype.type(value)
+        if value != 0 and not 0 < held < math.inf:
+            raise ValueError(f"{name} is {value!r}; {w.dtype} holds it as {held}")
     return _dense(w)
 
 

@@ -1,4 +1,3 @@
-import CKernels
 import COpenBLAS
 
 /// A factorisation of one batch X `[n, d]` that applies its pseudo-inverse to many right-hand sides.
@@ -69,10 +68,8 @@ public final class MinimumNorm: @unchecked Sendable {
         // A singular value that the tolerance would cut is for the other route.
         if condition <= Self.largestCholeskyCondition, condition * tolerance < 0.5 || route == .cholesky {
           var products: PixelProducts?
-          if let pixels, String(cString: swk_level()) != "baseline" {
-            products = try PixelProducts(pixels, interruption: interruption)
-          }
           // Our baseline kernels know SSE2 alone: OpenBLAS may have better ones.
+          if let pixels, !isBaseline { products = try PixelProducts(pixels, interruption: interruption) }
           if products == nil { hash = try Self.hash(xs, interruption) }
           factor = .cholesky(cholesky, products)
           (self.route, self.condition, rank, isPixels) = (.cholesky, condition, xs.rows, pixels != nil)

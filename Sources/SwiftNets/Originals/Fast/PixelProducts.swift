@@ -3,10 +3,11 @@ import Glibc
 
 /// Products of a batch of pixels, or of its transpose, with float64 matrices.
 ///
-/// Processors with byte instructions (AVX-512 VNNI) multiply integers: the float64 factor is split column by column into digits of base 256 (as in Ozaki, Ogita, Oishi and Rump, *Numer.
-/// Algorithms* 59, 2012); all sums are exact integers. With seven digits the only errors are the rounding of the factor
-/// to 2⁻⁵⁴ of the largest entry of its column and four roundings of the result: no larger than those of a float64
-/// product, at less than its cost. Others multiply in floating point; see `floatingProduct`.
+/// Processors with byte instructions (AVX-512 VNNI) multiply integers: the float64 factor is split column by column into
+/// digits of base 256 (as in Ozaki, Ogita, Oishi and Rump, *Numer. Algorithms* 59, 2012); all sums are exact integers.
+/// With seven digits the only errors are the rounding of the factor to 2⁻⁵⁴ of the largest entry of its column and four
+/// roundings of the result: no larger than those of a float64 product, at less than its cost. Others multiply in
+/// floating point; see `floatingProduct`.
 final class PixelProducts: @unchecked Sendable {
   let pixels: Pixels
   let transpose: Integers<UInt8>
