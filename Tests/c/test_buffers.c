@@ -478,6 +478,49 @@ static void fast(Random *random, int wide)
   free(p.w);
 }
 
+/* ---- steps of optimisers ----------------------------------------------------------------------------------------- */
+
+typedef struct {
+  int32_t dtype;
+  size_t n;
+  void *arrays[4];
+} Steps;
+
+static swn_status steps(const void *problem, const swn_control *control)
+{
+  const Steps *p = problem;
+  size_t bytes = p->n * (p->dtype == SWN_FLOAT32 ? sizeof(float) : sizeof(double)), two = 2 * sizeof(double);
+  void *const *a = p->arrays;
+  const swn_adam_factors factors = {0.9, 0.1, 0.99, 0.01, 1.5, 1e-8, 0.1, 0.999};
+  swn_status status = swn_descend(p->dtype, p->n, 0.1, a[0], a[1], output(bytes), output(two), control);
+  for (int nesterov = 0; nesterov < 2 && status == SWN_OK; nesterov++)
+    status = swn_momentum(p->dtype, p->n, 0.1, 0.9, nesterov, a[0], a[1], a[2], output(bytes), output(bytes),
+                          output(two), control);
+  if (status == SWN_OK)
+    status = swn_adam(p->dtype, p->n, &factors, a[0], a[1], a[2], a[3], output(bytes), output(bytes), output(bytes),
+                      output(two), control);
+  if (status == SWN_OK) status = swn_square_sum(p->dtype, p->n, a[0], output(sizeof(double)), control);
+  return status;
+}
+
+static void vectors(Random *random, int wide)
+{
+  Steps p = {.n = 1 + below(random, wide ? 60000 : 70)};
+  for (p.dtype = SWN_FLOAT64; p.dtype <= SWN_FLOAT32; p.dtype++) {
+    for (int i = 0; i < 4; i++) {
+      double *values = numbers(random, p.n);
+      p.arrays[i] = values;
+      if (p.dtype == SWN_FLOAT64) continue;
+      float *narrow = exactly(p.n * sizeof(float));
+      for (size_t j = 0; j < p.n; j++) narrow[j] = (float)values[j];
+      free(values);
+      p.arrays[i] = narrow;
+    }
+    check("steps", steps, &p);
+    for (int i = 0; i < 4; i++) free(p.arrays[i]);
+  }
+}
+
 int main(int count, char **words)
 {
   int draws = count > 1 ? atoi(words[1]) : 20;
@@ -489,6 +532,7 @@ int main(int count, char **words)
     mlp(&random, wide);
     slow(&random, wide);
     fast(&random, wide);
+    vectors(&random, wide);
   }
   swn_slow_workspace_destroy(workspace);
   printf("%ld calls, stopped %ld times, %d failures\n", calls, stops, failures);

@@ -1,4 +1,4 @@
-/* The two nets of the paper: losses, gradients, Hessian blocks and steps of both. */
+/* The two nets of the paper: losses, gradients, Hessian blocks and steps of both. And steps of optimisers. */
 #include "abi.h"
 
 /* Sizes of a slow_net; absurd where one of its arrays cannot exist. */
@@ -112,13 +112,46 @@ static void fast(void)
   swn_fast_factorization_destroy(made);
 }
 
+static void steps(void)
+{
+  int32_t dtype = seldom(32) ? (int32_t)word() : (int32_t)pick(2);
+  int scalar = dtype == SWN_FLOAT32 ? SCALAR32 : SCALAR64;
+  size_t n = seldom(8) ? 5000 + small(9000) : small(80);
+  if (seldom(16)) {
+    n = impossible();
+    absurd = 1;
+    if (n <= (size_t)1 << 59) return;
+  }
+  const void *a[4];
+  for (int i = 0; i < 4; i++) a[i] = input(n, scalar);
+  double squares[2];
+  swn_adam_factors f = {number(), number(), number(), number(), number(), number(), number(), number()};
+  switch (pick(4)) {
+    case 0: checked(swn_descend(dtype, n, number(), a[0], a[1], output(n, scalar), or_null(squares), control())); break;
+    case 1:
+      checked(swn_momentum(
+          dtype, n, number(), number(), (int32_t)pick(2), a[0], a[1], a[2], output(n, scalar), output(n, scalar),
+          or_null(squares), control()));
+      break;
+    case 2:
+      checked(swn_adam(
+          dtype, n, or_null(&f), a[0], a[1], a[2], a[3], output(n, scalar), output(n, scalar), output(n, scalar),
+          or_null(squares), control()));
+      break;
+    default: checked(swn_square_sum(dtype, n, a[0], or_null(squares), control()));
+  }
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
   begin(data, size);
   for (unsigned calls = 1 + pick(3); calls; calls--) {
     absurd = 0;
-    if (pick(2)) fast();
-    else slow();
+    switch (pick(3)) {
+      case 0: slow(); break;
+      case 1: fast(); break;
+      default: steps();
+    }
     free_arrays();
   }
   swn_slow_workspace_destroy(NULL);
