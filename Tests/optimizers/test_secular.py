@@ -5,7 +5,7 @@ import math
 import mpmath
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from swiftnets.optimizers.secular import resolved, secular_step
@@ -103,6 +103,7 @@ def check(values, gradient, sigma=None, radius=None):
 
 @settings(max_examples=60, deadline=None)
 @given(spectra, st.sampled_from([1e-3, 1.0, 40.0]), scales, scales)
+@example([(0.0, 0.0), (0.0, 2.3e-21)], 1e-3, 1e-150, 1e150)  # no spectrum, and a tiny shift
 def test_the_trust_region_step_fulfils_the_conditions_and_is_best(pairs, radius, a, b):
     pairs = sorted(pairs)
     values, gradient = np.array([t for t, _ in pairs]) * a, np.array([g for _, g in pairs]) * b

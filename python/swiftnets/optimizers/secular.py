@@ -85,6 +85,10 @@ def secular_step(
         while model.is_too_long(_MOST):  # Θ is next to nothing beside ‖g‖ / radius
             units += 1000
             model = _Model(values, g, radius, units)
+        # Without a spectrum the unit is λ's own, which must keep its digits.
+        while not values.any() and units > -3000 and not model.is_too_long(2.0**-500):
+            units -= 500
+            model = _Model(values, g, radius, units)
         if interior and values.min() >= 0 and not model.is_too_long(0.0):
             return model.step(0.0), 0.0
         return model.solution()
