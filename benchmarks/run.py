@@ -90,7 +90,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, default=9, help="turns for each system (9)")
+    parser.add_argument("--rounds", type=int, default=3, help="turns for each system (3)")
     parser.add_argument("--data", type=Path, help="CIFAR for fast_net; default generated images")
     parser.add_argument("--slow-data", type=Path, help="CIFAR-100 for the whole run; likewise")
     parser.add_argument("--iterations", type=int, default=5000, help="of the whole run (5000)")
@@ -107,7 +107,7 @@ def main() -> None:
         return print(f"{LEVEL_BEGIN}\n\n{results}")
 
     command = "python benchmarks/run.py"
-    command += f" --rounds {arguments.rounds}" if arguments.rounds != 9 else ""
+    command += f" --rounds {arguments.rounds}" if arguments.rounds != 3 else ""
     command += " --data DIR" if arguments.data else ""
     command += " --slow-data DIR" if arguments.slow_data else ""
     command += " --all" if arguments.all else ""
@@ -120,13 +120,13 @@ def main() -> None:
         "### fast_net, one iteration",
         fast_net.report(arguments.rounds, arguments.data),
         "### Derivatives of three nets",
-        derivatives.report(min(arguments.rounds, 5)),
+        derivatives.report(arguments.rounds),
         "### Nets of every size",
-        sizes.report(min(arguments.rounds, 3)),
+        sizes.report(arguments.rounds),
         "### How derivatives grow",
         growth.report(),
         "### Inverse Hessians",
-        inverse.report(min(arguments.rounds, 5)),
+        inverse.report(arguments.rounds),
         "### slow_net, the original's whole run",
         full_run(None if arguments.all else arguments.iterations, arguments.slow_data),
         "### With AVX2 alone",
