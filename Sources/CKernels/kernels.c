@@ -64,6 +64,15 @@
                                const T *y, size_t y_step, const T *b, size_t ldb, T *c, size_t ldc) {           \
     DISPATCH(scale_rows_##suffix, m, n, x, x_step, a, lda, y, y_step, b, ldb, c, ldc)                           \
   }                                                                                                             \
+  void swk_scale_columns_##suffix(size_t m, size_t n, const T *a, const T *v, int adds, T *c) {                 \
+    DISPATCH(scale_columns_##suffix, m, n, a, v, adds, c)                                                       \
+  }                                                                                                             \
+  void swk_shift_columns_##suffix(size_t m, size_t n, const T *a, const T *v, T *c) {                           \
+    DISPATCH(shift_columns_##suffix, m, n, a, v, c)                                                             \
+  }                                                                                                             \
+  void swk_column_dots_##suffix(size_t m, size_t n, const T *a, const T *b, T *sums) {                          \
+    DISPATCH(column_dots_##suffix, m, n, a, b, sums)                                                            \
+  }                                                                                                             \
   T swk_dot_##suffix(size_t n, const T *x, const T *y) { DISPATCH(dot_##suffix, n, x, y) }                      \
   void swk_axpy_##suffix(size_t n, T a, const T *x, T *y) { DISPATCH(axpy_##suffix, n, a, x, y) }               \
   void swk_xpby_##suffix(size_t n, const T *x, T b, T *y) { DISPATCH(xpby_##suffix, n, x, b, y) }               \

@@ -78,4 +78,78 @@ static void TYPED(scale_rows)(size_t m, size_t n, const T *x, size_t x_step, con
   }
 }
 
+// A row repeated until it fills whole vectors, up to PERIOD numbers: narrow rows are then read and written as one.
+#define PERIOD 512
+static size_t TYPED(repeats)(size_t n, size_t least) {
+  size_t count = n % LANES == 0 ? 1 : LANES;
+  while (count * n < least) count *= 2;
+  return count * n <= PERIOD ? count : 0;
+}
+
+static void TYPED(columns)(size_t m, size_t n, const T *a, const T *v, int scales, int adds, T *c) {
+  T repeated[PERIOD] __attribute__((aligned(64)));
+  const size_t rows = TYPED(repeats)(n, LANES);
+  const size_t period = rows ? rows * n : n, count = m * n;
+  const T *w = v;
+  if (rows > 1) {
+    for (size_t r = 0; r < rows; r++)
+      for (size_t j = 0; j < n; j++) repeated[r * n + j] = v[j];
+    w = repeated;
+  }
+#define COLUMNS(value, vector)                                                                     \
+  for (size_t i = 0; i < count; i += period) {                                                     \
+    const size_t width = count - i < period ? count - i : period;                                  \
+    size_t j = 0;                                                                                  \
+    for (; j + LANES <= width; j += LANES) {                                                       \
+      const V x = *(const V *)(a + i + j), y = *(const V *)(w + j);                                \
+      *(V *)(c + i + j) = vector;                                                                  \
+    }                                                                                              \
+    for (; j < width; j++) {                                                                       \
+      const T x = a[i + j], y = w[j];                                                              \
+      c[i + j] = value;                                                                            \
+    }                                                                                              \
+  }
+  if (!scales)
+    COLUMNS(x + y, x + y)
+  else if (adds)
+    COLUMNS(c[i + j] + x * y, *(V *)(c + i + j) + x * y)
+  else
+    COLUMNS(x *y, x *y)
+#undef COLUMNS
+}
+
+static void TYPED(scale_columns)(size_t m, size_t n, const T *a, const T *v, int adds, T *c) {
+  TYPED(columns)(m, n, a, v, 1, adds, c);
+}
+
+static void TYPED(shift_columns)(size_t m, size_t n, const T *a, const T *v, T *c) {
+  TYPED(columns)(m, n, a, v, 0, 0, c);
+}
+
+// Sums of a period first: as many sums at once hide the latency of each.
+static void TYPED(column_dots)(size_t m, size_t n, const T *a, const T *b, T *sums) {
+  T sum[PERIOD] __attribute__((aligned(64)));
+  const size_t rows = TYPED(repeats)(n, 8 * LANES);
+  for (size_t first = 0; first < n; first += PERIOD) {
+    const size_t width = rows ? rows * n : n - first < PERIOD ? n - first : PERIOD;
+    const size_t step = rows ? width : n, count = m * n;
+    memset(sum, 0, sizeof(T) * width);
+    for (size_t i = first; i < count; i += step) {
+      const size_t here = count - i < width ? count - i : width;
+      size_t j = 0;
+      if (b) {
+        for (; j + LANES <= here; j += LANES)
+          *(V *)(sum + j) += *(const V *)(a + i + j) * *(const V *)(b + i + j);
+        for (; j < here; j++) sum[j] += a[i + j] * b[i + j];
+      } else {
+        for (; j + LANES <= here; j += LANES) *(V *)(sum + j) += *(const V *)(a + i + j);
+        for (; j < here; j++) sum[j] += a[i + j];
+      }
+    }
+    for (size_t j = 0; j < width; j++) sums[rows ? j % n : first + j] += sum[j];
+    if (rows) break;
+  }
+}
+
+#undef PERIOD
 #undef V

@@ -70,8 +70,11 @@ public func swnLayeredPlan(
 ) -> swn_status {
   status {
     let place = try require(plan, "plan")
+    guard let chain = try engine(net).chain else {
+      throw EngineError.invalidArgument("the net is no chain of dense layers, which alone have layered solves")
+    }
     let found = try LayeredPlan(
-      engine(net).net, samples: size(n, "n"), isComplex: isComplex != 0, form: layerForm(form))
+      chain, samples: size(n, "n"), isComplex: isComplex != 0, form: layerForm(form))
     place.pointee = swn_layered_sizes(
       bytes: found.bytes, operations: found.operations, solve_operations: found.operationsOfSolve)
   }

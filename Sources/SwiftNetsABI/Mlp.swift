@@ -62,7 +62,7 @@ public func swnMlpDestroy(_ net: OpaquePointer?) {
 
 @_cdecl("swn_mlp_parameter_count")
 public func swnMlpParameterCount(_ net: OpaquePointer?) -> Int {
-  (try? engine(net))?.net.parameterCount ?? 0
+  (try? engine(net))?.parameterCount ?? 0
 }
 
 @_cdecl("swn_mlp_loss")
@@ -139,12 +139,12 @@ public func swnMlpBlockShape(
   _ columns: UnsafeMutablePointer<Int>?
 ) -> swn_status {
   status {
-    let layers = try engine(net).net.layers
-    guard layers.indices.contains(Int(upper)), layers.indices.contains(Int(lower)), lower <= upper else {
-      throw EngineError.invalidArgument("the block is (\(upper), \(lower)) of \(layers.count) layers; lower ≤ upper")
+    let blocks = try engine(net).blocks
+    guard blocks.indices.contains(Int(upper)), blocks.indices.contains(Int(lower)), lower <= upper else {
+      throw EngineError.invalidArgument("the block is (\(upper), \(lower)) of \(blocks.count) layers; lower ≤ upper")
     }
-    try require(rows, "rows").pointee = layers[Int(upper)].parameterCount
-    try require(columns, "columns").pointee = layers[Int(lower)].parameterCount
+    try require(rows, "rows").pointee = blocks[Int(upper)].count
+    try require(columns, "columns").pointee = blocks[Int(lower)].count
   }
 }
 

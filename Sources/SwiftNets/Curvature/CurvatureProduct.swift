@@ -86,7 +86,8 @@ final class CurvatureProduct<Element: KernelScalar> {
     _ member: ThreadTeam.Member
   ) {
     let rows = part.lowerBound - origin..<part.upperBound - origin
-    applyOutputHessian(pass, part, rows.lowerBound)
+    let last = net.depth - 1
+    pass.output.multiply(part, tangents[last].rows(rows), into: deltas[last].rows(rows))
     let isHessian = kind == .hessian
     for index in net.layers.indices.reversed() where !member.isStopped {
       let target = deltas[index]
@@ -138,23 +139,6 @@ final class CurvatureProduct<Element: KernelScalar> {
       .add, into: piece, rows: 0..<part.count)
   }
 
-  /// deltas of the last layer = C times the tangents of the outputs.
-  private func applyOutputHessian(_ pass: NetworkPass<Element>, _ part: Range<Int>, _ first: Int) {
-    let last = net.depth - 1
-    let target = deltas[last]
-    if net.loss.isElementwise {
-      Element.multiply(
-        part.count * target.stride, pass.outputHessian.row(part.lowerBound), tangents[last].row(first),
-        target.row(first))
-      return
-    }
-    for (offset, row) in part.enumerated() {
-      Softmax.multiply(
-        pass.outputHessian.row(row), pass.topClass(row), pass.sampleScales.base[row],
-        tangents[last].row(first + offset), net.outputs, into: target.row(first + offset))
-    }
-  }
-
   /// The deltas for the empirical Fisher matrix: each sample's own, times its gradient's product with the direction.
   func projectOnGradients(_ pass: NetworkPass<Element>, _ part: Range<Int>, origin: Int = 0) {
     let start = part.lowerBound - origin
@@ -169,7 +153,7 @@ final class CurvatureProduct<Element: KernelScalar> {
       for (index, layer) in net.layers.enumerated() {
         product += Element.dot(layer.width, tangents[index].row(row - origin), pass.deltas[index].row(row))
       }
-      let weight = pass.sampleWeights.base[row]
+      let weight = pass.output.weights.base[row]
       let factor = weight == 0 ? 0 : product / weight
       for (index, layer) in net.layers.enumerated() {
         let (from, to) = (pass.deltas[index].row(row), deltas[index].row(row - origin))

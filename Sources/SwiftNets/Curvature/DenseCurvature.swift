@@ -112,14 +112,14 @@ final class DenseCurvature<Element: KernelScalar> {
       let out = own[index].row(sample)
       for column in 0..<width {
         let slope = slopes?[column] ?? 1
-        out[column] = slope * slope * pass.outputHessian[sample, column] + (curvatures?[column] ?? 0)
+        out[column] = slope * slope * pass.output.hessian[sample, column] + (curvatures?[column] ?? 0)
       }
       return
     }
     let out = matrix(own[index], sample, width, width)
     if index == net.depth - 1 {
-      let p = pass.outputHessian.row(sample)
-      let scale = pass.sampleScales.base[sample]
+      let p = pass.output.hessian.row(sample)
+      let scale = pass.output.scales.base[sample]
       for row in 0..<width {
         for column in 0..<width { out[row, column] = -scale * p[row] * p[column] }
       }

@@ -55,7 +55,7 @@ extension Linearization {
 }
 
 /// One run under way.
-private final class LanczosRun<Element: KernelScalar> {
+final class LanczosRun<Element: KernelScalar> {
   private let length: Int
   private let shift: Element
   private let diagonal: UnsafeMutablePointer<Element>

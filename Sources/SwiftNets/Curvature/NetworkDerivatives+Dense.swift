@@ -95,7 +95,7 @@ extension NetworkDerivatives {
             let target = gradients.row(start + row)
             workspace.pass.sampleGradient(row, into: target)
             // The weighted gradient over the root of the weight.
-            let weight = workspace.pass.sampleWeights.base[row]
+            let weight = workspace.pass.output.weights.base[row]
             let factor = weight > 0 ? 1 / weight.squareRoot() : 0
             if factor != 1 { for index in 0..<length { target[index] *= factor } }
           }

@@ -109,7 +109,7 @@ extension NetworkDerivatives {
     }) {
       return found
     }
-    var scratches: [TaylorPass<Element>.Scratch] = []
+    var scratches: [TaylorScratch<Element>] = []
     for _ in 0..<parts { scratches.append(try .init(algebra)) }
     return TaylorWork(pass: try TaylorPass(net, algebra, capacity: rows), scratches: scratches)
   }
@@ -118,9 +118,9 @@ extension NetworkDerivatives {
 /// A pass, and what its threads work in.
 final class TaylorWork<Element: KernelScalar>: @unchecked Sendable {
   let pass: TaylorPass<Element>
-  let scratches: [TaylorPass<Element>.Scratch]
+  let scratches: [TaylorScratch<Element>]
 
-  init(pass: TaylorPass<Element>, scratches: [TaylorPass<Element>.Scratch]) {
+  init(pass: TaylorPass<Element>, scratches: [TaylorScratch<Element>]) {
     self.pass = pass
     self.scratches = scratches
   }

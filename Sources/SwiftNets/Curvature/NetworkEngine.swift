@@ -32,29 +32,42 @@ public final class NetworkEngine: Sendable {
   /// A linearisation of either type.
   public final class Point: Sendable {
     fileprivate let kept: Kept
-    public let net: MultilayerPerceptron
+    /// Parameters of the net.
+    public let parameterCount: Int
     private let gate = Gate()
 
     fileprivate enum Kept: Sendable {
-      case float64(Linearization<Double>)
-      case float32(Linearization<Float>)
+      case float64(AnyPoint<Double>)
+      case float32(AnyPoint<Float>)
     }
 
-    fileprivate init(_ kept: Kept, _ net: MultilayerPerceptron) {
+    fileprivate init(_ kept: Kept, _ parameterCount: Int) {
       self.kept = kept
-      self.net = net
+      self.parameterCount = parameterCount
     }
 
     /// How many samples it is over.
     public var samples: Int {
       switch kept {
-      case .float64(let point): point.pass.rows
-      case .float32(let point): point.pass.rows
+      case .float64(let point): point.rows
+      case .float32(let point): point.rows
       }
     }
 
-    /// How many numbers `copyStates` writes.
-    public var statesCount: Int { NetworkStates.count(net, samples: samples) }
+    /// How many numbers `copyStates` writes: none for a net that is no chain of dense layers.
+    public var statesCount: Int {
+      guard let net = try? requireChain() else { return 0 }
+      return NetworkStates.count(net, samples: samples)
+    }
+
+    /// The net where it is a chain of dense layers, which alone have layers' states.
+    /// - Throws: `invalidArgument` for another net.
+    public func requireChain() throws(EngineError) -> MultilayerPerceptron {
+      switch kept {
+      case .float64(let point): try point.requireChain().net
+      case .float32(let point): try point.requireChain().net
+      }
+    }
 
     /// The layers' states, one dense array after the other; see `NetworkStates`. Calls from several threads take turns.
     /// - Throws: `invalidArgument` for a float32 net, `outOfMemory`, `cancelled`.
@@ -70,9 +83,10 @@ public final class NetworkEngine: Sendable {
     func withStates<Result>(
       _ interruption: Interruption, _ body: (NetworkStates) throws(EngineError) -> Result
     ) throws(EngineError) -> Result {
-      guard case .float64(let point) = kept else {
+      guard case .float64(let kept) = kept else {
         throw .invalidArgument("the net is in float32; its layers' states are there for float64 nets")
       }
+      let point = try kept.requireChain()
       return try gate.write(interruption) { () throws(EngineError) in
         try body(NetworkStates(point.pass, interruption: interruption))
       }
@@ -83,13 +97,13 @@ public final class NetworkEngine: Sendable {
       _ kind: CurvatureKind, _ v: UnsafeRawPointer, _ count: Int, into out: UnsafeMutableRawPointer,
       interruption: Interruption
     ) throws(EngineError) {
-      try requireAddressable("v", count, net.parameterCount)
+      try requireAddressable("v", count, parameterCount)
       try gate.write(interruption) { () throws(EngineError) in
         switch kept {
         case .float64(let point):
-          try point.products(kind, reading(v), count, .set, into: writing(out), interruption: interruption)
+          try point.products(kind, reading(v), count, into: writing(out), interruption: interruption)
         case .float32(let point):
-          try point.products(kind, reading(v), count, .set, into: writing(out), interruption: interruption)
+          try point.products(kind, reading(v), count, into: writing(out), interruption: interruption)
         }
       }
     }
@@ -99,7 +113,7 @@ public final class NetworkEngine: Sendable {
       _ kind: CurvatureKind, shift: Double, _ starts: UnsafeRawPointer, _ count: Int, steps: Int,
       diagonal: UnsafeMutableRawPointer, offDiagonal: UnsafeMutableRawPointer, interruption: Interruption
     ) throws(EngineError) {
-      try requireAddressable("starts", count, net.parameterCount)
+      try requireAddressable("starts", count, parameterCount)
       try requireAddressable("diagonal", count, steps)
       try gate.write(interruption) { () throws(EngineError) in
         switch kept {
@@ -117,41 +131,86 @@ public final class NetworkEngine: Sendable {
   }
 
   private enum Typed: Sendable {
-    case float64(NetworkDerivatives<Double>)
-    case float32(NetworkDerivatives<Float>)
+    case float64(AnyDerivatives<Double>)
+    case float32(AnyDerivatives<Float>)
   }
 
-  public let net: MultilayerPerceptron
   public let scalars: Scalars
+  public let parameterCount: Int
+  public let inputs: Int
+  public let outputs: Int
+  /// Whether inputs are int64 tokens in place of scalars.
+  public let takesTokens: Bool
+  /// Parameters of each layer that has any, in the order of the vector.
+  public let blocks: [Range<Int>]
+  /// The net where it is a chain of dense layers with passes of its own.
+  public let chain: MultilayerPerceptron?
+  private let loss: LossFunction
+  private let vocabulary: Int
   private let typed: Typed
 
   public init(_ net: MultilayerPerceptron, _ scalars: Scalars) {
-    self.net = net
     self.scalars = scalars
-    typed = scalars == .float64 ? .float64(NetworkDerivatives(net)) : .float32(NetworkDerivatives(net))
+    parameterCount = net.parameterCount
+    inputs = net.inputs
+    outputs = net.outputs
+    takesTokens = false
+    blocks = net.layers.map(\.parameters)
+    chain = net
+    loss = net.loss
+    vocabulary = 0
+    typed =
+      scalars == .float64 ? .float64(.chain(NetworkDerivatives(net))) : .float32(.chain(NetworkDerivatives(net)))
+  }
+
+  public init(_ graph: NetworkGraph, _ scalars: Scalars) {
+    self.scalars = scalars
+    parameterCount = graph.parameterCount
+    inputs = graph.inputs
+    outputs = graph.outputs
+    takesTokens = graph.takesTokens
+    blocks = graph.blocks
+    chain = nil
+    loss = graph.loss
+    vocabulary = graph.vocabulary
+    typed =
+      scalars == .float64 ? .float64(.graph(GraphDerivatives(graph))) : .float32(.graph(GraphDerivatives(graph)))
   }
 
   private func samples<T: KernelScalar>(_ batch: Batch) throws(EngineError) -> Samples<T> {
-    try requireAddressable("x", batch.count, net.inputs)
-    try requireAddressable("the samples' outputs", batch.count, net.outputs)
+    try requireAddressable("x", batch.count, inputs)
+    try requireAddressable("the samples' outputs", batch.count, outputs)
     var targets = Samples<T>.Targets.none
     if let rows = batch.targets {
-      targets = .rows(Matrix(reading: reading(rows), rows: batch.count, columns: net.outputs))
+      targets = .rows(Matrix(reading: reading(rows), rows: batch.count, columns: outputs))
     } else if let labels = batch.labels {
-      guard net.loss.kind == .softmaxCrossEntropy else {
+      guard loss.kind == .softmaxCrossEntropy else {
         throw .invalidArgument("labels are for the softmax cross-entropy loss; give targets")
       }
       let copy = try Integers<Int64>(count: batch.count)
       copy.base.update(from: labels, count: batch.count)
-      for sample in 0..<batch.count where copy.base[sample] < 0 || copy.base[sample] >= Int64(net.outputs) {
+      for sample in 0..<batch.count where copy.base[sample] < 0 || copy.base[sample] >= Int64(outputs) {
         throw .invalidArgument(
-          "labels[\(sample)] is \(copy.base[sample]); it must be from 0 to \(net.outputs - 1)")
+          "labels[\(sample)] is \(copy.base[sample]); it must be from 0 to \(outputs - 1)")
       }
       targets = .labels(copy)
     }
     return Samples(
-      inputs: Matrix(reading: reading(batch.inputs), rows: batch.count, columns: net.inputs), targets: targets,
+      inputs: Matrix(reading: reading(batch.inputs), rows: batch.count, columns: takesTokens ? 0 : inputs),
+      tokens: takesTokens ? try tokens(batch) : nil, targets: targets,
       weights: batch.weights.map { reading($0) }, scale: T(batch.scale))
+  }
+
+  /// A copy of a batch's tokens, each a row of the net's tables.
+  private func tokens(_ batch: Batch) throws(EngineError) -> Integers<Int64> {
+    let count = batch.count * inputs  // bounded: addressable, as was checked
+    let copy = try Integers<Int64>(count: count)
+    copy.base.update(from: batch.inputs.assumingMemoryBound(to: Int64.self), count: count)
+    for index in 0..<count where copy.base[index] < 0 || copy.base[index] >= Int64(vocabulary) {
+      throw .invalidArgument(
+        "x[\(index / inputs), \(index % inputs)] is \(copy.base[index]); it must be from 0 to \(vocabulary - 1)")
+    }
+    return copy
   }
 
   private func withTargets<T: KernelScalar>(_ batch: Batch) throws(EngineError) -> Samples<T> {
@@ -189,7 +248,7 @@ public final class NetworkEngine: Sendable {
   public func sampleGradients(
     _ w: UnsafeRawPointer, _ batch: Batch, into out: UnsafeMutableRawPointer, interruption: Interruption
   ) throws(EngineError) {
-    try requireAddressable("out", batch.count, net.parameterCount)
+    try requireAddressable("out", batch.count, parameterCount)
     switch typed {
     case .float64(let d):
       try d.perSampleGradients(reading(w), withTargets(batch), into: writing(out), interruption: interruption)
@@ -204,7 +263,7 @@ public final class NetworkEngine: Sendable {
     _ kind: CurvatureKind, _ w: UnsafeRawPointer, _ batch: Batch, _ v: UnsafeRawPointer, _ count: Int,
     into out: UnsafeMutableRawPointer, interruption: Interruption
   ) throws(EngineError) {
-    try requireAddressable("v", count, net.parameterCount)
+    try requireAddressable("v", count, parameterCount)
     switch typed {
     case .float64(let d):
       try d.products(
@@ -220,11 +279,11 @@ public final class NetworkEngine: Sendable {
     _ kind: CurvatureKind, _ w: UnsafeRawPointer, _ batch: Batch, block: (upper: Int, lower: Int)?,
     into out: UnsafeMutableRawPointer, interruption: Interruption
   ) throws(EngineError) {
-    if let block, !(0..<net.depth).contains(block.upper) || !(0...block.upper).contains(block.lower) {
-      throw .invalidArgument("the block is (\(block.upper), \(block.lower)) of \(net.depth) layers; lower ≤ upper")
+    if let block, !blocks.indices.contains(block.upper) || !(0...block.upper).contains(block.lower) {
+      throw .invalidArgument("the block is (\(block.upper), \(block.lower)) of \(blocks.count) layers; lower ≤ upper")
     }
-    let rows = block.map { net.layers[$0.upper].parameterCount } ?? net.parameterCount
-    let columns = block.map { net.layers[$0.lower].parameterCount } ?? net.parameterCount
+    let rows = block.map { blocks[$0.upper].count } ?? parameterCount
+    let columns = block.map { blocks[$0.lower].count } ?? parameterCount
     try requireAddressable("out", rows, columns)
     switch typed {
     case .float64(let d):
@@ -258,11 +317,11 @@ public final class NetworkEngine: Sendable {
     case .float64(let d):
       let (point, loss) = try d.linearize(
         reading(w), withTargets(batch), gradient: writing(gradient), interruption: interruption)
-      return (Point(.float64(point), net), loss)
+      return (Point(.float64(point), parameterCount), loss)
     case .float32(let d):
       let (point, loss) = try d.linearize(
         reading(w), withTargets(batch), gradient: writing(gradient), interruption: interruption)
-      return (Point(.float32(point), net), loss)
+      return (Point(.float32(point), parameterCount), loss)
     }
   }
 
@@ -272,8 +331,8 @@ public final class NetworkEngine: Sendable {
     _ w: UnsafeRawPointer, _ batch: Batch, _ v: UnsafeRawPointer, _ count: Int, into out: UnsafeMutableRawPointer,
     interruption: Interruption
   ) throws(EngineError) {
-    try requireAddressable("v", count, net.parameterCount)
-    try requireAddressable("out", count, batch.count, net.outputs)
+    try requireAddressable("v", count, parameterCount)
+    try requireAddressable("out", count, batch.count, outputs)
     switch typed {
     case .float64(let d):
       try d.jvp(reading(w), samples(batch), reading(v), count, into: writing(out), interruption: interruption)
@@ -286,8 +345,8 @@ public final class NetworkEngine: Sendable {
     _ w: UnsafeRawPointer, _ batch: Batch, _ u: UnsafeRawPointer, _ count: Int, into out: UnsafeMutableRawPointer,
     interruption: Interruption
   ) throws(EngineError) {
-    try requireAddressable("u", count, batch.count, net.outputs)
-    try requireAddressable("out", count, net.parameterCount)
+    try requireAddressable("u", count, batch.count, outputs)
+    try requireAddressable("out", count, parameterCount)
     switch typed {
     case .float64(let d):
       try d.vjp(reading(w), samples(batch), reading(u), count, into: writing(out), interruption: interruption)
@@ -299,7 +358,7 @@ public final class NetworkEngine: Sendable {
   public func jacobian(
     _ w: UnsafeRawPointer, _ batch: Batch, into out: UnsafeMutableRawPointer, interruption: Interruption
   ) throws(EngineError) {
-    try requireAddressable("out", batch.count, net.outputs, net.parameterCount)
+    try requireAddressable("out", batch.count, outputs, parameterCount)
     switch typed {
     case .float64(let d): try d.jacobian(reading(w), samples(batch), into: writing(out), interruption: interruption)
     case .float32(let d): try d.jacobian(reading(w), samples(batch), into: writing(out), interruption: interruption)
@@ -333,7 +392,7 @@ public final class NetworkEngine: Sendable {
     _ w: UnsafeRawPointer, _ batch: Batch, directions: [UnsafeRawPointer], _ v: UnsafeRawPointer, _ count: Int,
     into out: UnsafeMutableRawPointer, interruption: Interruption
   ) throws(EngineError) {
-    try requireAddressable("v", count, net.parameterCount)
+    try requireAddressable("v", count, parameterCount)
     guard (1...2).contains(directions.count) else {
       throw .invalidArgument("\(directions.count) directions; there must be 1 or 2")
     }

@@ -15,7 +15,7 @@ public final class NetworkFactorization: @unchecked Sendable {
   ) throws(EngineError) {
     let isComplex = shift.imaginary != nil
     // Before anything large is allocated.
-    _ = try LayeredPlan(point.net, samples: point.samples, isComplex: isComplex, form: form)
+    _ = try LayeredPlan(point.requireChain(), samples: point.samples, isComplex: isComplex, form: form)
     factorization = try point.withStates(interruption) { states throws(EngineError) in
       try LayeredFactorization(
         loading: states.layers, output: states.output, isComplex: isComplex, form: form, interruption: interruption)

@@ -25,7 +25,7 @@ struct NetworkStates {
     }
     self.layers = layers
     output =
-      net.loss.isElementwise ? .diagonal(pass.outputHessian) : .blocks(try Self.softmaxBlocks(pass, interruption))
+      net.loss.isElementwise ? .diagonal(pass.output.hessian) : .blocks(try Self.softmaxBlocks(pass, interruption))
   }
 
   /// c (diag(p) − p pᵀ) of each sample; on the diagonal, 1 − p as the sum of the others keeps its digits where p is
@@ -37,7 +37,7 @@ struct NetworkStates {
     let blocks = try Matrix<Double>(rows: pass.rows, columns: saturating(width, width))
     for sample in 0..<pass.rows {
       try interruption.check()
-      let (p, scale) = (pass.outputHessian.row(sample), pass.sampleScales.base[sample])
+      let (p, scale) = (pass.output.hessian.row(sample), pass.output.scales.base[sample])
       for i in 0..<width {
         let block = blocks.row(sample) + i * width
         var others = 0.0

@@ -19,6 +19,13 @@ protocol KernelScalar: Scalar {
     _ m: Int, _ n: Int, _ x: UnsafePointer<Self>, _ xStep: Int, _ a: UnsafePointer<Self>, _ lda: Int,
     _ y: UnsafePointer<Self>?, _ yStep: Int, _ b: UnsafePointer<Self>?, _ ldb: Int, _ c: UnsafeMutablePointer<Self>,
     _ ldc: Int)
+  static func scaleColumns(
+    _ m: Int, _ n: Int, _ a: UnsafePointer<Self>, _ v: UnsafePointer<Self>, adding: Bool,
+    _ c: UnsafeMutablePointer<Self>)
+  static func shiftColumns(
+    _ m: Int, _ n: Int, _ a: UnsafePointer<Self>, _ v: UnsafePointer<Self>, _ c: UnsafeMutablePointer<Self>)
+  static func columnDots(
+    _ m: Int, _ n: Int, _ a: UnsafePointer<Self>, _ b: UnsafePointer<Self>?, _ sums: UnsafeMutablePointer<Self>)
   static func dot(_ n: Int, _ x: UnsafePointer<Self>, _ y: UnsafePointer<Self>) -> Self
   static func axpy(_ n: Int, _ a: Self, _ x: UnsafePointer<Self>, _ y: UnsafeMutablePointer<Self>)
   static func xpby(_ n: Int, _ x: UnsafePointer<Self>, _ b: Self, _ y: UnsafeMutablePointer<Self>)
@@ -75,6 +82,16 @@ extension Float: KernelScalar {
     _ y: UnsafePointer<Float>?, _ yStep: Int, _ b: UnsafePointer<Float>?, _ ldb: Int, _ c: UnsafeMutablePointer<Float>,
     _ ldc: Int
   ) { swk_scale_rows_f32(m, n, x, xStep, a, lda, y, yStep, b, ldb, c, ldc) }
+  static func scaleColumns(
+    _ m: Int, _ n: Int, _ a: UnsafePointer<Float>, _ v: UnsafePointer<Float>, adding: Bool,
+    _ c: UnsafeMutablePointer<Float>
+  ) { swk_scale_columns_f32(m, n, a, v, adding ? 1 : 0, c) }
+  static func shiftColumns(
+    _ m: Int, _ n: Int, _ a: UnsafePointer<Float>, _ v: UnsafePointer<Float>, _ c: UnsafeMutablePointer<Float>
+  ) { swk_shift_columns_f32(m, n, a, v, c) }
+  static func columnDots(
+    _ m: Int, _ n: Int, _ a: UnsafePointer<Float>, _ b: UnsafePointer<Float>?, _ sums: UnsafeMutablePointer<Float>
+  ) { swk_column_dots_f32(m, n, a, b, sums) }
   static func dot(_ n: Int, _ x: UnsafePointer<Float>, _ y: UnsafePointer<Float>) -> Float {
     swk_dot_f32(n, x, y)
   }
@@ -145,6 +162,16 @@ extension Double: KernelScalar {
     _ c: UnsafeMutablePointer<Double>,
     _ ldc: Int
   ) { swk_scale_rows_f64(m, n, x, xStep, a, lda, y, yStep, b, ldb, c, ldc) }
+  static func scaleColumns(
+    _ m: Int, _ n: Int, _ a: UnsafePointer<Double>, _ v: UnsafePointer<Double>, adding: Bool,
+    _ c: UnsafeMutablePointer<Double>
+  ) { swk_scale_columns_f64(m, n, a, v, adding ? 1 : 0, c) }
+  static func shiftColumns(
+    _ m: Int, _ n: Int, _ a: UnsafePointer<Double>, _ v: UnsafePointer<Double>, _ c: UnsafeMutablePointer<Double>
+  ) { swk_shift_columns_f64(m, n, a, v, c) }
+  static func columnDots(
+    _ m: Int, _ n: Int, _ a: UnsafePointer<Double>, _ b: UnsafePointer<Double>?, _ sums: UnsafeMutablePointer<Double>
+  ) { swk_column_dots_f64(m, n, a, b, sums) }
   static func dot(_ n: Int, _ x: UnsafePointer<Double>, _ y: UnsafePointer<Double>) -> Double {
     swk_dot_f64(n, x, y)
   }

@@ -52,6 +52,11 @@ public struct NetworkGraph: Sendable {
     let parameterCount: Int
     /// Whether a parameter below wants this node's cotangent of its input.
     let needsInput: Bool
+    /// Whether the way back goes through it: attention's own parameters want more than its output's cotangent.
+    var wantsBackward: Bool {
+      if case .attention = layer { return true }
+      return needsInput
+    }
     /// Whether a later node has set the cotangent of the input already.
     let addsInput: Bool
     let addsSecond: Bool
@@ -59,7 +64,7 @@ public struct NetworkGraph: Sendable {
 
   let nodes: [Node]
   /// The shape of each value.
-  let shapes: [LayerShape]
+  let shapes: [ValueShape]
   public let loss: LossFunction
   public let parameterCount: Int
   /// Parameters of the nodes that have any, in the order of the vector.
@@ -80,7 +85,7 @@ public struct NetworkGraph: Sendable {
     var kept: [Layer] = []
     var hasParameters = [false]  // whether a parameter is at or below a value
     for (index, description) in layers.enumerated() {
-      func require(_ value: Int) throws(EngineError) -> LayerShape {
+      func require(_ value: Int) throws(EngineError) -> ValueShape {
         guard (0...index).contains(value) else {
           throw .invalidArgument("layer \(index) reads value \(value); it must be from 0 to \(index)")
         }
@@ -109,11 +114,12 @@ public struct NetworkGraph: Sendable {
     var isSet = Array(repeating: false, count: shapes.count)
     // From the last: who comes first backwards sets a value's cotangent, who comes later adds to it.
     for (index, description) in layers.enumerated().reversed() {
-      let needs = hasParameters[description.input]
+      let isAdd = description.kind == .add
+      let needs = hasParameters[description.input] || (isAdd && hasParameters[description.second])
       let adds = isSet[description.input]
       isSet[description.input] = isSet[description.input] || needs
       var addsSecond = false
-      if description.kind == .add {
+      if isAdd {
         addsSecond = isSet[description.second]
         isSet[description.second] = true
       }
@@ -137,8 +143,8 @@ public struct NetworkGraph: Sendable {
     self.work = work
   }
 
-  private static func shape(_ input: Input) throws(EngineError) -> LayerShape {
-    let shape: LayerShape
+  private static func shape(_ input: Input) throws(EngineError) -> ValueShape {
+    let shape: ValueShape
     let sizes: [Int]
     switch input {
     case .vector(let width): (shape, sizes) = (.vector(width), [width])
@@ -180,8 +186,8 @@ public struct NetworkGraph: Sendable {
 
   /// The layer that a description is of, and what it makes of `x`.
   private static func layer(
-    _ description: Description, _ index: Int, _ x: LayerShape, _ second: LayerShape?
-  ) throws(EngineError) -> (Layer, LayerShape) {
+    _ description: Description, _ index: Int, _ x: ValueShape, _ second: ValueShape?
+  ) throws(EngineError) -> (Layer, ValueShape) {
     let given = description.integers
     func integers(_ count: Int) throws(EngineError) -> [Int] {
       guard given.count >= count, given.prefix(count).allSatisfy({ (0..<1 << 31).contains($0) }) else {
@@ -199,7 +205,7 @@ public struct NetworkGraph: Sendable {
       if case .image = x.kind { throw refusal("a vector or a sequence") }
       guard sizes[0] >= 1 else { throw .invalidArgument("layer \(index) has no outputs") }
       let layer = DenseLayer(input: x, outputs: sizes[0], hasBias: sizes[1] != 0)
-      return (.dense(layer), LayerShape(kind: x.kind, positions: x.positions, channels: sizes[0]))
+      return (.dense(layer), ValueShape(kind: x.kind, positions: x.positions, channels: sizes[0]))
     case .convolution:  // outputs, kernel (2), stride (2), padding (2), groups, has bias
       let sizes = try integers(9)
       let window = try PatchWindow(x, index, Array(sizes[1...6]))

@@ -20,15 +20,9 @@ final class NetworkPass<Element: KernelScalar> {
   let slopes: [Matrix<Element>]
   let curvatures: [Matrix<Element>]
   let deltas: [Matrix<Element>]
-  /// The loss's Hessian in the outputs: its diagonal, weighted, for elementwise losses; the probabilities for softmax.
-  let outputHessian: Matrix<Element>
-  let sampleWeights: Matrix<Element>
-  /// What multiplies diag(p) − p pᵀ of each sample for softmax: its weight, times the sum of its targets.
-  let sampleScales: Matrix<Element>
-  private let topClasses: Storage<Double>
+  /// The loss of the outputs.
+  let output: OutputLoss<Element>
   private let scratch: [Matrix<Element>]  // as deltas
-  private let targets: Matrix<Element>
-  private let losses: Matrix<Element>
   private(set) var rows = 0
 
   init(_ net: MultilayerPerceptron, capacity: Int) throws(EngineError) {
@@ -47,16 +41,8 @@ final class NetworkPass<Element: KernelScalar> {
     curvatures = arrays[1]
     deltas = arrays[2]
     scratch = arrays[3]
-    outputHessian = try .padded(capacity, net.outputs)
-    targets = try .padded(capacity, net.outputs)
-    losses = try .padded(capacity, net.outputs)
-    sampleWeights = try Matrix(rows: capacity, columns: 1)
-    sampleScales = try Matrix(rows: capacity, columns: 1)
-    topClasses = try Storage(count: capacity)
+    output = try OutputLoss(net.loss, net.outputs, capacity: capacity)
   }
-
-  /// The most probable class of a sample for softmax.
-  func topClass(_ row: Int) -> Int { Int(topClasses.base[row]) }
 
   /// Columns of the arrays of layer `index`: its width, and the ones that the next layer wants.
   static func columns(_ net: MultilayerPerceptron, _ index: Int) -> Int {
@@ -133,52 +119,7 @@ final class NetworkPass<Element: KernelScalar> {
 
   /// The sum of the weighted losses of `part`, and ∂L/∂Z of the outputs into the scratch of the last layer.
   private func lossAndCotangent(_ samples: Samples<Element>, from first: Int, _ part: Range<Int>, order: Int) -> Double
-  {
-    let outputs = inputs[net.depth]
-    let cotangents = scratch[net.depth - 1]
-    let width = net.outputs
-    var sum = 0.0
-    if net.loss.isElementwise {
-      if case .rows(let rows) = samples.targets {
-        for row in part { targets.row(row).update(from: rows.row(first + row), count: width) }
-      }
-      let start = part.lowerBound
-      Element.loss(
-        net.loss.kind.rawValue, net.loss.parameter, order: order, part.count * outputs.stride, outputs.row(start),
-        targets.row(start), [losses.row(start), cotangents.row(start), outputHessian.row(start)])
-      for row in part {
-        let weight = samples.weight(first + row)
-        sampleWeights.base[row] = weight
-        var loss = 0.0
-        for column in 0..<width { loss += Double(losses[row, column]) }
-        sum += Double(weight) * loss
-        guard weight != 1 else { continue }
-        for column in 0..<(order > 0 ? width : 0) {
-          cotangents[row, column] *= weight
-          if order > 1 { outputHessian[row, column] *= weight }
-        }
-      }
-    } else {
-      for row in part {
-        let weight = samples.weight(first + row)
-        sampleWeights.base[row] = weight
-        sum += Double(weight) * softmaxRow(samples, first, row, weight)
-      }
-    }
-    return sum
-  }
-
-  /// Softmax cross-entropy of one row: the loss unweighted, the probabilities, and the weighted cotangent.
-  private func softmaxRow(_ samples: Samples<Element>, _ first: Int, _ row: Int, _ weight: Element) -> Double {
-    let z = inputs[net.depth].row(row)
-    let p = outputHessian.row(row)
-    let softmax = Softmax(z, net.outputs, into: p)
-    let (loss, total) = softmax.evaluate(
-      z, p, net.outputs, samples.targets, first + row, scale: weight, into: scratch[net.depth - 1].row(row))
-    topClasses.base[row] = Double(softmax.top)
-    sampleScales.base[row] = weight * total
-    return loss
-  }
+  { output.evaluate(samples, from: first, part, inputs[net.depth], into: scratch[net.depth - 1], order: order) }
 
   /// The sum of the weighted losses of `part`, after `forward`.
   func loss(_ samples: Samples<Element>, from first: Int, _ part: Range<Int>) -> Double {
@@ -253,7 +194,7 @@ final class NetworkPass<Element: KernelScalar> {
   ) {
     let layer = net.layers[index]
     inBlocks(range, width: layer.width, update, into: flat + layer.offset) { row, sample, sum in
-      let weight = sampleWeights.base[sample]
+      let weight = output.weights.base[sample]
       // Squared last: the weighted gradient over the root of the weight is in range where its square is.
       let factor = weight > 0 ? inputs[index][sample, row] / weight.squareRoot() : 0
       let delta = deltas[index].row(sample)

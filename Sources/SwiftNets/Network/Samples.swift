@@ -9,7 +9,10 @@ struct Samples<Element: Scalar>: @unchecked Sendable {
     case labels(Integers<Int64>)
   }
 
+  /// None where there are tokens.
   let inputs: Matrix<Element>
+  /// For nets that begin with an embedding, [samples, length]: a copy, checked, as they are indices.
+  var tokens: Integers<Int64>?
   let targets: Targets
   /// One weight a sample; nil for all 1.
   let weights: UnsafePointer<Element>?

@@ -12,33 +12,9 @@ final class TaylorPass<Element: KernelScalar> {
   private let slopes: [[Matrix<Element>]]
   private let deltas: [[Matrix<Element>]]
   private let cotangents: [[Matrix<Element>]]
-  private let targets: Matrix<Element>
   private let plan: TaylorPlan
+  private let loss: TaylorLoss<Element>
   private var rows = 0
-
-  private static var block: Int { 512 }
-  /// Working memory of one thread for elementwise work: the derivatives, then powers of δ.
-  final class Scratch {
-    fileprivate let derivatives: [Matrix<Element>]
-    fileprivate let squares: [Matrix<Element>]
-    fileprivate let cubes: [Matrix<Element>]
-    /// Of one row of softmax: σ, and the series of 1 / (1 + σ).
-    fileprivate let sums: Matrix<Element>
-    fileprivate let inverses: Matrix<Element>
-
-    init(_ algebra: TaylorAlgebra) throws(EngineError) {
-      func arrays(_ count: Int) throws(EngineError) -> [Matrix<Element>] {
-        var all: [Matrix<Element>] = []
-        for _ in 0..<count { all.append(try Matrix(rows: 1, columns: TaylorPass.block)) }
-        return all
-      }
-      derivatives = try arrays(5)
-      squares = try arrays(algebra.count)
-      cubes = try arrays(algebra.count)
-      sums = try Matrix(rows: 1, columns: algebra.count)
-      inverses = try Matrix(rows: 1, columns: algebra.count)
-    }
-  }
 
   init(_ net: MultilayerPerceptron, _ algebra: TaylorAlgebra, capacity: Int) throws(EngineError) {
     self.net = net
@@ -63,8 +39,8 @@ final class TaylorPass<Element: KernelScalar> {
     slopes = lists[0]
     deltas = lists[1]
     cotangents = lists[2]
-    targets = try .padded(capacity, net.outputs)
     plan = TaylorPlan(net, algebra)
+    loss = TaylorLoss(net.loss, net.outputs, algebra, plan.lossPowers, targets: try .padded(capacity, net.outputs))
     for (index, layer) in net.layers.enumerated() where layer.hasBias {
       for row in 0..<capacity { inputs[index][0][row, layer.fanIn] = 1 }
     }
@@ -86,20 +62,22 @@ final class TaylorPass<Element: KernelScalar> {
 
   /// Forward and backward pass of `part` of the chunk's rows, which are `first`… of the samples; returns their loss.
   func run(
-    _ samples: Samples<Element>, from first: Int, _ part: Range<Int>, _ scratch: Scratch, _ member: ThreadTeam.Member
+    _ samples: Samples<Element>, from first: Int, _ part: Range<Int>, _ scratch: TaylorScratch<Element>, _ member: ThreadTeam.Member
   ) -> Double {
     var loss = 0.0
     let weight = net.layers.reduce(saturating(6, net.parameterCount)) { saturating(sum: $0, saturating(64, $1.width)) }
     member.inPieces(part, weight: saturating(algebra.count, weight)) { part in
       for row in part { inputs[0][0].row(row).update(from: samples.inputs.row(first + row), count: net.inputs) }
       for index in net.layers.indices where !member.isStopped { forward(index, part, scratch) }
-      loss += cotangent(samples, first, part, scratch)
+      let last = net.depth - 1
+      loss += self.loss.cotangent(
+        samples, first, part, inputs[net.depth], into: cotangents[last], squares: deltas[last], scratch)
       for index in net.layers.indices.reversed() where !member.isStopped { backward(index, part) }
     }
     return loss
   }
 
-  private func forward(_ index: Int, _ part: Range<Int>, _ scratch: Scratch) {
+  private func forward(_ index: Int, _ part: Range<Int>, _ scratch: TaylorScratch<Element>) {
     let layer = net.layers[index]
     let images = deltas[index]  // their place until the deltas are known
     for k in 0..<algebra.count {
@@ -113,8 +91,11 @@ final class TaylorPass<Element: KernelScalar> {
     }
     let activation = layer.activation
     let isLinear = activation.isPiecewiseLinear
-    compose(part, images, [inputs[index + 1], slopes[index]], plan.layers[index].powers, isLinear: isLinear, scratch) {
-      count, start, derivatives in
+    let stride = images[0].stride
+    algebra.compose(
+      part.lowerBound * stride..<part.upperBound * stride, images.map(\.base),
+      [inputs[index + 1].map(\.base), slopes[index].map(\.base)], plan.layers[index].powers, isLinear: isLinear, scratch
+    ) { count, start, derivatives in
       Element.activation(
         activation.kind.rawValue, activation.parameter, order: isLinear ? 1 : self.algebra.degree + 1, count,
         images[0].base + start, derivatives)
@@ -122,154 +103,6 @@ final class TaylorPass<Element: KernelScalar> {
     if index + 1 < net.depth, net.layers[index + 1].hasBias {
       for row in part { inputs[index + 1][0][row, layer.width] = 1 }
     }
-  }
-
-  /// f(a) and f′(a), …: `functions[q]` becomes Σ f⁽ᵖ⁺ᵍ⁾(a₀) δᵖ / p! for the f whose derivatives at a₀ `fill` gives.
-  /// Where that is linear near a₀, f′ is constant.
-  private func compose(
-    _ part: Range<Int>, _ a: [Matrix<Element>], _ functions: [[Matrix<Element>]], _ plan: TaylorPowers, isLinear: Bool,
-    _ scratch: Scratch, _ fill: (Int, Int, [UnsafeMutablePointer<Element>?]) -> Void
-  ) {
-    let stride = a[0].stride
-    var start = part.lowerBound * stride
-    let end = part.upperBound * stride
-    let derivatives = scratch.derivatives.map { Optional($0.base) }
-    while start < end {
-      let count = min(Self.block, end - start)
-      fill(count, start, derivatives)
-      powers(a, start, count, plan, scratch)
-      for (q, function) in functions.enumerated() {
-        let d = scratch.derivatives.dropFirst(q).map { $0.base }
-        (function[0].base + start).update(from: d[0], count: count)
-        for k in 1..<algebra.count where !(isLinear && q > 0) {
-          let target = function[k].base + start
-          var isSet = false
-          func add(_ factor: UnsafeMutablePointer<Element>, _ power: UnsafeMutablePointer<Element>) {
-            if isSet {
-              Element.multiplyAdd(count, factor, power, target)
-            } else {
-              Element.multiply(count, factor, power, target)
-            }
-            isSet = true
-          }
-          if plan.linear[k] { add(d[1], a[k].base + start) }
-          if !plan.squares[k].isEmpty { add(d[2], scratch.squares[k].base) }
-          if !plan.cubes[k].isEmpty { add(d[3], scratch.cubes[k].base) }
-        }
-      }
-      start += count
-    }
-  }
-
-  /// ½ δ² and δ³ / 6 of a block.
-  private func powers(
-    _ a: [Matrix<Element>], _ start: Int, _ count: Int, _ plan: TaylorPowers, _ scratch: Scratch
-  ) {
-    for k in 1..<algebra.count {
-      let square = scratch.squares[k].base
-      let cube = scratch.cubes[k].base
-      // A square counts half; of the two orders of a product one.
-      var isSet = false
-      func add(
-        _ x: UnsafeMutablePointer<Element>, _ y: UnsafeMutablePointer<Element>, _ target: UnsafeMutablePointer<Element>
-      ) {
-        if isSet { Element.multiplyAdd(count, x, y, target) } else { Element.multiply(count, x, y, target) }
-        isSet = true
-      }
-      for (i, j) in plan.squares[k] where i == j { add(a[i].base + start, a[j].base + start, square) }
-      if isSet { scale(square, count, 0.5) }
-      for (i, j) in plan.squares[k] where i < j { add(a[i].base + start, a[j].base + start, square) }
-      guard !plan.cubes[k].isEmpty else { continue }
-      // δ · ½ δ² is three times δ³ / 6; lower squares are ready, as εᵢ εⱼ = εₖ has i, j < k.
-      isSet = false
-      for (i, j) in plan.cubes[k] { add(a[i].base + start, scratch.squares[j].base, cube) }
-      scale(cube, count, 1 / Element(3))
-    }
-  }
-
-  private func scale(_ x: UnsafeMutablePointer<Element>, _ count: Int, _ factor: Element) {
-    for index in 0..<count { x[index] *= factor }
-  }
-
-  /// The series of ∂L/∂Z of the outputs, weighted, into the last layer's cotangents; returns the weighted loss.
-  private func cotangent(_ samples: Samples<Element>, _ first: Int, _ part: Range<Int>, _ scratch: Scratch) -> Double {
-    let outputs = inputs[net.depth]
-    let target = cotangents[net.depth - 1]
-    var sum = 0.0
-    guard net.loss.isElementwise else {
-      for row in part { sum += softmaxRow(samples, first, row, scratch) }
-      return sum
-    }
-    if case .rows(let rows) = samples.targets {
-      for row in part { targets.row(row).update(from: rows.row(first + row), count: net.outputs) }
-    }
-    // The loss's own values go where the first cotangent will be, and are summed before it comes.
-    let start = part.lowerBound * outputs[0].stride
-    Element.loss(
-      net.loss.kind.rawValue, net.loss.parameter, order: 0, part.count * outputs[0].stride, outputs[0].base + start,
-      targets.base + start, [target[0].base + start])
-    for row in part {
-      var loss = 0.0
-      for column in 0..<net.outputs { loss += Double(target[0][row, column]) }
-      sum += Double(samples.weight(first + row)) * loss
-    }
-    let loss = net.loss
-    compose(part, outputs, [target], plan.lossPowers, isLinear: false, scratch) { count, start, derivatives in
-      Element.loss(
-        loss.kind.rawValue, loss.parameter, order: self.algebra.degree + 1, count, outputs[0].base + start,
-        self.targets.base + start, [derivatives[4]] + derivatives.prefix(self.algebra.degree + 1))
-    }
-    for row in part {
-      let weight = samples.weight(first + row)
-      guard weight != 1 else { continue }
-      for k in 0..<algebra.count where plan.lossPowers.any[k] { scale(target[k].row(row), net.outputs, weight) }
-    }
-    return sum
-  }
-
-  /// The series of softmax(z) − y for one row, centred as in `Softmax`: with ε the small part of z − z_c,
-  /// p = p₀ exp(ε) / (1 + σ), where σ = Σ p₀ (exp(ε) − 1) is a sum over the other classes.
-  private func softmaxRow(_ samples: Samples<Element>, _ first: Int, _ row: Int, _ scratch: Scratch) -> Double {
-    let (width, count) = (net.outputs, algebra.count)
-    let z = inputs[net.depth].map { $0.row(row) }
-    let e = cotangents[net.depth - 1].map { $0.row(row) }
-    let weight = samples.weight(first + row)
-    let (sums, inverses) = (scratch.sums.base, scratch.inverses.base)
-    let softmax = Softmax(z[0], width, into: e[0])
-    for k in 1..<count {
-      let centre = z[k][softmax.top]
-      for column in 0..<width { z[k][column] -= centre }
-    }
-    // exp(ε) − 1 = ε + ½ ε² + ε³ / 6; the squares are kept where the deltas will be.
-    let squares = deltas[net.depth - 1].map { $0.row(row) }
-    for k in 1..<count {
-      squares[k].update(repeating: 0, count: width)
-      for (i, j) in algebra.products[k] where i > 0 && j > 0 { Element.multiplyAdd(width, z[i], z[j], squares[k]) }
-      scale(squares[k], width, 0.5)
-      e[k].update(repeating: 0, count: width)
-      for (i, j) in algebra.products[k] where i > 0 && j > 0 { Element.multiplyAdd(width, z[i], squares[j], e[k]) }
-      sums[k] = 0
-      for column in 0..<width {
-        e[k][column] = e[0][column] * (z[k][column] + squares[k][column] + e[k][column] / 3)
-        sums[k] += e[k][column]
-      }
-    }
-    // 1 / (1 + σ) = 1 − σ + σ² − σ³, and p = p₀ exp(ε) / (1 + σ) from the last coefficient down, in place.
-    inverses[0] = 1
-    for k in 1..<count {
-      var power: Element = 0
-      for (i, j) in algebra.products[k] where i > 0 { power += sums[i] * inverses[j] }
-      inverses[k] = -power
-    }
-    for k in (1..<count).reversed() {
-      for (i, j) in algebra.products[k] where j > 0 { Element.axpy(width, inverses[j], e[i], e[k]) }
-    }
-    // Where the deltas will be is room for the probabilities that become the first cotangent.
-    squares[0].update(from: e[0], count: width)
-    let (loss, total) = softmax.evaluate(
-      z[0], squares[0], width, samples.targets, first + row, scale: weight, into: e[0])
-    for k in 1..<count { scale(e[k], width, weight * total) }
-    return Double(weight) * loss
   }
 
   private func backward(_ index: Int, _ part: Range<Int>) {

@@ -1,7 +1,7 @@
 /// What one sample is between two layers: `positions` rows of `channels` numbers, one after the other.
 ///
 /// An image's positions are its pixels row by row, a sequence's its steps; a vector has one position.
-public struct LayerShape: Equatable, Sendable, CustomStringConvertible {
+public struct ValueShape: Equatable, Sendable, CustomStringConvertible {
   public enum Kind: Equatable, Sendable {
     case vector
     case image(height: Int, width: Int)
@@ -14,15 +14,15 @@ public struct LayerShape: Equatable, Sendable, CustomStringConvertible {
   public let positions: Int
   public let channels: Int
 
-  static func vector(_ channels: Int) -> LayerShape { LayerShape(kind: .vector, positions: 1, channels: channels) }
-  static func image(_ height: Int, _ width: Int, _ channels: Int) -> LayerShape {
-    LayerShape(
+  static func vector(_ channels: Int) -> ValueShape { ValueShape(kind: .vector, positions: 1, channels: channels) }
+  static func image(_ height: Int, _ width: Int, _ channels: Int) -> ValueShape {
+    ValueShape(
       kind: .image(height: height, width: width), positions: saturating(height, width), channels: channels)
   }
-  static func sequence(_ length: Int, _ channels: Int) -> LayerShape {
-    LayerShape(kind: .sequence, positions: length, channels: channels)
+  static func sequence(_ length: Int, _ channels: Int) -> ValueShape {
+    ValueShape(kind: .sequence, positions: length, channels: channels)
   }
-  static func tokens(_ length: Int) -> LayerShape { LayerShape(kind: .tokens, positions: length, channels: 1) }
+  static func tokens(_ length: Int) -> ValueShape { ValueShape(kind: .tokens, positions: length, channels: 1) }
 
   /// Numbers a sample.
   public var count: Int { saturating(positions, channels) }

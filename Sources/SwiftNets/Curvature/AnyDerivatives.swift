@@ -1,0 +1,192 @@
+/// The derivatives of a net: of a chain of dense layers, which has passes of its own, or of any other.
+enum AnyDerivatives<Element: KernelScalar>: Sendable {
+  case chain(NetworkDerivatives<Element>)
+  case graph(GraphDerivatives<Element>)
+
+  func loss(
+    _ w: UnsafePointer<Element>, _ samples: Samples<Element>, interruption: Interruption
+  ) throws(EngineError) -> Double {
+    switch self {
+    case .chain(let d): try d.loss(w, samples, interruption: interruption)
+    case .graph(let d): try d.loss(w, samples, interruption: interruption)
+    }
+  }
+
+  func predict(
+    _ w: UnsafePointer<Element>, _ samples: Samples<Element>, into out: UnsafeMutablePointer<Element>,
+    interruption: Interruption
+  ) throws(EngineError) {
+    switch self {
+    case .chain(let d): try d.predict(w, samples, into: out, interruption: interruption)
+    case .graph(let d): try d.predict(w, samples, into: out, interruption: interruption)
+    }
+  }
+
+  func gradient(
+    _ w: UnsafePointer<Element>, _ samples: Samples<Element>, into out: UnsafeMutablePointer<Element>,
+    interruption: Interruption
+  ) throws(EngineError) -> Double {
+    switch self {
+    case .chain(let d): try d.gradient(w, samples, into: out, interruption: interruption)
+    case .graph(let d): try d.gradient(w, samples, into: out, interruption: interruption)
+    }
+  }
+
+  func perSampleGradients(
+    _ w: UnsafePointer<Element>, _ samples: Samples<Element>, into out: UnsafeMutablePointer<Element>,
+    interruption: Interruption
+  ) throws(EngineError) {
+    switch self {
+    case .chain(let d): try d.perSampleGradients(w, samples, into: out, interruption: interruption)
+    case .graph(let d): try d.perSampleGradients(w, samples, into: out, interruption: interruption)
+    }
+  }
+
+  func products(
+    _ kind: CurvatureKind, _ w: UnsafePointer<Element>, _ samples: Samples<Element>, _ v: UnsafePointer<Element>,
+    _ count: Int, into out: UnsafeMutablePointer<Element>, interruption: Interruption
+  ) throws(EngineError) {
+    switch self {
+    case .chain(let d): try d.products(kind, w, samples, v, count, into: out, interruption: interruption)
+    case .graph(let d): try d.products(kind, w, samples, v, count, into: out, interruption: interruption)
+    }
+  }
+
+  func dense(
+    _ kind: CurvatureKind, _ w: UnsafePointer<Element>, _ samples: Samples<Element>, block: (upper: Int, lower: Int)?,
+    into out: Matrix<Element>, interruption: Interruption
+  ) throws(EngineError) {
+    switch self {
+    case .chain(let d): try d.dense(kind, w, samples, block: block, into: out, interruption: interruption)
+    case .graph(let d): try d.dense(kind, w, samples, block: block, into: out, interruption: interruption)
+    }
+  }
+
+  func diagonal(
+    _ kind: CurvatureKind, _ w: UnsafePointer<Element>, _ samples: Samples<Element>,
+    into out: UnsafeMutablePointer<Element>, interruption: Interruption
+  ) throws(EngineError) {
+    switch self {
+    case .chain(let d): try d.diagonal(kind, w, samples, into: out, interruption: interruption)
+    case .graph(let d): try d.diagonal(kind, w, samples, into: out, interruption: interruption)
+    }
+  }
+
+  func linearize(
+    _ w: UnsafePointer<Element>, _ samples: Samples<Element>, gradient: UnsafeMutablePointer<Element>,
+    interruption: Interruption
+  ) throws(EngineError) -> (AnyPoint<Element>, Double) {
+    switch self {
+    case .chain(let d):
+      let (point, loss) = try d.linearize(w, samples, gradient: gradient, interruption: interruption)
+      return (.chain(point), loss)
+    case .graph(let d):
+      let point = try GraphPoint(d, w, samples, gradient: gradient, interruption: interruption)
+      return (.graph(point), point.loss)
+    }
+  }
+
+  func jvp(
+    _ w: UnsafePointer<Element>, _ samples: Samples<Element>, _ v: UnsafePointer<Element>, _ count: Int,
+    into out: UnsafeMutablePointer<Element>, interruption: Interruption
+  ) throws(EngineError) {
+    switch self {
+    case .chain(let d): try d.jvp(w, samples, v, count, into: out, interruption: interruption)
+    case .graph(let d): try d.jvp(w, samples, v, count, into: out, interruption: interruption)
+    }
+  }
+
+  func vjp(
+    _ w: UnsafePointer<Element>, _ samples: Samples<Element>, _ u: UnsafePointer<Element>, _ count: Int,
+    into out: UnsafeMutablePointer<Element>, interruption: Interruption
+  ) throws(EngineError) {
+    switch self {
+    case .chain(let d): try d.vjp(w, samples, u, count, into: out, interruption: interruption)
+    case .graph(let d): try d.vjp(w, samples, u, count, into: out, interruption: interruption)
+    }
+  }
+
+  func jacobian(
+    _ w: UnsafePointer<Element>, _ samples: Samples<Element>, into out: UnsafeMutablePointer<Element>,
+    interruption: Interruption
+  ) throws(EngineError) {
+    switch self {
+    case .chain(let d): try d.jacobian(w, samples, into: out, interruption: interruption)
+    case .graph(let d): try d.jacobian(w, samples, into: out, interruption: interruption)
+    }
+  }
+
+  func taylor(
+    _ algebra: TaylorAlgebra, _ w: UnsafePointer<Element>, _ samples: Samples<Element>,
+    directions: [UnsafePointer<Element>], keeping kept: [Int], into out: UnsafeMutablePointer<Element>,
+    interruption: Interruption
+  ) throws(EngineError) -> Double {
+    switch self {
+    case .chain(let d):
+      try d.taylor(
+        algebra, w, samples, directions: directions, keeping: kept, into: out, interruption: interruption)
+    case .graph(let d):
+      try d.taylor(
+        algebra, w, samples, directions: directions, keeping: kept, into: out, interruption: interruption)
+    }
+  }
+
+  func multilinear(
+    _ w: UnsafePointer<Element>, _ samples: Samples<Element>, directions: [UnsafePointer<Element>],
+    _ v: UnsafePointer<Element>, _ count: Int, into out: UnsafeMutablePointer<Element>, interruption: Interruption
+  ) throws(EngineError) {
+    switch self {
+    case .chain(let d):
+      try d.multilinear(w, samples, directions: directions, v, count, into: out, interruption: interruption)
+    case .graph(let d):
+      try d.multilinear(w, samples, directions: directions, v, count, into: out, interruption: interruption)
+    }
+  }
+}
+
+/// Either net at a point, its passes kept.
+enum AnyPoint<Element: KernelScalar>: Sendable {
+  case chain(Linearization<Element>)
+  case graph(GraphPoint<Element>)
+
+  var rows: Int {
+    switch self {
+    case .chain(let point): point.pass.rows
+    case .graph(let point): point.rows
+    }
+  }
+
+  /// The passes of a chain of dense layers.
+  func requireChain() throws(EngineError) -> Linearization<Element> {
+    guard case .chain(let point) = self else {
+      throw .invalidArgument("the net is no chain of dense layers, which alone have layers' states")
+    }
+    return point
+  }
+
+  func products(
+    _ kind: CurvatureKind, _ v: UnsafePointer<Element>, _ count: Int, into out: UnsafeMutablePointer<Element>,
+    interruption: Interruption
+  ) throws(EngineError) {
+    switch self {
+    case .chain(let point): try point.products(kind, v, count, .set, into: out, interruption: interruption)
+    case .graph(let point): try point.products(kind, v, count, into: out, interruption: interruption)
+    }
+  }
+
+  func lanczos(
+    _ kind: CurvatureKind, shift: Element, _ starts: UnsafePointer<Element>, _ count: Int, steps: Int,
+    diagonal: UnsafeMutablePointer<Element>, offDiagonal: UnsafeMutablePointer<Element>, interruption: Interruption
+  ) throws(EngineError) {
+    switch self {
+    case .chain(let point):
+      try point.lanczos(
+        kind, shift: shift, starts, count, steps: steps, diagonal: diagonal, offDiagonal: offDiagonal,
+        interruption: interruption)
+    case .graph(let point):
+      try point.lanczos(
+        kind, shift: shift, starts, count, steps: steps, diagonal: diagonal, offDiagonal: offDiagonal,
+        interruption: interruption)
+    }
+  }
+}

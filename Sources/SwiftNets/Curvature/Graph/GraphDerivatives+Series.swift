@@ -1,0 +1,74 @@
+extension GraphDerivatives {
+  /// Coefficients of the gradient along numbers of the algebra: coefficient `kept[q]` goes to row q of `out`. Returns
+  /// the loss.
+  func taylor(
+    _ algebra: TaylorAlgebra, _ w: UnsafePointer<Element>, _ samples: Samples<Element>,
+    directions: [UnsafePointer<Element>], keeping kept: [Int], into out: UnsafeMutablePointer<Element>,
+    interruption: Interruption
+  ) throws(EngineError) -> Double {
+    let lanes = self.lanes(samples.count, algebra, sums: kept.count)
+    let parts = min(threads(samples.count, saturating(2, algebra.count)), lanes.lanes)
+    let all = saturating(kept.count, length)
+    let sums = try LaneSums(lanes.lanes, length: all, into: out)
+    let losses = try Storage<Double>(count: lanes.blocks)
+    nonisolated(unsafe) let directions = directions
+    try withTeam(algebra, rows: lanes.rows, parts: parts, w) { team throws(EngineError) in
+      try ThreadTeam.run(parts: parts, interruption) { member in
+        let worker = team.workers[member.index]
+        for (number, direction) in directions.enumerated() { worker.directions[number].load(direction) }
+        for lane in member.share(of: lanes.lanes) {
+          sums.clear(lane, 0..<all)
+          var places = [UnsafeMutablePointer<Element>?](repeating: nil, count: algebra.count)
+          for (q, k) in kept.enumerated() { places[k] = sums.lane(lane) + q * length }  // bounded: rows of the sums
+          for block in lanes.blocks(lane) where !member.isStopped {
+            losses.base[block] = worker.series(team.weights, samples, lanes.samples(block), into: places, member)
+          }
+        }
+        member.barrier()
+        sums.finish(member)
+      }
+    }
+    return (0..<lanes.blocks).reduce(0) { $0 + losses.base[$1] }
+  }
+
+  /// The multilinear form of the loss's derivatives in `directions` and each of `count` rows of `v`, as rows of `out`.
+  func multilinear(
+    _ w: UnsafePointer<Element>, _ samples: Samples<Element>, directions: [UnsafePointer<Element>],
+    _ v: UnsafePointer<Element>, _ count: Int, into out: UnsafeMutablePointer<Element>, interruption: Interruption
+  ) throws(EngineError) {
+    let algebra = TaylorAlgebra.multilinear(directions: directions.count + 1)
+    let lanes = self.lanes(samples.count, algebra, sums: 1)
+    let parts = min(
+      threads(samples.count, saturating(2, algebra.count, count)), saturating(lanes.lanes, count))
+    nonisolated(unsafe) let (directions, v) = (directions, v)
+    try withTeam(algebra, rows: lanes.rows, parts: parts, w) { team throws(EngineError) in
+      for worker in team.workers {
+        for (number, direction) in directions.enumerated() { worker.directions[number].load(direction) }
+      }
+      let slice = max(1, min(count, (256 << 20) / max(saturating(lanes.lanes, length, MemoryLayout<Element>.stride), 1)))
+      for first in Swift.stride(from: 0, to: count, by: slice) {
+        let number = min(slice, count - first)
+        var sums: [LaneSums<Element>] = []
+        for k in first..<first + number {
+          sums.append(try LaneSums(lanes.lanes, length: length, into: out + k * length))  // bounded: a row of `out`
+        }
+        let all = sums
+        try ThreadTeam.run(parts: parts, interruption) { member in
+          let worker = team.workers[member.index]
+          for task in member.share(of: saturating(lanes.lanes, number)) where !member.isStopped {
+            let (k, lane) = (task / lanes.lanes, task % lanes.lanes)
+            worker.directions[directions.count].load(v + (first + k) * length)  // bounded: a row of v
+            all[k].clear(lane, 0..<length)
+            var places = [UnsafeMutablePointer<Element>?](repeating: nil, count: algebra.count)
+            places[algebra.count - 1] = all[k].lane(lane)
+            for block in lanes.blocks(lane) where !member.isStopped {
+              _ = worker.series(team.weights, samples, lanes.samples(block), into: places, member)
+            }
+          }
+          member.barrier()
+          for sum in all { sum.finish(member) }
+        }
+      }
+    }
+  }
+}

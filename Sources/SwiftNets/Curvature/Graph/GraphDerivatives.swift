@@ -1,0 +1,319 @@
+/// Every derivative of the loss of a net of any layers, over any number of samples, in blocks of bounded memory.
+///
+/// The bits of a result depend on the samples alone, not on the number of threads. Calls from several threads work side
+/// by side, each in memory of its own.
+final class GraphDerivatives<Element: KernelScalar>: @unchecked Sendable {
+  let graph: NetworkGraph
+  let layout: PlyLayout
+  private let spare = Spares<GraphTeam<Element>>(4)
+
+  init(_ graph: NetworkGraph) {
+    self.graph = graph
+    layout = PlyLayout(graph)
+  }
+
+  var length: Int { graph.parameterCount }
+
+  // MARK: Teams
+
+  /// Threads for so many passes over the samples.
+  func threads(_ samples: Int, _ passes: Int) -> Int {
+    Threads.forWork(of: saturating(6, graph.work, samples, passes))
+  }
+
+  func lanes(_ samples: Int, _ algebra: TaylorAlgebra, sums: Int) -> GraphLanes {
+    let stride = MemoryLayout<Element>.stride
+    return GraphLanes(
+      samples: samples, bytesPerSample: saturating(layout.perSample, algebra.count, stride),
+      sumBytes: saturating(sums, length, stride))
+  }
+
+  /// Runs `body` with workers for blocks of `rows` samples, one for each of `parts` members.
+  func withTeam<Result>(
+    _ algebra: TaylorAlgebra, rows: Int, parts: Int, _ w: UnsafePointer<Element>,
+    hasRows: Bool = false, _ body: (GraphTeam<Element>) throws(EngineError) -> Result
+  ) throws(EngineError) -> Result {
+    let found = spare.take {
+      $0.algebra == algebra && $0.capacity >= rows && $0.capacity <= 2 * rows + 8 && $0.workers.count >= parts
+    }
+    let team: GraphTeam<Element>
+    if let found {
+      team = found
+    } else {
+      team = try GraphTeam(graph, layout, algebra, capacity: rows, parts: parts)
+    }
+    defer { spare.give(team) }
+    if hasRows { for worker in team.workers { try worker.makeRows() } }
+    team.weights.load(w)
+    return try body(team)
+  }
+
+  /// Runs `body` on every block of samples, on as many threads as that is worth: (worker, block, samples, member).
+  func inBlocks(
+    _ w: UnsafePointer<Element>, _ samples: Int, passes: Int, hasRows: Bool = false, interruption: Interruption,
+    _ body: (GraphTeam<Element>, GraphWorker<Element>, Int, Range<Int>, ThreadTeam.Member) -> Void
+  ) throws(EngineError) {
+    let algebra = TaylorAlgebra.series(order: 1)
+    let lanes = self.lanes(samples, algebra, sums: 1)
+    let parts = min(threads(samples, passes), max(lanes.blocks, 1))
+    try withTeam(algebra, rows: lanes.rows, parts: parts, w, hasRows: hasRows) { team throws(EngineError) in
+      try ThreadTeam.run(parts: parts, interruption) { member in
+        for block in member.share(of: lanes.blocks) where !member.isStopped {
+          body(team, team.workers[member.index], block, lanes.samples(block), member)
+        }
+      }
+    }
+  }
+
+  // MARK: Values and gradients
+
+  func loss(
+    _ w: UnsafePointer<Element>, _ samples: Samples<Element>, interruption: Interruption
+  ) throws(EngineError) -> Double {
+    let losses = try Storage<Double>(count: samples.count)
+    try inBlocks(w, samples.count, passes: 1, interruption: interruption) { team, worker, block, range, member in
+      losses.base[block] = worker.run(
+        team.weights, samples, range, keeping: .outputs, into: worker.block, member)
+    }
+    return (0..<samples.count).reduce(0) { $0 + losses.base[$1] }
+  }
+
+  func predict(
+    _ w: UnsafePointer<Element>, _ samples: Samples<Element>, into out: UnsafeMutablePointer<Element>,
+    interruption: Interruption
+  ) throws(EngineError) {
+    nonisolated(unsafe) let out = out
+    try inBlocks(w, samples.count, passes: 1, interruption: interruption) { team, worker, _, range, member in
+      _ = worker.run(
+        team.weights, samples, range, keeping: .outputs, into: worker.block, hasTargets: false, member)
+      // bounded: places in `out`
+      (out + range.lowerBound * graph.outputs).update(
+        from: worker.outputs(worker.block).base, count: range.count * graph.outputs)
+    }
+  }
+
+  /// Sets the gradient and returns the loss.
+  func gradient(
+    _ w: UnsafePointer<Element>, _ samples: Samples<Element>, into out: UnsafeMutablePointer<Element>,
+    interruption: Interruption
+  ) throws(EngineError) -> Double {
+    let algebra = TaylorAlgebra.series(order: 1)
+    let lanes = self.lanes(samples.count, algebra, sums: 1)
+    let parts = min(threads(samples.count, 3), lanes.lanes)
+    let sums = try LaneSums(lanes.lanes, length: length, into: out)
+    let losses = try Storage<Double>(count: lanes.blocks)
+    try withTeam(algebra, rows: lanes.rows, parts: parts, w) { team throws(EngineError) in
+      try ThreadTeam.run(parts: parts, interruption) { member in
+        let worker = team.workers[member.index]
+        for lane in member.share(of: lanes.lanes) {
+          sums.clear(lane, 0..<length)
+          for block in lanes.blocks(lane) where !member.isStopped {
+            losses.base[block] = worker.run(
+              team.weights, samples, lanes.samples(block), keeping: .gradient, into: worker.block, member)
+            worker.gradient(worker.block, team.weights, samples, into: sums.lane(lane), member)
+          }
+        }
+        member.barrier()
+        sums.finish(member)
+      }
+    }
+    return (0..<lanes.blocks).reduce(0) { $0 + losses.base[$1] }
+  }
+
+  /// The gradient of every sample's own loss, rows of `out`.
+  func perSampleGradients(
+    _ w: UnsafePointer<Element>, _ samples: Samples<Element>, into out: UnsafeMutablePointer<Element>,
+    interruption: Interruption
+  ) throws(EngineError) {
+    nonisolated(unsafe) let out = out
+    try inBlocks(w, samples.count, passes: 3, interruption: interruption) { team, worker, _, range, member in
+      _ = worker.run(team.weights, samples, range, keeping: .gradient, into: worker.block, member)
+      for row in 0..<range.count where !member.isStopped {
+        let target = out + (range.lowerBound + row) * length  // bounded: a place in `out`
+        target.update(repeating: 0, count: length)
+        worker.gradient(worker.block, team.weights, samples, row..<row + 1, into: target, member)
+      }
+    }
+  }
+
+  // MARK: Products
+
+  /// `count` products of the matrix with rows of `v`.
+  func products(
+    _ kind: CurvatureKind, _ w: UnsafePointer<Element>, _ samples: Samples<Element>, _ v: UnsafePointer<Element>,
+    _ count: Int, into out: UnsafeMutablePointer<Element>, interruption: Interruption
+  ) throws(EngineError) {
+    let algebra = TaylorAlgebra.series(order: 1)
+    let rows = (0..<count).map { (v + $0 * length, out + $0 * length) }  // bounded: rows of both
+    let lanes = self.lanes(samples.count, algebra, sums: 1)
+    try withTeam(algebra, rows: lanes.rows, parts: productParts(lanes, count), w) { team throws(EngineError) in
+      try products(team, lanes, samples, rows, passes: 2, interruption: interruption) { worker, block, member in
+        _ = worker.run(
+          team.weights, samples, lanes.samples(block), keeping: .curvature, into: worker.block, member)
+        return worker.block
+      } body: { worker, block, target, member in
+        worker.product(kind, block, team.weights, samples, into: target, member)
+      }
+    }
+  }
+
+  func productParts(_ lanes: GraphLanes, _ count: Int) -> Int {
+    min(threads(lanes.samples, saturating(3, count)), saturating(lanes.lanes, count))
+  }
+
+  /// Adds up over all blocks what `body` adds for a direction: `rows` are directions and where their sums go. `prepare`
+  /// gives a block with its pass.
+  func products(
+    _ team: GraphTeam<Element>, _ lanes: GraphLanes, _ samples: Samples<Element>,
+    _ rows: [(UnsafePointer<Element>, UnsafeMutablePointer<Element>)], passes: Int, interruption: Interruption,
+    _ prepare: (GraphWorker<Element>, Int, ThreadTeam.Member) -> GraphBlock<Element>,
+    body: (GraphWorker<Element>, GraphBlock<Element>, UnsafeMutablePointer<Element>, ThreadTeam.Member) -> Void
+  ) throws(EngineError) {
+    let parts = min(productParts(lanes, rows.count), team.workers.count)
+    // As many at once as their sums have room for.
+    let sumBytes = saturating(lanes.lanes, length, MemoryLayout<Element>.stride)
+    let slice = max(1, min(rows.count, 64, (256 << 20) / max(sumBytes, 1)))
+    nonisolated(unsafe) let rows = rows
+    for first in Swift.stride(from: 0, to: rows.count, by: slice) {
+      try interruption.check()
+      let count = min(slice, rows.count - first)
+      // Directions apart where lanes alone do not keep all threads busy.
+      let groups = lanes.lanes >= 2 * parts ? 1 : min(count, (4 * parts + lanes.lanes - 1) / lanes.lanes)
+      var sums: [LaneSums<Element>] = []
+      for k in 0..<count {
+        sums.append(try LaneSums(lanes.lanes, length: length, into: rows[first + k].1))
+      }
+      let all = sums
+      try ThreadTeam.run(parts: parts, interruption) { member in
+        let worker = team.workers[member.index]
+        for task in member.share(of: lanes.lanes * groups) where !member.isStopped {  // bounded: a few hundred
+          let (lane, group) = (task / groups, task % groups)
+          let own = count * group / groups..<count * (group + 1) / groups
+          for k in own { all[k].clear(lane, 0..<length) }
+          for (number, block) in lanes.blocks(lane).enumerated() where !member.isStopped {
+            let kept = prepare(worker, block, member)
+            for k in own where !member.isStopped {
+              if own.count > 1 || number == 0 { worker.directions[0].load(rows[first + k].0) }
+              body(worker, kept, all[k].lane(lane), member)
+            }
+          }
+        }
+        member.barrier()
+        for sum in all { sum.finish(member) }
+      }
+    }
+  }
+
+  // MARK: Jacobians
+
+  /// J v for `count` rows of v: [count, samples, outputs].
+  func jvp(
+    _ w: UnsafePointer<Element>, _ samples: Samples<Element>, _ v: UnsafePointer<Element>, _ count: Int,
+    into out: UnsafeMutablePointer<Element>, interruption: Interruption
+  ) throws(EngineError) {
+    nonisolated(unsafe) let (v, out) = (v, out)
+    let outputs = graph.outputs
+    try inBlocks(w, samples.count, passes: saturating(2, count), interruption: interruption) {
+      team, worker, _, range, member in
+      _ = worker.run(
+        team.weights, samples, range, keeping: .gradient, into: worker.block, hasTargets: false, member)
+      for k in 0..<count where !member.isStopped {
+        worker.directions[0].load(v + k * length)  // bounded: rows of v and places in `out`
+        let tangents = worker.tangent(worker.block, team.weights, samples, member)
+        (out + (k * samples.count + range.lowerBound) * outputs).update(
+          from: tangents.base, count: range.count * outputs)
+      }
+    }
+  }
+
+  /// Jᵀ u for `count` cotangents [count, samples, outputs].
+  func vjp(
+    _ w: UnsafePointer<Element>, _ samples: Samples<Element>, _ u: UnsafePointer<Element>, _ count: Int,
+    into out: UnsafeMutablePointer<Element>, interruption: Interruption
+  ) throws(EngineError) {
+    nonisolated(unsafe) let u = u
+    let outputs = graph.outputs
+    let algebra = TaylorAlgebra.series(order: 1)
+    let lanes = self.lanes(samples.count, algebra, sums: 1)
+    let parts = min(threads(samples.count, saturating(2, count)), lanes.lanes)
+    try withTeam(algebra, rows: lanes.rows, parts: parts, w) { team throws(EngineError) in
+      for k in 0..<count {
+        let sums = try LaneSums(lanes.lanes, length: length, into: out + k * length)  // bounded: a row of `out`
+        try ThreadTeam.run(parts: parts, interruption) { member in
+          let worker = team.workers[member.index]
+          for lane in member.share(of: lanes.lanes) {
+            sums.clear(lane, 0..<length)
+            for block in lanes.blocks(lane) where !member.isStopped {
+              let range = lanes.samples(block)
+              _ = worker.run(
+                team.weights, samples, range, keeping: .gradient, into: worker.block, hasTargets: false, member)
+              // bounded: places in `u`
+              worker.cotangent(worker.block).base.update(
+                from: u + (k * samples.count + range.lowerBound) * outputs, count: range.count * outputs)
+              worker.pullBack(worker.block, team.weights, samples, member)
+              worker.pulledGradient(
+                worker.block, team.weights, samples, 0..<range.count, into: sums.lane(lane), member)
+            }
+          }
+          member.barrier()
+          sums.finish(member)
+        }
+      }
+    }
+  }
+
+  /// ∂outputs/∂w: [samples, outputs, parameters].
+  func jacobian(
+    _ w: UnsafePointer<Element>, _ samples: Samples<Element>, into out: UnsafeMutablePointer<Element>,
+    interruption: Interruption
+  ) throws(EngineError) {
+    nonisolated(unsafe) let out = out
+    try eachJacobian(w, samples, interruption: interruption) { sample, output, row in
+      (out + (sample * graph.outputs + output) * length).update(from: row, count: length)  // bounded: a row of `out`
+    }
+  }
+
+  /// Calls `body` with rows of the Jacobian, all outputs of one sample after the other, on several threads.
+  func eachJacobian(
+    _ w: UnsafePointer<Element>, _ samples: Samples<Element>, interruption: Interruption,
+    _ body: (Int, Int, UnsafeMutablePointer<Element>) -> Void
+  ) throws(EngineError) {
+    let outputs = graph.outputs
+    try inBlocks(w, samples.count, passes: saturating(3, outputs), hasRows: true, interruption: interruption) {
+      team, worker, _, range, member in
+      _ = worker.run(
+        team.weights, samples, range, keeping: .gradient, into: worker.block, hasTargets: false, member)
+      guard let row = worker.row else { return }
+      for output in 0..<outputs where !member.isStopped {
+        let cotangent = worker.cotangent(worker.block)
+        cotangent.base.update(repeating: 0, count: range.count * outputs)  // bounded: the cotangents
+        for sample in 0..<range.count { cotangent[sample, output] = 1 }
+        worker.pullBack(worker.block, team.weights, samples, member)
+        for sample in 0..<range.count where !member.isStopped {
+          row.base.update(repeating: 0, count: length)
+          worker.pulledGradient(worker.block, team.weights, samples, sample..<sample + 1, into: row.base, member)
+          body(range.lowerBound + sample, output, row.base)
+        }
+      }
+    }
+  }
+}
+
+/// The weights, and a worker for each thread.
+final class GraphTeam<Element: KernelScalar>: @unchecked Sendable {
+  let algebra: TaylorAlgebra
+  let capacity: Int
+  let weights: LayerParameters<Element>
+  let workers: [GraphWorker<Element>]
+
+  init(
+    _ graph: NetworkGraph, _ layout: PlyLayout, _ algebra: TaylorAlgebra, capacity: Int, parts: Int
+  ) throws(EngineError) {
+    self.algebra = algebra
+    self.capacity = capacity
+    weights = try LayerParameters(graph)
+    var workers: [GraphWorker<Element>] = []
+    for _ in 0..<parts { workers.append(try GraphWorker(graph, layout, algebra, capacity: capacity)) }
+    self.workers = workers
+  }
+}

@@ -1,0 +1,104 @@
+/// A net of any layers at a point on a set of samples, with its passes kept: products with curvature matrices cost no
+/// more than their own arithmetic. Calls from several threads take turns.
+final class GraphPoint<Element: KernelScalar>: @unchecked Sendable {
+  private let derivatives: GraphDerivatives<Element>
+  private let lanes: GraphLanes
+  private let blocks: [GraphBlock<Element>]
+  private let samples: Samples<Element>  // of its inputs none are read again, but tokens are
+  private let weights: Storage<Element>
+
+  var rows: Int { lanes.samples }
+
+  /// Runs the passes, sets the gradient and the loss.
+  init(
+    _ derivatives: GraphDerivatives<Element>, _ w: UnsafePointer<Element>, _ samples: Samples<Element>,
+    gradient: UnsafeMutablePointer<Element>, interruption: Interruption
+  ) throws(EngineError) {
+    let algebra = TaylorAlgebra.series(order: 1)
+    let lanes = derivatives.lanes(samples.count, algebra, sums: 1)
+    var made: [GraphBlock<Element>] = []
+    for block in 0..<lanes.blocks {
+      made.append(
+        try GraphBlock(derivatives.graph, derivatives.layout, capacity: lanes.samples(block).count))
+    }
+    let blocks = made
+    let length = derivatives.length
+    weights = try Storage(count: length)
+    weights.base.update(from: w, count: length)
+    let parts = min(derivatives.threads(samples.count, 3), lanes.lanes)
+    let sums = try LaneSums(lanes.lanes, length: length, into: gradient)
+    let losses = try Storage<Double>(count: lanes.blocks)
+    try derivatives.withTeam(algebra, rows: lanes.rows, parts: parts, w) { team throws(EngineError) in
+      try ThreadTeam.run(parts: parts, interruption) { member in
+        let worker = team.workers[member.index]
+        for lane in member.share(of: lanes.lanes) {
+          sums.clear(lane, 0..<length)
+          for block in lanes.blocks(lane) where !member.isStopped {
+            losses.base[block] = worker.run(
+              team.weights, samples, lanes.samples(block), keeping: .curvature, into: blocks[block], member)
+            worker.gradient(blocks[block], team.weights, samples, into: sums.lane(lane), member)
+          }
+        }
+        member.barrier()
+        sums.finish(member)
+      }
+    }
+    self.derivatives = derivatives
+    self.lanes = lanes
+    self.blocks = blocks
+    self.samples = samples
+    loss = (0..<lanes.blocks).reduce(0) { $0 + losses.base[$1] }
+  }
+
+  let loss: Double
+
+  /// Products of the matrix: directions, and where each result goes.
+  func products(
+    _ kind: CurvatureKind, _ rows: [(UnsafePointer<Element>, UnsafeMutablePointer<Element>)],
+    interruption: Interruption
+  ) throws(EngineError) {
+    let parts = derivatives.productParts(lanes, rows.count)
+    try derivatives.withTeam(.series(order: 1), rows: lanes.rows, parts: parts, weights.base) {
+      team throws(EngineError) in
+      try derivatives.products(team, lanes, samples, rows, passes: 1, interruption: interruption) { _, block, _ in
+        blocks[block]
+      } body: { worker, block, target, member in
+        worker.product(kind, block, team.weights, samples, into: target, member)
+      }
+    }
+  }
+
+  func products(
+    _ kind: CurvatureKind, _ v: UnsafePointer<Element>, _ count: Int, into out: UnsafeMutablePointer<Element>,
+    interruption: Interruption
+  ) throws(EngineError) {
+    let length = derivatives.length
+    // bounded: rows of both
+    try products(kind, (0..<count).map { (v + $0 * length, out + $0 * length) }, interruption: interruption)
+  }
+
+  /// Coefficients of `count` Lanczos runs; see `Linearization.lanczos`.
+  func lanczos(
+    _ kind: CurvatureKind, shift: Element, _ starts: UnsafePointer<Element>, _ count: Int, steps: Int,
+    diagonal: UnsafeMutablePointer<Element>, offDiagonal: UnsafeMutablePointer<Element>, interruption: Interruption
+  ) throws(EngineError) {
+    let length = derivatives.length
+    let atOnce = min(count, 8)
+    let vectors = try Matrix<Element>(rows: saturating(3, max(atOnce, 1)), columns: length)
+    for first in Swift.stride(from: 0, to: count, by: max(atOnce, 1)) {
+      var runs: [LanczosRun<Element>] = []
+      for index in 0..<min(atOnce, count - first) {
+        let run = first + index  // bounded: rows of the arrays
+        runs.append(
+          try LanczosRun(
+            memory: vectors.rows(3 * index..<3 * index + 3), start: starts + run * length, shift: shift,
+            diagonal: diagonal + run * steps, offDiagonal: offDiagonal + run * steps))
+      }
+      for step in 0..<steps {
+        try products(kind, runs.map { (UnsafePointer($0.vector), $0.image) }, interruption: interruption)
+        for run in runs { run.advance(step) }
+      }
+      for run in runs where !run.isFinite { throw .notFinite("a Lanczos coefficient is not finite") }
+    }
+  }
+}

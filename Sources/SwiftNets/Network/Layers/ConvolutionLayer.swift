@@ -1,0 +1,185 @@
+/// y = P(x) W + b: a convolution as PyTorch's Conv2d, W [kernel h, kernel w, channels / groups, outputs], then b.
+///
+/// No patches are copied together: with its borders an image is, for each row of the kernel, a matrix whose rows overlap
+/// (row step: the stride's channels), and the products of these with the kernel's rows are added.
+struct ConvolutionLayer: NetworkLayer {
+  private let window: PatchWindow
+  private let outputs: Int
+  private let groups: Int
+  private let hasBias: Bool
+
+  init(window: PatchWindow, outputs: Int, groups: Int, hasBias: Bool) {
+    self.window = window
+    self.outputs = outputs
+    self.groups = groups
+    self.hasBias = hasBias
+  }
+
+  private var groupChannels: Int { window.channels / groups }
+  private var groupOutputs: Int { outputs / groups }
+  /// Rows of W.
+  private var patch: Int { saturating(window.kernelHeight, window.kernelWidth, groupChannels) }
+  private var outSize: Int { saturating(window.outPositions, outputs) }
+  private var weightCount: Int { saturating(patch, outputs) }
+
+  var parameterCount: Int { saturating(sum: weightCount, hasBias ? outputs : 0) }
+  var work: Int { saturating(window.outPositions, weightCount) }
+  var transposes: [TransposedMatrix] { [TransposedMatrix(offset: 0, rows: patch, columns: outputs)] }
+  /// The image with its borders, and the cotangents of a row's patches.
+  var scratchSizes: [Int] {
+    [window.hasPadding ? window.paddedSize : 0, saturating(window.outWidth, patch)]
+  }
+
+  func forward<T: KernelScalar>(_ step: LayerStep<T>) {
+    let algebra = step.algebra
+    for k in step.coefficients {
+      let bias = hasBias ? step.w(k).map { $0 + weightCount } : nil
+      let count = step.rows * window.outPositions  // bounded: numbers of the value
+      if fillRows(step.y(k), count, outputs, bias) == .set {
+        step.y(k).update(repeating: 0, count: count * outputs)
+      }
+    }
+    for row in 0..<step.rows {
+      for i in 0..<algebra.count {
+        guard let x = step.x(i) else { continue }
+        var image: UnsafeMutablePointer<T>?
+        for k in step.coefficients {
+          for (a, j) in algebra.products[k] where a == i {
+            guard let w = step.w(j) else { continue }
+            let source = image ?? window.padded(x + row * window.size, step.scratch(0, i))
+            image = source
+            apply(source, w, into: step.y(k) + row * outSize)
+          }
+        }
+      }
+    }
+  }
+
+  /// Adds a padded image's products with a kernel.
+  private func apply<T: KernelScalar>(
+    _ image: UnsafeMutablePointer<T>, _ w: UnsafeMutablePointer<T>, into y: UnsafeMutablePointer<T>
+  ) {
+    inProducts(image, y) { kernelRow, x, step, depth, group, y in
+      T.gemm(
+        window.outWidth, groupOutputs, depth, x, step, 1, w + kernelRow * outputs + group * groupOutputs, outputs, nil,
+        0, .add, true, y, outputs)
+    }
+  }
+
+  /// Runs `body` for every product that a convolution of one sample is a sum of, with a row of the kernel's matrix, where
+  /// the rows of the image's begin, how far they are from each other and how long, the group, and the row of y.
+  @inline(__always)
+  private func inProducts<T: KernelScalar>(
+    _ image: UnsafeMutablePointer<T>, _ y: UnsafeMutablePointer<T>,
+    _ body: (Int, UnsafeMutablePointer<T>, Int, Int, Int, UnsafeMutablePointer<T>) -> Void
+  ) {
+    // bounded: places in the arrays
+    let (channels, rowSize) = (window.channels, window.paddedWidth * window.channels)
+    let step = window.strideWidth * channels
+    // With groups a row of the kernel is not in one piece in the image.
+    let pieces = groups == 1 ? 1 : window.kernelWidth
+    let depth = groups == 1 ? window.kernelWidth * channels : groupChannels
+    for outRow in 0..<window.outHeight {
+      for kernelRow in 0..<window.kernelHeight {
+        let source = image + (outRow * window.strideHeight + kernelRow) * rowSize
+        for piece in 0..<pieces {
+          for group in 0..<groups {
+            body(
+              (kernelRow * window.kernelWidth + piece) * groupChannels,
+              source + piece * channels + group * groupChannels, step, depth, group,
+              y + outRow * window.outWidth * outputs + group * groupOutputs)
+          }
+        }
+      }
+    }
+  }
+
+  func backward<T: KernelScalar>(_ step: LayerStep<T>) {
+    step.clearInput(step.rows * window.size)  // bounded: numbers of the value
+    for row in 0..<step.rows {
+      for k in step.coefficients {
+        spread(step, row, k)
+      }
+    }
+  }
+
+  /// Adds coefficient k of one sample's Pᵀ(g Wᵀ) to the cotangent of the input, a row of g at a time.
+  private func spread<T: KernelScalar>(_ step: LayerStep<T>, _ row: Int, _ k: Int) {
+    let gx = step.gx(k) + row * window.size
+    let patches = step.scratch(1)
+    let channels = window.channels
+    for outRow in 0..<window.outHeight {
+      var update = Update.set
+      for (i, j) in step.algebra.products[k] {
+        guard let transposed = step.transposed(0, j) else { continue }
+        let g = step.gy(i) + row * outSize + outRow * window.outWidth * outputs
+        for group in 0..<groups {
+          T.gemm(
+            window.outWidth, patch, groupOutputs, g + group * groupOutputs, outputs, 1,
+            transposed + group * groupOutputs * patch, patch, nil, 0, update, true,
+            patches + group * window.outWidth * patch, patch)
+        }
+        update = .add
+      }
+      let (kernelRows, firstRow) = window.rows(outRow)
+      for outColumn in 0..<window.outWidth {
+        let (kernelColumns, firstColumn) = window.columns(outColumn)
+        guard !kernelColumns.isEmpty else { continue }
+        for (offset, kernelRow) in kernelRows.enumerated() {
+          let target = gx + ((firstRow + offset) * window.width + firstColumn) * channels
+          if groups == 1 {
+            let source = patches + outColumn * patch
+              + (kernelRow * window.kernelWidth + kernelColumns.lowerBound) * channels
+            add(kernelColumns.count * channels, source, to: target)
+          } else {
+            for group in 0..<groups {
+              let own = patches + (group * window.outWidth + outColumn) * patch
+              for (place, column) in kernelColumns.enumerated() {
+                add(
+                  groupChannels, own + (kernelRow * window.kernelWidth + column) * groupChannels,
+                  to: target + place * channels + group * groupChannels)
+              }
+            }
+          }
+        }
+      }
+    }
+  }
+
+  func gradient<T: KernelScalar>(
+    _ step: LayerStep<T>, _ rows: Range<Int>, into weights: [UnsafeMutablePointer<T>?]
+  ) {
+    let algebra = step.algebra
+    for row in rows {
+      for i in 0..<algebra.count {
+        guard let x = step.x(i) else { continue }
+        var image: UnsafeMutablePointer<T>?
+        for k in step.coefficients {
+          guard let target = weights[k] else { continue }
+          for (a, j) in algebra.products[k] where a == i {
+            let source = image ?? window.padded(x + row * window.size, step.scratch(0, i))
+            image = source
+            inProducts(source, step.gy(j) + row * outSize) { kernelRow, x, step, depth, group, g in
+              T.gemm(
+                depth, groupOutputs, window.outWidth, x, 1, step, g, outputs, nil, 0, .add, true,
+                target + kernelRow * outputs + group * groupOutputs, outputs)
+            }
+          }
+        }
+      }
+      if hasBias {
+        for k in step.coefficients {
+          guard let target = weights[k] else { continue }
+          addRows(
+            step.gy(k) + row * outSize, window.outPositions, outputs, step.scratch.ones, into: target + weightCount)
+        }
+      }
+    }
+  }
+}
+
+/// y += x for a few numbers.
+@inline(__always)
+private func add<T: KernelScalar>(_ count: Int, _ x: UnsafeMutablePointer<T>, to y: UnsafeMutablePointer<T>) {
+  for index in 0..<count { y[index] += x[index] }
+}

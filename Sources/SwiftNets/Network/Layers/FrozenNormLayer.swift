@@ -1,0 +1,91 @@
+/// y = γ ∘ h + β with h = (x − μ) / √(σ² + ε) channel by channel: batch normalisation with its statistics frozen.
+struct FrozenNormLayer: NetworkLayer {
+  private let positions: Int
+  private let channels: Int
+  private let isAffine: Bool
+  private let means: [Double]
+  /// 1 / √(σ² + ε).
+  private let factors: [Double]
+
+  /// `statistics`: means, then variances.
+  init(input: ValueShape, _ statistics: [Double], _ epsilon: Double, isAffine: Bool) {
+    positions = input.positions
+    channels = input.channels
+    self.isAffine = isAffine
+    means = Array(statistics.prefix(input.channels))
+    factors = statistics.suffix(input.channels).map { 1 / ($0 + epsilon).squareRoot() }
+  }
+
+  private var size: Int { saturating(positions, channels) }
+
+  var parameterCount: Int { isAffine ? saturating(2, channels) : 0 }
+  var work: Int { saturating(4, size) }
+  var stateSizes: [Int] { [size] }
+  /// The factors in the net's scalars, then products of them with γ.
+  var scratchSizes: [Int] { [channels, channels] }
+
+  func forward<T: KernelScalar>(_ step: LayerStep<T>) {
+    let (factors, row) = (step.scratch(0), step.scratch(1))
+    let count = step.rows * positions  // bounded: numbers of the value, here and below
+    for channel in 0..<channels { factors[channel] = T(self.factors[channel]) }
+    for k in step.coefficients {
+      let h = step.state(0, k)
+      guard let x = step.x(k) else {
+        h.update(repeating: 0, count: count * channels)
+        continue
+      }
+      if k == 0 {
+        // Centred, then scaled: μ may be much larger than the spread.
+        for channel in 0..<channels { row[channel] = T(-means[channel]) }
+        T.shiftColumns(count, channels, x, row, h)
+        T.scaleColumns(count, channels, h, factors, adding: false, h)
+      } else {
+        T.scaleColumns(count, channels, x, factors, adding: false, h)
+      }
+    }
+    for k in step.coefficients {
+      let y = step.y(k)
+      guard isAffine else {
+        y.update(from: step.state(0, k), count: count * channels)
+        continue
+      }
+      var isAdding = false
+      for (i, j) in step.algebra.products[k] {
+        guard let gamma = step.w(j) else { continue }
+        T.scaleColumns(count, channels, step.state(0, i), gamma, adding: isAdding, y)
+        isAdding = true
+      }
+      if let beta = step.w(k).map({ $0 + channels }) { T.shiftColumns(count, channels, y, beta, y) }
+    }
+  }
+
+  func backward<T: KernelScalar>(_ step: LayerStep<T>) {
+    let (factors, row) = (step.scratch(0), step.scratch(1))
+    let count = step.rows * positions
+    for channel in 0..<channels { factors[channel] = T(self.factors[channel]) }
+    for k in step.coefficients {
+      var isAdding = step.node.addsInput
+      for (i, j) in step.algebra.products[k] {
+        guard let gamma = isAffine ? step.w(j) : j == 0 ? step.scratch.ones : nil else { continue }
+        for channel in 0..<channels { row[channel] = factors[channel] * gamma[channel] }
+        T.scaleColumns(count, channels, step.gy(i), row, adding: isAdding, step.gx(k))
+        isAdding = true
+      }
+    }
+  }
+
+  func gradient<T: KernelScalar>(
+    _ step: LayerStep<T>, _ rows: Range<Int>, into weights: [UnsafeMutablePointer<T>?]
+  ) {
+    guard isAffine else { return }
+    let first = rows.lowerBound * size
+    let count = rows.count * positions
+    for k in step.coefficients {
+      guard let target = weights[k] else { continue }
+      for (i, j) in step.algebra.products[k] {
+        T.columnDots(count, channels, step.state(0, i) + first, step.gy(j) + first, target)
+      }
+      T.columnDots(count, channels, step.gy(k) + first, nil, target + channels)
+    }
+  }
+}
