@@ -18,6 +18,23 @@ private func batch(_ samples: UnsafePointer<swn_samples>?) throws -> NetworkEngi
     weights: given.weights, scale: given.scale)
 }
 
+func scalars(_ dtype: Int32) throws -> NetworkEngine.Scalars {
+  guard let found = NetworkEngine.Scalars(rawValue: dtype) else {
+    throw EngineError.invalidArgument("dtype is \(dtype); it must be 0 (float64) or 1 (float32)")
+  }
+  return found
+}
+
+func lossFunction(_ kind: Int32, _ parameter: Double) throws -> LossFunction {
+  guard let found = LossFunction.Kind(rawValue: kind) else {
+    throw EngineError.invalidArgument("loss is \(kind); it must be from 0 to 3")
+  }
+  guard found != .huber || (parameter > 0 && parameter.isFinite) else {
+    throw EngineError.invalidArgument("delta is \(parameter); it must be positive")
+  }
+  return LossFunction(found, parameter: parameter)
+}
+
 private func curvature(_ kind: Int32) throws -> CurvatureKind {
   guard let found = CurvatureKind(rawValue: kind) else {
     throw EngineError.invalidArgument("kind is \(kind); it must be from 0 to 2")
@@ -35,12 +52,8 @@ public func swnMlpCreate(
     let depth = try size(shape.depth, "depth")
     let sizes = try require(shape.sizes, "sizes")
     let given = try require(shape.activations, "activations")
-    guard let scalars = NetworkEngine.Scalars(rawValue: shape.dtype) else {
-      throw EngineError.invalidArgument("dtype is \(shape.dtype); it must be 0 (float64) or 1 (float32)")
-    }
-    guard let loss = LossFunction.Kind(rawValue: shape.loss) else {
-      throw EngineError.invalidArgument("loss is \(shape.loss); it must be from 0 to 3")
-    }
+    let scalars = try scalars(shape.dtype)
+    let loss = try lossFunction(shape.loss, shape.loss_parameter)
     let activations = try (0..<depth).map { index in
       guard let kind = Activation.Kind(rawValue: given[index].kind) else {
         throw EngineError.invalidArgument("activations[\(index)] is \(given[index].kind); it must be from 0 to 8")
@@ -49,7 +62,7 @@ public func swnMlpCreate(
     }
     let found = try MultilayerPerceptron(
       sizes: (0...depth).map { try size(sizes[$0], "sizes[\($0)]") }, activations: activations,
-      hasBias: shape.bias != 0, loss: LossFunction(loss, parameter: shape.loss_parameter))
+      hasBias: shape.bias != 0, loss: loss)
     handle.pointee = OpaquePointer(Unmanaged.passRetained(NetworkEngine(found, scalars)).toOpaque())
   }
 }
@@ -63,6 +76,16 @@ public func swnMlpDestroy(_ net: OpaquePointer?) {
 @_cdecl("swn_mlp_parameter_count")
 public func swnMlpParameterCount(_ net: OpaquePointer?) -> Int {
   (try? engine(net))?.parameterCount ?? 0
+}
+
+@_cdecl("swn_mlp_input_count")
+public func swnMlpInputCount(_ net: OpaquePointer?) -> Int {
+  (try? engine(net))?.inputs ?? 0
+}
+
+@_cdecl("swn_mlp_output_count")
+public func swnMlpOutputCount(_ net: OpaquePointer?) -> Int {
+  (try? engine(net))?.outputs ?? 0
 }
 
 @_cdecl("swn_mlp_loss")

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 from swiftnets import MLP
-from swiftnets.nets.samples import Reader
 
 SAMPLES = 10**6
 
@@ -170,7 +169,7 @@ def test_a_loss_over_batches_that_leaves_the_range_is_inf():
 
 def test_averaged_batches_are_exact_powers_of_two_away():
     net = MLP((1, 1))
-    reader = Reader(1, 1, net.loss_function, net.dtype)
+    reader = net.engine.reader
     weights = np.array([3e307, 1e308, 1e308])
     batch, factor = reader.batch(np.ones((3, 1)), np.ones((3, 1)), weights).averaged()
     ratio = batch.weights / weights

@@ -48,6 +48,8 @@ static const char *dimension_name(char letter)
   case 'o': return "outsize";
   case 'k': return "k";
   case 'p': return "parameters";
+  case 'l': return "layers";
+  case 'm': return "statistics";
   default: return "weights";
   }
 }

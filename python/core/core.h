@@ -61,6 +61,7 @@ static inline size_t size(const Call *call, char letter) { return (size_t)call->
 typedef struct {
   swn_mlp *engine;
   char format;
+  bool takes_tokens; /* x is int64 */
   size_t inputs, outputs, parameters;
 } Net;
 
@@ -74,15 +75,18 @@ typedef struct {
   size_t parameters;
 } Linearization;
 
-/* mlp.c. `begin_on` begins a call on a net: its sizes are known before any array. */
+/* mlp.c. `begin_on` begins a call on a net: its sizes are known before any array. `capsule_of` takes a net over, and
+ * frees it where it makes no capsule. */
 Net *take_net(PyObject *object);
 Linearization *take_linearization(PyObject *object);
 void begin_on(Call *call, PyObject *module, const Net *net);
-bool take_samples(Call *call, PyObject *const *args, swn_samples *samples);
+bool take_samples(Call *call, const Net *net, PyObject *const *args, swn_samples *samples);
+PyObject *capsule_of(Net *net);
 
 extern PyMethodDef slow_methods[];
 extern PyMethodDef fast_methods[];
 extern PyMethodDef mlp_methods[];
+extern PyMethodDef network_methods[];
 extern PyMethodDef factorization_methods[];
 extern PyMethodDef vector_methods[];
 

@@ -18,10 +18,20 @@ static void free_linearization(PyObject *capsule)
   PyMem_Free(linearization);
 }
 
+PyObject *capsule_of(Net *net)
+{
+  PyObject *capsule = PyCapsule_New(net, net_name, free_net);
+  if (!capsule) {
+    swn_mlp_destroy(net->engine);
+    PyMem_Free(net);
+  }
+  return capsule;
+}
+
 Net *take_net(PyObject *object)
 {
   if (PyCapsule_IsValid(object, net_name)) return PyCapsule_GetPointer(object, net_name);
-  PyErr_SetString(PyExc_TypeError, "net must be what mlp() returns");
+  PyErr_SetString(PyExc_TypeError, "net must be what mlp() or network() returns");
   return NULL;
 }
 
@@ -62,14 +72,17 @@ static bool take_operands(Call *call, PyObject *const *args, const Operand *oper
   return true;
 }
 
-bool take_samples(Call *call, PyObject *const *args, swn_samples *samples)
+bool take_samples(Call *call, const Net *net, PyObject *const *args, swn_samples *samples)
 {
   enum { W, X, TARGETS, LABELS, WEIGHTS, COUNT };
-  static const Operand operands[COUNT] = {
+  static const Operand numbers[COUNT] = {
       INPUT("w", "p"), INPUT("x", "ni"), OPTIONAL("y", "no"), {{"y", "n", false, 'q'}, true},
       OPTIONAL("sample_weight", "n")};
+  static const Operand tokens[COUNT] = {
+      INPUT("w", "p"), {{"x", "ni", false, 'q'}, false}, OPTIONAL("y", "no"), {{"y", "n", false, 'q'}, true},
+      OPTIONAL("sample_weight", "n")};
   void *arrays[COUNT];
-  if (!take_operands(call, args, operands, COUNT, arrays) || !take_double(args[COUNT], "scale", &samples->scale)) {
+  if (!take_operands(call, args, net->takes_tokens ? tokens : numbers, COUNT, arrays) || !take_double(args[COUNT], "scale", &samples->scale)) {
     return false;
   }
   samples->n = size(call, 'n');
@@ -158,10 +171,8 @@ static PyObject *mlp(PyObject *module, PyObject *const *args, Py_ssize_t given)
       net->inputs = sizes[0];
       net->outputs = sizes[count - 1];
       net->parameters = swn_mlp_parameter_count(net->engine);
-      capsule = PyCapsule_New(net, net_name, free_net);
-    }
-    if (net && !capsule) {
-      swn_mlp_destroy(net->engine);
+      capsule = capsule_of(net);
+    } else {
       PyMem_Free(net);
     }
   }
@@ -214,7 +225,7 @@ static PyObject *operate(const Operation *operation, PyObject *module, PyObject 
   begin_on(&call, module, net);
   PyObject *result = NULL;
   if ((!operation->prepare || operation->prepare(&call, net, operands.integers)) &&
-      take_samples(&call, args + 1, &operands.samples) &&
+      take_samples(&call, net, args + 1, &operands.samples) &&
       take_operands(&call, own + integers, operation->operands, arrays, operands.arrays)) {
     operands.w = data(&call, 0);
     operands.k = size(&call, 'k');
@@ -307,7 +318,7 @@ static PyObject *linearize(PyObject *module, PyObject *const *args, Py_ssize_t g
   begin_on(&call, module, net);
   PyObject *result = NULL;
   swn_samples samples;
-  if (take_samples(&call, args + 1, &samples) && take_arrays(&call, args + 1 + SAMPLES, output, 1)) {
+  if (take_samples(&call, net, args + 1, &samples) && take_arrays(&call, args + 1 + SAMPLES, output, 1)) {
     double loss = 0;
     release(&call);
     swn_status status = swn_linearize(net->engine, data(&call, 0), &samples, data(&call, call.count - 1), &loss,

@@ -121,6 +121,7 @@ static int execute(PyObject *module)
   if (PyModule_AddFunctions(module, slow_methods) < 0) return -1;
   if (PyModule_AddFunctions(module, fast_methods) < 0) return -1;
   if (PyModule_AddFunctions(module, mlp_methods) < 0) return -1;
+  if (PyModule_AddFunctions(module, network_methods) < 0) return -1;
   if (PyModule_AddFunctions(module, factorization_methods) < 0) return -1;
   return PyModule_AddFunctions(module, vector_methods);
 }

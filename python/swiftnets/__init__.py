@@ -1,8 +1,9 @@
 """Exact curvature of small and medium neural nets at native speed.
 
-`MLP` is a net of dense layers with a loss, and ``net.at(w, x, y)`` the point at which everything is
-asked: loss and gradient, the Hessian, Gauss–Newton and Fisher matrices with their products,
-entries, factors and solves, and derivatives to fourth order.
+`MLP` is a net of dense layers with a loss, `Network` one of any layers, convolution and attention
+among them, and ``net.at(w, x, y)`` the point at which everything is asked: loss and gradient, the
+Hessian, Gauss–Newton and Fisher matrices with their products, entries, factors and solves, and
+derivatives to fourth order.
 
 `nets` says what a net is made of, `linalg` has operators, Krylov and Lanczos methods that know no
 nets, `curvature` points and matrices, `solve` solutions and factorisations. `problems` and
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
         linalg,
         mlp,
         nets,
+        network,
         optimizers,
         originals,
         problems,
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from swiftnets.curvature.point import Point
     from swiftnets.fast_net import FastNet
     from swiftnets.mlp import MLP
+    from swiftnets.network import Network
     from swiftnets.optimizers.comparison import compare
     from swiftnets.slow_net import SlowNet
 
@@ -56,6 +59,7 @@ __all__ = [
     "ConvergenceError",
     "CurvatureMatrix",
     "FastNet",
+    "Network",
     "Point",
     "SlowNet",
     "__version__",
@@ -68,6 +72,7 @@ __all__ = [
     "linalg",
     "mlp",
     "nets",
+    "network",
     "optimizers",
     "originals",
     "problems",
@@ -83,6 +88,7 @@ _HOMES = {
     "CurvatureMatrix": "curvature.matrix",
     "FastNet": "fast_net",
     "MLP": "mlp",
+    "Network": "network",
     "Point": "curvature.point",
     "SlowNet": "slow_net",
     "compare": "optimizers.comparison",

@@ -76,6 +76,7 @@ def fast_step(
 # A net's arrays: float64 or float32, as it was made.
 _Floats: TypeAlias = NDArray[Any]
 _Labels: TypeAlias = NDArray[np.int64]
+_Inputs: TypeAlias = NDArray[Any]  # of a net that takes tokens: int64
 
 def mlp(
     sizes: Sequence[int],
@@ -86,10 +87,22 @@ def mlp(
     loss_parameter: float,
     /,
 ) -> Mlp: ...
+def network(
+    codes: NDArray[np.int64],
+    numbers: _Array,
+    statistics: _Array,
+    input: NDArray[np.int64],
+    dtype: int,
+    loss: int,
+    loss_parameter: float,
+    /,
+) -> Mlp:
+    """`codes` (layers, 13): see swn_network_shape in swiftnets.h. `input`: kind, three sizes."""
+
 def mlp_loss(
     net: Mlp,
     w: _Floats,
-    x: _Floats,
+    x: _Inputs,
     targets: _Floats | None,
     labels: _Labels | None,
     weights: _Floats | None,
@@ -99,7 +112,7 @@ def mlp_loss(
 def mlp_predict(
     net: Mlp,
     w: _Floats,
-    x: _Floats,
+    x: _Inputs,
     targets: _Floats | None,
     labels: _Labels | None,
     weights: _Floats | None,
@@ -110,7 +123,7 @@ def mlp_predict(
 def mlp_gradient(
     net: Mlp,
     w: _Floats,
-    x: _Floats,
+    x: _Inputs,
     targets: _Floats | None,
     labels: _Labels | None,
     weights: _Floats | None,
@@ -121,7 +134,7 @@ def mlp_gradient(
 def mlp_sample_gradients(
     net: Mlp,
     w: _Floats,
-    x: _Floats,
+    x: _Inputs,
     targets: _Floats | None,
     labels: _Labels | None,
     weights: _Floats | None,
@@ -132,7 +145,7 @@ def mlp_sample_gradients(
 def mlp_product(
     net: Mlp,
     w: _Floats,
-    x: _Floats,
+    x: _Inputs,
     targets: _Floats | None,
     labels: _Labels | None,
     weights: _Floats | None,
@@ -145,7 +158,7 @@ def mlp_product(
 def mlp_dense(
     net: Mlp,
     w: _Floats,
-    x: _Floats,
+    x: _Inputs,
     targets: _Floats | None,
     labels: _Labels | None,
     weights: _Floats | None,
@@ -159,7 +172,7 @@ def mlp_dense(
 def mlp_diagonal(
     net: Mlp,
     w: _Floats,
-    x: _Floats,
+    x: _Inputs,
     targets: _Floats | None,
     labels: _Labels | None,
     weights: _Floats | None,
@@ -171,7 +184,7 @@ def mlp_diagonal(
 def mlp_jvp(
     net: Mlp,
     w: _Floats,
-    x: _Floats,
+    x: _Inputs,
     targets: _Floats | None,
     labels: _Labels | None,
     weights: _Floats | None,
@@ -183,7 +196,7 @@ def mlp_jvp(
 def mlp_vjp(
     net: Mlp,
     w: _Floats,
-    x: _Floats,
+    x: _Inputs,
     targets: _Floats | None,
     labels: _Labels | None,
     weights: _Floats | None,
@@ -195,7 +208,7 @@ def mlp_vjp(
 def mlp_jacobian(
     net: Mlp,
     w: _Floats,
-    x: _Floats,
+    x: _Inputs,
     targets: _Floats | None,
     labels: _Labels | None,
     weights: _Floats | None,
@@ -206,7 +219,7 @@ def mlp_jacobian(
 def mlp_taylor(
     net: Mlp,
     w: _Floats,
-    x: _Floats,
+    x: _Inputs,
     targets: _Floats | None,
     labels: _Labels | None,
     weights: _Floats | None,
@@ -219,7 +232,7 @@ def mlp_taylor(
 def mlp_multilinear(
     net: Mlp,
     w: _Floats,
-    x: _Floats,
+    x: _Inputs,
     targets: _Floats | None,
     labels: _Labels | None,
     weights: _Floats | None,
@@ -233,7 +246,7 @@ def mlp_multilinear(
 def linearize(
     net: Mlp,
     w: _Floats,
-    x: _Floats,
+    x: _Inputs,
     targets: _Floats | None,
     labels: _Labels | None,
     weights: _Floats | None,

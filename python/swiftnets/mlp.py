@@ -7,21 +7,24 @@ The parameters are one flat vector: layer by layer, weights ``[in, out]`` row by
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, cast
+from dataclasses import replace
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from swiftnets import solve
+from swiftnets import _core
 from swiftnets._support import checks
-from swiftnets._support.types import FloatArray
-from swiftnets.curvature.matrix import Block, CurvatureMatrix, Kind, Stream, streamed_products
-from swiftnets.curvature.point import Point
-from swiftnets.nets import activations, losses
+from swiftnets.nets import activations
 from swiftnets.nets.activations import Activation, ActivationLike
-from swiftnets.nets.losses import LossLike
-from swiftnets.nets.network import Network
-from swiftnets.nets.samples import Samples
+from swiftnets.nets.engine import Engine
+from swiftnets.nets.graph import Graph
+from swiftnets.nets.layer import Layer, Value
+from swiftnets.nets.layers import Dense
+from swiftnets.nets.losses import Loss, LossLike
+from swiftnets.nets.network import DENSE_ONLY, Support
+from swiftnets.nets.table import ParameterTable
+from swiftnets.network import Network
 
 __all__ = ["MLP"]
 
@@ -99,217 +102,142 @@ class MLP(Network):
         l2: float = 0.0,
         dtype: npt.DTypeLike = np.float64,
     ) -> None:
-        sizes = _sizes(sizes)
-        penalty = checks.nonnegative(l2, "l2")
-        if str(reduction) == "none":
-            raise ValueError(
-                "reduction is 'none'; expected 'sum' or 'mean': a net's loss is one number (for "
-                "the gradients of single samples see Point.per_sample_gradients)"
-            )
-        checks.choice(reduction, "reduction", ("sum", "mean"))
-        super().__init__(
-            sizes,
-            (
-                *_hidden(activation, len(sizes) - 2),
-                activations.resolve(output_activation, "output_activation"),
-            ),
-            losses.resolve(loss, "loss"),
-            checks.flag(bias, "bias"),
-            reduction,
-            penalty,
-            checks.floating(dtype, "dtype"),
+        self._sizes = _sizes(sizes)
+        self._bias = checks.flag(bias, "bias")
+        hidden = _hidden(activation, len(self._sizes) - 2)
+        last = activations.resolve(output_activation, "output_activation")
+        self._activations = (*hidden, last)
+        self._set_loss(loss, reduction, l2, dtype)
+        self._join()
+
+    def _join(self) -> None:
+        widths = zip(self._sizes, self._sizes[1:], strict=False)
+        counts = [(fan_in + self._bias) * width for fan_in, width in widths]
+        ends = np.cumsum([0, *counts], dtype=object)
+        self._slices = tuple(slice(int(a), int(b)) for a, b in zip(ends, ends[1:], strict=False))
+        self._count = int(ends[-1])
+        self.engine = Engine(self)
+
+    @property
+    def _graph(self) -> Graph:
+        return Graph(self.layers, self.given)
+
+    def __repr__(self) -> str:
+        hidden = ", ".join(_shown(a) for a in dict.fromkeys(self._activations[:-1]))
+        if len(set(self._activations[:-1])) > 1:
+            hidden = f"[{', '.join(_shown(a) for a in self._activations[:-1])}]"
+        parts = [str(self._sizes)] + [f"activation={hidden}"] * (self.depth > 1)
+        parts += [
+            f"output_activation={_shown(self._activations[-1])}",
+            f"loss={_shown(self._loss)}",
+        ]
+        parts += ["bias=False"] * (not self._bias)
+        parts += [f"reduction={self._reduction!r}"] + [f"l2={self._l2}"] * (self._l2 != 0)
+        parts += ["dtype=float32"] * (self._dtype == np.float32)
+        return f"MLP({', '.join(parts)})"
+
+    # Settings
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Widths: the inputs', each hidden layer's, the outputs'."""
+        return self._sizes
+
+    @property
+    def depth(self) -> int:
+        """Layers, an activation being part of its layer."""
+        return len(self._sizes) - 1
+
+    @property
+    def activations(self) -> tuple[Activation, ...]:
+        """One a layer, the outputs' last."""
+        return self._activations
+
+    @property
+    def bias(self) -> bool:
+        """Whether every layer has one."""
+        return self._bias
+
+    @property
+    def layer_rows(self) -> tuple[int, ...]:
+        """Rows of each layer's weights, the bias being one."""
+        return tuple(fan_in + self._bias for fan_in in self._sizes[:-1])
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """Dense layers and their activations, where these are not the identity."""
+        layers: list[Layer] = []
+        widths = zip(self._sizes, self._sizes[1:], strict=False)
+        for (m, n), activation in zip(widths, self._activations, strict=True):
+            layers += [Dense(m, n, self._bias), *[activation] * (activation.name != "identity")]
+        return tuple(layers)
+
+    @property
+    def given(self) -> Value:
+        return Value("vector", self._sizes[:1])
+
+    @property
+    def outputs(self) -> int:
+        return self._sizes[-1]
+
+    @property
+    def vocabulary(self) -> int:
+        return 0
+
+    @property
+    def parameter_count(self) -> int:
+        return self._count
+
+    @property
+    def layer_slices(self) -> tuple[slice, ...]:
+        return self._slices
+
+    @property
+    def parameter_table(self) -> ParameterTable:
+        names = {"weight": "w", "bias": "b"}
+        return ParameterTable(
+            replace(row, name=f"{names[row.name.partition('.')[2]]}{row.layer}")
+            for row in self._graph.table
         )
 
-    def at(
-        self, w: npt.ArrayLike, x: Any, y: Any = None, *, sample_weight: npt.ArrayLike | None = None
-    ) -> Point:
-        """The net at parameters w on samples: what every derivative is asked of.
+    @property
+    def supports(self) -> frozenset[Support]:
+        return super().supports | DENSE_ONLY
 
-        Parameters
-        ----------
-        w : (P,) array_like
-        x : (N, inputs) array_like, or an iterable of batches
-        y : (N, outputs) array_like or (N,) labels, optional
-            Not with batches, which have their own. Without targets the point has outputs and their
-            Jacobian alone, and x is one array.
-        sample_weight : (N,) array_like, optional
-            Not negative.
+    @property
+    def multiplications(self) -> int:
+        return sum(m * n for m, n in zip(self._sizes, self._sizes[1:], strict=False))
+
+    def make_handle(self) -> _core.Mlp:
+        return _core.mlp(
+            self._sizes,
+            tuple(activation._code for activation in self._activations),
+            int(self._dtype == np.float32),
+            int(self._bias),
+            *self._loss._code,
+        )
+
+    def settings(self) -> dict[str, object]:
+        """What makes a net what it is, to the last bit.
 
         Returns
         -------
-        Point
-            With copies of all arrays: they may change afterwards.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If a shape or dtype disagrees; the message names the argument.
+        dict of str to what JSON holds
 
         Examples
         --------
-        >>> point = MLP((2, 1), bias=False).at([1.0, 2.0], [[3.0, 4.0]], [[10.0]])
-        >>> point.loss, point.hessian @ [1.0, 0.0]
-        (0.5, array([ 9., 12.]))
+        >>> from swiftnets.nets.losses import Huber
+        >>> MLP((2, 1), loss=Huber(0.7)).settings()["loss"]
+        ['huber', 0.7]
         """
-        return self._point(w, x, y, sample_weight, copy=True)
-
-    def hvp(
-        self,
-        w: npt.ArrayLike,
-        x: Any,
-        y: Any = None,
-        v: npt.ArrayLike | None = None,
-        *,
-        sample_weight: npt.ArrayLike | None = None,
-    ) -> FloatArray:
-        """Hessian-vector products of the loss, exact to rounding (Pearlmutter 1994).
-
-        Nothing is kept: for many products at one point take ``net.at(w, x, y).hessian @ v``.
-
-        Parameters
-        ----------
-        w, x, y, sample_weight
-            As for `at`; with batches in place of x, give ``y=None``.
-        v : (P,) or (K, P) array_like
-            One direction, or K of them as rows: many at once share the forward pass, and threads
-            take whole directions.
-
-        Returns
-        -------
-        (P,) or (K, P) float array
-            Shaped like v. One costs about two gradients.
-
-        Raises
-        ------
-        TypeError
-            If an argument is missing or of another kind; the message names it.
-        ValueError
-            If a shape disagrees.
-
-        Examples
-        --------
-        >>> net = MLP((2, 1), bias=False)
-        >>> net.hvp([1.0, 2.0], [[3.0, 4.0]], [[10.0]], [1.0, 0.0])
-        array([ 9., 12.])
-        """
-        engine = self.engine
-        w = engine.vector(w, "w")
-        if v is None:
-            raise TypeError(
-                f"v is missing; expected a vector ({engine.count},) after x and y (with batches in "
-                "place of x, give y=None, or vectors by their names)"
-            )
-        rows, single = engine.rows(v, "v")
-        samples = engine.reader.samples(x, y, sample_weight)
-        out = streamed_products(engine, Kind.HESSIAN, w, samples, rows)
-        return cast(FloatArray, out[0] if single else out)
-
-    def hessian(
-        self,
-        w: npt.ArrayLike,
-        x: Any,
-        y: Any = None,
-        *,
-        block: Block = None,
-        out: FloatArray | None = None,
-        sample_weight: npt.ArrayLike | None = None,
-    ) -> Any:
-        """The dense Hessian of the loss: `CurvatureMatrix.dense` of the point's Hessian.
-
-        Parameters
-        ----------
-        w, x, y, sample_weight
-            As for `at`.
-        block : (i, j) or "diagonal", optional
-        out : (P, P) array, optional
-
-        Returns
-        -------
-        (P, P) array, one block, or a list of blocks
-
-        Examples
-        --------
-        >>> MLP((2, 1), bias=False).hessian([1.0, 2.0], [[3.0, 4.0]], [[10.0]])
-        array([[ 9., 12.],
-               [12., 16.]])
-        """
-        if y is not None or isinstance(block, str):
-            return self._point(w, x, y, sample_weight).hessian.dense(block, out)
-        # One sum, over batches that come one by one and are not kept.
-        vector = self.engine.vector(w, "w")
-        stream = Stream(self, vector, self.engine.reader.samples(x, None, sample_weight))
-        return CurvatureMatrix(cast(Any, stream), Kind.HESSIAN).dense(block, out)
-
-    def solve(
-        self,
-        w: npt.ArrayLike,
-        x: Any,
-        y: Any = None,
-        b: npt.ArrayLike | None = None,
-        *,
-        damping: float,
-        sample_weight: npt.ArrayLike | None = None,
-        **options: Any,
-    ) -> solve.Solution:
-        """Solve (H + damping) x = b: `CurvatureMatrix.solve` of the point's Hessian.
-
-        Parameters
-        ----------
-        w, x, y, sample_weight
-            As for `at`.
-        b : (P,) or (K, P) array_like
-        damping : float
-        **options
-            As `CurvatureMatrix.solve` takes them.
-
-        Returns
-        -------
-        Solution
-
-        Examples
-        --------
-        >>> net = MLP((2, 3, 1))
-        >>> w, x, y = net.initial(seed=0), np.eye(2), np.ones((2, 1))
-        >>> net.solve(w, x, y, net.gradient(w, x, y), damping=0.1).success
-        True
-        """
-        point = self._point(w, x, y, sample_weight)
-        return point.hessian.solve(cast(Any, b), damping=damping, **options)
-
-    def at_samples(self, w: npt.ArrayLike, samples: Samples) -> Point:
-        """As `at`, on samples that are checked and nobody else's: for the rooms above.
-
-        Parameters
-        ----------
-        w : (P,) array_like
-        samples : Samples
-
-        Returns
-        -------
-        Point
-        """
-        vector = self.engine.vector(w, "w").copy()
-        vector.flags.writeable = False
-        return Point(self, vector, samples, solve)
-
-    def _point(self, w: Any, x: Any, y: Any, sample_weight: Any, copy: bool = False) -> Point:
-        vector = self.engine.vector(w, "w")
-        if copy:
-            vector = vector.copy()
-            vector.flags.writeable = False
-        reader = self.engine.reader
-        if y is None and reader.is_inputs(x):
-            samples = reader.inputs_alone(x, sample_weight, copy=copy)
-        else:
-            samples = reader.kept(x, y, sample_weight, copy=copy, whole=True)
-        return Point(self, vector, samples, solve)
-
-
-def require_net(net: object) -> MLP:
-    """A TypeError if it is no net."""
-    if not isinstance(net, MLP):
-        raise TypeError(f"net is of type {type(net).__name__}; expected an MLP")
-    return net
+        loss = self._loss_settings()
+        return {
+            "sizes": list(self._sizes),
+            "activations": [[one.name, one.parameter] for one in self._activations],
+            "loss": loss.pop("loss"),
+            "bias": self._bias,
+            **loss,
+        }
 
 
 def _sizes(value: Any) -> tuple[int, ...]:
@@ -343,3 +271,7 @@ def _hidden(value: Any, count: int) -> tuple[Activation, ...]:
     return tuple(
         activations.resolve(item, f"activation[{index}]") for index, item in enumerate(given)
     )
+
+
+def _shown(value: Activation | Loss) -> str:
+    return f"{value.name}({value.parameter!r})" if value.parameter else repr(value.name)

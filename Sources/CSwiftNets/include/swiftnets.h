@@ -218,10 +218,54 @@ typedef struct swn_mlp_shape {
   double loss_parameter;             /* delta of SWN_HUBER */
 } swn_mlp_shape;
 
+/* What one sample of a net of any layers is. Images come as [channels, height, width], sequences as [length, channels],
+ * tokens as int64 from 0, below the vocabulary of the embedding that reads them. */
+enum { SWN_INPUT_VECTOR = 0, SWN_INPUT_IMAGE = 1, SWN_INPUT_SEQUENCE = 2, SWN_INPUT_TOKENS = 3 };
+
+/* Layers: the integers of each, in their order in a code; then its number, and its parameters one after the other. All
+ * sizes of windows are heights, then widths. Images are [channels, height, width] where they come in and where they are
+ * flattened. */
+enum {
+  SWN_LAYER_DENSE = 0,       /* outputs, has bias. W [in, outputs], b; of a sequence, at each position */
+  SWN_LAYER_CONVOLUTION = 1, /* outputs, kernel (2), stride (2), padding (2), groups, has bias.
+                                W [kernel, kernel, in / groups, outputs], b */
+  SWN_LAYER_ACTIVATION = 2,  /* kind; its parameter */
+  SWN_LAYER_AVERAGE_POOL = 3, /* kernel (2), stride (2), padding (2), whether padding counts */
+  SWN_LAYER_MAX_POOL = 4,     /* kernel (2), stride (2), padding (2); of equal numbers the first is taken */
+  SWN_LAYER_GLOBAL_AVERAGE_POOL = 5,
+  SWN_LAYER_FLATTEN = 6,
+  SWN_LAYER_LAYER_NORM = 7,        /* is affine; eps. gamma, beta: of the channels at each position */
+  SWN_LAYER_GROUP_NORM = 8,        /* groups, is affine; eps. gamma, beta */
+  SWN_LAYER_FROZEN_BATCH_NORM = 9, /* is affine, channels; eps. gamma, beta */
+  SWN_LAYER_EMBEDDING = 10,        /* vocabulary, width. The table [vocabulary, width] */
+  SWN_LAYER_POSITION_EMBEDDING = 11, /* The table [length, width] */
+  SWN_LAYER_ATTENTION = 12,          /* heads, has bias. W [d, 3 d] of queries, keys, values, b [3 d], W [d, d], b [d] */
+  SWN_LAYER_MEAN = 13,               /* over positions */
+  SWN_LAYER_ADD = 14                 /* of two values */
+};
+
+enum { SWN_CODE_LENGTH = 13 };
+
+/* A net of any layers. Value 0 is its input, value i + 1 what layer i makes; the last one, a vector, is its output.
+ * A code is kind, the value that is read, the second one (of SWN_LAYER_ADD), where the layer's parameters begin in the
+ * vector, and nine integers, 0 where there is nothing to say. */
+typedef struct swn_network_shape {
+  int32_t dtype;
+  int32_t input_kind;
+  size_t input[3]; /* vector: width; image: channels, height, width; sequence: length, channels; tokens: length */
+  size_t layers;
+  const int64_t *codes;      /* [layers, SWN_CODE_LENGTH] */
+  const double *numbers;     /* [layers] */
+  size_t statistics_count;   /* 2 channels of every frozen batch norm */
+  const double *statistics;  /* their means, then their variances, norm by norm; may be NULL if there are none */
+  int32_t loss;
+  double loss_parameter; /* delta of SWN_HUBER */
+} swn_network_shape;
+
 /* A batch. The loss is scale · Σ weights[i] · loss of sample i. */
 typedef struct swn_samples {
   size_t n;
-  const void *x;         /* [n, inputs] */
+  const void *x;         /* [n, inputs]; int64 for a net that takes tokens */
   const void *targets;   /* [n, outputs]; NULL where labels are given or the function needs neither */
   const int64_t *labels; /* [n], from 0, for SWN_SOFTMAX_CROSS_ENTROPY; NULL otherwise */
   const void *weights;   /* [n], at least 0; NULL for ones */
@@ -230,8 +274,15 @@ typedef struct swn_samples {
 
 typedef struct swn_mlp swn_mlp;
 swn_status swn_mlp_create(const swn_mlp_shape *shape, swn_mlp **net);
+/* All functions that take a net take this one as well, but for swn_layered_plan, swn_layered_create and
+ * swn_linearization_states, which need dense layers. Blocks of matrices are between layers that have parameters,
+ * counted in the order of the vector. */
+swn_status swn_network_create(const swn_network_shape *shape, swn_mlp **net);
 void swn_mlp_destroy(swn_mlp *net); /* NULL is allowed */
 size_t swn_mlp_parameter_count(const swn_mlp *net);
+/* Scalars, or tokens, of one sample's x; and its outputs. */
+size_t swn_mlp_input_count(const swn_mlp *net);
+size_t swn_mlp_output_count(const swn_mlp *net);
 
 swn_status swn_mlp_loss(const swn_mlp *net, const void *w, const swn_samples *samples, double *loss,
                         const swn_control *control);

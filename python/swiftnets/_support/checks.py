@@ -292,6 +292,22 @@ def labels(value: Any, name: str, count: int, classes: int) -> npt.NDArray[np.in
     return np.require(raw, np.int64, ["C_CONTIGUOUS", "ALIGNED"])
 
 
+def tokens(value: Any, name: str, length: int, vocabulary: int) -> npt.NDArray[np.int64]:
+    """Rows of `length` tokens below `vocabulary`, as the engine takes them."""
+    raw = unconverted(value, name)
+    expected = f"(N, {length}) integers from 0 to {vocabulary - 1}: tokens"
+    if raw.dtype.kind not in "iu" or not np.can_cast(raw.dtype, np.int64, "same_kind"):
+        raise TypeError(f"{name} has dtype {raw.dtype}; expected {expected}")
+    if raw.ndim != 2 or raw.shape[1] != length:
+        raise ValueError(f"{name} has shape {raw.shape}; expected {expected}")
+    if len(raw) == 0:
+        raise ValueError(f"{name} is empty, of shape {raw.shape}; expected {expected}")
+    if raw.min() < 0 or raw.max() >= vocabulary:
+        where = [int(index) for index in np.argwhere((raw < 0) | (raw >= vocabulary))[0]]
+        raise ValueError(f"{name} has {raw[tuple(where)]} at {where}; expected {expected}")
+    return np.require(raw, np.int64, ["C_CONTIGUOUS", "ALIGNED"])
+
+
 def finite(value: Array, name: str) -> None:
     """A ValueError that says where, if an entry is not finite."""
     good = np.isfinite(value)

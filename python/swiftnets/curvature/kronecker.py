@@ -21,6 +21,7 @@ from swiftnets.curvature.point import Point, require_point
 from swiftnets.curvature.states import layer_states
 from swiftnets.linalg.lapack import eigh
 from swiftnets.linalg.scaling import exponents
+from swiftnets.nets.network import require_dense
 
 __all__ = ["KroneckerFactors", "kronecker_factors"]
 
@@ -115,6 +116,8 @@ def kronecker_factors(point: Point) -> KroneckerFactors:
 
     Raises
     ------
+    NotImplementedError
+        If the net is no `MLP`.
     FloatingPointError
         If a factor is not finite.
 
@@ -134,7 +137,12 @@ def kronecker_factors(point: Point) -> KroneckerFactors:
     >>> bool(np.allclose(solve(v)[-10:], exact))
     True
     """
-    counted = require_point(point).in_float64().counted
+    require_dense(
+        require_point(point).net,
+        "the Kronecker factorisation",
+        'gauss_newton.dense(), or preconditioner="diagonal"',
+    )
+    counted = point.in_float64().counted
     layers, hessian = layer_states(counted)
     count = len(hessian)
     outputs = [np.zeros((layer.slopes.shape[1],) * 2) for layer in layers]

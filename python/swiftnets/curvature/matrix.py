@@ -21,7 +21,7 @@ from swiftnets._support.types import FloatArray
 from swiftnets.linalg import scaling
 from swiftnets.linalg.operator import SymmetricOperator
 from swiftnets.nets.engine import Engine
-from swiftnets.nets.network import Network
+from swiftnets.nets.network import BaseNetwork
 from swiftnets.nets.samples import Batch, Samples
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ class CurvatureMatrix(Fixed, SymmetricOperator, Internals, internal=_INTERNAL):
 
     def __init__(self, point: Point, kind: Kind, shift: float | complex = 0.0) -> None:
         net = getattr(point, "net", None)
-        if not isinstance(net, Network) or not isinstance(kind, Kind):
+        if not isinstance(net, BaseNetwork) or not isinstance(kind, Kind):
             raise TypeError(
                 "a CurvatureMatrix is made by a point, as in net.at(w, x, y).hessian; got "
                 f"arguments of types {type(point).__name__} and {type(kind).__name__}"
@@ -257,7 +257,10 @@ class CurvatureMatrix(Fixed, SymmetricOperator, Internals, internal=_INTERNAL):
             raise ValueError("out is for real matrices; expected None with a complex shift")
         if isinstance(block, str):
             checks.choice(block, "block", ("diagonal",))
-            return [self._block((index, index), None) for index in range(self.point.net.depth)]
+            return [
+                self._block((index, index), None)
+                for index in range(len(self.point.net.layer_slices))
+            ]
         return self._block(self._pair(block), out)
 
     def _pair(self, block: Any) -> tuple[int, int] | None:
@@ -265,7 +268,7 @@ class CurvatureMatrix(Fixed, SymmetricOperator, Internals, internal=_INTERNAL):
             return None
         if not isinstance(block, (tuple, list)) or len(block) != 2:
             raise TypeError(f'block is {block!r}; expected a pair of layers, or "diagonal"')
-        last = self.point.net.depth - 1
+        last = len(self.point.net.layer_slices) - 1
         try:
             i, j = (checks.integer(layer, "block", 0, last) for layer in block)
         except (TypeError, ValueError) as error:
@@ -564,7 +567,7 @@ def require_matrix(matrix: object) -> CurvatureMatrix:
 class Stream(NamedTuple):
     """In place of a point, for one matrix that is asked for once: samples as they come."""
 
-    net: Network
+    net: BaseNetwork
     w: FloatArray
     samples: Samples
 

@@ -22,7 +22,7 @@ from swiftnets.curvature.matrix import CurvatureMatrix, Kind, Solver
 from swiftnets.curvature.passes import Pass
 from swiftnets.curvature.taylor import TaylorSeries
 from swiftnets.nets.engine import Adder
-from swiftnets.nets.network import Network
+from swiftnets.nets.network import BaseNetwork
 from swiftnets.nets.samples import Batch, Samples, joined
 
 __all__ = ["Point"]
@@ -73,8 +73,8 @@ class Point(Fixed, Internals, internal=_INTERNAL):
     array([ 9., 12.])
     """
 
-    def __init__(self, net: Network, w: FloatArray, samples: Samples, solver: Solver) -> None:
-        if not isinstance(net, Network) or not isinstance(samples, Samples):
+    def __init__(self, net: BaseNetwork, w: FloatArray, samples: Samples, solver: Solver) -> None:
+        if not isinstance(net, BaseNetwork) or not isinstance(samples, Samples):
             raise TypeError(
                 "a Point is made by net.at(w, x, y); got a net and samples of types "
                 f"{type(net).__name__} and {type(samples).__name__}"
@@ -94,7 +94,7 @@ class Point(Fixed, Internals, internal=_INTERNAL):
         return _restored, (self.net, self.w, self._whole, self._samples)
 
     @property
-    def net(self) -> Network:
+    def net(self) -> BaseNetwork:
         """The net."""
         return self._net
 
@@ -156,7 +156,7 @@ class Point(Fixed, Internals, internal=_INTERNAL):
             return self
         with self._lock:
             if self._wide is None:
-                batch = joined(self._whole, self.net.sizes[-1]).each(_widened)
+                batch = joined(self._whole, self.net.outputs, self.net.dtype).each(_widened)
                 self._wide = Point(
                     self.net.astype(np.float64),
                     _widened(self.w),
@@ -219,7 +219,7 @@ class Point(Fixed, Internals, internal=_INTERNAL):
             return call()
         except FloatingPointError as error:
             (batch,) = self.samples.batches
-            arrays = {"w": self.w, "x": batch.x}
+            arrays = {"w": self.w, "x": self.net.engine.reader.shaped(batch.x)}
             if batch.targets is not None:
                 arrays["y"] = batch.targets
             reason = checks.explain(error, **arrays)
@@ -278,7 +278,8 @@ class Point(Fixed, Internals, internal=_INTERNAL):
 
         Logits, for the cross-entropies. They need no targets, and are computed each time.
         """
-        return np.concatenate([self.net.predict(self.w, batch.x) for batch in self._whole])
+        shaped = self.net.engine.reader.shaped
+        return np.concatenate([self.net.predict(self.w, shaped(b.x)) for b in self._whole])
 
     @property
     def loss(self) -> float:
@@ -340,7 +341,7 @@ class Point(Fixed, Internals, internal=_INTERNAL):
         >>> MLP((2, 1)).at(np.zeros(3), [[3.0, 4.0]], [[0.0]]).jacobian()
         array([[[3., 4., 1.]]])
         """
-        engine, outputs = self.net.engine, self.net.sizes[-1]
+        engine, outputs = self.net.engine, self.net.outputs
         out = engine.empty("the Jacobian", self.sample_count, outputs, engine.count)
         first = 0
         for batch in self._whole:
@@ -366,7 +367,7 @@ class Point(Fixed, Internals, internal=_INTERNAL):
         >>> MLP((2, 1)).at(np.zeros(3), [[3.0, 4.0]], [[0.0]]).jvp([1.0, 0.0, 1.0])
         array([[4.]])
         """
-        engine, outputs = self.net.engine, self.net.sizes[-1]
+        engine, outputs = self.net.engine, self.net.outputs
         v, single = engine.rows(v, "v")
         out = engine.empty("the tangents", len(v), self.sample_count, outputs)
         first = 0
@@ -398,7 +399,7 @@ class Point(Fixed, Internals, internal=_INTERNAL):
         """
         engine = self.net.engine
         single = checks.dimensions(u, "u") == 2
-        shape = (self.sample_count, self.net.sizes[-1])
+        shape = (self.sample_count, self.net.outputs)
         u = checks.array(u, "u", shape if single else ("K", *shape), engine.dtype)
         rows = u[None] if single else u
         out = engine.empty("the products", len(rows), engine.count)

@@ -11,7 +11,7 @@ from swiftnets import _core
 from swiftnets._support import checks
 from swiftnets._support.types import Array
 from swiftnets.curvature.point import Point, require_point
-from swiftnets.nets.network import Network
+from swiftnets.nets.network import BaseNetwork, require_dense
 
 __all__ = ["LayerState", "layer_states"]
 
@@ -42,10 +42,11 @@ class LayerState:
     deltas: Array
 
 
-def state_count(net: Network, samples: int) -> int:
+def state_count(net: BaseNetwork, samples: int) -> int:
     """How many numbers the states of all layers are."""
-    outputs = net.sizes[-1]
-    layers = sum(net.layer_rows) + 3 * sum(net.sizes[1:])
+    chain = require_dense(net, "layer_states", "hessian.dense() or hessian @ v")
+    outputs = net.outputs
+    layers = sum(chain.layer_rows) + 3 * sum(chain.sizes[1:])
     return samples * (layers + (outputs if net.loss_function.is_elementwise else outputs**2))
 
 
@@ -67,6 +68,8 @@ def layer_states(point: Point) -> tuple[tuple[LayerState, ...], Array]:
 
     Raises
     ------
+    NotImplementedError
+        If the net is no `MLP`.
     MemoryError
         If the arrays are larger than the memory of this machine.
 
@@ -83,7 +86,10 @@ def layer_states(point: Point) -> tuple[tuple[LayerState, ...], Array]:
     >>> layer.inputs, hessian
     (array([[3., 4.]]), array([[0.25]]))
     """
-    wide = require_point(point).in_float64()
+    chain = require_dense(
+        require_point(point).net, "layer_states", "hessian.dense() or hessian @ v"
+    )
+    wide = point.in_float64()
     net, n = wide.net, wide.sample_count
     count = state_count(net, n)
     checks.memory(16 * count, "the states of all layers")
@@ -98,10 +104,10 @@ def layer_states(point: Point) -> tuple[tuple[LayerState, ...], Array]:
         return taken.reshape(shape)
 
     layers = []
-    for part, rows, width in zip(net.layer_slices, net.layer_rows, net.sizes[1:], strict=True):
+    for part, rows, width in zip(net.layer_slices, chain.layer_rows, chain.sizes[1:], strict=True):
         inputs = take(n, rows)
         weights = np.array(wide.w[part]).reshape(rows, width)
         layers.append(LayerState(inputs, weights, *(take(n, width) for _ in range(3))))
-    outputs = net.sizes[-1]
+    outputs = net.outputs
     shape = (n, outputs) if net.loss_function.is_elementwise else (n, outputs, outputs)
     return tuple(layers), take(*shape)

@@ -14,8 +14,8 @@ import numpy.typing as npt
 from swiftnets._support.locks import lock_of
 from swiftnets._support.types import FloatArray
 from swiftnets.curvature.point import Point
-from swiftnets.mlp import MLP, require_net
 from swiftnets.nets.samples import Samples
+from swiftnets.network import Network, require_net
 
 __all__ = ["ScipyProblem", "as_scipy"]
 
@@ -45,14 +45,14 @@ class ScipyProblem(NamedTuple):
     hessp: Callable[..., FloatArray]
 
 
-def as_scipy(net: MLP, x: Any, y: Any = None, *, sample_weight: Any = None) -> ScipyProblem:
+def as_scipy(net: Network, x: Any, y: Any = None, *, sample_weight: Any = None) -> ScipyProblem:
     """The loss with its derivatives for `scipy.optimize.minimize`.
 
     Parameters
     ----------
-    net : MLP
+    net : Network or MLP
     x, y, sample_weight
-        As `MLP.loss` takes them; copied, so that their arrays may change afterwards.
+        As `Network.loss` takes them; copied, so that their arrays may change afterwards.
 
     Returns
     -------
@@ -84,7 +84,7 @@ def as_scipy(net: MLP, x: Any, y: Any = None, *, sample_weight: Any = None) -> S
 class _Points:
     """The last point, made anew when w has changed. Threads share it safely."""
 
-    def __init__(self, net: MLP, samples: Samples) -> None:
+    def __init__(self, net: Network, samples: Samples) -> None:
         self._net, self._samples = net, samples
         self._lock = lock_of(self)
         self._last: tuple[bytes, Point] | None = None

@@ -17,10 +17,12 @@ import numpy as np
 
 from swiftnets._support import checks
 from swiftnets._support.types import FloatArray
-from swiftnets.mlp import MLP, require_net
+from swiftnets.mlp import MLP
 from swiftnets.nets import activations, losses
 from swiftnets.nets.activations import Activation
 from swiftnets.nets.losses import LossLike
+from swiftnets.nets.network import require_dense
+from swiftnets.network import require_net
 
 if TYPE_CHECKING:
     from torch import nn
@@ -166,7 +168,8 @@ def to_torch(net: MLP, w: Any) -> nn.Sequential:
     torch = _torch()
     from torch import nn
 
-    require_net(net)
+    if not isinstance(require_net(net), MLP):
+        require_dense(net, "to_torch", "net.unflatten(w) with the names of net.parameter_table")
     views = net.unflatten(w)
     checks.finite(np.asarray(w), "w")
     modules: list[nn.Module] = []

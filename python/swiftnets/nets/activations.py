@@ -1,4 +1,4 @@
-"""Activations of `swiftnets.MLP`: elementwise functions with exact derivatives to fourth order.
+"""Activations: elementwise functions with exact derivatives to fourth order.
 
 Everywhere a name is enough where an activation has no parameter: ``"tanh"`` is ``Tanh()``. At a
 kink the slope is the one on its left, and second and higher derivatives of the piecewise linear
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from swiftnets._support import checks
+from swiftnets.nets.layer import Code, Layer, Refusal, Value
 
 __all__ = [
     "GELU",
@@ -44,11 +45,23 @@ _KINDS = (
     "sine",
 )
 _NAMES = ("relu", *_KINDS)
+# As Python makes them.
+_CALLS = {
+    "relu": "ReLU()",
+    "identity": "Identity()",
+    "tanh": "Tanh()",
+    "sigmoid": "Sigmoid()",
+    "softplus": "Softplus()",
+    "silu": "SiLU()",
+    "gelu": "GELU()",
+    "gelu_tanh": "GELU('tanh')",
+    "sine": "Sine()",
+}
 
 
-@dataclass(frozen=True)
-class Activation:
-    """An elementwise function of a layer's ``x @ W + b``; made by the functions of this module.
+@dataclass(frozen=True, repr=False)
+class Activation(Layer):
+    """An elementwise function, and a layer of a net; made by the functions of this module.
 
     Parameters
     ----------
@@ -88,6 +101,18 @@ class Activation:
     def _code(self) -> tuple[int, float]:
         """The engine's number, and the parameter: ReLU is a leaky ReLU of slope 0."""
         return _KINDS.index("leaky_relu" if self.name == "relu" else self.name), self.parameter
+
+    def __repr__(self) -> str:
+        return _CALLS.get(self.name, f"LeakyReLU({self.parameter!r})")
+
+    def after(self, x: Value) -> Value:
+        if x.kind == "tokens":
+            raise Refusal("numbers; tokens take an Embedding first")
+        return x
+
+    def code(self, x: Value) -> Code:
+        kind, parameter = self._code
+        return Code(2, (kind,), parameter)
 
 
 ActivationLike: TypeAlias = Activation | str

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from swiftnets import _core
 from swiftnets._support import checks
 from swiftnets._support.types import FloatArray
 from swiftnets.linalg import scaling
 from swiftnets.nets.samples import Batch, Reader, Samples, positive_total
 
 if TYPE_CHECKING:
-    from swiftnets.nets.network import Network
+    from swiftnets.nets.network import BaseNetwork
 
 __all__ = ["Adder", "Engine", "Fill", "Reduced"]
 
@@ -46,19 +45,13 @@ class Engine:
         Whether the loss is a mean.
     """
 
-    def __init__(self, net: Network) -> None:
+    def __init__(self, net: BaseNetwork) -> None:
         self.count: int = net.parameter_count
         self.dtype: np.dtype[Any] = net.dtype
         self.l2: float = net.l2
         self.averages = net.reduction == "mean"
-        self.reader = Reader(net.sizes[0], net.sizes[-1], net.loss_function, self.dtype)
-        self.handle = _core.mlp(
-            net.sizes,
-            tuple(activation._code for activation in net.activations),
-            int(self.dtype == np.float32),
-            int(net.bias),
-            *net.loss_function._code,
-        )
+        self.reader = Reader(net.given, net.vocabulary, net.outputs, net.loss_function, self.dtype)
+        self.handle = net.make_handle()
         # l2 as a number that its products with arrays of the net's dtype do not round to 0 or inf.
         info = np.finfo(self.dtype)
         usual = float(info.tiny) <= self.l2 <= float(info.max)
@@ -129,7 +122,7 @@ class Engine:
                 last = exponents[-1] if exponents else exponent
                 exponents.append(max(last, exponent))
                 shrink = math.ldexp(1.0, last - exponents[-1])
-                batch = batch.divided(exponents[-1])
+                batch = batch.divided(exponents[-1], self.dtype)
                 total = total * shrink + batch.total_weight
             parts.append(fill(batch, 1.0, None if adder is None else adder.place()))
             if adder is not None:

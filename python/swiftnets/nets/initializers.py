@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -11,8 +11,9 @@ import numpy.typing as npt
 
 from swiftnets._support import checks
 from swiftnets.linalg.lapack import aside
+from swiftnets.nets.layer import ArraySpec
 
-__all__ = ["Scheme", "weights"]
+__all__ = ["Scheme", "arrays"]
 
 
 def __dir__() -> list[str]:
@@ -24,21 +25,21 @@ Scheme: TypeAlias = Literal["glorot", "he", "orthogonal", "original"]
 _SCHEMES = ("glorot", "he", "orthogonal", "original")
 
 
-def weights(
-    sizes: tuple[int, ...], seed: int | None, scheme: Scheme
+def arrays(
+    specs: Iterable[ArraySpec], seed: int | None, scheme: Scheme
 ) -> Iterator[npt.NDArray[np.float64]]:
-    """Each layer's weights [in, out], as `Network.initial` describes them.
+    """Each array's numbers, as `swiftnets.Network.initial` describes them.
 
     Parameters
     ----------
-    sizes : tuple of int
-        Widths: the inputs', then each layer's outputs'.
+    specs : iterable of ArraySpec
     seed : int or None
     scheme : {"glorot", "he", "orthogonal", "original"}
 
     Yields
     ------
-    (in, out) float64 array
+    float64 array
+        Of that shape, or a matrix of as many numbers.
 
     Raises
     ------
@@ -49,15 +50,21 @@ def weights(
     seed = checks.seed(seed)
     generator: Any = np.random.default_rng(seed)
     legacy = np.random.RandomState(seed) if scheme == "original" else None
-    for m, n in zip(sizes, sizes[1:], strict=False):
-        if legacy is not None:
-            yield legacy.randn(m, n) / (m + n)
+    for spec in specs:
+        (m, n), shape = spec.fans, spec.shape
+        if spec.start in ("zeros", "ones"):
+            yield np.full(shape, float(spec.start == "ones"))
+        elif spec.start == "normal":
+            yield generator.standard_normal(shape) if legacy is None else legacy.randn(*shape)
+        elif legacy is not None:
+            yield legacy.randn(*shape) / (m + n)
         elif choice == 0:
             limit = math.sqrt(6 / (m + n))
-            yield generator.uniform(-limit, limit, (m, n))
+            yield generator.uniform(-limit, limit, shape)
+        elif choice == 1:
+            yield generator.standard_normal(shape) * math.sqrt(2 / m)
         else:
-            normal = generator.standard_normal((m, n))
-            yield normal * math.sqrt(2 / m) if choice == 1 else _orthonormal(normal)
+            yield _orthonormal(generator.standard_normal((math.prod(shape[:-1]), shape[-1])))
 
 
 def _orthonormal(normal: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

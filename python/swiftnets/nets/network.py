@@ -1,13 +1,13 @@
-"""`Network`: what a net is, its parameters as one flat vector, its loss and its gradient.
+"""`BaseNetwork`: what a net is, its parameters as one flat vector, its loss and its gradient.
 
-It knows no curvature: that is asked of a point, see `swiftnets.MLP.at`.
+It knows no curvature: that is asked of a point, see `swiftnets.Network.at`.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
-from typing import Any, Literal, Self
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Protocol, Self, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -16,32 +16,91 @@ from swiftnets import _core
 from swiftnets._support import buffers, checks
 from swiftnets._support.internals import Internals
 from swiftnets._support.types import FloatArray
-from swiftnets.nets import initializers
+from swiftnets.nets import initializers, losses
 from swiftnets.nets.activations import Activation
 from swiftnets.nets.engine import Engine
+from swiftnets.nets.graph import Graph, given_value, shortened
 from swiftnets.nets.initializers import Scheme
-from swiftnets.nets.losses import Loss
+from swiftnets.nets.layer import ArraySpec, Layer, Value
+from swiftnets.nets.layers.dense import Dense
+from swiftnets.nets.layers.residual import LayerLike, resolve
+from swiftnets.nets.layers.sequences import Embedding
+from swiftnets.nets.losses import Loss, LossLike
 from swiftnets.nets.samples import Batch, Samples
+from swiftnets.nets.table import ParameterTable, columns
 
-__all__ = ["Network"]
+__all__ = ["DENSE_ONLY", "BaseNetwork", "DenseChain", "Support", "require_dense"]
 
 
 def __dir__() -> list[str]:
     return __all__
 
 
-class Network(Internals, internal=("at_samples", "engine", "loss_and_gradient_on", "loss_on")):
-    """A chain of dense layers with a loss; see `swiftnets.MLP`, which makes one.
+Support: TypeAlias = Literal[
+    "loss",
+    "gradient",
+    "predict",
+    "per_sample_gradients",
+    "jacobian",
+    "hessian",
+    "gauss_newton",
+    "empirical_fisher",
+    "diagonal",
+    "eigsh",
+    "taylor",
+    "third",
+    "fourth",
+    "tensors",
+    "dense_solve",
+    "krylov_solve",
+    "layered_solve",
+    "structural_hessian",
+    "layer_states",
+    "kronecker",
+]
+
+_EVERYWHERE: tuple[Support, ...] = (
+    "loss",
+    "gradient",
+    "predict",
+    "per_sample_gradients",
+    "jacobian",
+    "hessian",
+    "gauss_newton",
+    "empirical_fisher",
+    "diagonal",
+    "eigsh",
+    "taylor",
+    "third",
+    "fourth",
+    "tensors",
+    "dense_solve",
+    "krylov_solve",
+)
+# Of chains of dense layers.
+DENSE_ONLY: frozenset[Support] = frozenset(
+    ("layered_solve", "structural_hessian", "layer_states", "kronecker")
+)
+_INTERNAL = (
+    "at_samples",
+    "engine",
+    "given",
+    "loss_and_gradient_on",
+    "loss_on",
+    "make_handle",
+    "multiplications",
+    "vocabulary",
+)
+
+
+class BaseNetwork(Internals, internal=_INTERNAL):
+    """Layers with a loss, without shorthands for curvature; see `swiftnets.Network`.
 
     Parameters
     ----------
-    sizes : tuple of int
-        Widths: the inputs', each hidden layer's, the outputs'.
-    activations : tuple of Activation
-        One a layer.
-    loss : Loss
-    bias : bool
-        Whether every layer has one.
+    layers : sequence of layers
+    input_shape : int or tuple of int
+    loss : str or Loss
     reduction : {"sum", "mean"}
     l2 : float
     dtype : float64 or float32
@@ -52,64 +111,103 @@ class Network(Internals, internal=("at_samples", "engine", "loss_and_gradient_on
         What computes; for the rooms above this one.
     """
 
+    _layers: tuple[Layer, ...]
+    _input_shape: tuple[int, ...]
+
     def __init__(
         self,
-        sizes: tuple[int, ...],
-        activations: tuple[Activation, ...],
-        loss: Loss,
-        bias: bool,
-        reduction: Literal["sum", "mean"],
-        l2: float,
-        dtype: np.dtype[Any],
+        layers: Sequence[LayerLike],
+        *,
+        input_shape: int | Sequence[int],
+        loss: LossLike = "squared_error",
+        reduction: Literal["sum", "mean"] = "sum",
+        l2: float = 0.0,
+        dtype: npt.DTypeLike = np.float64,
     ) -> None:
-        self._sizes, self._activations, self._loss = sizes, activations, loss
-        self._bias, self._reduction, self._l2, self._dtype = bias, reduction, l2, dtype
-        widths = zip(sizes, sizes[1:], strict=False)
-        counts = [(fan_in + bias) * width for fan_in, width in widths]
-        ends = np.cumsum([0, *counts], dtype=object)
-        self._slices = tuple(slice(int(a), int(b)) for a, b in zip(ends, ends[1:], strict=False))
-        self._count = int(ends[-1])
+        self._layers = resolve(layers, "layers")
+        if not self._layers:
+            raise ValueError("layers is empty; expected at least one layer")
+        self._input_shape = _input_shape(input_shape)
+        self._set_loss(loss, reduction, l2, dtype)
+        self._join()
+
+    def _set_loss(self, loss: Any, reduction: Any, l2: Any, dtype: Any) -> None:
+        penalty = checks.nonnegative(l2, "l2")
+        if str(reduction) == "none":
+            raise ValueError(
+                "reduction is 'none'; expected 'sum' or 'mean': a net's loss is one number (for "
+                "the gradients of single samples see Point.per_sample_gradients)"
+            )
+        checks.choice(reduction, "reduction", ("sum", "mean"))
+        self._loss = losses.resolve(loss, "loss")
+        self._reduction, self._l2 = reduction, penalty
+        self._dtype = checks.floating(dtype, "dtype")
+
+    def _join(self) -> None:
+        """What follows from the layers."""
+        self._joined = Graph(self._layers, given_value(self._layers, self._input_shape))
         self.engine = Engine(self)
+
+    @property
+    def _graph(self) -> Graph:
+        return self._joined
 
     # A net is its settings: copies, pickles and processes made by "spawn" build an engine again.
 
     def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key != "engine"}
+        return {k: v for k, v in self.__dict__.items() if k not in ("engine", "_joined")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self.engine = Engine(self)
+        self._join()
 
     def __repr__(self) -> str:
-        hidden = ", ".join(_shown(a) for a in dict.fromkeys(self._activations[:-1]))
-        if len(set(self._activations[:-1])) > 1:
-            hidden = f"[{', '.join(_shown(a) for a in self._activations[:-1])}]"
-        parts = [str(self._sizes)] + [f"activation={hidden}"] * (self.depth > 1)
-        parts += [
-            f"output_activation={_shown(self._activations[-1])}",
-            f"loss={_shown(self._loss)}",
-        ]
-        parts += ["bias=False"] * (not self._bias)
-        parts += [f"reduction={self._reduction!r}"] + [f"l2={self._l2}"] * (self._l2 != 0)
-        parts += ["dtype=float32"] * (self._dtype == np.float32)
-        return f"MLP({', '.join(parts)})"
+        shape = self._input_shape
+        parts = [f"[{', '.join(map(repr, self._layers))}]"]
+        parts += [f"input_shape={shape[0] if len(shape) == 1 else shape}"]
+        return f"{type(self).__name__}({', '.join(parts + self._shown_loss())})"
+
+    def _shown_loss(self) -> list[str]:
+        loss = self._loss
+        shown = f"Huber({loss.parameter!r})" if loss.parameter else repr(loss.name)
+        parts = [f"loss={shown}", f"reduction={self._reduction!r}"]
+        parts += [f"l2={self._l2}"] * (self._l2 != 0)
+        return parts + ["dtype='float32'"] * (self._dtype == np.float32)
+
+    def __str__(self) -> str:
+        rows = [("", "layer", "makes", "parameters"), ("", "input", str(self.given.sizes), "")]
+        counts = [slice_.stop - slice_.start for slice_ in self.layer_slices]
+        for path, layer, sizes, has_parameters in self._lines():
+            count = f"{counts.pop(0):,}" if has_parameters else "0"
+            rows.append((path, shortened(layer), str(sizes), count))
+        rows.append(("", "total", "", f"{self.parameter_count:,}"))
+        return columns(rows, right=3)
+
+    def _lines(self) -> list[tuple[str, Layer, tuple[int, ...], bool]]:
+        """Path, layer, what it makes and whether it has parameters, one a line of the table."""
+        return [(n.path, n.layer, n.output.sizes, bool(n.arrays)) for n in self._graph.nodes]
 
     # Settings -------------------------------------------------------------------------------------
 
     @property
-    def sizes(self) -> tuple[int, ...]:
-        """Widths: the inputs', each hidden layer's, the outputs'."""
-        return self._sizes
+    def layers(self) -> tuple[Layer, ...]:
+        """The layers, one after the other."""
+        return self._layers
 
     @property
-    def depth(self) -> int:
-        """Layers."""
-        return len(self._sizes) - 1
+    def input_shape(self) -> tuple[int, ...]:
+        """Of one sample: ``(n,)``, ``(C, H, W)``, ``(T, d)``, or ``(T,)`` tokens."""
+        return self.given.sizes
 
     @property
-    def activations(self) -> tuple[Activation, ...]:
-        """One a layer, the outputs' last."""
-        return self._activations
+    def given(self) -> Value:
+        """The input."""
+        return self._graph.input
+
+    @property
+    def outputs(self) -> int:
+        """How many outputs."""
+        return self._graph.output.size
 
     @property
     def loss_function(self) -> Loss:
@@ -117,14 +215,10 @@ class Network(Internals, internal=("at_samples", "engine", "loss_and_gradient_on
         return self._loss
 
     @property
-    def bias(self) -> bool:
-        """Whether every layer has one."""
-        return self._bias
-
-    @property
     def reduction(self) -> str:
         """``"sum"`` or ``"mean"``."""
-        return self._reduction
+        result: str = self._reduction
+        return result
 
     @property
     def l2(self) -> float:
@@ -139,17 +233,69 @@ class Network(Internals, internal=("at_samples", "engine", "loss_and_gradient_on
     @property
     def parameter_count(self) -> int:
         """P, the length of the parameter vector."""
-        return self._count
+        return self._graph.count
 
     @property
     def layer_slices(self) -> tuple[slice, ...]:
-        """Where each layer's parameters are in the vector."""
-        return self._slices
+        """Where the parameters of each layer that has any are in the vector."""
+        return self._graph.slices
 
     @property
-    def layer_rows(self) -> tuple[int, ...]:
-        """Rows of each layer's weights, the bias being one."""
-        return tuple(fan_in + self._bias for fan_in in self._sizes[:-1])
+    def parameter_table(self) -> ParameterTable:
+        """Where each array of parameters is in the vector, and its name in PyTorch.
+
+        Examples
+        --------
+        >>> from swiftnets import Network
+        >>> from swiftnets.nets import Conv2d, Flatten
+        >>> print(Network([Conv2d(1, 2, 3), Flatten()], input_shape=(1, 4, 4)).parameter_table)
+        name      layer  shape         slice  layout ...
+        0.weight  0      (3, 3, 1, 2)  0:18   kernel height, kernel width, in / groups, out ...
+        0.bias    0      (2,)          18:20  out ...
+        """
+        return self._graph.table
+
+    @property
+    def supports(self) -> frozenset[Support]:
+        """What the net offers; what is missing needs an `MLP`.
+
+        Examples
+        --------
+        >>> from swiftnets import MLP, Network
+        >>> from swiftnets.nets import Dense
+        >>> net = Network([Dense(2, 1)], input_shape=2)
+        >>> sorted(MLP((2, 1)).supports - net.supports)
+        ['kronecker', 'layer_states', 'layered_solve', 'structural_hessian']
+        """
+        return frozenset(_EVERYWHERE)
+
+    @property
+    def vocabulary(self) -> int:
+        """Tokens are below it; 0 where the input is another."""
+        layers = (node.layer for node in self._graph.nodes)
+        return min((one.num_embeddings for one in layers if isinstance(one, Embedding)), default=0)
+
+    @property
+    def multiplications(self) -> int:
+        """Multiplications of a forward pass over one sample, in products of matrices."""
+        return self._graph.multiplications
+
+    def make_handle(self) -> _core.Mlp:
+        """The engine's net.
+
+        Returns
+        -------
+        swiftnets._core.Mlp
+        """
+        graph = self._graph
+        return _core.network(
+            graph.codes,
+            graph.numbers,
+            graph.statistics,
+            np.array(graph.input.code, np.int64),
+            int(self._dtype == np.float32),
+            *self._loss._code,
+        )
 
     def astype(self, dtype: npt.DTypeLike) -> Self:
         """The same net for arrays of another dtype.
@@ -187,16 +333,20 @@ class Network(Internals, internal=("at_samples", "engine", "loss_and_gradient_on
 
         Examples
         --------
-        >>> from swiftnets import MLP
-        >>> from swiftnets.nets.losses import Huber
-        >>> MLP((2, 1), loss=Huber(0.7)).settings()["loss"]
-        ['huber', 0.7]
+        >>> from swiftnets import Network
+        >>> from swiftnets.nets import Dense
+        >>> Network([Dense(2, 1)], input_shape=2, loss="huber").settings()["loss"]
+        ['huber', 1.0]
         """
         return {
-            "sizes": list(self._sizes),
-            "activations": [[one.name, one.parameter] for one in self._activations],
+            "layers": [layer.settings() for layer in self._layers],
+            "input_shape": list(self._input_shape),
+            **self._loss_settings(),
+        }
+
+    def _loss_settings(self) -> dict[str, object]:
+        return {
             "loss": [self._loss.name, self._loss.parameter],
-            "bias": self._bias,
             "reduction": self._reduction,
             "l2": self._l2,
             "dtype": self._dtype.name,
@@ -214,7 +364,9 @@ class Network(Internals, internal=("at_samples", "engine", "loss_and_gradient_on
         scheme : {"glorot", "he", "orthogonal", "original"}
             Weights [m, n] uniform within ±√(6 / (m + n)) (Glorot & Bengio 2010), normal of variance
             2 / m (He et al. 2015), or with orthonormal rows or columns (Saxe et al. 2014); or as in
-            the original scripts, normal divided by m + n, from NumPy's legacy generator.
+            the original scripts, normal divided by m + n, from NumPy's legacy generator. Of a
+            convolution m and n are numbers of channels (m of one group) times the kernel's size, as
+            PyTorch counts them. Norms begin with factors of 1, embeddings with normal numbers.
 
         Returns
         -------
@@ -226,11 +378,14 @@ class Network(Internals, internal=("at_samples", "engine", "loss_and_gradient_on
         >>> MLP((3, 2), bias=False).initial(seed=0, scheme="orthogonal").shape
         (6,)
         """
-        w = np.zeros(self._count, self._dtype)
-        made = initializers.weights(self._sizes, seed, scheme)
-        for part, weights in zip(self._slices, made, strict=True):
-            w[part.start : part.start + weights.size] = weights.ravel()
+        w, start = np.zeros(self.parameter_count, self._dtype), 0
+        for values in initializers.arrays(self._arrays(), seed, scheme):
+            w[start : start + values.size] = values.ravel()
+            start += values.size
         return w
+
+    def _arrays(self) -> list[ArraySpec]:
+        return [array for node in self._graph.nodes for array in node.arrays]
 
     def unflatten(self, w: npt.ArrayLike) -> dict[str, FloatArray]:
         """Named views of a parameter vector.
@@ -243,7 +398,8 @@ class Network(Internals, internal=("at_samples", "engine", "loss_and_gradient_on
         Returns
         -------
         dict of str to array
-            ``"w0"`` [in, out], ``"b0"`` [out], ``"w1"``, …
+            By the names of `parameter_table`; an MLP's are ``"w0"`` [in, out], ``"b0"`` [out],
+            ``"w1"``, …
 
         Examples
         --------
@@ -252,14 +408,7 @@ class Network(Internals, internal=("at_samples", "engine", "loss_and_gradient_on
         {'w0': (3, 2), 'b0': (2,)}
         """
         flat = self.engine.vector(w, "w")
-        views = {}
-        for index, (part, m, n) in enumerate(
-            zip(self._slices, self._sizes, self._sizes[1:], strict=False)
-        ):
-            views[f"w{index}"] = flat[part.start : part.start + m * n].reshape(m, n)
-            if self._bias:
-                views[f"b{index}"] = flat[part.start + m * n : part.stop]
-        return views
+        return {row.name: flat[row.slice].reshape(row.shape) for row in self.parameter_table}
 
     def flatten(self, arrays: Mapping[str, npt.ArrayLike]) -> FloatArray:
         """The parameter vector of named arrays.
@@ -280,7 +429,7 @@ class Network(Internals, internal=("at_samples", "engine", "loss_and_gradient_on
         ValueError
             If a name is missing or unknown, or an array has another shape.
         """
-        w = np.zeros(self._count, self._dtype)
+        w = np.zeros(self.parameter_count, self._dtype)
         views = self.unflatten(w)
         if not isinstance(arrays, Mapping):
             raise TypeError(f"arrays is of type {type(arrays).__name__}; expected names and arrays")
@@ -300,7 +449,8 @@ class Network(Internals, internal=("at_samples", "engine", "loss_and_gradient_on
         Parameters
         ----------
         w : (P,) array_like
-        x : (N, inputs) array_like
+        x : (N, …) array_like
+            Each sample of the shape ``input_shape``.
 
         Returns
         -------
@@ -313,7 +463,7 @@ class Network(Internals, internal=("at_samples", "engine", "loss_and_gradient_on
         array([[11.]])
         """
         w, x = self.engine.vector(w, "w"), self.engine.reader.inputs(x)
-        out = np.empty((len(x), self._sizes[-1]), self._dtype)
+        out = np.empty((len(x), self.outputs), self._dtype)
         _core.mlp_predict(self.engine.handle, w, x, None, None, None, 1.0, out)
         return out
 
@@ -325,7 +475,7 @@ class Network(Internals, internal=("at_samples", "engine", "loss_and_gradient_on
         Parameters
         ----------
         w : (P,) array_like
-        x : (N, inputs) array_like, or an iterable of batches
+        x : (N, …) array_like, or an iterable of batches
         y : (N, outputs) array_like or (N,) labels
         sample_weight : (N,) array_like, optional
             Not negative.
@@ -423,11 +573,67 @@ class Network(Internals, internal=("at_samples", "engine", "loss_and_gradient_on
         def fill(batch: Batch, scale: float, out: FloatArray) -> float:
             return _core.mlp_gradient(self.engine.handle, w, *batch, scale, out)
 
-        out = buffers.take(self._count, self._dtype)
+        out = buffers.take(self.parameter_count, self._dtype)
         loss = self.engine.reduce(fill, out, samples).loss
         self.engine.add_l2(out, w)
         return loss + self.engine.penalty(w), out
 
 
-def _shown(value: Activation | Loss) -> str:
-    return f"{value.name}({value.parameter!r})" if value.parameter else repr(value.name)
+class DenseChain(Protocol):
+    """What `swiftnets.MLP` has beyond other nets."""
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Widths: the inputs', each hidden layer's, the outputs'."""
+
+    @property
+    def layer_rows(self) -> tuple[int, ...]:
+        """Rows of each layer's weights, the bias being one."""
+
+    @property
+    def bias(self) -> bool:
+        """Whether every layer has one."""
+
+
+def require_dense(net: BaseNetwork, what: str, instead: str) -> DenseChain:
+    """A NotImplementedError where a net is no chain of dense layers.
+
+    Parameters
+    ----------
+    net : BaseNetwork
+    what : str
+        What needs one.
+    instead : str
+        What to use with other nets.
+
+    Returns
+    -------
+    DenseChain
+        The net.
+
+    Raises
+    ------
+    NotImplementedError
+        With the first layer that is no dense one.
+    """
+    if "layered_solve" in net.supports:
+        return cast(DenseChain, net)
+    for index, layer in enumerate(net.layers):
+        if not isinstance(layer, (Dense, Activation)):
+            found = f"layer {index} is {type(layer).__name__}"
+            break
+    else:
+        found = "this Network has them, but is no swiftnets.MLP"
+    raise NotImplementedError(f"{what} needs dense layers; {found}; use {instead}")
+
+
+def _input_shape(value: Any) -> tuple[int, ...]:
+    expected = "an integer, or 1 to 3 of them: (n,), (C, H, W), (T, d), or (T,) for tokens"
+    if isinstance(value, (str, bytes, dict)):
+        raise TypeError(f"input_shape is {value!r}; expected {expected}")
+    if not checks.iterable(value):
+        return (checks.integer(value, "input_shape"),)
+    given = checks.several(value, "input_shape")
+    if not 1 <= len(given) <= 3:
+        raise ValueError(f"input_shape is {value!r}; expected {expected}")
+    return tuple(checks.integer(n, f"input_shape[{i}]") for i, n in enumerate(given))

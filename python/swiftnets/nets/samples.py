@@ -13,6 +13,7 @@ import numpy.typing as npt
 from swiftnets._support import checks
 from swiftnets._support.types import FloatArray, IntegerArray
 from swiftnets.linalg import scaling
+from swiftnets.nets.layer import Value
 from swiftnets.nets.losses import Loss
 
 __all__ = ["Batch", "FloatArray", "Reader", "Samples", "joined", "positive_total"]
@@ -28,9 +29,18 @@ _LEAST = -4000
 
 
 class Batch(NamedTuple):
-    """Checked samples, in the order in which the engine's functions take them."""
+    """Checked samples, in the order in which the engine's functions take them.
 
-    x: FloatArray
+    Attributes
+    ----------
+    x : (N, inputs) array
+        One row a sample, whatever its shape; int64 for tokens.
+    targets : (N, outputs) array or None
+    labels : (N,) int64 array or None
+    weights : (N,) array or None
+    """
+
+    x: npt.NDArray[Any]
     targets: FloatArray | None
     labels: IntegerArray | None
     weights: FloatArray | None
@@ -79,14 +89,14 @@ class Batch(NamedTuple):
         return scaling.exponent(self.weights) if self.weights.any() else _LEAST
 
     def _is_usual(self, total: float) -> bool:
-        usual = _USUAL[self.x.itemsize]
+        usual = _USUAL[8 if self.weights is None else self.weights.itemsize]
         return 1 / usual < total < usual
 
-    def divided(self, exponent: int) -> Batch:
+    def divided(self, exponent: int, dtype: np.dtype[Any]) -> Batch:
         """The same samples, their weights divided by 2 to `exponent`; exact but for underflow."""
         if exponent == 0:
             return self
-        weights = np.ones(len(self.x), self.x.dtype) if self.weights is None else self.weights
+        weights = np.ones(len(self.x), dtype) if self.weights is None else self.weights
         # In two steps, as a factor may be out of range where the quotient is not.
         half = exponent // 2
         return self._replace(weights=np.ldexp(np.ldexp(weights, -half), half - exponent))
@@ -104,9 +114,9 @@ class Batch(NamedTuple):
             If the weights sum to 0.
         """
         total = self.total_weight
-        if self._is_usual(total):
+        if self.weights is None or self._is_usual(total):
             return self, 1 / total
-        batch = self.divided(self.exponent)
+        batch = self.divided(self.exponent, self.weights.dtype)
         return batch, 1 / positive_total(batch.total_weight)
 
 
@@ -128,12 +138,23 @@ class Samples(NamedTuple):
 class Reader:
     """Checks batches for a net with these inputs, outputs, loss and dtype."""
 
-    def __init__(self, inputs: int, outputs: int, loss: Loss, dtype: np.dtype[Any]) -> None:
-        self._inputs, self._outputs, self._loss, self._dtype = inputs, outputs, loss, dtype
+    def __init__(
+        self, given: Value, vocabulary: int, outputs: int, loss: Loss, dtype: np.dtype[Any]
+    ) -> None:
+        self._given, self._vocabulary, self._outputs = given, vocabulary, outputs
+        self._loss, self._dtype = loss, dtype
 
-    def inputs(self, x: Any, name: str = "x") -> FloatArray:
-        """Inputs, checked."""
-        return checks.array(x, name, ("N", self._inputs), self._dtype)
+    def inputs(self, x: Any, name: str = "x") -> npt.NDArray[Any]:
+        """Inputs, checked, one row a sample."""
+        sizes = self._given.sizes
+        if self._given.kind == "tokens":
+            return checks.tokens(x, name, sizes[0], self._vocabulary)
+        rows = checks.array(x, name, ("N", *sizes), self._dtype)
+        return rows if rows.ndim == 2 else rows.reshape(len(rows), -1)
+
+    def shaped(self, x: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Inputs of a batch as users give them."""
+        return x.reshape(len(x), *self._given.sizes)
 
     def batch(self, x: Any, y: Any, weights: Any, of: str = "", whole: bool = False) -> Batch:
         """One batch, checked.
@@ -157,6 +178,9 @@ class Reader:
         ValueError
             If shapes disagree, or weights are negative or not finite.
         """
+        if weights is not None and self._given.kind == "tokens":
+            given = checks.unconverted(weights, f"sample_weight{of}")
+            x = _without_padding(checks.unconverted(x, f"x{of}"), given, self._vocabulary)
         x = self.inputs(x, f"x{of}")
         if weights is not None and self._takes_labels(y, f"y{of}"):
             given = checks.unconverted(weights, f"sample_weight{of}")
@@ -201,9 +225,9 @@ class Reader:
             raise ValueError(f"{name} has an entry above 1; expected probabilities")
 
     def is_inputs(self, x: Any) -> bool:
-        """Whether x is meant as a table of numbers, and not as an iterable of batches."""
+        """Whether x is meant as an array of numbers, and not as an iterable of batches."""
         if isinstance(x, (list, tuple)):
-            return bool(x) and _depth(x) <= 2
+            return bool(x) and _depth(x) <= 1 + len(self._given.sizes)
         arrays = (str, bytes, dict, memoryview)
         is_array = hasattr(x, "__array__") or hasattr(x, "__dlpack__") or isinstance(x, arrays)
         return is_array or not _iterable(x)
@@ -271,7 +295,7 @@ class Reader:
             raise ValueError("x has no batches; expected at least one")
 
 
-def joined(batches: list[Batch], outputs: int) -> Batch:
+def joined(batches: list[Batch], outputs: int, dtype: np.dtype[Any]) -> Batch:
     """All samples as one batch; labels as rows where some batches have rows."""
     if len(batches) == 1:
         return batches[0]
@@ -280,35 +304,36 @@ def joined(batches: list[Batch], outputs: int) -> Batch:
     if all(batch.labels is not None for batch in batches):
         labels = np.concatenate([batch.labels for batch in batches if batch.labels is not None])
     else:
-        targets = np.concatenate([_targets(batch, outputs) for batch in batches])
+        targets = np.concatenate([_targets(batch, outputs, dtype) for batch in batches])
     if any(batch.weights is not None for batch in batches):
         weights = np.concatenate(
             [
-                np.ones(len(batch.x), batch.x.dtype) if batch.weights is None else batch.weights
+                np.ones(len(batch.x), dtype) if batch.weights is None else batch.weights
                 for batch in batches
             ]
         )
     return Batch(x, targets, labels, weights)
 
 
-def _targets(batch: Batch, outputs: int) -> FloatArray:
+def _targets(batch: Batch, outputs: int, dtype: np.dtype[Any]) -> FloatArray:
     """Targets as rows, labels as rows of the identity."""
     if batch.labels is None:
         assert batch.targets is not None
         return batch.targets
-    rows = np.zeros((len(batch.x), outputs), batch.x.dtype)
+    rows = np.zeros((len(batch.x), outputs), dtype)
     rows[np.arange(len(rows)), batch.labels] = 1
     return rows
 
 
 def _without_padding(
-    labels: npt.NDArray[Any], weights: npt.NDArray[Any], classes: int
+    numbers: npt.NDArray[Any], weights: npt.NDArray[Any], limit: int
 ) -> npt.NDArray[Any]:
-    """Labels, 0 in place of what is no class at samples of weight 0; others are not looked at."""
-    if labels.dtype.kind not in "iu" or weights.shape != labels.shape:
-        return labels
-    is_padding = (weights == 0) & ((labels < 0) | (labels >= classes))
-    return np.where(is_padding, labels.dtype.type(0), labels) if is_padding.any() else labels
+    """Labels, or rows of tokens: 0 in place of what is none at samples of weight 0."""
+    if numbers.dtype.kind not in "iu" or weights.shape != numbers.shape[:1]:
+        return numbers
+    is_out = (weights == 0).reshape(-1, *[1] * (numbers.ndim - 1))
+    is_padding = is_out & ((numbers < 0) | (numbers >= limit))
+    return np.where(is_padding, numbers.dtype.type(0), numbers) if is_padding.any() else numbers
 
 
 def positive_total(weight: float) -> float:

@@ -9,6 +9,7 @@ import numpy as np
 from swiftnets._support.types import FloatArray
 from swiftnets.curvature.kronecker import KroneckerFactors, kronecker_factors
 from swiftnets.linalg.scaling import norm
+from swiftnets.nets.network import BaseNetwork, DenseChain, require_dense
 from swiftnets.optimizers.base import Optimizer, State, StepResult, check_settings
 from swiftnets.problems import Problem
 from swiftnets.problems.computed import require_finite
@@ -61,23 +62,24 @@ class KFAC(Optimizer):
             raise ValueError(f"decay is {self.decay!r}; expected a number below 1")
 
     def initial_state(self, problem: Problem, w: FloatArray) -> State:
-        net = net_problem(problem, "K-FAC").net
+        net = _chain(net_problem(problem, "K-FAC").net)
         state: State = {"steps": np.array(0)}
-        for layer, (rows, width) in enumerate(zip(net.sizes, net.sizes[1:], strict=False)):
-            state[f"inputs{layer}"] = np.zeros((rows + net.bias,) * 2)
+        for layer, (rows, width) in enumerate(zip(net.layer_rows, net.sizes[1:], strict=True)):
+            state[f"inputs{layer}"] = np.zeros((rows, rows))
             state[f"outputs{layer}"] = np.zeros((width, width))
         return state
 
     def step(self, problem: Problem, w: FloatArray, state: State) -> StepResult:
         inner = net_problem(problem, "K-FAC")
         net = inner.net
+        depth = len(_chain(net).layer_rows)
         loss, gradient = problem.loss_and_gradient(w)
         require_finite(loss, gradient)
         new = kronecker_factors(inner.at(w))
-        count_cost(problem, 1 + net.sizes[-1])
+        count_cost(problem, 1 + net.outputs)
         steps = int(state["steps"]) + 1
         after: State = {"steps": np.array(steps)}
-        for layer in range(net.depth):
+        for layer in range(depth):
             for name, factor in (("inputs", new.inputs), ("outputs", new.outputs)):
                 key = f"{name}{layer}"
                 after[key] = self.decay * state[key] + (1 - self.decay) * factor[layer]
@@ -86,9 +88,13 @@ class KFAC(Optimizer):
         # The means began at 0: divided by the weights so far, as Adam's.
         weight = 1 - self.decay**steps
         means = KroneckerFactors(
-            tuple(after[f"inputs{layer}"] / weight for layer in range(net.depth)),
-            tuple(after[f"outputs{layer}"] / weight for layer in range(net.depth)),
+            tuple(after[f"inputs{layer}"] / weight for layer in range(depth)),
+            tuple(after[f"outputs{layer}"] / weight for layer in range(depth)),
         )
         natural = means.inverse(self.damping + net.l2)(gradient.astype(np.float64))
         step = w.dtype.type(self.learning_rate) * natural.astype(w.dtype)
         return StepResult(w - step, loss, norm(gradient), after)
+
+
+def _chain(net: BaseNetwork) -> DenseChain:
+    return require_dense(net, "K-FAC", "Adam, GaussNewton or SaddleFreeNewton")

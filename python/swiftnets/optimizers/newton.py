@@ -81,9 +81,7 @@ def seen_curvature(
 
 def gradient_operations(problem: NetProblem) -> float:
     """Multiplications and additions of a gradient."""
-    sizes = problem.net.sizes
-    products = sum(a * b for a, b in zip(sizes, sizes[1:], strict=False))
-    return 6.0 * problem.sample_count * products
+    return 6.0 * problem.sample_count * problem.net.multiplications
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,7 @@ from swiftnets._support.types import Array, FloatArray
 from swiftnets.linalg.lanczos import Lanczos, lanczos
 from swiftnets.linalg.lapack import eigh
 from swiftnets.linalg.scaling import norm
+from swiftnets.nets.network import require_dense
 from swiftnets.optimizers.base import Optimizer, State, StepResult, check_settings
 from swiftnets.optimizers.negative_curvature import look, seen, unlooked
 from swiftnets.optimizers.newton import finish, gradient_operations
@@ -40,6 +41,7 @@ _FUNCTIONS: dict[str, Callable[[Array, float], Array]] = {
     "original": lambda values, damping: abs(1 / (values + damping)),
 }
 _PROBE = 20  # Lanczos steps to bound the spectrum
+_RATIONAL = ('method="rational"', '"krylov" or "exact"')
 _SOLVED = 1e-8  # residual of a shifted system, in units of the gradient
 
 
@@ -173,7 +175,7 @@ class SaddleFreeNewton(Optimizer):
         if self.method == "exact":
             return *self._exact(problem, w, point), {}, False
         if self.method == "rational":
-            net_problem(problem, 'method="rational"')
+            require_dense(net_problem(problem, 'method="rational"').net, *_RATIONAL)
         if not point.gradient.any():
             return np.zeros(len(w)), math.inf, {}, True
         steps = self.steps if self.method == "krylov" else _PROBE

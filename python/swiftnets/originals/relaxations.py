@@ -21,7 +21,7 @@ from swiftnets.curvature.states import LayerState, layer_states
 from swiftnets.linalg.dense import DenseFactorization
 from swiftnets.linalg.lanczos import lanczos
 from swiftnets.linalg.scaling import exponent, norm
-from swiftnets.mlp import MLP, require_net
+from swiftnets.mlp import MLP
 
 __all__ = [
     "Relaxation",
@@ -499,7 +499,8 @@ def circular_system(
     >>> len(matrix), int(np.linalg.matrix_rank(matrix))
     (160, 144)
     """
-    require_net(net)
+    if not isinstance(net, MLP):
+        raise TypeError(f"net is of type {type(net).__name__}; expected an MLP")
     corrected = checks.flag(corrected, "corrected")
     sizes = net.sizes
     if net.depth != 2 or net.bias or net.l2 or net.loss_function.name == "softmax_cross_entropy":

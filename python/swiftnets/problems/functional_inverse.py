@@ -400,7 +400,7 @@ class _Solver:
 
     def _layered(self) -> Factorization | None:
         inner = take_net_problem(self._problem)
-        if inner is None:
+        if inner is None or "layered_solve" not in inner.net.supports:
             return None
         net, count, samples = inner.net, inner.parameter_count, inner.sample_count
         dense = 2.0 * samples * count**2 + count**3 / 3

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from swiftnets._support import checks
-from swiftnets.mlp import MLP, require_net
 from swiftnets.nets.samples import Batch, Samples
+from swiftnets.network import Network, require_net
 from swiftnets.problems.net import NetProblem
 
 __all__ = ["Minibatches"]
@@ -32,7 +32,7 @@ class Minibatches:
 
     Parameters
     ----------
-    net : MLP
+    net : Network or MLP
     x, y : array_like
         All samples; copied.
     batch_size : int
@@ -47,6 +47,7 @@ class Minibatches:
 
     Examples
     --------
+    >>> from swiftnets import MLP
     >>> net = MLP((2, 1), reduction="mean")
     >>> batches = Minibatches(net, np.ones((10, 2)), np.ones((10, 1)), batch_size=4)
     >>> batches.per_epoch, batches.at(2).sample_count
@@ -55,7 +56,7 @@ class Minibatches:
 
     def __init__(
         self,
-        net: MLP,
+        net: Network,
         x: npt.ArrayLike,
         y: npt.ArrayLike | None = None,
         *,

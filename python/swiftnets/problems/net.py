@@ -12,8 +12,8 @@ from swiftnets._support.types import FloatArray
 from swiftnets.curvature.matrix import Kind, streamed_products
 from swiftnets.curvature.point import Point
 from swiftnets.curvature.taylor import TaylorSeries
-from swiftnets.mlp import MLP, require_net
 from swiftnets.nets.samples import Batch, Samples
+from swiftnets.network import Network, require_net
 from swiftnets.problems.base import Problem
 
 __all__ = ["NetProblem"]
@@ -28,9 +28,9 @@ class NetProblem(Problem):
 
     Parameters
     ----------
-    net : MLP
+    net : Network or MLP
     x, y, sample_weight
-        As `MLP.loss` takes them; copied, so that their arrays may change afterwards. Samples of
+        As `Network.loss` takes them; copied, so that their arrays may change afterwards. Samples of
         weight 0 are not kept.
 
     Raises
@@ -40,6 +40,7 @@ class NetProblem(Problem):
 
     Examples
     --------
+    >>> from swiftnets import MLP
     >>> net = MLP((2, 3, 1))
     >>> problem = NetProblem(net, np.eye(2), np.ones((2, 1)))
     >>> bool(problem.loss(net.initial(seed=0)) > 0)
@@ -47,19 +48,19 @@ class NetProblem(Problem):
     """
 
     def __init__(
-        self, net: MLP, x: Any, y: Any = None, *, sample_weight: npt.ArrayLike | None = None
+        self, net: Network, x: Any, y: Any = None, *, sample_weight: npt.ArrayLike | None = None
     ) -> None:
         # Checked once: what is kept is what the engine takes, and passes through unchanged.
         kept = require_net(net).engine.reader.kept(x, y, sample_weight, copy=True)
         self._keep(net, kept)
 
     @classmethod
-    def of(cls, net: MLP, samples: Samples) -> NetProblem:
+    def of(cls, net: Network, samples: Samples) -> NetProblem:
         """The problem on samples that are checked and nobody else's.
 
         Parameters
         ----------
-        net : MLP
+        net : Network or MLP
         samples : Samples
 
         Returns
@@ -70,7 +71,7 @@ class NetProblem(Problem):
         problem._keep(net, samples)
         return problem
 
-    def _keep(self, net: MLP, samples: Samples) -> None:
+    def _keep(self, net: Network, samples: Samples) -> None:
         self.net, self._samples = net, samples
         self.parameter_count, self.dtype = net.parameter_count, net.dtype
 
@@ -153,12 +154,14 @@ class NetProblem(Problem):
 
         Examples
         --------
+        >>> from swiftnets import MLP
         >>> NetProblem(MLP((1, 1)), [[1.0], [np.inf]], np.ones((2, 1))).not_finite()
         'x has inf at [1, 0]'
         """
+        shaped = self.net.engine.reader.shaped
         for index, batch in enumerate(self.batches):
             of = "" if self._samples.is_single else f" of batch {index}"
-            for name, values in (("x", batch.x), ("y", batch.labels_or_targets)):
+            for name, values in (("x", shaped(batch.x)), ("y", batch.labels_or_targets)):
                 good = np.isfinite(values)
                 if not good.all():
                     where = [int(k) for k in np.argwhere(~good)[0]]

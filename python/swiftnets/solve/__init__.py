@@ -18,10 +18,11 @@ from swiftnets._support import checks
 from swiftnets.curvature.matrix import CurvatureMatrix, require_matrix
 from swiftnets.linalg.dense import DenseFactorization
 from swiftnets.linalg.factors import Inertia
+from swiftnets.nets.network import require_dense
 from swiftnets.solve.choice import choose
 from swiftnets.solve.factors import Factorization, factorize
 from swiftnets.solve.ladder import climb
-from swiftnets.solve.layered import LayeredFactorization, LayeredPlan, plan
+from swiftnets.solve.layered import LAYERED, LayeredFactorization, LayeredPlan, plan
 from swiftnets.solve.options import SOLVE_METHODS, Options, Preconditioner, SolveMethod
 from swiftnets.solve.solution import Solution
 from swiftnets.solve.system import System
@@ -111,6 +112,8 @@ def solve(
         If an argument is not of the kind above; the message names it.
     ValueError
         If it is not as above, or does not go with another.
+    NotImplementedError
+        If the method or the preconditioner is for an `MLP` alone, and the net is none.
     numpy.linalg.LinAlgError
         If every method that could be tried met a singular matrix, or the inertia was asked for and
         is not found.
@@ -166,6 +169,12 @@ def solve(
         raise ValueError(
             f'method is "layered" and the matrix a {matrix.kind.title}; expected a '
             'Hessian, or "auto", "dense", "cg" or "minres"'
+        )
+    if method == "layered":
+        require_dense(matrix.point.net, *LAYERED)
+    if preconditioner == "kronecker":
+        require_dense(
+            matrix.point.net, 'preconditioner="kronecker"', '"diagonal", or a function of yours'
         )
     if isinstance(damping, numbers.Complex) and not isinstance(damping, numbers.Real):
         raise TypeError(

@@ -10,7 +10,8 @@ import numpy as np
 from swiftnets._support import checks
 from swiftnets._support.types import Array
 from swiftnets.linalg.lanczos import Lanczos, lanczos
-from swiftnets.solve.layered import plan
+from swiftnets.solve.factors import dense_operations
+from swiftnets.solve.layered import is_layered, plan
 from swiftnets.solve.options import TITLES, Options
 from swiftnets.solve.system import System
 
@@ -79,8 +80,10 @@ def _direct_costs(system: System, product: float) -> dict[str, float]:
     samples, sides, count = system.samples, len(system.b), system.net.parameter_count
     costs = {}
     if checks.fits(_dense_bytes(count)):
-        costs["dense"] = 2.0 * samples * count**2 + count**3 / 3 + 4.0 * sides * count**2
-    if system.matrix.kind.is_layered:
+        costs["dense"] = (
+            dense_operations(system.net, samples, count) + count**3 / 3 + 4.0 * sides * count**2
+        )
+    if is_layered(system.matrix):
         try:
             layered = plan(system.net, samples, form=system.form)
         except MemoryError:  # sizes that LAPACK does not count
@@ -98,7 +101,7 @@ def _dense_bytes(count: int) -> int:
 def _choose_blocks(system: System, options: Options) -> tuple[list[str], str]:
     samples, sides = system.samples, len(system.b)
     layers = [part.stop - part.start for part in system.net.layer_slices]
-    dense = sum(2.0 * samples * n**2 + n**3 / 3 for n in layers)
+    dense = sum(dense_operations(system.net, samples, n) + n**3 / 3 for n in layers)
     product = system.product_operations * len(layers) + _STEP_OVERHEAD / sides
     # Blocks of single layers are well conditioned as such go: Krylov steps as many as seen.
     text = f"dense {dense:.1e}, {_PROBE} products {_PROBE * sides * product:.1e}"

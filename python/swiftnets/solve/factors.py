@@ -10,7 +10,8 @@ import numpy.typing as npt
 from swiftnets._support import checks
 from swiftnets.curvature.matrix import CurvatureMatrix, require_matrix
 from swiftnets.linalg.dense import DenseFactorization
-from swiftnets.solve.layered import FORMS, Form, LayeredFactorization, plan
+from swiftnets.nets.network import BaseNetwork
+from swiftnets.solve.layered import FORMS, Form, LayeredFactorization, is_layered, plan
 
 __all__ = ["Factorization", "factorize"]
 
@@ -57,6 +58,8 @@ def factorize(
         If an argument is not of the kind above; the message names it.
     ValueError
         If it is not as above, or does not go with another.
+    NotImplementedError
+        If it needs the layered method, and the net is no `MLP`.
     numpy.linalg.LinAlgError
         If the matrix is singular to working precision and its inertia cannot be proved. Where the
         layered method can count the eigenvalues that are 0 it does not raise: they are in
@@ -113,7 +116,7 @@ def _dense_or_layered(matrix: CurvatureMatrix) -> Factorization:
     try:
         return dense_factors(matrix, matrix.point.net.dtype)
     except np.linalg.LinAlgError as error:
-        if not matrix.kind.is_layered:
+        if not is_layered(matrix):
             raise
         net, samples = matrix.point.net, matrix.point.counted_samples
         try:
@@ -128,7 +131,15 @@ def _dense_or_layered(matrix: CurvatureMatrix) -> Factorization:
 
 def _dense_operations(matrix: CurvatureMatrix) -> float:
     count = matrix.point.net.parameter_count
-    return 2.0 * matrix.point.counted_samples * count**2 + count**3 / 3
+    samples = matrix.point.counted_samples
+    return dense_operations(matrix.point.net, samples, count) + count**3 / 3
+
+
+def dense_operations(net: BaseNetwork, samples: int, count: int) -> float:
+    """Of the entries of a Hessian's block of so many parameters, before it is factored."""
+    if "structural_hessian" in net.supports:
+        return 2.0 * samples * count**2
+    return 12.0 * samples * net.multiplications * count  # a product a column
 
 
 def _layered_is_cheaper(matrix: CurvatureMatrix, form: Form) -> bool:
@@ -136,6 +147,8 @@ def _layered_is_cheaper(matrix: CurvatureMatrix, form: Form) -> bool:
         return False
     if isinstance(matrix.shift, complex) or form != "auto":
         return True
+    if not is_layered(matrix):
+        return False
     net, samples = matrix.point.net, matrix.point.counted_samples
     try:
         return plan(net, samples).operations <= _dense_operations(matrix)

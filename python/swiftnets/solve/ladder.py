@@ -17,7 +17,7 @@ from swiftnets.linalg.factors import Inertia
 from swiftnets.linalg.krylov import cg, default_iterations, minres
 from swiftnets.linalg.krylov_result import KrylovResult
 from swiftnets.linalg.scaling import row_norms
-from swiftnets.solve.factors import Factorization, dense_factors
+from swiftnets.solve.factors import Factorization, dense_factors, dense_operations
 from swiftnets.solve.layered import Form, LayeredFactorization, plan
 from swiftnets.solve.options import DIRECT, TITLES, Options
 from swiftnets.solve.system import System
@@ -138,7 +138,9 @@ class _Steps:
             system.product(system.b[:1])
         if name == "dense":
             count = system.net.parameter_count
-            seconds = system.seconds(2.0 * system.samples * count**2 + count**3 / 3)
+            seconds = system.seconds(
+                dense_operations(system.net, system.samples, count) + count**3 / 3
+            )
         else:
             layered = plan(system.net, system.samples, form=system.form)
             seconds = system.seconds(layered.operations)
@@ -159,7 +161,8 @@ class _Steps:
         system = self._system
         factors: Factorization
         if name == "dense":
-            system.operations += 2.0 * system.samples * system.net.parameter_count**2
+            count = system.net.parameter_count
+            system.operations += dense_operations(system.net, system.samples, count)
             factors = dense_factors(system.matrix, np.float64)
         else:
             form: Form = "primal" if name == "primal" else system.form
@@ -181,7 +184,7 @@ class _Steps:
             # Without l2, which is added with the damping, as one sum.
             block = CurvatureMatrix(system.point, kind, -l2).dense((layer, layer))
             n = part.stop - part.start
-            system.operations += 2.0 * system.samples * n**2 + n**3 / 3
+            system.operations += dense_operations(system.net, system.samples, n) + n**3 / 3
             factors.append(DenseFactorization.trusted(block, system.damping, _FLOAT64, l2))
 
         def solve(b: Array) -> Array:

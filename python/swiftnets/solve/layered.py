@@ -25,7 +25,7 @@ from swiftnets.linalg.factors import (
     rounded,
     solve_with,
 )
-from swiftnets.nets.network import Network
+from swiftnets.nets.network import BaseNetwork, require_dense
 
 __all__ = ["LayeredFactorization", "LayeredPlan", "plan"]
 
@@ -37,6 +37,8 @@ def __dir__() -> list[str]:
 Form: TypeAlias = Literal["auto", "primal", "dual"]
 
 FORMS = ("auto", "primal", "dual")
+# What needs dense layers, and what to use with others.
+LAYERED = ("layered elimination", 'method "dense", "cg" or "minres" of solve')
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,14 @@ class LayeredPlan:
     forms: tuple[str, ...]
 
 
-def plan(net: Network, samples: int, *, complex: bool = False, form: Form = "auto") -> LayeredPlan:
+def is_layered(matrix: CurvatureMatrix) -> bool:
+    """Whether there is a layered factorisation of such a matrix: Hessians of an `MLP`."""
+    return matrix.kind.is_layered and "layered_solve" in matrix.point.net.supports
+
+
+def plan(
+    net: BaseNetwork, samples: int, *, complex: bool = False, form: Form = "auto"
+) -> LayeredPlan:
     """What the layered factorisation of a net's Hessian for so many samples takes.
 
     Parameters
@@ -87,6 +96,8 @@ def plan(net: Network, samples: int, *, complex: bool = False, form: Form = "aut
         If an argument is not of the kind above; the message names it.
     ValueError
         If it is not as above.
+    NotImplementedError
+        If the net is no `MLP`.
     MemoryError
         If sizes are beyond what LAPACK counts: no machine holds such factors.
 
@@ -100,8 +111,9 @@ def plan(net: Network, samples: int, *, complex: bool = False, form: Form = "aut
     >>> plan(MLP((100, 10, 1)), 20).forms
     ('dual', 'primal')
     """
-    if not isinstance(net, Network):
+    if not isinstance(net, BaseNetwork):
         raise TypeError(f"net is of type {type(net).__name__}; expected an MLP")
+    chain = require_dense(net, *LAYERED)
     samples = checks.integer(samples, "samples")
     is_complex = checks.flag(complex, "complex")
     number = checks.choice(form, "form", FORMS)
@@ -114,7 +126,7 @@ def plan(net: Network, samples: int, *, complex: bool = False, form: Form = "aut
         ) from None
     forms = tuple(
         "dual" if form == "dual" or (form == "auto" and samples < rows) else "primal"
-        for rows in net.layer_rows
+        for rows in chain.layer_rows
     )
     return LayeredPlan(net.parameter_count, *sizes, forms)
 

@@ -85,8 +85,7 @@ class System:
     @property
     def product_operations(self) -> float:
         """Of a Hessian-vector product with the forward and backward pass kept."""
-        sizes = self.net.sizes
-        return 12.0 * self.samples * sum(a * b for a, b in zip(sizes, sizes[1:], strict=False))
+        return 12.0 * self.samples * self.net.multiplications
 
     @property
     def multiplied(self) -> CurvatureMatrix:
@@ -96,7 +95,7 @@ class System:
             if not math.isfinite(self.point.loss):
                 # A loss may overflow where the Hessian does not; an argument must not.
                 checks.finite(self.point.w, "w")
-                checks.finite(self._batch.x, "x")
+                checks.finite(self.net.engine.reader.shaped(self._batch.x), "x")
                 if self._batch.targets is not None:
                     checks.finite(self._batch.targets, "y")
             self._multiplied = self.matrix
@@ -156,7 +155,7 @@ class System:
 
     def joined(self, rows: Array) -> Array:
         """The rows that `split` made these of."""
-        result: Array = rows.reshape(self.net.depth, -1, rows.shape[1]).sum(axis=0)
+        result: Array = rows.reshape(len(self.net.layer_slices), -1, rows.shape[1]).sum(axis=0)
         return result
 
     def split_product(self, rows: Array) -> Array:

@@ -41,7 +41,7 @@ class Job:
         self.point, self.net, self.order = require_point(point), point.net, order
         self._part = slice(0, self.net.parameter_count)
         if layer is not None:
-            last = self.net.depth - 1
+            last = len(self.net.layer_slices) - 1
             self._part = self.net.layer_slices[checks.integer(layer, "layer", 0, last)]
         self.count = self._part.stop - self._part.start
         self.layer = layer

@@ -1,0 +1,263 @@
+"""`Network`: a net of any layers, and every exact derivative of its loss to fourth order.
+
+Conventions: the parameter vector is flat; `Network.parameter_table` says where each array is.
+Samples are rows: images (N, C, H, W), sequences (N, T, d), tokens (N, T) integers.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import numpy.typing as npt
+
+from swiftnets import solve
+from swiftnets._support.types import FloatArray
+from swiftnets.curvature.matrix import Block, CurvatureMatrix, Kind, Stream, streamed_products
+from swiftnets.curvature.point import Point
+from swiftnets.nets.network import BaseNetwork
+from swiftnets.nets.samples import Samples
+
+__all__ = ["Network", "require_net"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+class Network(BaseNetwork):
+    """A net of layers one after the other, with exact derivatives.
+
+    Parameters
+    ----------
+    layers : sequence of layers
+        Of `swiftnets.nets`, activations among them, or names of activations: ``"tanh"``. The last
+        one makes a vector.
+    input_shape : int or tuple of int
+        Of one sample: n or ``(n,)``, an image ``(C, H, W)``, a sequence ``(T, d)``, or where the
+        first layer is an `Embedding` the number of tokens ``(T,)``.
+    loss : str or Loss
+        ``"squared_error"`` (½ the sum of squares), ``"softmax_cross_entropy"``,
+        ``"binary_cross_entropy"``, ``"huber"``; see `swiftnets.nets.losses`.
+    reduction : {"sum", "mean"}
+        The loss is Σ sₙ lossₙ over samples, with ``sample_weight`` s (ones by default), or that
+        divided by Σ sₙ.
+    l2 : float
+        Adds ½ l2 ‖w‖², over all parameters, once and not reduced.
+    dtype : float64 or float32
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not as above, or a layer does not take what comes; the message says which
+        layer, what came and what it takes.
+
+    Notes
+    -----
+    What is asked of a net at parameters w on samples is asked of the point ``net.at(w, x, y)``; the
+    net itself has shorthands for what is typed most. `MLP` is the chain of dense layers, which
+    offers more: ``net.supports`` says what. Samples are taken as `MLP` has it, each of the
+    ``input_shape``; tokens are integers below the embedding's number of rows.
+
+    ``print(net)`` shows layers, what they make and how many parameters they have.
+
+    Examples
+    --------
+    >>> from swiftnets.nets import AvgPool2d, Conv2d, Dense, Flatten
+    >>> layers = [Conv2d(1, 4, 3), "tanh", AvgPool2d(2), Flatten(), Dense(36, 3)]
+    >>> net = Network(layers, input_shape=(1, 8, 8), loss="softmax_cross_entropy")
+    >>> print(net)
+       layer          makes      parameters
+       input          (1, 8, 8)
+    0  Conv2d(1, 4, 3)  (4, 6, 6)          40
+    """
+
+    def at(
+        self, w: npt.ArrayLike, x: Any, y: Any = None, *, sample_weight: npt.ArrayLike | None = None
+    ) -> Point:
+        """The net at parameters w on samples: what every derivative is asked of.
+
+        Parameters
+        ----------
+        w : (P,) array_like
+        x : (N, inputs) array_like, or an iterable of batches
+        y : (N, outputs) array_like or (N,) labels, optional
+            Not with batches, which have their own. Without targets the point has outputs and their
+            Jacobian alone, and x is one array.
+        sample_weight : (N,) array_like, optional
+            Not negative.
+
+        Returns
+        -------
+        Point
+            With copies of all arrays: they may change afterwards.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a shape or dtype disagrees; the message names the argument.
+
+        Examples
+        --------
+        >>> point = MLP((2, 1), bias=False).at([1.0, 2.0], [[3.0, 4.0]], [[10.0]])
+        >>> point.loss, point.hessian @ [1.0, 0.0]
+        (0.5, array([ 9., 12.]))
+        """
+        return self._point(w, x, y, sample_weight, copy=True)
+
+    def hvp(
+        self,
+        w: npt.ArrayLike,
+        x: Any,
+        y: Any = None,
+        v: npt.ArrayLike | None = None,
+        *,
+        sample_weight: npt.ArrayLike | None = None,
+    ) -> FloatArray:
+        """Hessian-vector products of the loss, exact to rounding (Pearlmutter 1994).
+
+        Nothing is kept: for many products at one point take ``net.at(w, x, y).hessian @ v``.
+
+        Parameters
+        ----------
+        w, x, y, sample_weight
+            As for `at`; with batches in place of x, give ``y=None``.
+        v : (P,) or (K, P) array_like
+            One direction, or K of them as rows: many at once share the forward pass, and threads
+            take whole directions.
+
+        Returns
+        -------
+        (P,) or (K, P) float array
+            Shaped like v. One costs about two gradients.
+
+        Raises
+        ------
+        TypeError
+            If an argument is missing or of another kind; the message names it.
+        ValueError
+            If a shape disagrees.
+
+        Examples
+        --------
+        >>> net = MLP((2, 1), bias=False)
+        >>> net.hvp([1.0, 2.0], [[3.0, 4.0]], [[10.0]], [1.0, 0.0])
+        array([ 9., 12.])
+        """
+        engine = self.engine
+        w = engine.vector(w, "w")
+        if v is None:
+            raise TypeError(
+                f"v is missing; expected a vector ({engine.count},) after x and y (with batches in "
+                "place of x, give y=None, or vectors by their names)"
+            )
+        rows, single = engine.rows(v, "v")
+        samples = engine.reader.samples(x, y, sample_weight)
+        out = streamed_products(engine, Kind.HESSIAN, w, samples, rows)
+        return cast(FloatArray, out[0] if single else out)
+
+    def hessian(
+        self,
+        w: npt.ArrayLike,
+        x: Any,
+        y: Any = None,
+        *,
+        block: Block = None,
+        out: FloatArray | None = None,
+        sample_weight: npt.ArrayLike | None = None,
+    ) -> Any:
+        """The dense Hessian of the loss: `CurvatureMatrix.dense` of the point's Hessian.
+
+        Parameters
+        ----------
+        w, x, y, sample_weight
+            As for `at`.
+        block : (i, j) or "diagonal", optional
+        out : (P, P) array, optional
+
+        Returns
+        -------
+        (P, P) array, one block, or a list of blocks
+
+        Examples
+        --------
+        >>> MLP((2, 1), bias=False).hessian([1.0, 2.0], [[3.0, 4.0]], [[10.0]])
+        array([[ 9., 12.],
+               [12., 16.]])
+        """
+        if y is not None or isinstance(block, str):
+            return self._point(w, x, y, sample_weight).hessian.dense(block, out)
+        # One sum, over batches that come one by one and are not kept.
+        vector = self.engine.vector(w, "w")
+        stream = Stream(self, vector, self.engine.reader.samples(x, None, sample_weight))
+        return CurvatureMatrix(cast(Any, stream), Kind.HESSIAN).dense(block, out)
+
+    def solve(
+        self,
+        w: npt.ArrayLike,
+        x: Any,
+        y: Any = None,
+        b: npt.ArrayLike | None = None,
+        *,
+        damping: float,
+        sample_weight: npt.ArrayLike | None = None,
+        **options: Any,
+    ) -> solve.Solution:
+        """Solve (H + damping) x = b: `CurvatureMatrix.solve` of the point's Hessian.
+
+        Parameters
+        ----------
+        w, x, y, sample_weight
+            As for `at`.
+        b : (P,) or (K, P) array_like
+        damping : float
+        **options
+            As `CurvatureMatrix.solve` takes them.
+
+        Returns
+        -------
+        Solution
+
+        Examples
+        --------
+        >>> net = MLP((2, 3, 1))
+        >>> w, x, y = net.initial(seed=0), np.eye(2), np.ones((2, 1))
+        >>> net.solve(w, x, y, net.gradient(w, x, y), damping=0.1).success
+        True
+        """
+        point = self._point(w, x, y, sample_weight)
+        return point.hessian.solve(cast(Any, b), damping=damping, **options)
+
+    def at_samples(self, w: npt.ArrayLike, samples: Samples) -> Point:
+        """As `at`, on samples that are checked and nobody else's: for the rooms above.
+
+        Parameters
+        ----------
+        w : (P,) array_like
+        samples : Samples
+
+        Returns
+        -------
+        Point
+        """
+        vector = self.engine.vector(w, "w").copy()
+        vector.flags.writeable = False
+        return Point(self, vector, samples, solve)
+
+    def _point(self, w: Any, x: Any, y: Any, sample_weight: Any, copy: bool = False) -> Point:
+        vector = self.engine.vector(w, "w")
+        if copy:
+            vector = vector.copy()
+            vector.flags.writeable = False
+        reader = self.engine.reader
+        if y is None and reader.is_inputs(x):
+            samples = reader.inputs_alone(x, sample_weight, copy=copy)
+        else:
+            samples = reader.kept(x, y, sample_weight, copy=copy, whole=True)
+        return Point(self, vector, samples, solve)
+
+
+def require_net(net: object) -> Network:
+    """A TypeError if it is no net."""
+    if not isinstance(net, Network):
+        raise TypeError(f"net is of type {type(net).__name__}; expected an MLP or a Network")
+    return net
