@@ -25,6 +25,9 @@
 #define WIDE_BYTES VECTOR_BYTES
 #define TILE_ROWS 4
 #define TILE_VECTORS 3
+#if VECTOR_BYTES == 32
+#define HAS_AVX_MASKS
+#endif
 #pragma clang attribute push(__attribute__((target("arch=x86-64-v3"))), apply_to = function)
 #include "templates.h"
 #pragma clang attribute pop
@@ -32,6 +35,7 @@
 #undef WIDE_BYTES
 #undef TILE_ROWS
 #undef TILE_VECTORS
+#undef HAS_AVX_MASKS
 
 #endif
 

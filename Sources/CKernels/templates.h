@@ -14,6 +14,11 @@
 #define REGISTER __m512
 #define MASKED_LOAD _mm512_maskz_loadu_ps
 #define MASKED_STORE _mm512_mask_storeu_ps
+#define INTEGER int32_t
+#define ALL_LANES -1, -1, -1, -1, -1, -1, -1, -1
+#define REGISTER_256 __m256
+#define MASKED_LOAD_256 _mm256_maskload_ps
+#define MASK_COUNT(mask) __builtin_popcount((unsigned)_mm256_movemask_ps(_mm256_castsi256_ps(mask)))
 #include "typed_templates.h"
 #include "typed_gemm.h"
 #include "typed_updates.h"
@@ -24,6 +29,11 @@
 #undef REGISTER
 #undef MASKED_LOAD
 #undef MASKED_STORE
+#undef INTEGER
+#undef ALL_LANES
+#undef REGISTER_256
+#undef MASKED_LOAD_256
+#undef MASK_COUNT
 
 #define T double
 #define LANES (VECTOR_BYTES / 8)
@@ -32,6 +42,11 @@
 #define REGISTER __m512d
 #define MASKED_LOAD _mm512_maskz_loadu_pd
 #define MASKED_STORE _mm512_mask_storeu_pd
+#define INTEGER int64_t
+#define ALL_LANES -1, -1, -1, -1
+#define REGISTER_256 __m256d
+#define MASKED_LOAD_256 _mm256_maskload_pd
+#define MASK_COUNT(mask) __builtin_popcount((unsigned)_mm256_movemask_pd(_mm256_castsi256_pd(mask)))
 #include "typed_templates.h"
 #include "typed_gemm.h"
 #include "typed_updates.h"
@@ -42,6 +57,11 @@
 #undef REGISTER
 #undef MASKED_LOAD
 #undef MASKED_STORE
+#undef INTEGER
+#undef ALL_LANES
+#undef REGISTER_256
+#undef MASKED_LOAD_256
+#undef MASK_COUNT
 
 // ---- Batched Cholesky: one lane a system, 4×4 blocks of vectors in registers --------------------------------------
 

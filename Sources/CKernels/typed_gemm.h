@@ -9,7 +9,7 @@ typedef T TYPED(wide) __attribute__((vector_size(WIDE_BYTES), aligned(sizeof(T))
 #define SLAB 64       // rows of B at a time: a panel of them stays in the first-level cache
 #define BLOCK_ROWS 64  // of A at a time, where they are packed
 
-// The first lanes of a vector: a mask of AVX-512, elsewhere their number.
+// The first lanes of a vector: a mask of AVX-512 or AVX, elsewhere their number.
 #if WIDE_BYTES == 64
 #define PART MASK
 #define FIRST(lanes) ((PART)((1u << (lanes)) - 1))
@@ -23,6 +23,32 @@ INLINE void TYPED(store_part)(PART part, T *p, W value) {
   REGISTER whole;
   memcpy(&whole, &value, sizeof whole);
   MASKED_STORE(p, part, whole);
+}
+#elif defined(HAS_AVX_MASKS)
+#define PART __m256i
+static const INTEGER TYPED(masks)[2 * WIDE] = {ALL_LANES};
+#define FIRST(lanes) _mm256_loadu_si256((const __m256i *)(TYPED(masks) + WIDE - (lanes)))
+INLINE W TYPED(load_part)(PART part, const T *p) {
+  REGISTER_256 value = MASKED_LOAD_256(p, part);
+  W result;
+  memcpy(&result, &value, sizeof result);
+  return result;
+}
+// In pieces: some processors take long for a masked store.
+INLINE void TYPED(store_part)(PART part, T *p, W value) {
+  const T *from = (const T *)&value;
+  const int bytes = (int)sizeof(T) * MASK_COUNT(part);
+  if (bytes & 16) {
+    memcpy(p, from, 16);
+    p += 16 / sizeof(T);
+    from += 16 / sizeof(T);
+  }
+  if (bytes & 8) {
+    memcpy(p, from, 8);
+    p += 8 / sizeof(T);
+    from += 8 / sizeof(T);
+  }
+  if (bytes & 4) memcpy(p, from, 4);
 }
 #else
 #define PART size_t
@@ -64,17 +90,23 @@ INLINE void TYPED(tile)(const int rows, const int vectors, const int partial, PA
       UNROLLED for (int j = 0; j < vectors; j++) sum[i][j] += factor * row[j];
     }
   }
+  // All rows are read before any is written: where rows follow each other closely, the masked end of one would look as
+  // if it wrote the beginning of the next, which would wait for it.
+  UNROLLED for (int i = 0; i < rows; i++) {
+    const T *target = c + i * ldc;
+    UNROLLED for (int j = 0; j < vectors; j++) {
+      if (scale) sum[i][j] *= PADDED(scale + i * lds, j);
+      if (update == swk_add) sum[i][j] = VECTOR(target, j) + sum[i][j];
+      if (update == swk_subtract) sum[i][j] = VECTOR(target, j) - sum[i][j];
+    }
+  }
   UNROLLED for (int i = 0; i < rows; i++) {
     T *target = c + i * ldc;
     UNROLLED for (int j = 0; j < vectors; j++) {
-      W value = sum[i][j];
-      if (scale) value *= PADDED(scale + i * lds, j);
-      if (update == swk_add) value = VECTOR(target, j) + value;
-      if (update == swk_subtract) value = VECTOR(target, j) - value;
       if (partial && j == vectors - 1)
-        TYPED(store_part)(part, target + j * WIDE, value);
+        TYPED(store_part)(part, target + j * WIDE, sum[i][j]);
       else
-        *(W *)(target + j * WIDE) = value;
+        *(W *)(target + j * WIDE) = sum[i][j];
     }
   }
 }
