@@ -22,7 +22,7 @@ from swiftnets.nets.graph import Graph
 from swiftnets.nets.layer import Layer, Value
 from swiftnets.nets.layers import Dense
 from swiftnets.nets.losses import Loss, LossLike
-from swiftnets.nets.network import DENSE_ONLY, Support
+from swiftnets.nets.supports import DENSE_ONLY, Support
 from swiftnets.nets.table import ParameterTable
 from swiftnets.network import Network
 

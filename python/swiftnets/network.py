@@ -17,7 +17,7 @@ from swiftnets.curvature.point import Point
 from swiftnets.nets.network import BaseNetwork
 from swiftnets.nets.samples import Samples
 
-__all__ = ["Network", "require_net"]
+__all__ = ["Network"]
 
 
 def __dir__() -> list[str]:
@@ -66,9 +66,14 @@ class Network(BaseNetwork):
     >>> layers = [Conv2d(1, 4, 3), "tanh", AvgPool2d(2), Flatten(), Dense(36, 3)]
     >>> net = Network(layers, input_shape=(1, 8, 8), loss="softmax_cross_entropy")
     >>> print(net)
-       layer          makes      parameters
-       input          (1, 8, 8)
+       layer            makes      parameters
+       input            (1, 8, 8)
     0  Conv2d(1, 4, 3)  (4, 6, 6)          40
+    1  Tanh()           (4, 6, 6)           0
+    2  AvgPool2d(2)     (4, 3, 3)           0
+    3  Flatten()        (36,)               0
+    4  Dense(36, 3)     (3,)              111
+       total                              151
     """
 
     def at(
@@ -79,7 +84,8 @@ class Network(BaseNetwork):
         Parameters
         ----------
         w : (P,) array_like
-        x : (N, inputs) array_like, or an iterable of batches
+        x : (N, …) array_like, or an iterable of batches
+            Each sample of the shape ``input_shape``.
         y : (N, outputs) array_like or (N,) labels, optional
             Not with batches, which have their own. Without targets the point has outputs and their
             Jacobian alone, and x is one array.
@@ -98,6 +104,7 @@ class Network(BaseNetwork):
 
         Examples
         --------
+        >>> from swiftnets import MLP
         >>> point = MLP((2, 1), bias=False).at([1.0, 2.0], [[3.0, 4.0]], [[10.0]])
         >>> point.loss, point.hessian @ [1.0, 0.0]
         (0.5, array([ 9., 12.]))
@@ -139,6 +146,7 @@ class Network(BaseNetwork):
 
         Examples
         --------
+        >>> from swiftnets import MLP
         >>> net = MLP((2, 1), bias=False)
         >>> net.hvp([1.0, 2.0], [[3.0, 4.0]], [[10.0]], [1.0, 0.0])
         array([ 9., 12.])
@@ -180,6 +188,7 @@ class Network(BaseNetwork):
 
         Examples
         --------
+        >>> from swiftnets import MLP
         >>> MLP((2, 1), bias=False).hessian([1.0, 2.0], [[3.0, 4.0]], [[10.0]])
         array([[ 9., 12.],
                [12., 16.]])
@@ -219,6 +228,8 @@ class Network(BaseNetwork):
 
         Examples
         --------
+        >>> import numpy as np
+        >>> from swiftnets import MLP
         >>> net = MLP((2, 3, 1))
         >>> w, x, y = net.initial(seed=0), np.eye(2), np.ones((2, 1))
         >>> net.solve(w, x, y, net.gradient(w, x, y), damping=0.1).success

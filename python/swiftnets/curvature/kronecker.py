@@ -21,7 +21,7 @@ from swiftnets.curvature.point import Point, require_point
 from swiftnets.curvature.states import layer_states
 from swiftnets.linalg.lapack import eigh
 from swiftnets.linalg.scaling import exponents
-from swiftnets.nets.network import require_dense
+from swiftnets.nets.supports import require_dense
 
 __all__ = ["KroneckerFactors", "kronecker_factors"]
 

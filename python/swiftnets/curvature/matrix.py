@@ -257,10 +257,8 @@ class CurvatureMatrix(Fixed, SymmetricOperator, Internals, internal=_INTERNAL):
             raise ValueError("out is for real matrices; expected None with a complex shift")
         if isinstance(block, str):
             checks.choice(block, "block", ("diagonal",))
-            return [
-                self._block((index, index), None)
-                for index in range(len(self.point.net.layer_slices))
-            ]
+            layers = range(len(self.point.net.layer_slices))
+            return [self._block((index, index), None) for index in layers]
         return self._block(self._pair(block), out)
 
     def _pair(self, block: Any) -> tuple[int, int] | None:

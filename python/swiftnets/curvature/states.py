@@ -11,7 +11,8 @@ from swiftnets import _core
 from swiftnets._support import checks
 from swiftnets._support.types import Array
 from swiftnets.curvature.point import Point, require_point
-from swiftnets.nets.network import BaseNetwork, require_dense
+from swiftnets.nets.network import BaseNetwork
+from swiftnets.nets.supports import require_dense
 
 __all__ = ["LayerState", "layer_states"]
 

@@ -21,7 +21,7 @@ from swiftnets.mlp import MLP
 from swiftnets.nets import activations, losses
 from swiftnets.nets.activations import Activation
 from swiftnets.nets.losses import LossLike
-from swiftnets.nets.network import require_dense
+from swiftnets.nets.supports import require_dense
 from swiftnets.network import require_net
 
 if TYPE_CHECKING:

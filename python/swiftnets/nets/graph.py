@@ -130,7 +130,9 @@ class Graph:
                 "expected the same of both"
             )
         if made.kind == "tokens":
-            raise ValueError(f"{where} is {shortened(layer)} and comes after {made}; {_TOKENS}")
+            raise ValueError(
+                f"{where} is {shortened(layer)} and is given {made}; it takes {_TOKENS}"
+            )
         return self._put(Node(path, layer, made, made, (), self._count), Code(_ADD), body, other)
 
     def _add(self, layer: Layer, value: int, path: str, where: str) -> int:
@@ -141,7 +143,7 @@ class Graph:
             made = layer.after(given)
         except Refusal as refusal:
             raise ValueError(
-                f"{where} is {shortened(layer)} and comes after {given}; it takes {refusal}"
+                f"{where} is {shortened(layer)} and is given {given}; it takes {refusal}"
             ) from None
         if made.size > _MOST:
             raise ValueError(
@@ -213,7 +215,7 @@ def given_value(layers: Sequence[Layer], sizes: tuple[int, ...]) -> Value:
     return Value("sequence" if len(sizes) == 2 else "image", sizes)
 
 
-def shortened(layer: Layer) -> str:
+def shortened(layer: Layer, most: int = 100) -> str:
     """A layer for a message."""
     text = repr(layer)
-    return text if len(text) <= 100 else f"{text[:60]}…"
+    return text if len(text) <= most else f"{text[: most - 1]}…"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Protocol, Self, TypeAlias, cast
+from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -17,70 +17,24 @@ from swiftnets._support import buffers, checks
 from swiftnets._support.internals import Internals
 from swiftnets._support.types import FloatArray
 from swiftnets.nets import initializers, losses
-from swiftnets.nets.activations import Activation
 from swiftnets.nets.engine import Engine
 from swiftnets.nets.graph import Graph, given_value, shortened
 from swiftnets.nets.initializers import Scheme
 from swiftnets.nets.layer import ArraySpec, Layer, Value
-from swiftnets.nets.layers.dense import Dense
-from swiftnets.nets.layers.residual import LayerLike, resolve
+from swiftnets.nets.layers.residual import LayerLike, Residual, resolve
 from swiftnets.nets.layers.sequences import Embedding
 from swiftnets.nets.losses import Loss, LossLike
 from swiftnets.nets.samples import Batch, Samples
+from swiftnets.nets.supports import EVERYWHERE, Support
 from swiftnets.nets.table import ParameterTable, columns
 
-__all__ = ["DENSE_ONLY", "BaseNetwork", "DenseChain", "Support", "require_dense"]
+__all__ = ["BaseNetwork"]
 
 
 def __dir__() -> list[str]:
     return __all__
 
 
-Support: TypeAlias = Literal[
-    "loss",
-    "gradient",
-    "predict",
-    "per_sample_gradients",
-    "jacobian",
-    "hessian",
-    "gauss_newton",
-    "empirical_fisher",
-    "diagonal",
-    "eigsh",
-    "taylor",
-    "third",
-    "fourth",
-    "tensors",
-    "dense_solve",
-    "krylov_solve",
-    "layered_solve",
-    "structural_hessian",
-    "layer_states",
-    "kronecker",
-]
-
-_EVERYWHERE: tuple[Support, ...] = (
-    "loss",
-    "gradient",
-    "predict",
-    "per_sample_gradients",
-    "jacobian",
-    "hessian",
-    "gauss_newton",
-    "empirical_fisher",
-    "diagonal",
-    "eigsh",
-    "taylor",
-    "third",
-    "fourth",
-    "tensors",
-    "dense_solve",
-    "krylov_solve",
-)
-# Of chains of dense layers.
-DENSE_ONLY: frozenset[Support] = frozenset(
-    ("layered_solve", "structural_hessian", "layer_states", "kronecker")
-)
 _INTERNAL = (
     "at_samples",
     "engine",
@@ -179,7 +133,8 @@ class BaseNetwork(Internals, internal=_INTERNAL):
         counts = [slice_.stop - slice_.start for slice_ in self.layer_slices]
         for path, layer, sizes, has_parameters in self._lines():
             count = f"{counts.pop(0):,}" if has_parameters else "0"
-            rows.append((path, shortened(layer), str(sizes), count))
+            name = "Residual: the sum" if isinstance(layer, Residual) else shortened(layer, 50)
+            rows.append((path, name, str(sizes), count))
         rows.append(("", "total", "", f"{self.parameter_count:,}"))
         return columns(rows, right=3)
 
@@ -267,7 +222,7 @@ class BaseNetwork(Internals, internal=_INTERNAL):
         >>> sorted(MLP((2, 1)).supports - net.supports)
         ['kronecker', 'layer_states', 'layered_solve', 'structural_hessian']
         """
-        return frozenset(_EVERYWHERE)
+        return EVERYWHERE
 
     @property
     def vocabulary(self) -> int:
@@ -577,54 +532,6 @@ class BaseNetwork(Internals, internal=_INTERNAL):
         loss = self.engine.reduce(fill, out, samples).loss
         self.engine.add_l2(out, w)
         return loss + self.engine.penalty(w), out
-
-
-class DenseChain(Protocol):
-    """What `swiftnets.MLP` has beyond other nets."""
-
-    @property
-    def sizes(self) -> tuple[int, ...]:
-        """Widths: the inputs', each hidden layer's, the outputs'."""
-
-    @property
-    def layer_rows(self) -> tuple[int, ...]:
-        """Rows of each layer's weights, the bias being one."""
-
-    @property
-    def bias(self) -> bool:
-        """Whether every layer has one."""
-
-
-def require_dense(net: BaseNetwork, what: str, instead: str) -> DenseChain:
-    """A NotImplementedError where a net is no chain of dense layers.
-
-    Parameters
-    ----------
-    net : BaseNetwork
-    what : str
-        What needs one.
-    instead : str
-        What to use with other nets.
-
-    Returns
-    -------
-    DenseChain
-        The net.
-
-    Raises
-    ------
-    NotImplementedError
-        With the first layer that is no dense one.
-    """
-    if "layered_solve" in net.supports:
-        return cast(DenseChain, net)
-    for index, layer in enumerate(net.layers):
-        if not isinstance(layer, (Dense, Activation)):
-            found = f"layer {index} is {type(layer).__name__}"
-            break
-    else:
-        found = "this Network has them, but is no swiftnets.MLP"
-    raise NotImplementedError(f"{what} needs dense layers; {found}; use {instead}")
 
 
 def _input_shape(value: Any) -> tuple[int, ...]:

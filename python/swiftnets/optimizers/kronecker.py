@@ -9,7 +9,8 @@ import numpy as np
 from swiftnets._support.types import FloatArray
 from swiftnets.curvature.kronecker import KroneckerFactors, kronecker_factors
 from swiftnets.linalg.scaling import norm
-from swiftnets.nets.network import BaseNetwork, DenseChain, require_dense
+from swiftnets.nets.network import BaseNetwork
+from swiftnets.nets.supports import DenseChain, require_dense
 from swiftnets.optimizers.base import Optimizer, State, StepResult, check_settings
 from swiftnets.problems import Problem
 from swiftnets.problems.computed import require_finite

@@ -15,7 +15,7 @@ from swiftnets._support.types import Array, FloatArray
 from swiftnets.linalg.lanczos import Lanczos, lanczos
 from swiftnets.linalg.lapack import eigh
 from swiftnets.linalg.scaling import norm
-from swiftnets.nets.network import require_dense
+from swiftnets.nets.supports import require_dense
 from swiftnets.optimizers.base import Optimizer, State, StepResult, check_settings
 from swiftnets.optimizers.negative_curvature import look, seen, unlooked
 from swiftnets.optimizers.newton import finish, gradient_operations

@@ -18,7 +18,7 @@ from swiftnets._support import checks
 from swiftnets.curvature.matrix import CurvatureMatrix, require_matrix
 from swiftnets.linalg.dense import DenseFactorization
 from swiftnets.linalg.factors import Inertia
-from swiftnets.nets.network import require_dense
+from swiftnets.nets.supports import require_dense
 from swiftnets.solve.choice import choose
 from swiftnets.solve.factors import Factorization, factorize
 from swiftnets.solve.ladder import climb

@@ -25,7 +25,8 @@ from swiftnets.linalg.factors import (
     rounded,
     solve_with,
 )
-from swiftnets.nets.network import BaseNetwork, require_dense
+from swiftnets.nets.network import BaseNetwork
+from swiftnets.nets.supports import require_dense
 
 __all__ = ["LayeredFactorization", "LayeredPlan", "plan"]
 

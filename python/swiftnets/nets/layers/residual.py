@@ -94,7 +94,8 @@ def _layer(value: Any, name: str) -> Layer:
         return value
     if isinstance(value, str):
         return activations.resolve(value, name)
-    what = f"the class {value.__name__}" if isinstance(value, type) else repr(type(value).__name__)
-    made = "; was it to be called, as in Flatten()?" if isinstance(value, type) else ""
-    callable_ = "; was it to be called, as in Tanh()?" if callable(value) and not made else ""
-    raise TypeError(f"{name} is {what}; expected a layer of swiftnets.nets{made}{callable_}")
+    expected = "a layer of swiftnets.nets, or the name of an activation"
+    called = getattr(value, "__name__", None)
+    if callable(value) and called:
+        raise TypeError(f"{name} is {called} itself; expected {expected}: {called}(…)")
+    raise TypeError(f"{name} is of type {type(value).__name__}; expected {expected}")

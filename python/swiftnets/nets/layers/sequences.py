@@ -28,8 +28,8 @@ class Embedding(Layer):
     --------
     >>> from swiftnets import Network
     >>> net = Network([Embedding(10, 4), MeanOverPositions()], input_shape=(6,))
-    >>> net.predict(np.ones(40), [[0, 1, 2, 3, 4, 9]])
-    array([[1., 1., 1., 1.]])
+    >>> net.parameter_count
+    40
     """
 
     num_embeddings: int
