@@ -75,7 +75,7 @@ lock: ## Choose versions and hashes of all packages again, into requirements/
 	$(UV)/demo.txt --constraint requirements/test.txt --extra plot --extra progress pyproject.toml
 	$(UV)/docs.txt --constraint requirements/test.txt --extra docs pyproject.toml
 
-bench: $(BENCH)/stamp $(CORE) ## Compare with NumPy, SciPy, JAX, PyTorch: half an hour; FORM=--quick some minutes
+bench: $(BENCH)/stamp $(CORE) ## Compare with NumPy, SciPy, JAX, PyTorch: an hour; FORM=--quick some minutes
 	$(BENCH)/python benchmarks/run.py $(or $(FORM),--print)
 
 format: $(VENV)/test-stamp ## Format all sources

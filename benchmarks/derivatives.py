@@ -374,63 +374,10 @@ def report(
     rows_of: Sequence[tuple[str, str, str, str]] = TASKS,
     script: str = __file__,
 ) -> str:
-    rows = []
-    for net, task, label, peers in rows_of:
-        if tasks and f"{net}/{task}" not in tasks:
-            continue
-        print(f"{net}: {label}", end="", flush=True)
-        p = problem(net, task)
-        names = ["swiftnets", *peers.split(",")]
-        systems = {name: SYSTEMS[name] for name in names if not only or name in only.split(",")}
-        # Q is 0 on slow up to rounding along v inside a cell, T not; elsewhere answers agree to
-        # the rounding of sums over samples and layers.
-        right = truth(p)
-        for _ in range(2):
-            results = harness.measure(
-                script,
-                {**systems, "gemm": harness.GEMM},
-                p,
-                right,
-                step=lambda answer: answer,
-                limit=1e-10,
-                rounds=min(rounds, 2) if task == "dense" else rounds,  # up to half a minute a call
-                turn=0.2,
-            )
-            if task == "dense" or harness.is_steady(results["gemm"]):
-                break
-            print(f" (dgemm moved by more than {harness.STEADY:.0%})", end="", flush=True)
-        else:
-            label += " †"
-        gemm = results.pop("gemm")
-        ours = results.pop("swiftnets")
-        timed = sorted((r for r in results.values() if not r.missing), key=lambda r: r.median)
-        best = f"; {timed[0].label} {harness.duration(timed[0].median)}" if timed else ""
-        print(f": {harness.duration(ours.median)}{best}", flush=True)
-        rate = operations(net, task) / ours.median / 1e9
-        share = rate / (2e-9 * harness.GEMM_SIZE**3 / gemm.median)
-        peak = (ours.peak - ours.before) / 1e6
-        rows.append(
-            [
-                net,
-                label,
-                harness.duration(ours.median),
-                f"{rate:.0f} ({share:.0%})" if rate else "",
-                f"{peak:,.0f} MB",
-                *(
-                    [f"{timed[0].label}, {harness.duration(timed[0].median)}"]
-                    if timed
-                    else ["none"]
-                ),
-                harness.times(timed[0].median / ours.median) if timed else "",
-                ", ".join(f"{r.label} {harness.times(r.median / ours.median)}" for r in timed[1:]),
-            ]
-        )
-    header = ["net", "task", "swiftnets", "GFLOP/s (of dgemm's)", "memory", "best peer"]
-    table = harness.table([*header, "÷ swiftnets", "others ÷ swiftnets"], rows)
-    unsteady = (
-        "†: twice the machine's dgemm moved by more than 15 % in this row; it proves nothing."
-    )
-    return f"{table}\n\n{unsteady}" if "†" in table else table
+    # Q is 0 on slow up to rounding along v inside a cell, T not; elsewhere answers agree to the
+    # rounding of sums over samples and layers.
+    suite = harness.Suite(script, SYSTEMS, problem, truth, operations, limit=lambda _: 1e-10)
+    return harness.report_tasks(suite, rows_of, rounds, only, tasks)
 
 
 def main() -> None:

@@ -224,12 +224,13 @@ def measure(
 GEMM_SIZE = 1024
 
 
-def _gemm(_: Arrays) -> Call:
-    a, b = np.random.default_rng(0).standard_normal((2, GEMM_SIZE, GEMM_SIZE))
+def _gemm(p: Arrays) -> Call:
+    matrices = np.random.default_rng(0).standard_normal((2, GEMM_SIZE, GEMM_SIZE))
+    a, b = matrices.astype(str(p.get("float", "float64")))
     return lambda: [(a @ b)[0]]
 
 
-GEMM = System("NumPy dgemm, 1024³", _gemm, checked=False)
+GEMM = System("NumPy gemm, 1024³", _gemm, checked=False)
 
 
 STEADY = 0.15
@@ -307,6 +308,90 @@ def machine() -> str:
         + ", ".join(versions)
         + "."
     )
+
+
+# ---- tables of tasks -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Tasks on nets, and the systems that do them."""
+
+    script: str
+    systems: dict[str, System]
+    problem: Callable[[str, str], Arrays]  # of a net's and a task's names
+    truth: Callable[[Arrays], np.ndarray]  # the trusted answer, flat
+    operations: Callable[
+        [str, str], float
+    ]  # of the arithmetic floor; 0 where there is no plain one
+    limit: Callable[[Arrays], float]  # how far off an answer may be, relatively
+
+
+def report_tasks(
+    suite: Suite,
+    rows_of: Sequence[tuple[str, str, str, str]],
+    rounds: int,
+    only: str | None = None,
+    tasks: list[str] | None = None,
+) -> str:
+    """One row for each net, task, its name, and the peers that have it, separated by commas."""
+    rows = []
+    for net, task, label, peers in rows_of:
+        if tasks and f"{net}/{task}" not in tasks:
+            continue
+        print(f"{net}: {label}", end="", flush=True)
+        p = suite.problem(net, task)
+        names = ["swiftnets", *peers.split(",")]
+        systems = {
+            name: suite.systems[name] for name in names if not only or name in only.split(",")
+        }
+        right = suite.truth(p)
+        for _ in range(2):
+            results = measure(
+                suite.script,
+                {**systems, "gemm": GEMM},
+                p,
+                right,
+                step=lambda answer: answer,
+                limit=suite.limit(p),
+                rounds=min(rounds, 2) if task == "dense" else rounds,  # up to half a minute a call
+                turn=0.2,
+            )
+            if task == "dense" or is_steady(results["gemm"]):
+                break
+            print(f" (dgemm moved by more than {STEADY:.0%})", end="", flush=True)
+        else:
+            label += " †"
+        gemm = results.pop("gemm")
+        rows.append(_task_row(net, label, results, gemm, suite.operations(net, task)))
+    header = ["net", "task", "swiftnets", "GFLOP/s (of dgemm's)", "memory", "best peer"]
+    text = table([*header, "÷ swiftnets", "others ÷ swiftnets"], rows)
+    unsteady = (
+        "†: twice the machine's dgemm moved by more than 15 % in this row; it proves nothing."
+    )
+    return f"{text}\n\n{unsteady}" if "†" in text else text
+
+
+def _task_row(
+    net: str, label: str, results: dict[str, Result], gemm: Result, operations: float
+) -> list[str]:
+    ours = results.pop("swiftnets")
+    timed = sorted((r for r in results.values() if not r.missing), key=lambda r: r.median)
+    best = f"; {timed[0].label} {duration(timed[0].median)}" if timed else ""
+    print(f": {duration(ours.median)}{best}", flush=True)
+    rate = operations / ours.median / 1e9
+    share = rate / (2e-9 * GEMM_SIZE**3 / gemm.median)
+    peak = (ours.peak - ours.before) / 1e6
+    return [
+        net,
+        label,
+        duration(ours.median),
+        f"{rate:.0f} ({share:.0%})" if rate else "",
+        f"{peak:,.0f} MB",
+        f"{timed[0].label}, {duration(timed[0].median)}" if timed else "none",
+        times(timed[0].median / ours.median) if timed else "",
+        ", ".join(f"{r.label} {times(r.median / ours.median)}" for r in timed[1:]),
+    ]
 
 
 def parser(description: str, *, side_by_side: bool = True) -> argparse.ArgumentParser:

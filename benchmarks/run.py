@@ -1,6 +1,6 @@
 """Runs every benchmark and writes the results into benchmarks/README.md, between its markers.
 
-Some thirty minutes on two cores, nothing else running. Run: python benchmarks/run.py [--print]
+About an hour on two cores, nothing else running. Run: python benchmarks/run.py [--print]
 """
 
 import argparse
@@ -15,12 +15,14 @@ import growth
 import harness
 import import_time
 import inverse
+import layers
 import sizes
 import slow_net
 from swiftnets import _core
 
 README = Path(__file__).with_name("README.md")
 HEADLINES = ["slow/gradient", "slow/hvp", "slow/hvp-kept", "deep/third", "mlp/gradient", "mlp/hvp"]
+LAYER_HEADLINES = [f"{net}/64/hvp" for net in layers.SHAPES]
 BEGIN, END = "<!-- results: written by run.py -->", "<!-- end of results -->"
 LEVEL_BEGIN = "rows of one level:"
 
@@ -42,6 +44,7 @@ def quick(data: Path | None) -> list[str]:
         slow_net.report(3),
         fast_net.report(3, data),
         derivatives.report(3, tasks=HEADLINES),
+        layers.report(3, tasks=LAYER_HEADLINES),
     ]
 
 
@@ -60,6 +63,8 @@ def at_level(data: Path | None) -> str:
             fast_net.report(3, data),
             "#### Derivatives of three nets",
             derivatives.report(3, tasks=LEVEL_TASKS),
+            "#### Nets with more than dense layers",
+            layers.report(3),
             "#### Epochs of minibatches",
             inverse.epochs(3),
         ]
@@ -121,6 +126,8 @@ def main() -> None:
         fast_net.report(arguments.rounds, arguments.data),
         "### Derivatives of three nets",
         derivatives.report(arguments.rounds),
+        "### Nets with more than dense layers",
+        layers.report(arguments.rounds),
         "### Nets of every size",
         sizes.report(arguments.rounds),
         "### How derivatives grow",
