@@ -1,6 +1,6 @@
 """`Point`: a net at parameters w on samples, where every exact derivative is asked for.
 
-What is at a point is checked once, when it is made by `swiftnets.MLP.at`, and its forward and
+What is at a point is checked once, when it is made by `swiftnets.Network.at`, and its forward and
 backward pass is made once, when first needed, and shared by all that follows.
 """
 
@@ -50,11 +50,11 @@ _INTERNAL = (
 
 
 class Point(Fixed, Internals, internal=_INTERNAL):
-    """A net at parameters w on samples; made by `swiftnets.MLP.at`.
+    """A net at parameters w on samples; made by `swiftnets.Network.at`.
 
     Attributes
     ----------
-    net : MLP
+    net : Network or MLP
     w : (P,) float array
         Read-only.
 

@@ -1,7 +1,7 @@
 """Smooth functions of a vector as optimisers take them: nets on samples, and known test functions.
 
 An optimiser sees a `Problem`: a loss with its derivatives to third order. `NetProblem` is the loss
-of an `MLP` on samples, `Minibatches` one that changes from step to step. `Rosenbrock`,
+of a `Network` on samples, `Minibatches` one that changes from step to step. `Rosenbrock`,
 `LinearRegression` and `Quadratic` have closed forms, to hold methods against. Subclass `Problem`
 for functions of your own.
 """
