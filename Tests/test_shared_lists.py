@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from swiftnets import nets
 from swiftnets.curvature.matrix import Kind
-from swiftnets.nets import activations, losses
+from swiftnets.nets import activations, graph, losses
+from swiftnets.nets.layer import Value
 from swiftnets.solve.layered import FORMS
 
 SOURCES = Path(__file__).resolve().parents[1] / "Sources"
@@ -94,6 +96,32 @@ def test_messages_of_the_interface_name_the_last_number():
     ]:
         (last,) = re.findall(rf'"{label}[^\n]*it must be from 0 to (\d+)"', interface)
         assert int(last) == max(header(first).values())
+
+
+def test_layers_have_the_numbers_of_the_header():
+    kinds = {name.removeprefix("layer_"): n for name, n in header("SWN_LAYER_DENSE").items()}
+    assert list(kinds.values()) == list(range(15))
+    image, sequence = Value("image", (2, 4, 4)), Value("sequence", (4, 2))
+    made = {
+        "dense": (nets.Dense(2, 2), sequence),
+        "convolution": (nets.Conv2d(2, 2, 1), image),
+        "activation": (nets.Tanh(), image),
+        "average_pool": (nets.AvgPool2d(2), image),
+        "max_pool": (nets.MaxPool2d(2), image),
+        "global_average_pool": (nets.GlobalAvgPool2d(), image),
+        "flatten": (nets.Flatten(), image),
+        "layer_norm": (nets.LayerNorm(2), sequence),
+        "group_norm": (nets.GroupNorm(1, 2), image),
+        "frozen_batch_norm": (nets.BatchNorm([0.0], [1.0]), image),
+        "embedding": (nets.Embedding(2, 2), Value("tokens", (4,))),
+        "position_embedding": (nets.PositionEmbedding(4, 2), sequence),
+        "attention": (nets.SelfAttention(2, 1), sequence),
+        "mean": (nets.MeanOverPositions(), sequence),
+    }
+    codes = {name: layer.code(x).kind for name, (layer, x) in made.items()}
+    assert {**codes, "add": graph._ADD} == kinds
+    swift = re.sub(r",\s+", ", ", read("SwiftNets", name="NetworkGraph.swift"))
+    assert swift_enum(swift, "Kind") == in_swift(kinds)
 
 
 def test_matrices_have_the_numbers_of_the_header():

@@ -431,6 +431,64 @@ static void mlp_refusals(void)
   swn_mlp_destroy(net);
 }
 
+static void network_by_hand(void)
+{
+  /* A convolution of a 1 by 2 image with a 1 by 1 kernel, then the mean: w (3 + 4) / 2 + b. */
+  const int64_t codes[2][SWN_CODE_LENGTH] = {
+      {SWN_LAYER_CONVOLUTION, 0, 0, 0, 1, 1, 1, 1, 1, 0, 0, 1, 1}, {SWN_LAYER_GLOBAL_AVERAGE_POOL, 1}};
+  const double numbers[2] = {0}, xs[] = {3, 4}, w[] = {2, 1}, target = 10, v[] = {1, 0};
+  const swn_network_shape good = {
+      .dtype = SWN_FLOAT64, .input_kind = SWN_INPUT_IMAGE, .input = {1, 1, 2}, .layers = 2, .codes = codes[0],
+      .numbers = numbers, .loss = SWN_SQUARED_ERROR};
+  const swn_samples samples = {1, xs, &target, NULL, NULL, 1};
+  double loss = 0, out[4] = {0};
+  size_t rows = 0, columns = 0;
+  swn_mlp *net = NULL;
+  expect(swn_network_create(&good, &net) == SWN_OK && swn_mlp_parameter_count(net) == 2, "a net of two parameters");
+  expect(swn_mlp_input_count(net) == 2 && swn_mlp_output_count(net) == 1, "two numbers in, one out");
+  expect(swn_mlp_predict(net, w, &samples, out, NULL) == SWN_OK && near(out[0], 8), "the output is 2 * 3.5 + 1");
+  expect(swn_mlp_gradient(net, w, &samples, out, &loss, NULL) == SWN_OK && near(loss, 2), "the loss is 2²/2");
+  expect(near(out[0], -7) && near(out[1], -2), "the gradient is the residual times inputs");
+  expect(swn_mlp_product(net, SWN_HESSIAN, w, &samples, 1, v, out, NULL) == SWN_OK, "a Hessian product");
+  expect(near(out[0], 12.25) && near(out[1], 3.5), "the Hessian is the inputs' outer product");
+  expect(swn_mlp_block_shape(net, 0, 0, &rows, &columns) == SWN_OK && rows == 2 && columns == 2, "one block");
+  swn_layered_sizes plan;
+  expect(swn_layered_plan(net, 1, 0, SWN_FORM_AUTOMATIC, &plan) == SWN_INVALID_ARGUMENT, "layers are no dense ones");
+  swn_mlp_destroy(net);
+
+  swn_network_shape shape = good;
+  REFUSED("net", swn_network_create(&shape, NULL));
+  REFUSED("shape", swn_network_create(NULL, &net));
+  shape.dtype = 2;
+  REFUSED("dtype", swn_network_create(&shape, &net));
+  shape = good, shape.loss = 4;
+  REFUSED("loss", swn_network_create(&shape, &net));
+  shape = good, shape.loss = SWN_HUBER;
+  REFUSED("delta", swn_network_create(&shape, &net));
+  shape = good, shape.input_kind = 4;
+  REFUSED("input_kind", swn_network_create(&shape, &net));
+  shape = good, shape.input[2] = 0;
+  REFUSED("input[2]", swn_network_create(&shape, &net));
+  shape = good, shape.layers = SIZE_MAX;
+  REFUSED("layers", swn_network_create(&shape, &net));
+  shape = good, shape.codes = NULL;
+  REFUSED("codes", swn_network_create(&shape, &net));
+  shape = good, shape.numbers = NULL;
+  REFUSED("numbers", swn_network_create(&shape, &net));
+  shape = good, shape.statistics_count = 3;
+  REFUSED("statistics", swn_network_create(&shape, &net));
+  shape.statistics_count = SIZE_MAX;
+  REFUSED("statistics_count", swn_network_create(&shape, &net));
+  const int64_t norm[1][SWN_CODE_LENGTH] = {{SWN_LAYER_FROZEN_BATCH_NORM, 0, 0, 0, 1, 2}};
+  shape = good, shape.layers = 1, shape.codes = norm[0];
+  REFUSED("too few", swn_network_create(&shape, &net));
+  shape.statistics_count = 4;
+  REFUSED("statistics is NULL", swn_network_create(&shape, &net));
+  const int64_t unknown[1][SWN_CODE_LENGTH] = {{15}};
+  shape = good, shape.layers = 1, shape.codes = unknown[0];
+  REFUSED("kind of layer 0", swn_network_create(&shape, &net));
+}
+
 static void factorization_refusals(void)
 {
   const size_t sizes[] = {1, 1, 1};
@@ -621,6 +679,7 @@ int main(void)
   slow_refusals();
   fast_refusals();
   mlp_refusals();
+  network_by_hand();
   factorization_refusals();
   objects_in_use_are_busy();
   if (!failures) puts(swn_version());
