@@ -7,8 +7,8 @@
 - former: 16 tokens of 32, width 32, positions, one pre-norm block of 4 heads and a GELU MLP of 64,
   a mean over positions, dense 10; 64 samples
 
-Softmax cross-entropy (mean). The trusted answers are JAX's in float64. Run: python
-benchmarks/layers.py
+Softmax cross-entropy (mean). The trusted answers are JAX's in float64.
+Run: python benchmarks/layers.py
 """
 
 from typing import Any
