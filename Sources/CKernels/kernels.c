@@ -71,8 +71,8 @@
   void swk_scale_columns_##suffix(size_t m, size_t n, const T *a, const T *v, int adds, T *c) {                 \
     DISPATCH(scale_columns_##suffix, m, n, a, v, adds, c)                                                       \
   }                                                                                                             \
-  void swk_shift_columns_##suffix(size_t m, size_t n, const T *a, const T *v, T *c) {                           \
-    DISPATCH(shift_columns_##suffix, m, n, a, v, c)                                                             \
+  void swk_affine_columns_##suffix(size_t m, size_t n, const T *a, const T *v, const T *b, T *c) {              \
+    DISPATCH(affine_columns_##suffix, m, n, a, v, b, c)                                                         \
   }                                                                                                             \
   void swk_column_dots_##suffix(size_t m, size_t n, const T *a, const T *b, T *sums) {                          \
     DISPATCH(column_dots_##suffix, m, n, a, b, sums)                                                            \

@@ -86,45 +86,53 @@ static size_t TYPED(repeats)(size_t n, size_t least) {
   return count * n <= PERIOD ? count : 0;
 }
 
-static void TYPED(columns)(size_t m, size_t n, const T *a, const T *v, int scales, int adds, T *c) {
+static void TYPED(fill_period)(size_t n, size_t rows, const T *v, T *repeated) {
+  for (size_t r = 0; r < rows; r++) memcpy(repeated + r * n, v, n * sizeof(T));
+}
+
+// Both vectors and the rows' numbers, by whole vectors of a period.
+#define COLUMNS(...)                                                      \
+  for (size_t i = 0; i < count; i += period) {                            \
+    const size_t width = count - i < period ? count - i : period;         \
+    size_t j = 0;                                                         \
+    for (; j + LANES <= width; j += LANES) {                              \
+      const V x = *(const V *)(a + i + j), s = *(const V *)(scales + j);  \
+      const V t = *(const V *)(terms + j), z = *(const V *)(c + i + j);   \
+      *(V *)(c + i + j) = (__VA_ARGS__);                                  \
+    }                                                                     \
+    for (; j < width; j++) {                                              \
+      const T x = a[i + j], s = scales[j], t = terms[j], z = c[i + j];    \
+      c[i + j] = (__VA_ARGS__);                                           \
+    }                                                                     \
+  }
+
+static void TYPED(scale_columns)(size_t m, size_t n, const T *a, const T *v, int adds, T *c) {
   T repeated[PERIOD] __attribute__((aligned(64)));
   const size_t rows = TYPED(repeats)(n, LANES);
   const size_t period = rows ? rows * n : n, count = m * n;
-  const T *w = v;
-  if (rows > 1) {
-    for (size_t r = 0; r < rows; r++)
-      for (size_t j = 0; j < n; j++) repeated[r * n + j] = v[j];
-    w = repeated;
-  }
-#define COLUMNS(value, vector)                                                                     \
-  for (size_t i = 0; i < count; i += period) {                                                     \
-    const size_t width = count - i < period ? count - i : period;                                  \
-    size_t j = 0;                                                                                  \
-    for (; j + LANES <= width; j += LANES) {                                                       \
-      const V x = *(const V *)(a + i + j), y = *(const V *)(w + j);                                \
-      *(V *)(c + i + j) = vector;                                                                  \
-    }                                                                                              \
-    for (; j < width; j++) {                                                                       \
-      const T x = a[i + j], y = w[j];                                                              \
-      c[i + j] = value;                                                                            \
-    }                                                                                              \
-  }
-  if (!scales)
-    COLUMNS(x + y, x + y)
-  else if (adds)
-    COLUMNS(c[i + j] + x * y, *(V *)(c + i + j) + x * y)
+  if (rows > 1) TYPED(fill_period)(n, rows, v, repeated);
+  const T *scales = rows > 1 ? repeated : v, *terms = scales;
+  if (adds)
+    COLUMNS((void)t, z + x * s)
   else
-    COLUMNS(x *y, x *y)
+    COLUMNS((void)t, (void)z, x *s)
+}
+
+static void TYPED(affine_columns)(size_t m, size_t n, const T *a, const T *v, const T *b, T *c) {
+  T repeated[2][PERIOD] __attribute__((aligned(64)));
+  const size_t rows = TYPED(repeats)(n, LANES);
+  const size_t period = rows ? rows * n : n, count = m * n;
+  if (rows > 1) {
+    TYPED(fill_period)(n, rows, b, repeated[0]);
+    if (v) TYPED(fill_period)(n, rows, v, repeated[1]);
+  }
+  const T *terms = rows > 1 ? repeated[0] : b, *scales = !v ? terms : rows > 1 ? repeated[1] : v;
+  if (v)
+    COLUMNS((void)z, x * s + t)
+  else
+    COLUMNS((void)z, (void)s, x + t)
+}
 #undef COLUMNS
-}
-
-static void TYPED(scale_columns)(size_t m, size_t n, const T *a, const T *v, int adds, T *c) {
-  TYPED(columns)(m, n, a, v, 1, adds, c);
-}
-
-static void TYPED(shift_columns)(size_t m, size_t n, const T *a, const T *v, T *c) {
-  TYPED(columns)(m, n, a, v, 0, 0, c);
-}
 
 // Sums of a period first: as many sums at once hide the latency of each.
 static void TYPED(column_dots)(size_t m, size_t n, const T *a, const T *b, T *sums) {

@@ -47,13 +47,14 @@ void swk_scale_rows_f64(size_t m, size_t n, const double *x, size_t x_step, cons
                         const double *y, size_t y_step, const double *b, size_t ldb, double *c, size_t ldc);
 
 /* Rows of m · n numbers without padding between them, not even behind the last.
- * scale_columns: c = a diag(v), or that added to c; shift_columns: every row of a plus v. c may be a.
+ * scale_columns: c = a diag(v), or that added to c; affine_columns: that plus b to every row, or where v is
+ * NULL a plus b. c may be a.
  * column_dots: adds to sums [n] the sums over rows of a ∘ b, or of a where b is NULL. */
 void swk_scale_columns_f32(size_t m, size_t n, const float *a, const float *v, int adds, float *c);
-void swk_shift_columns_f32(size_t m, size_t n, const float *a, const float *v, float *c);
+void swk_affine_columns_f32(size_t m, size_t n, const float *a, const float *v, const float *b, float *c);
 void swk_column_dots_f32(size_t m, size_t n, const float *a, const float *b, float *sums);
 void swk_scale_columns_f64(size_t m, size_t n, const double *a, const double *v, int adds, double *c);
-void swk_shift_columns_f64(size_t m, size_t n, const double *a, const double *v, double *c);
+void swk_affine_columns_f64(size_t m, size_t n, const double *a, const double *v, const double *b, double *c);
 void swk_column_dots_f64(size_t m, size_t n, const double *a, const double *b, double *sums);
 
 // Σ x y over n.

@@ -22,8 +22,9 @@ protocol KernelScalar: Scalar {
   static func scaleColumns(
     _ m: Int, _ n: Int, _ a: UnsafePointer<Self>, _ v: UnsafePointer<Self>, adding: Bool,
     _ c: UnsafeMutablePointer<Self>)
-  static func shiftColumns(
-    _ m: Int, _ n: Int, _ a: UnsafePointer<Self>, _ v: UnsafePointer<Self>, _ c: UnsafeMutablePointer<Self>)
+  static func affineColumns(
+    _ m: Int, _ n: Int, _ a: UnsafePointer<Self>, _ v: UnsafePointer<Self>?, _ b: UnsafePointer<Self>,
+    _ c: UnsafeMutablePointer<Self>)
   static func columnDots(
     _ m: Int, _ n: Int, _ a: UnsafePointer<Self>, _ b: UnsafePointer<Self>?, _ sums: UnsafeMutablePointer<Self>)
   static func dot(_ n: Int, _ x: UnsafePointer<Self>, _ y: UnsafePointer<Self>) -> Self
@@ -86,9 +87,10 @@ extension Float: KernelScalar {
     _ m: Int, _ n: Int, _ a: UnsafePointer<Float>, _ v: UnsafePointer<Float>, adding: Bool,
     _ c: UnsafeMutablePointer<Float>
   ) { swk_scale_columns_f32(m, n, a, v, adding ? 1 : 0, c) }
-  static func shiftColumns(
-    _ m: Int, _ n: Int, _ a: UnsafePointer<Float>, _ v: UnsafePointer<Float>, _ c: UnsafeMutablePointer<Float>
-  ) { swk_shift_columns_f32(m, n, a, v, c) }
+  static func affineColumns(
+    _ m: Int, _ n: Int, _ a: UnsafePointer<Float>, _ v: UnsafePointer<Float>?, _ b: UnsafePointer<Float>,
+    _ c: UnsafeMutablePointer<Float>
+  ) { swk_affine_columns_f32(m, n, a, v, b, c) }
   static func columnDots(
     _ m: Int, _ n: Int, _ a: UnsafePointer<Float>, _ b: UnsafePointer<Float>?, _ sums: UnsafeMutablePointer<Float>
   ) { swk_column_dots_f32(m, n, a, b, sums) }
@@ -166,9 +168,10 @@ extension Double: KernelScalar {
     _ m: Int, _ n: Int, _ a: UnsafePointer<Double>, _ v: UnsafePointer<Double>, adding: Bool,
     _ c: UnsafeMutablePointer<Double>
   ) { swk_scale_columns_f64(m, n, a, v, adding ? 1 : 0, c) }
-  static func shiftColumns(
-    _ m: Int, _ n: Int, _ a: UnsafePointer<Double>, _ v: UnsafePointer<Double>, _ c: UnsafeMutablePointer<Double>
-  ) { swk_shift_columns_f64(m, n, a, v, c) }
+  static func affineColumns(
+    _ m: Int, _ n: Int, _ a: UnsafePointer<Double>, _ v: UnsafePointer<Double>?, _ b: UnsafePointer<Double>,
+    _ c: UnsafeMutablePointer<Double>
+  ) { swk_affine_columns_f64(m, n, a, v, b, c) }
   static func columnDots(
     _ m: Int, _ n: Int, _ a: UnsafePointer<Double>, _ b: UnsafePointer<Double>?, _ sums: UnsafeMutablePointer<Double>
   ) { swk_column_dots_f64(m, n, a, b, sums) }

@@ -82,9 +82,12 @@ final class LayerParameters<Element: KernelScalar> {
     flat.base.update(from: source, count: graph.parameterCount)
     for (index, node) in graph.nodes.enumerated() {
       for (number, matrix) in node.layer.transposes.enumerated() {
-        Element.transpose(
-          matrix.rows, matrix.columns, flat.base + node.offset + matrix.offset, matrix.columns,
-          transposed.base + firsts[index][number], matrix.rows)
+        let size = matrix.rows * matrix.columns  // bounded: part of the parameters
+        for block in 0..<matrix.blocks {
+          Element.transpose(
+            matrix.rows, matrix.columns, flat.base + node.offset + matrix.offset + block * size, matrix.columns,
+            transposed.base + firsts[index][number] + (matrix.blocks - 1 - block) * size, matrix.rows)
+        }
       }
     }
   }

@@ -244,10 +244,9 @@ public struct NetworkGraph: Sendable {
       let affine = try integers(1)[0] != 0
       try requireEpsilon(description, index)
       return (
-        .norm(
-          NormLayer(
-            rows: x.positions, positions: 1, channels: x.channels, groups: 1, epsilon: description.number,
-            isAffine: affine)), x
+        .layerNorm(
+          LayerNormLayer(positions: x.positions, channels: x.channels, epsilon: description.number, isAffine: affine)),
+        x
       )
     case .groupNorm:  // groups, affine
       let sizes = try integers(2)
@@ -257,10 +256,11 @@ public struct NetworkGraph: Sendable {
       }
       try requireEpsilon(description, index)
       return (
-        .norm(
-          NormLayer(
-            rows: 1, positions: x.positions, channels: x.channels, groups: sizes[0], epsilon: description.number,
-            isAffine: sizes[1] != 0)), x
+        .groupNorm(
+          GroupNormLayer(
+            positions: x.positions, channels: x.channels, groups: sizes[0], epsilon: description.number,
+            isAffine: sizes[1] != 0)),
+        x
       )
     case .frozenBatchNorm:  // affine
       let affine = try integers(1)[0] != 0

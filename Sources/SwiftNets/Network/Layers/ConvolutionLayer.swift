@@ -2,8 +2,13 @@
 ///
 /// No patches are copied together: with its borders an image is, for each row of the kernel, a matrix whose rows overlap
 /// (row step: the stride's channels), and the products of these with the kernel's rows are added.
+///
+/// The way back is such a convolution as well, with the kernel flipped and transposed, where that does not compute much
+/// more than it keeps; else patches of cotangents are spread over the image.
 struct ConvolutionLayer: NetworkLayer {
   private let window: PatchWindow
+  /// For the way back, where that is a convolution.
+  private let flipped: PatchWindow?
   private let outputs: Int
   private let groups: Int
   private let hasBias: Bool
@@ -13,6 +18,10 @@ struct ConvolutionLayer: NetworkLayer {
     self.outputs = outputs
     self.groups = groups
     self.hasBias = hasBias
+    // A product as narrow as the input's channels takes as long as one of whole vectors.
+    let narrow = saturating(window.height, window.width, roundedUp(window.channels, to: 8))
+    let isCheap = groups == 1 && narrow <= saturating(2, window.outPositions, window.channels)
+    flipped = isCheap ? PatchWindow(flipping: window, outputs: outputs) : nil
   }
 
   private var groupChannels: Int { window.channels / groups }
@@ -24,10 +33,18 @@ struct ConvolutionLayer: NetworkLayer {
 
   var parameterCount: Int { saturating(sum: weightCount, hasBias ? outputs : 0) }
   var work: Int { saturating(window.outPositions, weightCount) }
-  var transposes: [TransposedMatrix] { [TransposedMatrix(offset: 0, rows: patch, columns: outputs)] }
-  /// The image with its borders, and the cotangents of a row's patches.
+  var transposes: [TransposedMatrix] {
+    let pixels = saturating(window.kernelHeight, window.kernelWidth)
+    return flipped == nil
+      ? [TransposedMatrix(offset: 0, rows: patch, columns: outputs)]
+      : [TransposedMatrix(offset: 0, rows: window.channels, columns: outputs, blocks: pixels)]
+  }
+  /// The image with its borders, then the cotangents of a row's patches, or those of the outputs with their borders.
   var scratchSizes: [Int] {
-    [window.hasPadding ? window.paddedSize : 0, saturating(window.outWidth, patch)]
+    [
+      window.hasPadding ? window.paddedSize : 0,
+      flipped.map { $0.hasPadding ? $0.paddedSize : 0 } ?? saturating(window.outWidth, patch),
+    ]
   }
 
   func forward<T: KernelScalar>(_ step: LayerStep<T>) {
@@ -48,18 +65,20 @@ struct ConvolutionLayer: NetworkLayer {
             guard let w = step.w(j) else { continue }
             let source = image ?? window.padded(x + row * window.size, step.scratch(0, i))
             image = source
-            apply(source, w, into: step.y(k) + row * outSize)
+            Self.apply(window, groups, source, w, outputs, into: step.y(k) + row * outSize)
           }
         }
       }
     }
   }
 
-  /// Adds a padded image's products with a kernel.
-  private func apply<T: KernelScalar>(
-    _ image: UnsafeMutablePointer<T>, _ w: UnsafeMutablePointer<T>, into y: UnsafeMutablePointer<T>
+  /// Adds a padded image's products with a kernel [patch, outputs].
+  private static func apply<T: KernelScalar>(
+    _ window: PatchWindow, _ groups: Int, _ image: UnsafeMutablePointer<T>, _ w: UnsafeMutablePointer<T>,
+    _ outputs: Int, into y: UnsafeMutablePointer<T>
   ) {
-    inProducts(image, y) { kernelRow, x, step, depth, group, y in
+    let groupOutputs = outputs / groups
+    inProducts(window, groups, outputs, image, y) { kernelRow, x, step, depth, group, y in
       T.gemm(
         window.outWidth, groupOutputs, depth, x, step, 1, w + kernelRow * outputs + group * groupOutputs, outputs, nil,
         0, .add, true, y, outputs)
@@ -69,12 +88,13 @@ struct ConvolutionLayer: NetworkLayer {
   /// Runs `body` for every product that a convolution of one sample is a sum of, with a row of the kernel's matrix, where
   /// the rows of the image's begin, how far they are from each other and how long, the group, and the row of y.
   @inline(__always)
-  private func inProducts<T: KernelScalar>(
-    _ image: UnsafeMutablePointer<T>, _ y: UnsafeMutablePointer<T>,
-    _ body: (Int, UnsafeMutablePointer<T>, Int, Int, Int, UnsafeMutablePointer<T>) -> Void
+  private static func inProducts<T: KernelScalar>(
+    _ window: PatchWindow, _ groups: Int, _ outputs: Int, _ image: UnsafeMutablePointer<T>,
+    _ y: UnsafeMutablePointer<T>, _ body: (Int, UnsafeMutablePointer<T>, Int, Int, Int, UnsafeMutablePointer<T>) -> Void
   ) {
     // bounded: places in the arrays
     let (channels, rowSize) = (window.channels, window.paddedWidth * window.channels)
+    let (groupChannels, groupOutputs) = (channels / groups, outputs / groups)
     let step = window.strideWidth * channels
     // With groups a row of the kernel is not in one piece in the image.
     let pieces = groups == 1 ? 1 : window.kernelWidth
@@ -97,8 +117,26 @@ struct ConvolutionLayer: NetworkLayer {
   func backward<T: KernelScalar>(_ step: LayerStep<T>) {
     step.clearInput(step.rows * window.size)  // bounded: numbers of the value
     for row in 0..<step.rows {
+      if let flipped {
+        turn(step, row, flipped)
+      } else {
+        for k in step.coefficients { spread(step, row, k) }
+      }
+    }
+  }
+
+  /// Adds one sample's cotangents of the outputs, convolved with the flipped kernel, to those of the input.
+  private func turn<T: KernelScalar>(_ step: LayerStep<T>, _ row: Int, _ flipped: PatchWindow) {
+    let algebra = step.algebra
+    for i in 0..<algebra.count {
+      var image: UnsafeMutablePointer<T>?
       for k in step.coefficients {
-        spread(step, row, k)
+        for (a, j) in algebra.products[k] where a == i {
+          guard let w = step.transposed(0, j) else { continue }
+          let source = image ?? flipped.padded(step.gy(i) + row * outSize, step.scratch(1, i))
+          image = source
+          Self.apply(flipped, 1, source, w, window.channels, into: step.gx(k) + row * window.size)
+        }
       }
     }
   }
@@ -159,7 +197,8 @@ struct ConvolutionLayer: NetworkLayer {
           for (a, j) in algebra.products[k] where a == i {
             let source = image ?? window.padded(x + row * window.size, step.scratch(0, i))
             image = source
-            inProducts(source, step.gy(j) + row * outSize) { kernelRow, x, step, depth, group, g in
+            Self.inProducts(window, groups, outputs, source, step.gy(j) + row * outSize) {
+              kernelRow, x, step, depth, group, g in
               T.gemm(
                 depth, groupOutputs, window.outWidth, x, 1, step, g, outputs, nil, 0, .add, true,
                 target + kernelRow * outputs + group * groupOutputs, outputs)

@@ -37,26 +37,13 @@ struct FrozenNormLayer: NetworkLayer {
       if k == 0 {
         // Centred, then scaled: μ may be much larger than the spread.
         for channel in 0..<channels { row[channel] = T(-means[channel]) }
-        T.shiftColumns(count, channels, x, row, h)
+        T.affineColumns(count, channels, x, nil, row, h)
         T.scaleColumns(count, channels, h, factors, adding: false, h)
       } else {
         T.scaleColumns(count, channels, x, factors, adding: false, h)
       }
     }
-    for k in step.coefficients {
-      let y = step.y(k)
-      guard isAffine else {
-        y.update(from: step.state(0, k), count: count * channels)
-        continue
-      }
-      var isAdding = false
-      for (i, j) in step.algebra.products[k] {
-        guard let gamma = step.w(j) else { continue }
-        T.scaleColumns(count, channels, step.state(0, i), gamma, adding: isAdding, y)
-        isAdding = true
-      }
-      if let beta = step.w(k).map({ $0 + channels }) { T.shiftColumns(count, channels, y, beta, y) }
-    }
+    normAffine(step, count, channels, isAffine, h: 0)
   }
 
   func backward<T: KernelScalar>(_ step: LayerStep<T>) {
@@ -77,15 +64,6 @@ struct FrozenNormLayer: NetworkLayer {
   func gradient<T: KernelScalar>(
     _ step: LayerStep<T>, _ rows: Range<Int>, into weights: [UnsafeMutablePointer<T>?]
   ) {
-    guard isAffine else { return }
-    let first = rows.lowerBound * size
-    let count = rows.count * positions
-    for k in step.coefficients {
-      guard let target = weights[k] else { continue }
-      for (i, j) in step.algebra.products[k] {
-        T.columnDots(count, channels, step.state(0, i) + first, step.gy(j) + first, target)
-      }
-      T.columnDots(count, channels, step.gy(k) + first, nil, target + channels)
-    }
+    if isAffine { normGradient(step, rows, positions, channels, h: 0, into: weights) }
   }
 }

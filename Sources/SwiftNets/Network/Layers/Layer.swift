@@ -11,8 +11,7 @@ protocol NetworkLayer: Sendable {
   /// Numbers a sample of each array that `forward` keeps, and of each that `backward` does.
   var stateSizes: [Int] { get }
   var costateSizes: [Int] { get }
-  /// Matrices in the parameters that are wanted transposed: offset, rows, columns. The last only for the cotangent of
-  /// the input where `isInputTransposed`.
+  /// Matrices in the parameters that are wanted transposed.
   var transposes: [TransposedMatrix] { get }
   /// Numbers that a thread works in.
   var scratchSizes: [Int] { get }
@@ -25,12 +24,14 @@ protocol NetworkLayer: Sendable {
     _ step: LayerStep<T>, _ rows: Range<Int>, into weights: [UnsafeMutablePointer<T>?])
 }
 
+/// Matrices one after the other in the parameters, each of which is wanted transposed, the last one first.
 struct TransposedMatrix: Sendable {
   let offset: Int
   let rows: Int
   let columns: Int
+  var blocks = 1
 
-  var count: Int { saturating(rows, columns) }
+  var count: Int { saturating(rows, columns, blocks) }
 }
 
 extension NetworkLayer {
@@ -52,7 +53,8 @@ enum Layer: Sendable {
   case averagePool(AveragePoolLayer)
   case maxPool(MaxPoolLayer)
   case flatten(FlattenLayer)
-  case norm(NormLayer)
+  case layerNorm(LayerNormLayer)
+  case groupNorm(GroupNormLayer)
   case frozenNorm(FrozenNormLayer)
   case embedding(EmbeddingLayer)
   case position(PositionLayer)
@@ -68,7 +70,8 @@ enum Layer: Sendable {
     case .averagePool(let layer): layer
     case .maxPool(let layer): layer
     case .flatten(let layer): layer
-    case .norm(let layer): layer
+    case .layerNorm(let layer): layer
+    case .groupNorm(let layer): layer
     case .frozenNorm(let layer): layer
     case .embedding(let layer): layer
     case .position(let layer): layer
@@ -93,7 +96,8 @@ enum Layer: Sendable {
     case .averagePool(let layer): layer.forward(step)
     case .maxPool(let layer): layer.forward(step)
     case .flatten(let layer): layer.forward(step)
-    case .norm(let layer): layer.forward(step)
+    case .layerNorm(let layer): layer.forward(step)
+    case .groupNorm(let layer): layer.forward(step)
     case .frozenNorm(let layer): layer.forward(step)
     case .embedding(let layer): layer.forward(step)
     case .position(let layer): layer.forward(step)
@@ -111,7 +115,8 @@ enum Layer: Sendable {
     case .averagePool(let layer): layer.backward(step)
     case .maxPool(let layer): layer.backward(step)
     case .flatten(let layer): layer.backward(step)
-    case .norm(let layer): layer.backward(step)
+    case .layerNorm(let layer): layer.backward(step)
+    case .groupNorm(let layer): layer.backward(step)
     case .frozenNorm(let layer): layer.backward(step)
     case .embedding(let layer): layer.backward(step)
     case .position(let layer): layer.backward(step)
@@ -127,7 +132,8 @@ enum Layer: Sendable {
     switch self {
     case .dense(let layer): layer.gradient(step, rows, into: weights)
     case .convolution(let layer): layer.gradient(step, rows, into: weights)
-    case .norm(let layer): layer.gradient(step, rows, into: weights)
+    case .layerNorm(let layer): layer.gradient(step, rows, into: weights)
+    case .groupNorm(let layer): layer.gradient(step, rows, into: weights)
     case .frozenNorm(let layer): layer.gradient(step, rows, into: weights)
     case .embedding(let layer): layer.gradient(step, rows, into: weights)
     case .position(let layer): layer.gradient(step, rows, into: weights)

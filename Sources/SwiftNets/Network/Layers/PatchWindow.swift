@@ -44,6 +44,25 @@ struct PatchWindow: Sendable {
     outWidth = (width + 2 * sizes[5] - sizes[1]) / sizes[3] + 1
   }
 
+  /// The window that the cotangents of `outputs` channels move under on their way back, where that is one: strides of
+  /// 1, and borders no wider than the kernel.
+  init?(flipping window: PatchWindow, outputs: Int) {
+    guard window.strideHeight == 1, window.strideWidth == 1, window.paddingHeight < window.kernelHeight,
+      window.paddingWidth < window.kernelWidth
+    else { return nil }
+    height = window.outHeight
+    width = window.outWidth
+    channels = outputs
+    kernelHeight = window.kernelHeight
+    kernelWidth = window.kernelWidth
+    strideHeight = 1
+    strideWidth = 1
+    paddingHeight = window.kernelHeight - 1 - window.paddingHeight
+    paddingWidth = window.kernelWidth - 1 - window.paddingWidth
+    outHeight = window.height
+    outWidth = window.width
+  }
+
   var size: Int { saturating(height, width, channels) }
   var outPositions: Int { saturating(outHeight, outWidth) }
   var hasPadding: Bool { paddingHeight > 0 || paddingWidth > 0 }
