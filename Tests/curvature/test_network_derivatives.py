@@ -149,7 +149,7 @@ def test_third_and_fourth_derivatives_are_those_of_jax(name, dtype):
         assert_near(taylor.loss[0], found["loss"], limit)
 
 
-@pytest.mark.parametrize("name", ["lenet", "former", "tokens", "strided"])
+@pytest.mark.parametrize("name", ["lenet", "former", "tokens"])
 def test_samples_count_by_their_weights(name):
     it, limit = case(name), LIMITS[np.float64]
     found = reference.first_and_second(it.net, *it.data, it.weights)
@@ -330,7 +330,7 @@ def test_random_nets_keep_the_identities_of_derivatives(it):
 
 
 @settings(
-    max_examples=12,
+    max_examples=5,
     deadline=None,
     derandomize=True,
     database=None,
@@ -351,7 +351,7 @@ def test_random_nets_are_differentiated_as_jax_does(it):
 # Sums over samples -------------------------------------------------------------------------------
 
 
-def every_sum(net, w, x, y, directions, kinds=("hessian", "gauss_newton", "empirical")):
+def every_sum(net, w, x, y, directions, with_dense=True):
     """What is a sum over samples, by name."""
     point, (u, v, s) = net.at(w, x, y), directions
     matrices = {
@@ -367,10 +367,11 @@ def every_sum(net, w, x, y, directions, kinds=("hessian", "gauss_newton", "empir
         "third": point.third(u, v),
         "fourth": point.fourth(u, v, s),
     }
-    for kind in kinds:
-        results[f"{kind}, products"] = directions @ matrices[kind]
-        results[f"{kind}, diagonal"] = matrices[kind].diagonal()
-        results[f"{kind}, dense"] = matrices[kind].dense()
+    for kind, matrix in matrices.items():
+        results[f"{kind}, products"] = directions @ matrix
+        results[f"{kind}, diagonal"] = matrix.diagonal()
+        if with_dense:
+            results[f"{kind}, dense"] = matrix.dense()
     return results
 
 
@@ -379,13 +380,13 @@ def every_sum(net, w, x, y, directions, kinds=("hessian", "gauss_newton", "empir
 def test_many_samples_are_the_sum_of_single_ones(name, n):
     net = make(name, reduction="sum", l2=0.0)
     it = draw(net, np.random.default_rng(n), n)
-    together = every_sum(net, *it.data, it.directions)
+    with_dense = n < 100
+    together = every_sum(net, *it.data, it.directions, with_dense)
     # The terms of a sum cancel, and rounding is relative to their sizes.
     singles, sizes = {}, {}
     for i in range(n):
-        for key, value in every_sum(
-            net, it.w, it.x[i : i + 1], it.y[i : i + 1], it.directions
-        ).items():
+        one = it.w, it.x[i : i + 1], it.y[i : i + 1]
+        for key, value in every_sum(net, *one, it.directions, with_dense).items():
             singles[key] = singles.get(key, 0) + value
             sizes[key] = sizes.get(key, 0) + abs(value).max()
     for key, value in together.items():
