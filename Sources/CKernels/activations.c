@@ -45,7 +45,8 @@
                          T *d2, T *d3, T *d4) {                                                               \
     T *d[] = {d0, d1, d2, d3, d4};                                                                            \
     DISPATCH(loss_##suffix, kind, parameter, order, n, z, y, d)                                               \
-  }
+  }                                                                                                           \
+  void swk_softmax_rows_##suffix(size_t m, size_t n, const T *s, T *p) { DISPATCH(softmax_rows_##suffix, m, n, s, p) }
 
 PUBLIC(float, f32)
 PUBLIC(double, f64)

@@ -290,6 +290,31 @@ static void TYPED(loss)(int kind, T parameter, int order, size_t n, const T *z, 
 #undef CASE
 }
 
+// Every row of p is exp(s) / Σ exp(s). NaN in a row makes it NaN.
+static void TYPED(softmax_rows)(size_t m, size_t n, const T *s, T *p) {
+  for (size_t row = 0; row < m; row++, s += n, p += n) {
+    T largest = s[0];
+    for (size_t i = 1; i < n; i++)
+      if (s[i] > largest || s[i] != s[i]) largest = s[i];
+    V sum = {};
+    for (size_t i = 0; i < n; i += LANES) {
+      const size_t count = n - i < LANES ? n - i : LANES;
+      V less, lifted, e = TYPED(exponential)(TYPED(load)(s + i, count) - largest, &less, &lifted);
+      if (count == LANES) {
+        *(V *)(p + i) = e;
+        sum += e;
+      } else {
+        memcpy(p + i, &e, count * sizeof(T));
+        for (size_t j = 0; j < count; j++) sum[j] += e[j];
+      }
+    }
+    T total = 0;
+    for (size_t j = 0; j < LANES; j++) total += sum[j];
+    const T factor = 1 / total;
+    for (size_t i = 0; i < n; i++) p[i] *= factor;
+  }
+}
+
 #undef EACH
 #undef ORDERS
 #undef V

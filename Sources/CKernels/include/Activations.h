@@ -39,4 +39,8 @@ void swk_loss_f32(int kind, float parameter, int order, size_t n, const float *z
 void swk_loss_f64(int kind, double parameter, int order, size_t n, const double *z, const double *y, double *d0,
                   double *d1, double *d2, double *d3, double *d4);
 
+// Every row of p [m, n] is exp(s) / Σ exp(s) of that of s, NaN where one of it is; p may be s.
+void swk_softmax_rows_f32(size_t m, size_t n, const float *s, float *p);
+void swk_softmax_rows_f64(size_t m, size_t n, const double *s, double *p);
+
 #endif

@@ -38,6 +38,7 @@ protocol KernelScalar: Scalar {
   static func loss(
     _ kind: Int32, _ parameter: Double, order: Int, _ n: Int, _ z: UnsafePointer<Self>, _ y: UnsafePointer<Self>,
     _ d: [UnsafeMutablePointer<Self>?])
+  static func softmaxRows(_ m: Int, _ n: Int, _ s: UnsafePointer<Self>, _ p: UnsafeMutablePointer<Self>)
   static func exponential(_ x: Self) -> Self
   static func descend(
     _ n: Int, _ rate: Double, _ w: UnsafePointer<Self>, _ gradient: UnsafePointer<Self>,
@@ -114,6 +115,9 @@ extension Float: KernelScalar {
     _ d: [UnsafeMutablePointer<Float>?]
   ) {
     swk_loss_f32(kind, Float(parameter), Int32(order), n, z, y, d.at(0), d.at(1), d.at(2), d.at(3), d.at(4))
+  }
+  static func softmaxRows(_ m: Int, _ n: Int, _ s: UnsafePointer<Float>, _ p: UnsafeMutablePointer<Float>) {
+    swk_softmax_rows_f32(m, n, s, p)
   }
   static func exponential(_ x: Float) -> Float { expf(x) }
   static func descend(
@@ -195,6 +199,9 @@ extension Double: KernelScalar {
     _ d: [UnsafeMutablePointer<Double>?]
   ) {
     swk_loss_f64(kind, parameter, Int32(order), n, z, y, d.at(0), d.at(1), d.at(2), d.at(3), d.at(4))
+  }
+  static func softmaxRows(_ m: Int, _ n: Int, _ s: UnsafePointer<Double>, _ p: UnsafeMutablePointer<Double>) {
+    swk_softmax_rows_f64(m, n, s, p)
   }
   static func exponential(_ x: Double) -> Double { exp(x) }
   static func logarithm(_ x: Double) -> Double { log(x) }

@@ -62,7 +62,8 @@ final class TaylorPass<Element: KernelScalar> {
 
   /// Forward and backward pass of `part` of the chunk's rows, which are `first`… of the samples; returns their loss.
   func run(
-    _ samples: Samples<Element>, from first: Int, _ part: Range<Int>, _ scratch: TaylorScratch<Element>, _ member: ThreadTeam.Member
+    _ samples: Samples<Element>, from first: Int, _ part: Range<Int>, _ scratch: TaylorScratch<Element>,
+    _ member: ThreadTeam.Member
   ) -> Double {
     var loss = 0.0
     let weight = net.layers.reduce(saturating(6, net.parameterCount)) { saturating(sum: $0, saturating(64, $1.width)) }

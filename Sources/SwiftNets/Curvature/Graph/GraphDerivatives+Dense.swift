@@ -58,8 +58,8 @@ extension GraphDerivatives {
     let algebra = TaylorAlgebra.series(order: 1)
     let lanes = self.lanes(samples.count, algebra, sums: 1)
     let parts = min(threads(samples.count, passes), lanes.lanes)
-    let sums = try LaneSums(lanes.lanes, length: length, into: out)
     try withTeam(algebra, rows: lanes.rows, parts: parts, w, hasRows: true) { team throws(EngineError) in
+      let sums = try team.sums(lanes.lanes, length: length, into: [out])[0]
       try ThreadTeam.run(parts: parts, interruption) { member in
         let worker = team.workers[member.index]
         for lane in member.share(of: lanes.lanes) {

@@ -9,10 +9,10 @@ extension GraphDerivatives {
     let lanes = self.lanes(samples.count, algebra, sums: kept.count)
     let parts = min(threads(samples.count, saturating(2, algebra.count)), lanes.lanes)
     let all = saturating(kept.count, length)
-    let sums = try LaneSums(lanes.lanes, length: all, into: out)
     let losses = try Storage<Double>(count: lanes.blocks)
     nonisolated(unsafe) let directions = directions
     try withTeam(algebra, rows: lanes.rows, parts: parts, w) { team throws(EngineError) in
+      let sums = try team.sums(lanes.lanes, length: all, into: [out])[0]
       try ThreadTeam.run(parts: parts, interruption) { member in
         let worker = team.workers[member.index]
         for (number, direction) in directions.enumerated() { worker.directions[number].load(direction) }
@@ -45,14 +45,13 @@ extension GraphDerivatives {
       for worker in team.workers {
         for (number, direction) in directions.enumerated() { worker.directions[number].load(direction) }
       }
-      let slice = max(1, min(count, (256 << 20) / max(saturating(lanes.lanes, length, MemoryLayout<Element>.stride), 1)))
+      let sumBytes = saturating(lanes.lanes, length, MemoryLayout<Element>.stride)
+      let slice = max(1, min(count, (256 << 20) / max(sumBytes, 1)))
       for first in Swift.stride(from: 0, to: count, by: slice) {
         let number = min(slice, count - first)
-        var sums: [LaneSums<Element>] = []
-        for k in first..<first + number {
-          sums.append(try LaneSums(lanes.lanes, length: length, into: out + k * length))  // bounded: a row of `out`
-        }
-        let all = sums
+        // bounded: rows of `out`
+        let places = (first..<first + number).map { out + $0 * length }
+        let all = try team.sums(lanes.lanes, length: length, into: places)
         try ThreadTeam.run(parts: parts, interruption) { member in
           let worker = team.workers[member.index]
           for task in member.share(of: saturating(lanes.lanes, number)) where !member.isStopped {

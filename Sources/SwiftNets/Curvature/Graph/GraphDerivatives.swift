@@ -100,9 +100,9 @@ final class GraphDerivatives<Element: KernelScalar>: @unchecked Sendable {
     let algebra = TaylorAlgebra.series(order: 1)
     let lanes = self.lanes(samples.count, algebra, sums: 1)
     let parts = min(threads(samples.count, 3), lanes.lanes)
-    let sums = try LaneSums(lanes.lanes, length: length, into: out)
     let losses = try Storage<Double>(count: lanes.blocks)
     try withTeam(algebra, rows: lanes.rows, parts: parts, w) { team throws(EngineError) in
+      let sums = try team.sums(lanes.lanes, length: length, into: [out])[0]
       try ThreadTeam.run(parts: parts, interruption) { member in
         let worker = team.workers[member.index]
         for lane in member.share(of: lanes.lanes) {
@@ -179,11 +179,7 @@ final class GraphDerivatives<Element: KernelScalar>: @unchecked Sendable {
       let count = min(slice, rows.count - first)
       // Directions apart where lanes alone do not keep all threads busy.
       let groups = lanes.lanes >= 2 * parts ? 1 : min(count, (4 * parts + lanes.lanes - 1) / lanes.lanes)
-      var sums: [LaneSums<Element>] = []
-      for k in 0..<count {
-        sums.append(try LaneSums(lanes.lanes, length: length, into: rows[first + k].1))
-      }
-      let all = sums
+      let all = try team.sums(lanes.lanes, length: length, into: rows[first..<first + count].map(\.1))
       try ThreadTeam.run(parts: parts, interruption) { member in
         let worker = team.workers[member.index]
         for task in member.share(of: lanes.lanes * groups) where !member.isStopped {  // bounded: a few hundred
@@ -238,7 +234,8 @@ final class GraphDerivatives<Element: KernelScalar>: @unchecked Sendable {
     let parts = min(threads(samples.count, saturating(2, count)), lanes.lanes)
     try withTeam(algebra, rows: lanes.rows, parts: parts, w) { team throws(EngineError) in
       for k in 0..<count {
-        let sums = try LaneSums(lanes.lanes, length: length, into: out + k * length)  // bounded: a row of `out`
+        // bounded: a row of `out`
+        let sums = try team.sums(lanes.lanes, length: length, into: [out + k * length])[0]
         try ThreadTeam.run(parts: parts, interruption) { member in
           let worker = team.workers[member.index]
           for lane in member.share(of: lanes.lanes) {
@@ -299,7 +296,7 @@ final class GraphDerivatives<Element: KernelScalar>: @unchecked Sendable {
   }
 }
 
-/// The weights, and a worker for each thread.
+/// The weights, a worker for each thread, and room for their sums.
 final class GraphTeam<Element: KernelScalar>: @unchecked Sendable {
   let algebra: TaylorAlgebra
   let capacity: Int
@@ -315,5 +312,22 @@ final class GraphTeam<Element: KernelScalar>: @unchecked Sendable {
     var workers: [GraphWorker<Element>] = []
     for _ in 0..<parts { workers.append(try GraphWorker(graph, layout, algebra, capacity: capacity)) }
     self.workers = workers
+  }
+
+  private var room: Storage<Element>?
+
+  /// Sums of lanes, one for each place in `out`; those before are done with.
+  func sums(
+    _ lanes: Int, length: Int, into out: [UnsafeMutablePointer<Element>]
+  ) throws(EngineError) -> [LaneSums<Element>] {
+    let each = LaneSums<Element>.room(lanes, length: length)
+    let all = saturating(each, out.count)
+    let found: Storage<Element>
+    if let room, room.count >= all { found = room } else { found = try Storage(count: all) }
+    room = found
+    // bounded: the room's size
+    return out.enumerated().map {
+      LaneSums(lanes, length: length, into: $1, others: found.base + $0 * each)
+    }
   }
 }

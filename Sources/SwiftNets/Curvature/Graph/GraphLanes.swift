@@ -30,24 +30,29 @@ struct GraphLanes {
   func samples(_ block: Int) -> Range<Int> { block * rows..<min((block + 1) * rows, samples) }
 }
 
-/// A sum for each lane: the first is where the whole is wanted.
+/// A sum for each lane: the first is where the whole is wanted, the others in memory that is used again and again.
 struct LaneSums<Element: KernelScalar> {
   private let out: UnsafeMutablePointer<Element>
   private let length: Int
-  private let others: Storage<Element>?
+  private let others: UnsafeMutablePointer<Element>
   private let lanes: Int
 
-  init(_ lanes: Int, length: Int, into out: UnsafeMutablePointer<Element>) throws(EngineError) {
+  /// `others` has room for what `room` says.
+  init(
+    _ lanes: Int, length: Int, into out: UnsafeMutablePointer<Element>, others: UnsafeMutablePointer<Element>
+  ) {
     self.out = out
     self.length = length
     self.lanes = lanes
-    others = lanes > 1 ? try Storage(count: saturating(lanes - 1, length)) : nil
+    self.others = others
   }
+
+  /// Numbers that the lanes but the first add up in.
+  static func room(_ lanes: Int, length: Int) -> Int { saturating(max(lanes - 1, 0), length) }
 
   /// Where a lane adds, zeros at first.
   func lane(_ lane: Int) -> UnsafeMutablePointer<Element> {
-    guard lane > 0, let others else { return out }
-    return others.base + (lane - 1) * length  // bounded: the storage's size
+    lane == 0 ? out : others + (lane - 1) * length  // bounded: its room
   }
 
   /// Zeros part `range` of a lane's sum.

@@ -26,9 +26,9 @@ final class GraphPoint<Element: KernelScalar>: @unchecked Sendable {
     weights = try Storage(count: length)
     weights.base.update(from: w, count: length)
     let parts = min(derivatives.threads(samples.count, 3), lanes.lanes)
-    let sums = try LaneSums(lanes.lanes, length: length, into: gradient)
     let losses = try Storage<Double>(count: lanes.blocks)
     try derivatives.withTeam(algebra, rows: lanes.rows, parts: parts, w) { team throws(EngineError) in
+      let sums = try team.sums(lanes.lanes, length: length, into: [gradient])[0]
       try ThreadTeam.run(parts: parts, interruption) { member in
         let worker = team.workers[member.index]
         for lane in member.share(of: lanes.lanes) {

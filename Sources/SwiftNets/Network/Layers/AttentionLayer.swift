@@ -19,7 +19,7 @@ struct AttentionLayer: NetworkLayer {
   private var size: Int { saturating(length, width) }
   private var scores: Int { saturating(heads, length, length) }
   private var inBias: Int { saturating(3, width, width) }
-  private var outWeights: Int { saturating(sum: inBias, hasBias ? 3 * width : 0) }
+  private var outWeights: Int { saturating(sum: inBias, hasBias ? saturating(3, width) : 0) }
   private var outBias: Int { saturating(sum: outWeights, saturating(width, width)) }
 
   var parameterCount: Int { saturating(sum: outBias, hasBias ? width : 0) }
@@ -64,7 +64,7 @@ struct AttentionLayer: NetworkLayer {
       T.gemm(m, n, inner, a, inner, 1, b, n, nil, 0, update, true, c, n)
       update = .add
     }
-    if update == .set { c.update(repeating: 0, count: m * n) }
+    if update == .set { c.update(repeating: 0, count: m * n) }  // bounded: numbers of c
   }
 
   /// P and O of one head of one sample.
@@ -99,10 +99,7 @@ struct AttentionLayer: NetworkLayer {
   /// P of the scores of one head, which are spent.
   private func softmax<T: KernelScalar>(_ step: LayerStep<T>, _ algebra: TaylorAlgebra, _ place: Int) {
     if step.first == 0 {
-      let (s, p) = (step.scratch(0, 0), step.state(1, 0) + place)
-      for query in 0..<length {
-        _ = Softmax(s + query * length, length, into: p + query * length)
-      }
+      T.softmaxRows(length, length, step.scratch(0, 0), step.state(1, 0) + place)
     }
     guard algebra.count > 1 else { return }
     if algebra.count == 2 {

@@ -53,7 +53,7 @@ struct ConvolutionLayer: NetworkLayer {
       let bias = hasBias ? step.w(k).map { $0 + weightCount } : nil
       let count = step.rows * window.outPositions  // bounded: numbers of the value
       if fillRows(step.y(k), count, outputs, bias) == .set {
-        step.y(k).update(repeating: 0, count: count * outputs)
+        step.y(k).update(repeating: 0, count: count * outputs)  // bounded: as above
       }
     }
     for row in 0..<step.rows {
@@ -63,6 +63,7 @@ struct ConvolutionLayer: NetworkLayer {
         for k in step.coefficients {
           for (a, j) in algebra.products[k] where a == i {
             guard let w = step.w(j) else { continue }
+            // bounded: a place in the value, here and below
             let source = image ?? window.padded(x + row * window.size, step.scratch(0, i))
             image = source
             Self.apply(window, groups, source, w, outputs, into: step.y(k) + row * outSize)
@@ -133,6 +134,7 @@ struct ConvolutionLayer: NetworkLayer {
       for k in step.coefficients {
         for (a, j) in algebra.products[k] where a == i {
           guard let w = step.transposed(0, j) else { continue }
+          // bounded: a place in the cotangents
           let source = image ?? flipped.padded(step.gy(i) + row * outSize, step.scratch(1, i))
           image = source
           Self.apply(flipped, 1, source, w, window.channels, into: step.gx(k) + row * window.size)
@@ -166,7 +168,8 @@ struct ConvolutionLayer: NetworkLayer {
         for (offset, kernelRow) in kernelRows.enumerated() {
           let target = gx + ((firstRow + offset) * window.width + firstColumn) * channels
           if groups == 1 {
-            let source = patches + outColumn * patch
+            let source =
+              patches + outColumn * patch
               + (kernelRow * window.kernelWidth + kernelColumns.lowerBound) * channels
             add(kernelColumns.count * channels, source, to: target)
           } else {
@@ -195,6 +198,7 @@ struct ConvolutionLayer: NetworkLayer {
         for k in step.coefficients {
           guard let target = weights[k] else { continue }
           for (a, j) in algebra.products[k] where a == i {
+            // bounded: a place in the value
             let source = image ?? window.padded(x + row * window.size, step.scratch(0, i))
             image = source
             Self.inProducts(window, groups, outputs, source, step.gy(j) + row * outSize) {

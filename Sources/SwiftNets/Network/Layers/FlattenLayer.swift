@@ -17,7 +17,7 @@ struct FlattenLayer: NetworkLayer {
     let size = positions * channels  // bounded: numbers of a sample
     step.linearly { k, x in
       let y = step.y(k)
-      guard let x else { return y.update(repeating: 0, count: step.rows * size) }
+      guard let x else { return y.update(repeating: 0, count: step.rows * size) }  // bounded: the value
       guard isImage else { return y.update(from: x, count: step.rows * size) }
       for row in 0..<step.rows {
         T.transpose(positions, channels, x + row * size, channels, y + row * size, positions)

@@ -31,7 +31,7 @@ struct FrozenNormLayer: NetworkLayer {
     for k in step.coefficients {
       let h = step.state(0, k)
       guard let x = step.x(k) else {
-        h.update(repeating: 0, count: count * channels)
+        h.update(repeating: 0, count: count * channels)  // bounded: the value
         continue
       }
       if k == 0 {
@@ -48,7 +48,7 @@ struct FrozenNormLayer: NetworkLayer {
 
   func backward<T: KernelScalar>(_ step: LayerStep<T>) {
     let (factors, row) = (step.scratch(0), step.scratch(1))
-    let count = step.rows * positions
+    let count = step.rows * positions  // bounded: positions of the value
     for channel in 0..<channels { factors[channel] = T(self.factors[channel]) }
     for k in step.coefficients {
       var isAdding = step.node.addsInput

@@ -71,7 +71,7 @@ struct LayerNormLayer: NetworkLayer {
   func backward<T: KernelScalar>(_ step: LayerStep<T>) {
     let algebra = step.algebra
     let share = 1 / T(channels)
-    let count = step.rows * positions
+    let count = step.rows * positions  // bounded: positions of the value
     for k in step.coefficients {
       normScale(step, count, channels, isAffine, k, into: step.costate(0, k))
     }

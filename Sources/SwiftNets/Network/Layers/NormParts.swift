@@ -44,7 +44,7 @@ func normGradient<T: KernelScalar>(
 ) {
   // bounded: places in arrays
   let first = samples.lowerBound * positions * channels
-  let count = samples.count * positions
+  let count = samples.count * positions  // bounded: positions of the value
   for k in step.coefficients {
     guard let target = weights[k] else { continue }
     for (i, j) in step.algebra.products[k] {

@@ -67,7 +67,7 @@ struct PatchWindow: Sendable {
   var outPositions: Int { saturating(outHeight, outWidth) }
   var hasPadding: Bool { paddingHeight > 0 || paddingWidth > 0 }
   var paddedWidth: Int { width + 2 * paddingWidth }  // bounded: below 2³³
-  var paddedSize: Int { saturating(height + 2 * paddingHeight, paddedWidth, channels) }
+  var paddedSize: Int { saturating(saturating(sum: height, saturating(2, paddingHeight)), paddedWidth, channels) }
 
   /// The rows of the kernel and of the image that a window at `row` meets.
   func rows(_ row: Int) -> (kernel: Range<Int>, first: Int) {
@@ -92,7 +92,7 @@ struct PatchWindow: Sendable {
     guard hasPadding else { return image }
     let row = paddedWidth * channels  // bounded: numbers of a sample
     let side = paddingWidth * channels
-    memory.update(repeating: 0, count: paddingHeight * row)
+    memory.update(repeating: 0, count: paddingHeight * row)  // bounded: its size
     var target = memory + paddingHeight * row
     for y in 0..<height {
       target.update(repeating: 0, count: side)
@@ -100,7 +100,7 @@ struct PatchWindow: Sendable {
       (target + side + width * channels).update(repeating: 0, count: side)
       target += row
     }
-    target.update(repeating: 0, count: paddingHeight * row)
+    target.update(repeating: 0, count: paddingHeight * row)  // bounded: its size
     return memory
   }
 }
