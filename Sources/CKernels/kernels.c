@@ -57,6 +57,10 @@
                          size_t ldc) {                                                                          \
     DISPATCH(gemm_##suffix, m, n, k, a, a_row, a_column, b, ldb, scale, lds, update, exact, c, ldc)             \
   }                                                                                                             \
+  void swk_gemm_pieces_##suffix(size_t m, size_t n, size_t k, size_t pieces, size_t a_piece, const T *a,          \
+                                size_t a_row, size_t a_column, const T *b, size_t ldb, T *c, size_t ldc) {      \
+    DISPATCH(gemm_pieces_##suffix, m, n, k, pieces, a_piece, a, a_row, a_column, b, ldb, c, ldc)                \
+  }                                                                                                             \
   void swk_transpose_##suffix(size_t m, size_t n, const T *a, size_t lda, T *b, size_t ldb) {                   \
     DISPATCH(transpose_##suffix, m, n, a, lda, b, ldb)                                                          \
   }                                                                                                             \

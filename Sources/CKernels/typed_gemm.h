@@ -72,24 +72,25 @@ INLINE void TYPED(store_part)(PART part, T *p, W value) {
 #define UNROLLED _Pragma("clang loop unroll(full)")
 
 // One tile of C: `rows` × `vectors`·WIDE; these and `partial` are constants after inlining. A step of 0 from column to
-// column of A is that of packed tiles: their rows.
-INLINE void TYPED(tile)(const int rows, const int vectors, const int partial, PART part, size_t k, const T *a,
-                        size_t a_row, size_t a_column, const T *b, size_t ldb, const T *scale, size_t lds,
-                        enum swk_update update, T *c, size_t ldc) {
+// column of A is that of packed tiles: their rows. A comes in `pieces` of k columns, `a_piece` from each other.
+INLINE void TYPED(tile)(const int rows, const int vectors, const int partial, PART part, size_t k, size_t pieces,
+                        size_t a_piece, const T *a, size_t a_row, size_t a_column, const T *b, size_t ldb,
+                        const T *scale, size_t lds, enum swk_update update, T *c, size_t ldc) {
 // Fused within a line alone: whether scaling and adding were fused could differ between tiles of one row and of more.
 #pragma clang fp contract(on)
   W sum[TILE_ROWS][TILE_VECTORS];
   if (a_column == 0) a_column = (size_t)rows;
   UNROLLED for (int i = 0; i < rows; i++)
     UNROLLED for (int j = 0; j < vectors; j++) sum[i][j] = (W){};
-  for (size_t p = 0; p < k; p++) {
-    W row[TILE_VECTORS];
-    UNROLLED for (int j = 0; j < vectors; j++) row[j] = PADDED(b + p * ldb, j);
-    UNROLLED for (int i = 0; i < rows; i++) {
-      T factor = a[i * a_row + p * a_column];
-      UNROLLED for (int j = 0; j < vectors; j++) sum[i][j] += factor * row[j];
+  for (size_t piece = 0; piece < pieces; piece++, a += a_piece, b += k * ldb)
+    for (size_t p = 0; p < k; p++) {
+      W row[TILE_VECTORS];
+      UNROLLED for (int j = 0; j < vectors; j++) row[j] = PADDED(b + p * ldb, j);
+      UNROLLED for (int i = 0; i < rows; i++) {
+        T factor = a[i * a_row + p * a_column];
+        UNROLLED for (int j = 0; j < vectors; j++) sum[i][j] += factor * row[j];
+      }
     }
-  }
   // All rows are read before any is written: where rows follow each other closely, the masked end of one would look as
   // if it wrote the beginning of the next, which would wait for it.
   UNROLLED for (int i = 0; i < rows; i++) {
@@ -120,16 +121,33 @@ INLINE void TYPED(tile)(const int rows, const int vectors, const int partial, PA
   for (; i < m; i++) body(1)
 
 // All rows of one panel of `vectors` vectors. A's rows are a_step apart: a_row, or the columns of packed tiles.
-INLINE void TYPED(panel)(const int vectors, const int partial, PART part, size_t m, size_t k, const T *a, size_t a_step,
-                         size_t a_row, size_t a_column, const T *b, size_t ldb, const T *scale, size_t lds,
+INLINE void TYPED(panel)(const int vectors, const int partial, PART part, size_t m, size_t k, size_t pieces,
+                         size_t a_piece, const T *a, size_t a_step, size_t a_row, size_t a_column, const T *b, size_t ldb, const T *scale, size_t lds,
                          enum swk_update update, T *c, size_t ldc) {
   size_t i = 0;
 #define TILE(rows)                                                                                        \
-  TYPED(tile)(rows, vectors, partial, part, k, a + i * a_step, a_row, a_column, b, ldb,                   \
+  TYPED(tile)(rows, vectors, partial, part, k, pieces, a_piece, a + i * a_step, a_row, a_column, b, ldb,  \
               scale ? scale + i * lds : 0, lds, update, c + i * ldc, ldc);
   TILES(TILE)
 #undef TILE
 }
+
+// All rows of a panel whose width is known at run time.
+#define PANEL(width, is_partial, pieces, a_piece, source, step)                                                    \
+  case 2 * width + is_partial:                                                                                     \
+    if (width <= TILE_VECTORS)                                                                                     \
+      TYPED(panel)(width <= TILE_VECTORS ? width : 1, is_partial, part, m, k, pieces, a_piece, a, a_step, a_row,   \
+                   a_column, source, step, scale, lds, update, c, ldc);                                            \
+    break;
+#define PANELS(pieces, a_piece, source, step)      \
+  switch (2 * vectors + partial) {                 \
+    PANEL(1, 0, pieces, a_piece, source, step)     \
+    PANEL(1, 1, pieces, a_piece, source, step)     \
+    PANEL(2, 0, pieces, a_piece, source, step)     \
+    PANEL(2, 1, pieces, a_piece, source, step)     \
+    PANEL(3, 0, pieces, a_piece, source, step)     \
+    PANEL(3, 1, pieces, a_piece, source, step)     \
+  }
 
 // C ± A B for a B of at most 3/2 SLAB rows. With `pack`, panels of B are copied together; `lanes` of the last vector of
 // C may be written.
@@ -150,21 +168,7 @@ static void TYPED(slab)(size_t m, size_t n, size_t k, const T *a, size_t a_step,
       for (size_t p = 0; p < k; p++)
         for (int j = 0; j < vectors; j++) *(W *)(packed + p * step + j * WIDE) = PADDED(b + p * ldb, j);
     }
-#define PANEL(width, is_partial)                                                                                \
-  case 2 * width + is_partial:                                                                                  \
-    if (width <= TILE_VECTORS)                                                                                  \
-      TYPED(panel)(width <= TILE_VECTORS ? width : 1, is_partial, part, m, k, a, a_step, a_row, a_column, source, \
-                   step, scale, lds, update, c, ldc);                                                           \
-    break;
-    switch (2 * vectors + partial) {
-      PANEL(1, 0)
-      PANEL(1, 1)
-      PANEL(2, 0)
-      PANEL(2, 1)
-      PANEL(3, 0)
-      PANEL(3, 1)
-    }
-#undef PANEL
+    PANELS(1, 0, source, step)
     b += vectors * WIDE;
     c += vectors * WIDE;
     if (scale) scale += vectors * WIDE;
@@ -208,6 +212,25 @@ static void TYPED(gemm)(size_t m, size_t n, size_t k, const T *a, size_t a_row, 
   }
 }
 
+// C + A B for an A in pieces. Nothing is packed: B and the rows of A are for the first-level cache.
+static void TYPED(gemm_pieces)(size_t m, size_t n, size_t k, size_t pieces, size_t a_piece, const T *a, size_t a_row,
+                               size_t a_column, const T *b, size_t ldb, T *c, size_t ldc) {
+  const size_t tail = n % WIDE, lanes = tail == 0 ? WIDE : tail, a_step = a_row, lds = 0;
+  const enum swk_update update = swk_add;
+  const T *scale = 0;
+  const PART part = FIRST(lanes);
+  size_t left = (n + WIDE - 1) / WIDE;
+  for (size_t panels = (left + TILE_VECTORS - 1) / TILE_VECTORS; panels > 0; panels--) {
+    const int vectors = (int)((left + panels - 1) / panels), partial = panels == 1 && lanes < WIDE;
+    PANELS(pieces, a_piece, b, ldb)
+    b += vectors * WIDE;
+    c += vectors * WIDE;
+    left -= vectors;
+  }
+}
+
+#undef PANEL
+#undef PANELS
 #undef W
 #undef WIDE
 #undef SLAB

@@ -31,6 +31,13 @@ void swk_gemm_f64(size_t m, size_t n, size_t k, const double *a, size_t a_row, s
                   size_t ldb, const double *scale, size_t lds, enum swk_update update, int exact, double *c,
                   size_t ldc);
 
+// C += A B for an A [m, pieces · k] whose columns come in pieces of k, `a_piece` from each other, and B [pieces · k, n].
+// Reads B in whole vectors as gemm does, writes C exactly.
+void swk_gemm_pieces_f32(size_t m, size_t n, size_t k, size_t pieces, size_t a_piece, const float *a, size_t a_row,
+                          size_t a_column, const float *b, size_t ldb, float *c, size_t ldc);
+void swk_gemm_pieces_f64(size_t m, size_t n, size_t k, size_t pieces, size_t a_piece, const double *a, size_t a_row,
+                          size_t a_column, const double *b, size_t ldb, double *c, size_t ldc);
+
 // b = aᵀ for a [m, n].
 void swk_transpose_f32(size_t m, size_t n, const float *a, size_t lda, float *b, size_t ldb);
 void swk_transpose_f64(size_t m, size_t n, const double *a, size_t lda, double *b, size_t ldb);

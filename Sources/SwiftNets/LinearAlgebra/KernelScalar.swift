@@ -9,6 +9,9 @@ protocol KernelScalar: Scalar {
     _ m: Int, _ n: Int, _ k: Int, _ a: UnsafePointer<Self>, _ aRow: Int, _ aColumn: Int,
     _ b: UnsafePointer<Self>, _ ldb: Int, _ scale: UnsafePointer<Self>?, _ lds: Int, _ update: Update, _ isExact: Bool,
     _ c: UnsafeMutablePointer<Self>, _ ldc: Int)
+  static func gemmPieces(
+    _ m: Int, _ n: Int, _ k: Int, _ pieces: Int, _ piece: Int, _ a: UnsafePointer<Self>, _ aRow: Int, _ aColumn: Int,
+    _ b: UnsafePointer<Self>, _ ldb: Int, _ c: UnsafeMutablePointer<Self>, _ ldc: Int)
   static func transpose(
     _ m: Int, _ n: Int, _ a: UnsafePointer<Self>, _ lda: Int, _ b: UnsafeMutablePointer<Self>, _ ldb: Int)
   static func multiply(
@@ -70,6 +73,10 @@ extension Float: KernelScalar {
     _ isExact: Bool,
     _ c: UnsafeMutablePointer<Float>, _ ldc: Int
   ) { swk_gemm_f32(m, n, k, a, aRow, aColumn, b, ldb, scale, lds, update.code, isExact ? 1 : 0, c, ldc) }
+  static func gemmPieces(
+    _ m: Int, _ n: Int, _ k: Int, _ pieces: Int, _ piece: Int, _ a: UnsafePointer<Float>, _ aRow: Int, _ aColumn: Int,
+    _ b: UnsafePointer<Float>, _ ldb: Int, _ c: UnsafeMutablePointer<Float>, _ ldc: Int
+  ) { swk_gemm_pieces_f32(m, n, k, pieces, piece, a, aRow, aColumn, b, ldb, c, ldc) }
   static func transpose(
     _ m: Int, _ n: Int, _ a: UnsafePointer<Float>, _ lda: Int, _ b: UnsafeMutablePointer<Float>, _ ldb: Int
   ) { swk_transpose_f32(m, n, a, lda, b, ldb) }
@@ -153,6 +160,10 @@ extension Double: KernelScalar {
     _ isExact: Bool,
     _ c: UnsafeMutablePointer<Double>, _ ldc: Int
   ) { swk_gemm_f64(m, n, k, a, aRow, aColumn, b, ldb, scale, lds, update.code, isExact ? 1 : 0, c, ldc) }
+  static func gemmPieces(
+    _ m: Int, _ n: Int, _ k: Int, _ pieces: Int, _ piece: Int, _ a: UnsafePointer<Double>, _ aRow: Int, _ aColumn: Int,
+    _ b: UnsafePointer<Double>, _ ldb: Int, _ c: UnsafeMutablePointer<Double>, _ ldc: Int
+  ) { swk_gemm_pieces_f64(m, n, k, pieces, piece, a, aRow, aColumn, b, ldb, c, ldc) }
   static func transpose(
     _ m: Int, _ n: Int, _ a: UnsafePointer<Double>, _ lda: Int, _ b: UnsafeMutablePointer<Double>, _ ldb: Int
   ) { swk_transpose_f64(m, n, a, lda, b, ldb) }

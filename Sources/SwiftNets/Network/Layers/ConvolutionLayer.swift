@@ -78,38 +78,27 @@ struct ConvolutionLayer: NetworkLayer {
     _ window: PatchWindow, _ groups: Int, _ image: UnsafeMutablePointer<T>, _ w: UnsafeMutablePointer<T>,
     _ outputs: Int, into y: UnsafeMutablePointer<T>
   ) {
-    let groupOutputs = outputs / groups
-    inProducts(window, groups, outputs, image, y) { kernelRow, x, step, depth, group, y in
-      T.gemm(
-        window.outWidth, groupOutputs, depth, x, step, 1, w + kernelRow * outputs + group * groupOutputs, outputs, nil,
-        0, .add, true, y, outputs)
-    }
-  }
-
-  /// Runs `body` for every product that a convolution of one sample is a sum of, with a row of the kernel's matrix, where
-  /// the rows of the image's begin, how far they are from each other and how long, the group, and the row of y.
-  @inline(__always)
-  private static func inProducts<T: KernelScalar>(
-    _ window: PatchWindow, _ groups: Int, _ outputs: Int, _ image: UnsafeMutablePointer<T>,
-    _ y: UnsafeMutablePointer<T>, _ body: (Int, UnsafeMutablePointer<T>, Int, Int, Int, UnsafeMutablePointer<T>) -> Void
-  ) {
     // bounded: places in the arrays
     let (channels, rowSize) = (window.channels, window.paddedWidth * window.channels)
     let (groupChannels, groupOutputs) = (channels / groups, outputs / groups)
     let step = window.strideWidth * channels
-    // With groups a row of the kernel is not in one piece in the image.
-    let pieces = groups == 1 ? 1 : window.kernelWidth
-    let depth = groups == 1 ? window.kernelWidth * channels : groupChannels
     for outRow in 0..<window.outHeight {
+      let source = image + outRow * window.strideHeight * rowSize
+      let target = y + outRow * window.outWidth * outputs
+      if groups == 1 {
+        T.gemmPieces(
+          window.outWidth, outputs, window.kernelWidth * channels, window.kernelHeight, rowSize, source, step, 1, w,
+          outputs, target, outputs)
+        continue
+      }
+      // With groups a row of the kernel is not in one piece in the image, but its pixels are.
       for kernelRow in 0..<window.kernelHeight {
-        let source = image + (outRow * window.strideHeight + kernelRow) * rowSize
-        for piece in 0..<pieces {
-          for group in 0..<groups {
-            body(
-              (kernelRow * window.kernelWidth + piece) * groupChannels,
-              source + piece * channels + group * groupChannels, step, depth, group,
-              y + outRow * window.outWidth * outputs + group * groupOutputs)
-          }
+        for group in 0..<groups {
+          T.gemmPieces(
+            window.outWidth, groupOutputs, groupChannels, window.kernelWidth, channels,
+            source + kernelRow * rowSize + group * groupChannels, step, 1,
+            w + kernelRow * window.kernelWidth * groupChannels * outputs + group * groupOutputs, outputs,
+            target + group * groupOutputs, outputs)
         }
       }
     }
@@ -201,12 +190,7 @@ struct ConvolutionLayer: NetworkLayer {
             // bounded: a place in the value
             let source = image ?? window.padded(x + row * window.size, step.scratch(0, i))
             image = source
-            Self.inProducts(window, groups, outputs, source, step.gy(j) + row * outSize) {
-              kernelRow, x, step, depth, group, g in
-              T.gemm(
-                depth, groupOutputs, window.outWidth, x, 1, step, g, outputs, nil, 0, .add, true,
-                target + kernelRow * outputs + group * groupOutputs, outputs)
-            }
+            collect(source, step.gy(j) + row * outSize, into: target)
           }
         }
       }
@@ -215,6 +199,28 @@ struct ConvolutionLayer: NetworkLayer {
           guard let target = weights[k] else { continue }
           addRows(
             step.gy(k) + row * outSize, window.outPositions, outputs, step.scratch.ones, into: target + weightCount)
+        }
+      }
+    }
+  }
+
+  /// Adds a padded image's part of the kernel's gradient, all rows of g at once.
+  private func collect<T: KernelScalar>(
+    _ image: UnsafeMutablePointer<T>, _ g: UnsafeMutablePointer<T>, into target: UnsafeMutablePointer<T>
+  ) {
+    // bounded: places in the arrays
+    let (channels, rowSize) = (window.channels, window.paddedWidth * window.channels)
+    let step = window.strideWidth * channels
+    let pieces = groups == 1 ? 1 : window.kernelWidth
+    let depth = groups == 1 ? window.kernelWidth * channels : groupChannels
+    for kernelRow in 0..<window.kernelHeight {
+      for piece in 0..<pieces {
+        for group in 0..<groups {
+          let row = (kernelRow * window.kernelWidth + piece) * groupChannels
+          T.gemmPieces(
+            depth, groupOutputs, window.outWidth, window.outHeight, window.strideHeight * rowSize,
+            image + kernelRow * rowSize + piece * channels + group * groupChannels, 1, step, g + group * groupOutputs,
+            outputs, target + row * outputs + group * groupOutputs, outputs)
         }
       }
     }
