@@ -66,6 +66,46 @@ INTRINSIC __m256i _mm256_loadu_si256(const __m256i *from)
   return result;
 }
 
+/* Masked loads of AVX look at the sign of each lane of the mask. */
+typedef struct {
+  float lane[8];
+} __m256;
+typedef struct {
+  double lane[4];
+} __m256d;
+
+INTRINSIC int _mm256_movemask_ps(__m256i mask)
+{
+  int bits = 0;
+  for (int i = 0; i < 8; i++) bits |= (mask.lane[i] < 0) << i;
+  return bits;
+}
+
+INTRINSIC int _mm256_movemask_pd(__m256i mask)
+{
+  int bits = 0;
+  for (int i = 0; i < 4; i++) bits |= (mask.lane[2 * i + 1] < 0) << i;
+  return bits;
+}
+#define _mm256_castsi256_ps(mask) (mask)
+#define _mm256_castsi256_pd(mask) (mask)
+
+INTRINSIC __m256 _mm256_maskload_ps(const float *from, __m256i mask)
+{
+  __m256 result = {{0}};
+  for (int i = 0; i < 8; i++)
+    if (_mm256_movemask_ps(mask) >> i & 1) result.lane[i] = from[i];
+  return result;
+}
+
+INTRINSIC __m256d _mm256_maskload_pd(const double *from, __m256i mask)
+{
+  __m256d result = {{0}};
+  for (int i = 0; i < 4; i++)
+    if (_mm256_movemask_pd(mask) >> i & 1) result.lane[i] = from[i];
+  return result;
+}
+
 INTRINSIC __m256i _mm256_set1_epi32(int32_t value)
 {
   __m256i result;

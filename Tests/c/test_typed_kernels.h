@@ -48,6 +48,90 @@ static void NAME(product)(size_t m, size_t n, size_t k, int variant)
   free_buffers();
 }
 
+/* A's columns in pieces, as the rows of an image's patches are; its rows may overlap. */
+static void NAME(pieces)(size_t m, size_t n, size_t k, size_t count, int is_transposed)
+{
+  size_t wide = rounded(n, LANES), a_row = is_transposed ? 1 : 2, a_column = is_transposed ? 3 : 1, far = 2 * m + 3 * k;
+  UNDER_WAY("gemm_pieces %d bytes, %zu by %zu by %zu times %zu", (int)sizeof(T), m, n, k, count);
+  const T *a = NAME(filled)((count - 1) * far + (m - 1) * a_row + (k - 1) * a_column + 1);
+  const T *b = NAME(filled)(extent(count * k, n, wide));
+  T *c = NAME(filled)(m * n), *before = malloc(m * n * sizeof(T));
+  memcpy(before, c, m * n * sizeof(T));
+  JOINED(swk_gemm_pieces)(m, n, k, count, far, a, a_row, a_column, b, n, c, n);
+  for (size_t i = 0; i < m; i++)
+    for (size_t j = 0; j < n; j++) {
+      real sum = before[i * n + j], size = fabsl(sum);
+      for (size_t p = 0; p < count * k; p++) {
+        real term = (real)a[p / k * far + i * a_row + p % k * a_column] * b[p * n + j];
+        sum += term;
+        size += fabsl(term);
+      }
+      near(c[i * n + j], sum, ((real)(count * k) + 2) * UNIT_ROUNDOFF * 1.01L * size, "an entry");
+    }
+  free(before);
+  free_buffers();
+}
+
+static void NAME(columns)(size_t m, size_t n)
+{
+  UNDER_WAY("columns %d bytes, %zu by %zu", (int)sizeof(T), m, n);
+  const T *a = NAME(filled)(m * n), *b = NAME(filled)(m * n), *v = NAME(filled)(n), *t = NAME(filled)(n);
+  T *c = NAME(filled)(m * n), *sums = NAME(filled)(n), *before = malloc((m + 1) * n * sizeof(T));
+#define EVERY(what, call, start, term)                                                              \
+  memcpy(before, c, m * n * sizeof(T));                                                             \
+  call;                                                                                             \
+  for (size_t i = 0; i < m * n; i++) {                                                              \
+    real one = start, two = term;                                                                   \
+    near(c[i], one + two, 2 * UNIT_ROUNDOFF * 1.01L * (fabsl(one) + fabsl(two)), what);             \
+  }
+  EVERY("scale_columns", JOINED(swk_scale_columns)(m, n, a, v, 0, c), 0, (real)a[i] * v[i % n])
+  EVERY("scale_columns added", JOINED(swk_scale_columns)(m, n, a, v, 1, c), before[i], (real)a[i] * v[i % n])
+  EVERY("affine_columns", JOINED(swk_affine_columns)(m, n, a, v, t, c), t[i % n], (real)a[i] * v[i % n])
+  EVERY("affine_columns without scales", JOINED(swk_affine_columns)(m, n, a, NULL, t, c), t[i % n], a[i])
+  EVERY("affine_columns in place", JOINED(swk_affine_columns)(m, n, c, v, t, c), t[i % n], (real)before[i] * v[i % n])
+#undef EVERY
+  for (int is_product = 0; is_product < 2; is_product++) {
+    memcpy(before, sums, n * sizeof(T));
+    JOINED(swk_column_dots)(m, n, a, is_product ? b : NULL, sums);
+    for (size_t j = 0; j < n; j++) {
+      real sum = before[j], size = fabsl(sum);
+      for (size_t i = 0; i < m; i++) {
+        real term = (real)a[i * n + j] * (is_product ? b[i * n + j] : 1);
+        sum += term;
+        size += fabsl(term);
+      }
+      near(sums[j], sum, ((real)m + 2) * UNIT_ROUNDOFF * 1.01L * size, "column_dots");
+    }
+  }
+  free(before);
+  free_buffers();
+}
+
+static void NAME(softmax)(size_t m, size_t n)
+{
+  UNDER_WAY("softmax_rows %d bytes, %zu by %zu", (int)sizeof(T), m, n);
+  T *s = NAME(filled)(m * n), *p = NAME(filled)(m * n);
+  for (size_t i = 0; i < m * n; i++) s[i] *= i % 3 == 0 ? 100 : 5;
+  if (m > 1) s[n] = (T)NAN;
+  JOINED(swk_softmax_rows)(m, n, s, p);
+  for (size_t i = 0; i < m; i++) {
+    real total = 0, largest = s[i * n];
+    for (size_t j = 0; j < n; j++) largest = s[i * n + j] > largest ? s[i * n + j] : largest;
+    for (size_t j = 0; j < n; j++) total += expl(s[i * n + j] - largest);
+    for (size_t j = 0; j < n; j++) {
+      real found = p[i * n + j], exact = expl(s[i * n + j] - largest) / total;
+      if (i == 1) {
+        if (!isnan(found)) fail("a row with NaN");
+        continue;
+      }
+      /* The difference is rounded before the exponential, which is right to a few units; the sum to n. */
+      real units = fabsl(s[i * n + j]) + fabsl(largest) + (real)n + 16;
+      near(found, exact, units * UNIT_ROUNDOFF * exact + SMALLEST_NORMAL, "a probability");
+    }
+  }
+  free_buffers();
+}
+
 static void NAME(transposition)(size_t m, size_t n)
 {
   size_t lda = n + m % 3, ldb = m + n % 3;
@@ -224,6 +308,16 @@ static void NAME(typed)(void)
     NAME(product)(97, 57, 65, variant); /* rows in blocks */
     NAME(product)(145 + 128 * (sizeof(T) == 4), 67, variant % 3 ? 33 : 130, variant); /* A's far columns are packed */
   }
+  for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+    for (size_t j = 0; j < SIZES; j++)
+      for (size_t count = 1; count < 4; count++) NAME(pieces)(rows[i], sizes[j], depths[(i + j) % 3], count, (i + j) % 2);
+  for (size_t m = 1; m < 40; m += 1 + m / 4)
+    for (size_t j = 0; j < SIZES; j++) {
+      NAME(columns)(m, sizes[j]);
+      NAME(softmax)(m, sizes[j]);
+    }
+  NAME(columns)(3, 700); /* rows wider than a period */
+  NAME(columns)(70, 513);
   NAME(steps)(0, 0);
   for (size_t i = 0; i < SIZES; i++) {
     NAME(vectors)(sizes[i]);
