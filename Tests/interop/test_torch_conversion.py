@@ -241,7 +241,7 @@ def test_what_cannot_be_seen_in_the_calls_is_seen_in_the_outputs():
 
 def test_outputs_are_compared_on_the_way_back_too(monkeypatch):
     net = MLP((3, 4, 4, 2), activation="gelu", dtype=np.float32)
-    monkeypatch.setattr(torch_conversion, "_module", lambda activation: [nn.GELU("tanh")])
+    monkeypatch.setattr(torch_conversion, "modules_of", lambda activation: [nn.GELU("tanh")])
     with pytest.raises(ValueError, match="outputs differ"):
         to_torch(net, net.initial(seed=0))
 

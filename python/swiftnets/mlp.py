@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from swiftnets import _core
 from swiftnets._support import checks
+from swiftnets._support.types import FloatArray
 from swiftnets.nets import activations
 from swiftnets.nets.activations import Activation, ActivationLike
 from swiftnets.nets.engine import Engine
@@ -25,6 +26,9 @@ from swiftnets.nets.losses import Loss, LossLike
 from swiftnets.nets.supports import DENSE_ONLY, Support
 from swiftnets.nets.table import ParameterTable
 from swiftnets.network import Network
+
+if TYPE_CHECKING:
+    from torch import nn
 
 __all__ = ["MLP"]
 
@@ -135,6 +139,45 @@ class MLP(Network):
         parts += [f"reduction={self._reduction!r}"] + [f"l2={self._l2}"] * (self._l2 != 0)
         parts += ["dtype=float32"] * (self._dtype == np.float32)
         return f"MLP({', '.join(parts)})"
+
+    @classmethod
+    def from_torch(
+        cls,
+        module: nn.Module,
+        example: Any = None,
+        *,
+        loss: LossLike | nn.Module = "squared_error",
+        reduction: Literal["sum", "mean"] | None = None,
+        l2: float = 0.0,
+        dtype: npt.DTypeLike | None = None,
+    ) -> tuple[MLP, FloatArray]:
+        """A net and its parameters from a PyTorch module that is a chain of Linear layers.
+
+        Parameters
+        ----------
+        module : torch.nn.Module
+            See `swiftnets.interop.from_torch`.
+        example : optional
+            Not needed: the layers say what they take.
+        loss : str, Loss, or a PyTorch loss
+        reduction : {"sum", "mean"}, optional
+        l2 : float
+        dtype : float64 or float32, optional
+
+        Returns
+        -------
+        net : MLP
+        w : (P,) float array
+
+        Examples
+        --------
+        >>> from torch import nn
+        >>> MLP.from_torch(nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)))[0].sizes
+        (3, 4, 2)
+        """
+        from swiftnets.interop.torch import from_torch
+
+        return from_torch(module, loss=loss, reduction=reduction, l2=l2, dtype=dtype)
 
     # Settings
 

@@ -6,7 +6,7 @@ Samples are rows: images (N, C, H, W), sequences (N, T, d), tokens (N, T) intege
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy.typing as npt
 
@@ -14,8 +14,12 @@ from swiftnets import solve
 from swiftnets._support.types import FloatArray
 from swiftnets.curvature.matrix import Block, CurvatureMatrix, Kind, Stream, streamed_products
 from swiftnets.curvature.point import Point
+from swiftnets.nets.losses import LossLike
 from swiftnets.nets.network import BaseNetwork
 from swiftnets.nets.samples import Samples
+
+if TYPE_CHECKING:
+    from torch import nn
 
 __all__ = ["Network"]
 
@@ -237,6 +241,111 @@ class Network(BaseNetwork):
         """
         point = self._point(w, x, y, sample_weight)
         return point.hessian.solve(cast(Any, b), damping=damping, **options)
+
+    # Other libraries, imported by the first call -------------------------------------------------
+
+    @classmethod
+    def from_torch(
+        cls,
+        module: nn.Module,
+        example: Any,
+        *,
+        loss: LossLike | nn.Module = "squared_error",
+        reduction: Literal["sum", "mean"] | None = None,
+        l2: float = 0.0,
+        dtype: npt.DTypeLike | None = None,
+    ) -> tuple[Network, FloatArray]:
+        """A net and its parameters from a PyTorch module.
+
+        Parameters
+        ----------
+        module : torch.nn.Module
+            A Sequential, or a class of your own whose forward `torch.fx` can follow, of Linear,
+            Conv2d, AvgPool2d, MaxPool2d, AdaptiveAvgPool2d(1), Flatten, LayerNorm, GroupNorm,
+            BatchNorm1d and BatchNorm2d in evaluation, Embedding, MultiheadAttention,
+            TransformerEncoderLayer, the activations that there are here, and the same as functions;
+            sums that are residuals, means over H and W or positions, and learned position
+            embeddings. Dropout in evaluation and Identity are left out.
+        example : (N, …) array_like or tensor
+            Inputs that the module takes, samples first; integers (N, T) are tokens. Only their
+            shape stays.
+        loss : str, Loss, or a PyTorch loss
+            Of PyTorch's: ``CrossEntropyLoss`` with reduction "sum" or "mean", and with "sum"
+            ``BCEWithLogitsLoss`` and ``HuberLoss``; see `swiftnets.interop.from_torch`.
+        reduction : {"sum", "mean"}, optional
+            A PyTorch loss's own, or else "sum".
+        l2 : float
+        dtype : float64 or float32, optional
+            The module's.
+
+        Returns
+        -------
+        net : Network
+            ``net.parameter_table`` has the module's names of the parameters.
+        w : (P,) float array
+            A copy of its parameters, in the net's order and layouts.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Naming the node, the module and what is supported; or if the outputs on the example or
+            on random inputs differ by more than 1e-12 of the largest, with the figures.
+
+        Notes
+        -----
+        Refused are parameters that are shared or unused, hooks, dilation, ``ceil_mode``, other
+        adaptive pools, masks, layers that feed back, batch norms in training, and sums of paths
+        that have more in common than where they part. Outputs are compared in float64, in a copy.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from torch import nn
+        >>> model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Tanh(), nn.Flatten(), nn.Linear(144, 3))
+        >>> net, w = Network.from_torch(model, torch.zeros(1, 1, 8, 8))
+        >>> net.layers, net.parameter_table[2].torch_name
+        ((Conv2d(1, 4, 3), Tanh(), Flatten(), Dense(144, 3)), '3.weight')
+        """
+        from swiftnets.interop.torch_graph import network_from_torch
+
+        return network_from_torch(
+            module, example, loss=loss, reduction=reduction, l2=l2, dtype=dtype
+        )
+
+    def to_torch(self, w: npt.ArrayLike) -> nn.Sequential:
+        """A PyTorch module with the net's parameters; it owns copies of them.
+
+        Parameters
+        ----------
+        w : (P,) array_like
+            Finite.
+
+        Returns
+        -------
+        torch.nn.Sequential
+            In evaluation, in the net's dtype; see `swiftnets.interop.to_torch`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is not as above, or the outputs differ.
+
+        Examples
+        --------
+        >>> from swiftnets.nets import Conv2d, Flatten
+        >>> net = Network([Conv2d(1, 2, 3), "relu", Flatten()], input_shape=(1, 4, 4))
+        >>> net.to_torch(net.initial(seed=0))
+        Sequential(
+          (0): Conv2d(1, 2, kernel_size=(3, 3), stride=(1, 1))
+          (1): ReLU()
+          (2): Flatten(start_dim=1, end_dim=-1)
+        )
+        """
+        from swiftnets.interop.torch import to_torch
+
+        return to_torch(self, w)
+
+    # For the rooms above -------------------------------------------------------------------------
 
     def at_samples(self, w: npt.ArrayLike, samples: Samples) -> Point:
         """As `at`, on samples that are checked and nobody else's: for the rooms above.

@@ -1,6 +1,6 @@
-"""Nets to and from PyTorch: modules that are a chain of Linear layers and known activations.
+"""Nets to and from PyTorch, and chains of Linear layers and known activations in particular.
 
-The module's forward is followed call by call (`torch.fx`), so that a module used twice counts
+A chain's forward is followed call by call (`torch.fx`), so that a module used twice counts
 twice, and what cannot be followed is refused. The outputs of both sides are compared after every
 conversion, in either direction. PyTorch, which has its own ways to be installed, is imported by the
 first call.
@@ -8,21 +8,31 @@ first call.
 
 from __future__ import annotations
 
-import copy
 import threading
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
+import numpy.typing as npt
 
 from swiftnets._support import checks
 from swiftnets._support.types import FloatArray
+from swiftnets.interop.torch_back import network_to_torch
+from swiftnets.interop.torch_graph import network_from_torch
+from swiftnets.interop.torch_parts import (
+    activation_of,
+    check_plain,
+    copied,
+    kind_of_value,
+    loss_of,
+    modules_of,
+    require_torch,
+)
 from swiftnets.mlp import MLP
-from swiftnets.nets import activations, losses
+from swiftnets.nets import activations
 from swiftnets.nets.activations import Activation
 from swiftnets.nets.losses import LossLike
-from swiftnets.nets.supports import require_dense
-from swiftnets.network import require_net
+from swiftnets.network import Network, require_net
 
 if TYPE_CHECKING:
     from torch import nn
@@ -34,30 +44,66 @@ def __dir__() -> list[str]:
     return __all__
 
 
+@overload
 def from_torch(
-    module: nn.Module, *, loss: LossLike | nn.Module = "squared_error", l2: float = 0.0
-) -> tuple[MLP, FloatArray]:
+    module: nn.Module,
+    example: None = None,
+    *,
+    loss: LossLike | nn.Module = ...,
+    reduction: Literal["sum", "mean"] | None = ...,
+    l2: float = ...,
+    dtype: npt.DTypeLike | None = ...,
+) -> tuple[MLP, FloatArray]: ...
+
+
+@overload
+def from_torch(
+    module: nn.Module,
+    example: Any,
+    *,
+    loss: LossLike | nn.Module = ...,
+    reduction: Literal["sum", "mean"] | None = ...,
+    l2: float = ...,
+    dtype: npt.DTypeLike | None = ...,
+) -> tuple[Network, FloatArray]: ...
+
+
+def from_torch(
+    module: nn.Module,
+    example: Any = None,
+    *,
+    loss: LossLike | nn.Module = "squared_error",
+    reduction: Literal["sum", "mean"] | None = None,
+    l2: float = 0.0,
+    dtype: npt.DTypeLike | None = None,
+) -> tuple[Network, FloatArray]:
     """A net and its parameters from a PyTorch module.
 
     Parameters
     ----------
     module : torch.nn.Module
+        With an example of its inputs, any layers: see `swiftnets.Network.from_torch`. Without one,
         Linear layers with one of the known activations or none after each: a Linear, a Sequential,
         nested ones, or a class of your own whose forward is such a chain, of modules or functions.
         Identity, Dropout in evaluation, and flattening of all but the samples before the first
         layer are seen through. Refused are parameters shared between layers or unused, hooks,
         parametrizations, and biases in some layers only.
+    example : (N, …) array_like or tensor, optional
     loss : str, Loss, or a PyTorch loss
         Of PyTorch's: ``CrossEntropyLoss`` with reduction "sum" or "mean", without class weights,
         ``ignore_index`` or label smoothing; and with reduction "sum" ``BCEWithLogitsLoss`` and
         ``HuberLoss``. Other reductions divide by the number of outputs too, and ``MSELoss`` has
         no ½: they are refused, for the derivatives would be other ones.
+    reduction : {"sum", "mean"}, optional
+        A PyTorch loss's own, or else "sum".
     l2 : float
         As for `MLP`.
+    dtype : float64 or float32, optional
+        The module's.
 
     Returns
     -------
-    net : MLP
+    net : MLP, or with an example a Network
     w : (P,) float array
         A copy of the module's parameters, whether they require gradients or not. PyTorch's weights
         are [out, in], the net's [in, out].
@@ -85,16 +131,21 @@ def from_torch(
     >>> bool(np.allclose(net.predict(w, x), model(x).detach().numpy()))
     True
     """
-    _torch()
+    require_torch()
     from torch import nn
 
+    if example is not None:
+        return network_from_torch(
+            module, example, loss=loss, reduction=reduction, l2=l2, dtype=dtype
+        )
     if not isinstance(module, nn.Module):
         raise TypeError(
-            f"module is {_kind(module)}; expected a torch.nn.Module, a net with its parameters"
+            f"module is {kind_of_value(module)}; expected a torch.nn.Module, a net with its "
+            "parameters"
         )
-    kind, reduction = _loss(loss)
-    _check_plain(module)
-    clone = _clone(module)
+    kind, how = loss_of(loss, reduction)
+    check_plain(module)
+    clone = copied(module)
     layers: list[tuple[str, nn.Linear]] = []
     functions: list[Activation | None] = []
     for name, part in _calls(clone):
@@ -102,7 +153,7 @@ def from_torch(
             layers.append((name, part))
             functions.append(None)
         elif not _is_idle(part, name, bool(layers)):
-            function = _activation(part, name)
+            function = activation_of(part, name)
             if not layers or functions[-1] is not None:
                 where = "before the first Linear" if not layers else "after another activation"
                 raise ValueError(
@@ -120,7 +171,7 @@ def from_torch(
         output_activation=chosen[-1],
         loss=kind,
         bias=first.bias is not None,
-        reduction=reduction,  # type: ignore[arg-type]
+        reduction=how,  # type: ignore[arg-type]
         l2=l2,
         dtype=str(first.weight.dtype).removeprefix("torch."),
     )
@@ -131,24 +182,28 @@ def from_torch(
             arrays[f"b{index}"] = layer.bias.detach().numpy()
     w = net.flatten(arrays)
     _compare(net, w, clone)
-    return net, w
+    if dtype is not None:
+        net = net.astype(dtype)
+    return net, w.astype(net.dtype, copy=False)
 
 
-def to_torch(net: MLP, w: Any) -> nn.Sequential:
+def to_torch(net: Network, w: Any) -> nn.Sequential:
     """A PyTorch module with the net's parameters; it owns copies of them.
 
     Parameters
     ----------
-    net : MLP
-        Without sine activations, which PyTorch has no module for.
+    net : Network or MLP
+        An MLP without sine activations, which PyTorch has no module for.
     w : (P,) array_like
         Finite.
 
     Returns
     -------
     torch.nn.Sequential
-        Of `torch.nn.Linear` and activations, in the net's dtype, on the CPU. The identity is left
-        out.
+        In the net's dtype, on the CPU. An MLP's is of `torch.nn.Linear` and activations; the
+        identity is left out. Another net's has its layers one by one, in evaluation: parameters
+        have the names of ``net.unflatten(w)``, and what PyTorch has no module for (residuals,
+        position embeddings) is one of ours.
 
     Raises
     ------
@@ -165,11 +220,14 @@ def to_torch(net: MLP, w: Any) -> nn.Sequential:
       (2): Linear(in_features=4, out_features=2, bias=True)
     )
     """
-    torch = _torch()
+    torch = require_torch()
+    require_net(net)
+    return _chain_to_torch(net, w, torch) if isinstance(net, MLP) else network_to_torch(net, w)
+
+
+def _chain_to_torch(net: MLP, w: Any, torch: Any) -> nn.Sequential:
     from torch import nn
 
-    if not isinstance(require_net(net), MLP):
-        require_dense(net, "to_torch", "net.unflatten(w) with the names of net.parameter_table")
     views = net.unflatten(w)
     checks.finite(np.asarray(w), "w")
     modules: list[nn.Module] = []
@@ -182,75 +240,13 @@ def to_torch(net: MLP, w: Any) -> nn.Sequential:
             if net.bias:
                 layer.bias.copy_(torch.from_numpy(np.array(views[f"b{index}"])))
         modules.append(layer)
-        modules += _module(net.activations[index])
+        modules += modules_of(net.activations[index])
     result = nn.Sequential(*modules)
     _compare(net, net.flatten(views), result)
     return result
 
 
-def _torch() -> Any:
-    try:
-        import torch
-    except ImportError as error:
-        raise ImportError(
-            "the conversion needs PyTorch: see pytorch.org for your system"
-        ) from error
-    return torch
-
-
-def _kind(value: object) -> str:
-    if isinstance(value, type):
-        return f"the class {value.__name__}, not an instance of it"
-    return f"of type {type(value).__name__}"
-
-
 # What a module does -------------------------------------------------------------------------------
-
-
-def _check_plain(module: nn.Module) -> None:
-    """An error where calls, or derivatives, are not those of the modules' own forward."""
-    from torch import nn
-    from torch.nn.utils import parametrize
-
-    for name, parameter in module.named_parameters():
-        if isinstance(parameter, nn.UninitializedParameter):
-            raise ValueError(f"parameter {name} is not initialised; expected numbers")
-        if parameter.device.type == "meta":
-            raise ValueError(f"parameter {name} is on the meta device; expected numbers")
-        if parameter._backward_hooks:
-            raise ValueError(f"parameter {name} has a backward hook; expected none")
-    kinds = ("forward_pre", "forward", "backward_pre", "backward")
-    for name, part in module.named_modules():
-        where = f"module {name or type(part).__name__} ({type(part).__name__})"
-        if parametrize.is_parametrized(part):
-            names = " and ".join(part.parametrizations)
-            raise ValueError(
-                f"{where} has a parametrization of its {names}; expected plain parameters: see "
-                "torch.nn.utils.parametrize.remove_parametrizations"
-            )
-        for kind in kinds:
-            if getattr(part, f"_{kind}_hooks", None):
-                raise ValueError(
-                    f"{where} has a {kind.replace('_', '-')} hook; expected none (weight_norm and "
-                    "spectral_norm of old, and pruning, are such hooks, and have their own removal)"
-                )
-        if "forward" in vars(part):
-            raise ValueError(f"{where} has a forward of its own instance; expected its class's")
-
-
-def _clone(module: nn.Module) -> nn.Module:
-    """A copy on the CPU, so that following and calling it leaves no trace in the module."""
-    import torch
-
-    # Results that a forward keeps in the module have a history, which copies do not.
-    kept = [value for part in module.modules() for value in vars(part).values()]
-    known = {id(v): v.detach() for v in kept if isinstance(v, torch.Tensor) and not v.is_leaf}
-    try:
-        return copy.deepcopy(module, known).cpu()
-    except Exception as error:
-        raise ValueError(
-            f"module cannot be copied ({error}); expected one that copy.deepcopy takes"
-        ) from error
 
 
 def _calls(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -372,41 +368,6 @@ def _is_idle(part: nn.Module, name: str, has_layers: bool) -> bool:
     return type(part) is nn.Identity
 
 
-def _activation(part: nn.Module, name: str) -> Activation:
-    from torch import nn
-
-    simple = {
-        nn.ReLU: activations.ReLU,
-        nn.Tanh: activations.Tanh,
-        nn.Sigmoid: activations.Sigmoid,
-        nn.SiLU: activations.SiLU,
-    }
-    for kind, make in simple.items():
-        if isinstance(part, kind):
-            return make()
-    where = f"module {name} ({part})"
-    if isinstance(part, nn.LeakyReLU):
-        return activations.LeakyReLU(checks.real(part.negative_slope, f"the slope of {where}"))
-    if isinstance(part, nn.GELU):
-        return activations.GELU("tanh" if part.approximate == "tanh" else "none")
-    if isinstance(part, nn.Softplus):
-        if part.beta != 1:
-            raise ValueError(f"{where} has beta {part.beta}; expected 1")
-        # Below 20 its linear branch is felt; beyond 88, exp overflows in float32.
-        if not 20 <= part.threshold <= 80:
-            raise ValueError(f"{where} has threshold {part.threshold}; expected 20 (or up to 80)")
-        return activations.Softplus()
-    hint = ""
-    if isinstance(part, nn.BatchNorm1d):
-        hint = " (in evaluation, torch.nn.utils.fusion.fuse_linear_bn_eval puts it into a Linear)"
-    elif isinstance(part, (nn.Softmax, nn.LogSoftmax)):
-        hint = " (the cross-entropy takes logits: leave it out)"
-    raise TypeError(
-        f"module {name} is of type {type(part).__name__}; expected Linear, ReLU, LeakyReLU, Tanh, "
-        f"Sigmoid, Softplus, SiLU or GELU{hint}"
-    )
-
-
 def _check_layers(module: nn.Module, layers: list[tuple[str, nn.Linear]]) -> None:
     """Layers of one kind whose parameters are the module's, each once, and finite."""
     import torch
@@ -464,60 +425,6 @@ def _check_layers(module: nn.Module, layers: list[tuple[str, nn.Linear]]) -> Non
                 f"parameter {name} is not used by the forward; expected only parameters of the "
                 "layers that it calls"
             )
-
-
-def _loss(loss: Any) -> tuple[LossLike, str]:
-    """The net's loss and reduction."""
-    from torch import nn
-
-    if isinstance(loss, type) and issubclass(loss, nn.Module):
-        raise TypeError(f"loss is {_kind(loss)}; expected {loss.__name__}()")
-    if not isinstance(loss, nn.Module):
-        return losses.resolve(loss, "loss"), "sum"
-    if loss._forward_hooks or loss._forward_pre_hooks:
-        raise ValueError(f"loss ({loss}) has a hook; expected none")
-    if type(loss) is nn.CrossEntropyLoss:
-        if loss.weight is not None or loss.label_smoothing or loss.ignore_index >= 0:
-            raise ValueError(
-                f"loss ({loss}) has class weights, an ignore_index from 0 or label smoothing; "
-                "expected none of them"
-            )
-        if loss.reduction in ("sum", "mean"):
-            return losses.SoftmaxCrossEntropy(), loss.reduction
-    elif type(loss) is nn.BCEWithLogitsLoss and loss.reduction == "sum":
-        if loss.weight is not None or loss.pos_weight is not None:
-            raise ValueError(f"loss ({loss}) has weights; expected none")
-        return losses.BinaryCrossEntropy(), "sum"
-    elif type(loss) is nn.HuberLoss and loss.reduction == "sum":
-        return losses.Huber(loss.delta), "sum"
-    raise ValueError(
-        f'loss is {type(loss).__name__}(reduction="{getattr(loss, "reduction", None)}"); expected '
-        'CrossEntropyLoss, or with reduction="sum" BCEWithLogitsLoss or HuberLoss, or a loss of '
-        "swiftnets.nets.losses: PyTorch's MSELoss has no ½, and its means divide by the outputs too"
-    )
-
-
-def _module(activation: Activation) -> list[nn.Module]:
-    from torch import nn
-
-    simple = {
-        "relu": nn.ReLU,
-        "tanh": nn.Tanh,
-        "sigmoid": nn.Sigmoid,
-        "silu": nn.SiLU,
-        "gelu": nn.GELU,
-    }
-    if activation.name == "identity":
-        return []
-    if activation.name in simple:
-        return [simple[activation.name]()]
-    if activation.name == "leaky_relu":
-        return [nn.LeakyReLU(activation.parameter)]
-    if activation.name == "gelu_tanh":
-        return [nn.GELU(approximate="tanh")]
-    if activation.name == "softplus":
-        return [nn.Softplus(threshold=40)]  # where log(1 + exp(a)) is a in float64, too
-    raise ValueError(f"activation is {activation.name!r}, which PyTorch has no module for")
 
 
 # The same outputs ---------------------------------------------------------------------------------

@@ -43,6 +43,7 @@ _INTERNAL = (
     "loss_on",
     "make_handle",
     "multiplications",
+    "name_for_torch",
     "vocabulary",
 )
 
@@ -67,6 +68,8 @@ class BaseNetwork(Internals, internal=_INTERNAL):
 
     _layers: tuple[Layer, ...]
     _input_shape: tuple[int, ...]
+    # Of parameters, in the module that the net was made from.
+    _torch_names: tuple[str, ...] | None = None
 
     def __init__(
         self,
@@ -208,7 +211,18 @@ class BaseNetwork(Internals, internal=_INTERNAL):
         0.weight  0      (3, 3, 1, 2)  0:18   kernel height, kernel width, in / groups, out ...
         0.bias    0      (2,)          18:20  out ...
         """
-        return self._graph.table
+        table, names = self._graph.table, self._torch_names
+        return table if names is None else table.named(names)
+
+    def name_for_torch(self, names: Sequence[str]) -> None:
+        """Keeps the names of the module that the net was made from.
+
+        Parameters
+        ----------
+        names : sequence of str
+            One for each row of the table.
+        """
+        self._torch_names = tuple(names)
 
     @property
     def supports(self) -> frozenset[Support]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 __all__ = ["ParameterRow", "ParameterTable", "columns"]
 
@@ -31,7 +31,8 @@ class ParameterRow:
     layout : str
         What its dimensions are.
     torch_name : str
-        The parameter's name in PyTorch, of a ``Sequential`` of the same layers.
+        The parameter's name in PyTorch: in the module that the net was made from, or in a
+        ``Sequential`` of the same layers, as `Network.to_torch` makes it.
     """
 
     name: str
@@ -106,6 +107,21 @@ class ParameterTable:
                 for row in self._rows
             ]
         )
+
+    def named(self, torch_names: Iterable[str]) -> ParameterTable:
+        """The same with other names in PyTorch.
+
+        Parameters
+        ----------
+        torch_names : iterable of str
+            One a row.
+
+        Returns
+        -------
+        ParameterTable
+        """
+        pairs = zip(self._rows, torch_names, strict=True)
+        return ParameterTable(replace(row, torch_name=name) for row, name in pairs)
 
     @property
     def count(self) -> int:

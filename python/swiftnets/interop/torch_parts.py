@@ -1,0 +1,284 @@
+"""What PyTorch's modules and losses are here, and what makes a module one that can be followed."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+from swiftnets._support import checks
+from swiftnets.nets import activations, losses
+from swiftnets.nets.activations import Activation
+from swiftnets.nets.losses import LossLike
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = [
+    "activation_of",
+    "check_plain",
+    "copied",
+    "kind_of_value",
+    "loss_of",
+    "modules_of",
+    "require_torch",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+def require_torch() -> Any:
+    """PyTorch, or how to get it.
+
+    Returns
+    -------
+    module
+
+    Raises
+    ------
+    ImportError
+        If it is not there.
+    """
+    try:
+        import torch
+    except ImportError as error:
+        raise ImportError(
+            "the conversion needs PyTorch: see pytorch.org for your system"
+        ) from error
+    return torch
+
+
+def kind_of_value(value: object) -> str:
+    """What a value is, for messages.
+
+    Parameters
+    ----------
+    value : object
+
+    Returns
+    -------
+    str
+    """
+    if isinstance(value, type):
+        return f"the class {value.__name__}, not an instance of it"
+    return f"of type {type(value).__name__}"
+
+
+def check_plain(module: nn.Module) -> None:
+    """An error where calls, or derivatives, are not those of the modules' own forward.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+
+    Raises
+    ------
+    ValueError
+        Naming the part.
+    """
+    from torch import nn
+    from torch.nn.utils import parametrize
+
+    for name, parameter in module.named_parameters():
+        if isinstance(parameter, nn.UninitializedParameter):
+            raise ValueError(f"parameter {name} is not initialised; expected numbers")
+        if parameter.device.type == "meta":
+            raise ValueError(f"parameter {name} is on the meta device; expected numbers")
+        if parameter._backward_hooks:
+            raise ValueError(f"parameter {name} has a backward hook; expected none")
+    kinds = ("forward_pre", "forward", "backward_pre", "backward")
+    for name, part in module.named_modules():
+        where = f"module {name or type(part).__name__} ({type(part).__name__})"
+        if parametrize.is_parametrized(part):
+            names = " and ".join(part.parametrizations)
+            raise ValueError(
+                f"{where} has a parametrization of its {names}; expected plain parameters: see "
+                "torch.nn.utils.parametrize.remove_parametrizations"
+            )
+        for kind in kinds:
+            if getattr(part, f"_{kind}_hooks", None):
+                raise ValueError(
+                    f"{where} has a {kind.replace('_', '-')} hook; expected none (weight_norm and "
+                    "spectral_norm of old, and pruning, are such hooks, and have their own removal)"
+                )
+        if "forward" in vars(part):
+            raise ValueError(f"{where} has a forward of its own instance; expected its class's")
+
+
+def copied(module: nn.Module) -> nn.Module:
+    """A copy on the CPU, so that following and calling it leaves no trace in the module.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+
+    Returns
+    -------
+    torch.nn.Module
+
+    Raises
+    ------
+    ValueError
+        If it cannot be copied.
+    """
+    import torch
+
+    # Results that a forward keeps in the module have a history, which copies do not.
+    kept = [value for part in module.modules() for value in vars(part).values()]
+    known = {id(v): v.detach() for v in kept if isinstance(v, torch.Tensor) and not v.is_leaf}
+    try:
+        return copy.deepcopy(module, known).cpu()
+    except Exception as error:
+        raise ValueError(
+            f"module cannot be copied ({error}); expected one that copy.deepcopy takes"
+        ) from error
+
+
+def activation_of(part: nn.Module, name: str) -> Activation:
+    """The activation that a module is.
+
+    Parameters
+    ----------
+    part : torch.nn.Module
+    name : str
+
+    Returns
+    -------
+    Activation
+
+    Raises
+    ------
+    TypeError
+        If there is no such activation.
+    ValueError
+        If it has settings that ours has not.
+    """
+    from torch import nn
+
+    simple = {
+        nn.ReLU: activations.ReLU,
+        nn.Tanh: activations.Tanh,
+        nn.Sigmoid: activations.Sigmoid,
+        nn.SiLU: activations.SiLU,
+    }
+    for kind, make in simple.items():
+        if isinstance(part, kind):
+            return make()
+    where = f"module {name} ({part})"
+    if isinstance(part, nn.LeakyReLU):
+        return activations.LeakyReLU(checks.real(part.negative_slope, f"the slope of {where}"))
+    if isinstance(part, nn.GELU):
+        return activations.GELU("tanh" if part.approximate == "tanh" else "none")
+    if isinstance(part, nn.Softplus):
+        if part.beta != 1:
+            raise ValueError(f"{where} has beta {part.beta}; expected 1")
+        # Below 20 its linear branch is felt; beyond 88, exp overflows in float32.
+        if not 20 <= part.threshold <= 80:
+            raise ValueError(f"{where} has threshold {part.threshold}; expected 20 (or up to 80)")
+        return activations.Softplus()
+    hint = ""
+    if isinstance(part, nn.BatchNorm1d):
+        hint = " (in evaluation, torch.nn.utils.fusion.fuse_linear_bn_eval puts it into a Linear)"
+    elif isinstance(part, (nn.Softmax, nn.LogSoftmax)):
+        hint = " (the cross-entropy takes logits: leave it out)"
+    raise TypeError(
+        f"module {name} is of type {type(part).__name__}; expected Linear, ReLU, LeakyReLU, Tanh, "
+        f"Sigmoid, Softplus, SiLU or GELU{hint}"
+    )
+
+
+def loss_of(loss: Any, reduction: str | None = None) -> tuple[LossLike, str]:
+    """The net's loss and reduction.
+
+    Parameters
+    ----------
+    loss : str, Loss, or a PyTorch loss
+    reduction : str, optional
+
+    Returns
+    -------
+    loss : Loss
+    reduction : str
+
+    Raises
+    ------
+    ValueError
+        If a net has no such loss, or both say another reduction.
+    """
+    from torch import nn
+
+    kind, own = _loss(loss)
+    if isinstance(loss, nn.Module) and reduction not in (None, own):
+        raise ValueError(
+            f"reduction is {reduction!r} and the loss's {own!r}; expected the same, or one of them"
+        )
+    return kind, own if reduction is None else reduction
+
+
+def _loss(loss: Any) -> tuple[LossLike, str]:
+    from torch import nn
+
+    if isinstance(loss, type) and issubclass(loss, nn.Module):
+        raise TypeError(f"loss is {kind_of_value(loss)}; expected {loss.__name__}()")
+    if not isinstance(loss, nn.Module):
+        return losses.resolve(loss, "loss"), "sum"
+    if loss._forward_hooks or loss._forward_pre_hooks:
+        raise ValueError(f"loss ({loss}) has a hook; expected none")
+    if type(loss) is nn.CrossEntropyLoss:
+        if loss.weight is not None or loss.label_smoothing or loss.ignore_index >= 0:
+            raise ValueError(
+                f"loss ({loss}) has class weights, an ignore_index from 0 or label smoothing; "
+                "expected none of them"
+            )
+        if loss.reduction in ("sum", "mean"):
+            return losses.SoftmaxCrossEntropy(), loss.reduction
+    elif type(loss) is nn.BCEWithLogitsLoss and loss.reduction == "sum":
+        if loss.weight is not None or loss.pos_weight is not None:
+            raise ValueError(f"loss ({loss}) has weights; expected none")
+        return losses.BinaryCrossEntropy(), "sum"
+    elif type(loss) is nn.HuberLoss and loss.reduction == "sum":
+        return losses.Huber(loss.delta), "sum"
+    raise ValueError(
+        f'loss is {type(loss).__name__}(reduction="{getattr(loss, "reduction", None)}"); expected '
+        'CrossEntropyLoss, or with reduction="sum" BCEWithLogitsLoss or HuberLoss, or a loss of '
+        "swiftnets.nets.losses: PyTorch's MSELoss has no ½, and its means divide by the outputs too"
+    )
+
+
+def modules_of(activation: Activation) -> list[nn.Module]:
+    """The modules that an activation is: one, or none for the identity.
+
+    Parameters
+    ----------
+    activation : Activation
+
+    Returns
+    -------
+    list of torch.nn.Module
+
+    Raises
+    ------
+    ValueError
+        If PyTorch has no module for it.
+    """
+    from torch import nn
+
+    simple = {
+        "relu": nn.ReLU,
+        "tanh": nn.Tanh,
+        "sigmoid": nn.Sigmoid,
+        "silu": nn.SiLU,
+        "gelu": nn.GELU,
+    }
+    if activation.name == "identity":
+        return []
+    if activation.name in simple:
+        return [simple[activation.name]()]
+    if activation.name == "leaky_relu":
+        return [nn.LeakyReLU(activation.parameter)]
+    if activation.name == "gelu_tanh":
+        return [nn.GELU(approximate="tanh")]
+    if activation.name == "softplus":
+        return [nn.Softplus(threshold=40)]  # where log(1 + exp(a)) is a in float64, too
+    raise ValueError(f"activation is {activation.name!r}, which PyTorch has no module for")
