@@ -443,7 +443,7 @@ def test_tied_parameters_are_named():
         (np.zeros((1, 4), complex), TypeError, "complex"),
         (np.zeros((1, 3)), ValueError, r"node module, module itself fails on the example"),
         (np.zeros((1, 4), int), ValueError, "fails on the example"),
-        (None, TypeError, "example is of type NoneType"),
+        (None, TypeError, "example is None"),
     ],
 )
 def test_examples_that_do_not_fit_are_named(example, error, words):

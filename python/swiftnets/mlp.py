@@ -175,7 +175,7 @@ class MLP(Network):
         >>> MLP.from_torch(nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)))[0].sizes
         (3, 4, 2)
         """
-        from swiftnets.interop.torch import from_torch
+        from swiftnets.interop import from_torch
 
         return from_torch(module, loss=loss, reduction=reduction, l2=l2, dtype=dtype)
 

@@ -6,6 +6,8 @@ Samples are rows: images (N, C, H, W), sequences (N, T, d), tokens (N, T) intege
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy.typing as npt
@@ -19,6 +21,7 @@ from swiftnets.nets.network import BaseNetwork
 from swiftnets.nets.samples import Samples
 
 if TYPE_CHECKING:
+    from onnx import ModelProto
     from torch import nn
 
 __all__ = ["Network"]
@@ -287,7 +290,9 @@ class Network(BaseNetwork):
 
         Raises
         ------
-        TypeError, ValueError
+        TypeError
+            If an argument or a part of the module is of a kind that a net has not.
+        ValueError
             Naming the node, the module and what is supported; or if the outputs on the example or
             on random inputs differ by more than 1e-12 of the largest, with the figures.
 
@@ -306,11 +311,11 @@ class Network(BaseNetwork):
         >>> net.layers, net.parameter_table[2].torch_name
         ((Conv2d(1, 4, 3), Tanh(), Flatten(), Dense(144, 3)), '3.weight')
         """
-        from swiftnets.interop.torch_graph import network_from_torch
+        from swiftnets.interop import from_torch
 
-        return network_from_torch(
-            module, example, loss=loss, reduction=reduction, l2=l2, dtype=dtype
-        )
+        if example is None:
+            raise TypeError("example is None; expected inputs that the module takes")
+        return from_torch(module, example, loss=loss, reduction=reduction, l2=l2, dtype=dtype)
 
     def to_torch(self, w: npt.ArrayLike) -> nn.Sequential:
         """A PyTorch module with the net's parameters; it owns copies of them.
@@ -341,9 +346,67 @@ class Network(BaseNetwork):
           (2): Flatten(start_dim=1, end_dim=-1)
         )
         """
-        from swiftnets.interop.torch import to_torch
+        from swiftnets.interop import to_torch
 
         return to_torch(self, w)
+
+    @classmethod
+    def from_onnx(
+        cls,
+        model: ModelProto | str | os.PathLike[str],
+        *,
+        input_shape: int | Sequence[int] | None = None,
+        loss: LossLike = "squared_error",
+        reduction: Literal["sum", "mean"] = "sum",
+        l2: float = 0.0,
+        dtype: npt.DTypeLike | None = None,
+    ) -> tuple[Network, FloatArray]:
+        """A net and its parameters from an ONNX model.
+
+        Parameters
+        ----------
+        model : onnx.ModelProto or path
+            Of one input and one output, for inference, of the operators Conv, Gemm, MatMul, Add,
+            AveragePool, MaxPool, GlobalAveragePool, ReduceMean, Flatten, Reshape that flattens,
+            BatchNormalization, InstanceNormalization, GroupNormalization, LayerNormalization,
+            Gather of rows for tokens, and activations.
+        input_shape : int or tuple of int, optional
+            Of one sample; needed where the model leaves it open.
+        loss : str or Loss
+        reduction : {"sum", "mean"}
+        l2 : float
+        dtype : float64 or float32, optional
+            The model's.
+
+        Returns
+        -------
+        net : Network
+            ``net.parameter_table`` has the names of the initializers.
+        w : (P,) float array
+            In the net's order and layouts.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Naming the node and what is supported; or if the outputs differ from those of ONNX's
+            reference evaluator on random inputs, with the figures.
+
+        Examples
+        --------
+        >>> import onnx
+        >>> graph = onnx.parser.parse_graph('''
+        ...     net (float[N, 1, 3, 3] x) => (float[N, 1] y)
+        ...     <float[1, 1, 3, 3] w = {1, 2, 3, 4, 5, 6, 7, 8, 9}> { h = Conv (x, w)
+        ...                                                           y = Flatten (h) }''')
+        >>> net, w = Network.from_onnx(onnx.helper.make_model(graph))
+        >>> net.layers
+        (Conv2d(1, 1, 3, bias=False), Flatten())
+        """
+        from swiftnets.interop import from_onnx
+
+        return from_onnx(
+            model, input_shape=input_shape, loss=loss, reduction=reduction, l2=l2, dtype=dtype
+        )
 
     # For the rooms above -------------------------------------------------------------------------
 

@@ -1,9 +1,10 @@
-"""Nets and curvature for other libraries: SciPy's `minimize`, PyTorch's modules."""
+"""Nets and other libraries: SciPy's `minimize`, PyTorch's modules, ONNX's models."""
 
+from swiftnets.interop.onnx import from_onnx
 from swiftnets.interop.scipy import ScipyProblem, as_scipy
 from swiftnets.interop.torch import from_torch, to_torch
 
-__all__ = ["ScipyProblem", "as_scipy", "from_torch", "to_torch"]
+__all__ = ["ScipyProblem", "as_scipy", "from_onnx", "from_torch", "to_torch"]
 
 
 def __dir__() -> list[str]:

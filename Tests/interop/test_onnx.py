@@ -1,0 +1,254 @@
+"""`Network.from_onnx`: what ONNX's reference evaluator computes, or a clear refusal."""
+
+import numpy as np
+import pytest
+
+from swiftnets import Network
+
+onnx = pytest.importorskip("onnx")
+from onnx import TensorProto, helper, numpy_helper  # noqa: E402
+from onnx.reference import ReferenceEvaluator  # noqa: E402
+
+
+def model(nodes, size, opset=21, kind=TensorProto.DOUBLE, batch="N", **constants):
+    """Of nodes ``(operator, inputs, output, attributes)``; the last one's output is its own."""
+    made = [
+        helper.make_node(op, inputs.split(), [out], name=f"{op}_{index}", **options)
+        for index, (op, inputs, out, options) in enumerate(nodes)
+    ]
+    graph = helper.make_graph(
+        made,
+        "net",
+        [helper.make_tensor_value_info("x", kind, [batch, *size])],
+        [helper.make_tensor_value_info(nodes[-1][2], TensorProto.DOUBLE, None)],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
+
+
+def normal(*shape, seed=0):
+    return np.random.default_rng([seed, *shape]).standard_normal(shape)
+
+
+def positive(*shape):
+    return np.random.default_rng(shape).uniform(0.5, 2, shape)
+
+
+PADS = [1, 0, 1, 0]
+
+
+def lenet():
+    return model(
+        [
+            ("Conv", "x w1 b1", "c1", {"pads": [2, 2, 2, 2]}),
+            ("Tanh", "c1", "t1", {}),
+            ("AveragePool", "t1", "p1", {"kernel_shape": [2, 2], "strides": [2, 2]}),
+            ("Conv", "p1 w2", "c2", {"group": 2, "strides": [2, 1]}),
+            ("Gelu", "c2", "t2", {"approximate": "tanh"}),
+            ("MaxPool", "t2", "p2", {"kernel_shape": [2, 2], "strides": [2, 1], "pads": PADS}),
+            ("Flatten", "p2", "f", {}),
+            ("Gemm", "f w3 b3", "h", {"transB": 1}),
+            ("Sigmoid", "h", "s", {}),
+            ("MatMul", "s w4", "m", {}),
+            ("Add", "m b4", "y", {}),
+        ],
+        (1, 12, 12),
+        w1=normal(4, 1, 5, 5), b1=normal(4), w2=normal(6, 2, 3, 3), w3=normal(5, 36), b3=normal(5),
+        w4=normal(5, 3), b4=normal(3),
+    )  # fmt: skip
+
+
+def resnet():
+    """Norms of groups in both ways, frozen batch norms, a projection, SiLU as a product."""
+    return model(
+        [
+            ("Conv", "x w1", "c1", {"auto_pad": "SAME_UPPER"}),
+            ("BatchNormalization", "c1 g1 o1 mean var", "n1", {"epsilon": 0.01}),
+            ("LeakyRelu", "n1", "a1", {"alpha": 0.3}),
+            ("Conv", "a1 w2 b2", "c2", {"pads": [1, 1, 1, 1], "strides": [2, 2]}),
+            ("Shape", "c2", "shape", {}),
+            ("Reshape", "c2 parts", "r2", {}),
+            ("InstanceNormalization", "r2 ones zeros", "i2", {}),
+            ("Reshape", "i2 shape", "s2", {}),
+            ("Mul", "s2 g2", "m2", {}),
+            ("Add", "m2 o2", "n2", {}),
+            ("Sigmoid", "n2", "sig", {}),
+            ("Mul", "n2 sig", "a2", {}),
+            ("GroupNormalization", "a2 g3 o3", "n3", {"num_groups": 3}),
+            ("Conv", "a1 w3", "short", {"strides": [2, 2]}),
+            ("Add", "n3 short", "sum", {}),
+            ("Dropout", "sum", "d", {}),
+            ("GlobalAveragePool", "d", "pool", {}),
+            ("Reshape", "pool flat", "f", {}),
+            ("Gemm", "f w4", "y", {}),
+        ],
+        (2, 7, 7),
+        w1=normal(4, 2, 3, 3), g1=normal(4), o1=normal(4, seed=1), mean=normal(4, seed=2),
+        var=positive(4), w2=normal(6, 4, 3, 3), b2=normal(6), parts=[0, 2, -1], ones=np.ones(2),
+        zeros=np.zeros(2), g2=normal(6, 1, 1), o2=normal(6, 1, 1, seed=1), g3=normal(6, seed=2),
+        o3=normal(6, seed=3), w3=normal(6, 4, 1, 1), flat=[0, -1], w4=normal(6, 3),
+    )  # fmt: skip
+
+
+def tokens():
+    return model(
+        [
+            ("Gather", "table x", "e", {}),
+            ("Add", "e positions", "p", {}),
+            ("LayerNormalization", "p g o", "n", {"axis": -1}),
+            ("MatMul", "n w1", "m1", {}),
+            ("Add", "b1 m1", "h1", {}),
+            ("Gelu", "h1", "a", {}),
+            ("MatMul", "a w2", "m2", {}),
+            ("Add", "p m2", "r", {}),
+            ("ReduceMean", "r axes", "mean", {"keepdims": 0}),
+            ("Softplus", "mean", "y", {}),
+        ],
+        (5,),
+        kind=TensorProto.INT64,
+        table=normal(6, 4), positions=normal(1, 5, 4), g=normal(4), o=normal(4, seed=1),
+        w1=normal(4, 3), b1=normal(3), w2=normal(3, 4), axes=[1],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("make", [lenet, resnet, tokens])
+def test_outputs_are_the_reference_evaluators(make, tmp_path):
+    made = make()
+    net, w = Network.from_onnx(made, loss="squared_error")
+    shape = (4, *net.input_shape)
+    x = np.random.default_rng(1).integers(6, size=shape) if make is tokens else normal(*shape)
+    (want,) = ReferenceEvaluator(made).run(None, {"x": x})
+    # The evaluator's GroupNormalization passes through float32, its Gelu has such constants; by
+    # themselves they are compared to 1e-12 below.
+    tolerance = 1e-5 if make is resnet else 1e-7
+    np.testing.assert_allclose(net.predict(w, x), want, rtol=0, atol=tolerance * abs(want).max())
+    constants = {one.name: numpy_helper.to_array(one) for one in made.graph.initializer}
+    for row in net.parameter_table:
+        assert np.array_equal(
+            np.sort(net.unflatten(w)[row.name].ravel()), np.sort(constants[row.torch_name].ravel())
+        )
+    onnx.save(made, tmp_path / "net.onnx")
+    again, same = Network.from_onnx(tmp_path / "net.onnx", dtype="float32")
+    assert again.layers == net.layers and again.dtype == np.float32
+    np.testing.assert_array_equal(same, w.astype(np.float32))
+
+
+@pytest.mark.parametrize("make", [lenet, resnet, tokens])
+def test_outputs_are_the_evaluators_to_rounding_without_its_float32(make):
+    made = make()
+    for node in made.graph.node:
+        if node.op_type in ("Gelu", "GroupNormalization"):
+            node.op_type = "Tanh" if node.op_type == "Gelu" else "Identity"
+            del node.attribute[:], node.input[1:]
+    net, w = Network.from_onnx(made)
+    shape = (4, *net.input_shape)
+    x = np.random.default_rng(1).integers(6, size=shape) if make is tokens else normal(*shape)
+    (want,) = ReferenceEvaluator(made).run(None, {"x": x})
+    np.testing.assert_allclose(net.predict(w, x), want, rtol=0, atol=1e-12 * abs(want).max())
+
+
+def test_layers_have_the_attributes():
+    net, _ = Network.from_onnx(resnet())
+    block = net.layers[3]
+    assert [repr(layer) for layer in block.body[1:]] == [
+        "GroupNorm(2, 6)",
+        "SiLU()",
+        "GroupNorm(3, 6)",
+    ]
+    assert [repr(layer) for layer in net.layers[4:]] == [
+        "GlobalAvgPool2d()",
+        "Dense(6, 3, bias=False)",
+    ]
+
+
+def test_a_shape_that_is_open_is_asked_for():
+    made = model([("Conv", "x w", "c", {}), ("Flatten", "c", "y", {})], (1, "H", "W"),
+                 w=normal(2, 1, 2, 2))  # fmt: skip
+    with pytest.raises(ValueError, match=r"input x has shape \['\?', 1, '\?', '\?'\].*input_shape"):
+        Network.from_onnx(made)
+    net, _ = Network.from_onnx(made, input_shape=(1, 4, 3))
+    assert net.outputs == 12
+    with pytest.raises(ValueError, match=r"input_shape is \(2, 4, 3\); expected"):
+        Network.from_onnx(made, input_shape=(2, 4, 3))
+
+
+def test_a_model_of_one_sample_is_read():
+    made = model(
+        [("Conv", "x w", "c", {}), ("Reshape", "c flat", "y", {})],
+        (1, 4, 3), batch=1, w=normal(2, 1, 2, 2), flat=[1, 12],
+    )  # fmt: skip
+    assert Network.from_onnx(made)[0].outputs == 12
+
+
+IMAGE, POOL = (2, 4, 4), {"kernel_shape": [2, 2]}
+
+
+@pytest.mark.parametrize(
+    ("node", "constants", "error", "words"),
+    [
+        (("Elu", "x", "y", {}), {}, TypeError, r"node Elu_0 \(Elu\) has no equivalent; supported"),
+        (("Conv", "x w", "y", {"dilations": [2, 2]}), {}, ValueError, "dilations"),
+        (("Conv", "x w", "y", {"pads": [0, 0, 1, 1]}), {}, ValueError, "pads is .*both sides"),
+        (("Conv", "x w", "y", {"auto_pad": "SAME_LOWER"}), {}, ValueError, "odd kernels"),
+        (("Conv", "w x", "y", {}), {}, ValueError, "no result of a layer"),
+        (("MaxPool", "x", "y", {**POOL, "ceil_mode": 1}), {}, ValueError, "ceil_mode is 1"),
+        (("MaxPool", "x", "y", {"kernel_shape": [2]}), {}, ValueError, "two dimensions"),
+        (("AveragePool", "x", "y", {**POOL, "pads": [2, 2, 2, 2]}), {}, ValueError,
+         "node AveragePool_0 .*padding is"),
+        (("Add", "x w", "y", {}), {}, ValueError, r"adds a constant \(3, 2, 2, 2\)"),
+        (("Mul", "x w", "y", {}), {}, TypeError, "Mul.* has no equivalent"),
+        (("Mul", "x x", "y", {}), {}, TypeError, "Mul.* has no equivalent"),
+        (("Gemm", "x w", "y", {"alpha": 2.0}), {}, ValueError, "alpha is 2.0"),
+        (("Gemm", "x w", "y", {}), {}, ValueError, "given an image"),
+        (("Gather", "w x", "y", {}), {}, ValueError, "given an image"),
+        (("Flatten", "x", "y", {"axis": 2}), {}, ValueError, "axis is 2"),
+        (("Reshape", "x shape", "y", {}), {"shape": [0, 2, 2, 8]}, ValueError, r"\[0, 2, 2, 8\]"),
+        (("ReduceMean", "x", "y", {}), {}, ValueError, "is over"),
+        (("BatchNormalization", "x s s s s", "y", {"training_mode": 1}), {"s": np.ones(2)},
+         ValueError, "is in training"),
+        (("BatchNormalization", "x s s s s", "y", {}), {"s": np.ones(2)}, ValueError, "tied"),
+        (("LSTM", "x w w", "y", {}), {}, TypeError, "LSTM"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, tuple) else None,
+)  # fmt: skip
+def test_nodes_without_an_equivalent_are_named(node, constants, error, words):
+    made = model([node], IMAGE, w=normal(3, 2, 2, 2), **constants)
+    with pytest.raises(error, match=words):
+        Network.from_onnx(made)
+
+
+def test_what_is_no_model_is_named(tmp_path):
+    with pytest.raises(TypeError, match="model is of type list; expected an onnx.ModelProto"):
+        Network.from_onnx([])
+    with pytest.raises(FileNotFoundError):
+        Network.from_onnx(tmp_path / "none.onnx")
+    two = lenet()
+    two.graph.output.append(two.graph.output[0])
+    with pytest.raises(ValueError, match=r"outputs \['y', 'y'\]; expected one of each"):
+        Network.from_onnx(two)
+    half = model([("Flatten", "x", "f", {}), ("Gemm", "f w", "y", {})], IMAGE,
+                 w=normal(32, 2).astype(np.float16))  # fmt: skip
+    with pytest.raises(ValueError, match="parameters of float16; expected float32 or float64"):
+        Network.from_onnx(half)
+    bad = model([("Flatten", "x", "f", {}), ("Gemm", "f w", "y", {})], IMAGE,
+                w=np.full((32, 2), np.nan))  # fmt: skip
+    with pytest.raises(ValueError, match="w is not finite"):
+        Network.from_onnx(bad)
+
+
+@pytest.mark.filterwarnings("ignore")  # the exporter that needs no more packages is deprecated
+def test_what_pytorch_exports_is_read(tmp_path):
+    torch = pytest.importorskip("torch")
+    from torch import nn
+
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1), nn.GroupNorm(2, 4), nn.SiLU(), nn.MaxPool2d(2), nn.ReLU(),
+        nn.Conv2d(4, 4, 3), nn.GroupNorm(2, 4), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        nn.Linear(4, 3),
+    ).eval()  # fmt: skip
+    torch.onnx.export(module, torch.zeros(1, 1, 8, 8), tmp_path / "net.onnx", dynamo=False)
+    net, w = Network.from_onnx(tmp_path / "net.onnx")
+    other, same = Network.from_torch(module, torch.zeros(1, 1, 8, 8))
+    assert [type(one) for one in net.layers] == [type(one) for one in other.layers]
+    np.testing.assert_array_equal(w, same)
