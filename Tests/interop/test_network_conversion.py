@@ -6,6 +6,7 @@ import pickle
 import layer_cases as cases
 import numpy as np
 import pytest
+from hypothesis import given, settings
 
 from swiftnets import MLP, Network
 from swiftnets.nets import Conv2d, Dense, GlobalAvgPool2d, Residual
@@ -187,6 +188,15 @@ def test_there_and_back_is_exact(name):
     again, state = back.to_torch(w).state_dict(), model.state_dict()
     assert sorted(again) == sorted(state)
     assert all(torch.equal(again[key], state[key]) for key in state)
+
+
+@settings(max_examples=50, deadline=None, derandomize=True, database=None)
+@given(cases.nets())
+def test_rounding_alone_refuses_no_net(it):
+    model = it.net.to_torch(it.w)
+    back, w = Network.from_torch(model, np.asarray(it.x))
+    np.testing.assert_array_equal(w, it.w)
+    assert back.layers == it.net.layers
 
 
 def test_a_net_of_float32_goes_there_and_back():

@@ -137,7 +137,9 @@ def compare(net: Network, w: FloatArray, module: nn.Module, example: Any = None)
     module, double = module.double(), net.astype(np.float64)
     tried = {"random inputs": torch.from_numpy(nesting.inputs_like(net, 5))}
     if example is not None:
-        tried["example"] = example.double() if example.is_floating_point() else example
+        # Twice if it is one sample, of which PyTorch's norms refuse a single number.
+        x = example if len(example) > 1 else torch.cat([example, example])
+        tried["example"] = x.double() if x.is_floating_point() else x
     for what, x in tried.items():
         with torch.no_grad():
             try:
