@@ -88,6 +88,17 @@ public func swnMlpOutputCount(_ net: OpaquePointer?) -> Int {
   (try? engine(net))?.outputs ?? 0
 }
 
+@_cdecl("swn_mlp_memory")
+public func swnMlpMemory(
+  _ net: OpaquePointer?, _ n: Int, _ pointBytes: UnsafeMutablePointer<Int>?, _ workingBytes: UnsafeMutablePointer<Int>?
+) -> swn_status {
+  status {
+    let found = try engine(net).memory(samples: size(n, "n"))
+    try require(pointBytes, "point_bytes").pointee = found.point
+    try require(workingBytes, "working_bytes").pointee = found.working
+  }
+}
+
 @_cdecl("swn_mlp_loss")
 public func swnMlpLoss(
   _ net: OpaquePointer?, _ w: UnsafeRawPointer?, _ samples: UnsafePointer<swn_samples>?,

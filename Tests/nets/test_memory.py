@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from swiftnets import MLP
+
 CODE = """
 import sys
 import numpy as np
@@ -50,3 +52,49 @@ def test_a_call_on_many_samples_stays_near_its_inputs(call):
     )
     # The inputs, 380 MB, are there before the call and count once; without them there was no call.
     assert 0.99 < float(done.stdout) < 1.5
+
+
+POINT = """
+import numpy as np
+from swiftnets import Network, threads
+from swiftnets.nets.layers import Conv2d, Dense, GlobalAvgPool2d
+
+def status(name):
+    lines = open("/proc/self/status").read().splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(name))
+
+net = Network(
+    [Conv2d(1, 16, 3), "tanh", Conv2d(16, 16, 3), "tanh", GlobalAvgPool2d(), Dense(16, 2)],
+    input_shape=(1, 66, 66),
+)
+w, v = net.initial(seed=0), net.initial(seed=1)
+x, y = np.random.default_rng(0).standard_normal((300, 1, 66, 66)), np.ones((300, 2))
+before = status("VmRSS")
+point = net.at(w, x, y)
+product = point.hessian @ v
+peak = status("VmHWM") - before
+halves = sum(net.hvp(w, x[part], y[part], v) for part in (slice(0, 150), slice(150, 300)))
+plan = net.memory_plan(300)
+print(plan.point, plan.working, x.nbytes, peak, abs(product - halves).max() / abs(halves).max())
+"""
+
+
+@pytest.mark.skipif(not has_peak(), reason="the system does not tell a process's peak of memory")
+def test_a_point_keeps_as_much_as_it_says_and_makes_the_rest_anew():
+    done = subprocess.run(
+        [sys.executable, "-c", POINT], capture_output=True, text=True, timeout=300, check=True
+    )
+    point, working, inputs, peak, error = map(float, done.stdout.split())
+    assert point > 2**30  # else all would be kept
+    assert point < peak < 1.2 * (point + working) + inputs
+    # Two sums of 300 samples' terms in another order: a few hundred roundings.
+    assert error < 1e-13
+
+
+def test_a_plan_names_what_is_no_number_of_samples():
+    net = MLP((2, 1))
+    with pytest.raises(ValueError, match="samples is 0"):
+        net.memory_plan(0)
+    with pytest.raises(TypeError, match="samples"):
+        net.memory_plan("many")
+    assert net.memory_plan(200).point == 2 * net.memory_plan(100).point

@@ -386,10 +386,23 @@ static PyObject *linearization_lanczos(PyObject *module, PyObject *const *args, 
   return result;
 }
 
+static PyObject *mlp_memory(PyObject *module, PyObject *const *args, Py_ssize_t given)
+{
+  if (!take_count("mlp_memory", given, 2)) return NULL;
+  const Net *net = take_net(args[0]);
+  if (!net) return NULL;
+  const size_t samples = PyLong_AsSize_t(args[1]);
+  if (PyErr_Occurred()) return NULL;
+  size_t point = 0, working = 0;
+  if (!succeeded(module, swn_mlp_memory(net->engine, samples, &point, &working))) return NULL;
+  return Py_BuildValue("(KK)", (unsigned long long)point, (unsigned long long)working);
+}
+
 #define SAMPLES_TEXT "net, w, x, targets, labels, weights, scale"
 
 PyMethodDef mlp_methods[] = {
     {"mlp", FASTCALL(mlp), METH_FASTCALL, "mlp(sizes, activations, dtype, bias, loss, loss_parameter) -> capsule"},
+    {"mlp_memory", FASTCALL(mlp_memory), METH_FASTCALL, "mlp_memory(net, samples) -> (point bytes, working bytes)"},
     {"mlp_loss", FASTCALL(mlp_loss), METH_FASTCALL, "mlp_loss(" SAMPLES_TEXT ") -> loss"},
     {"mlp_predict", FASTCALL(mlp_predict), METH_FASTCALL, "mlp_predict(" SAMPLES_TEXT ", out)"},
     {"mlp_gradient", FASTCALL(mlp_gradient), METH_FASTCALL, "mlp_gradient(" SAMPLES_TEXT ", out) -> loss"},

@@ -99,6 +99,7 @@ def network(
 ) -> Mlp:
     """`codes` (layers, 13): see swn_network_shape in swiftnets.h. `input`: kind, three sizes."""
 
+def mlp_memory(net: Mlp, samples: int, /) -> tuple[int, int]: ...
 def mlp_loss(
     net: Mlp,
     w: _Floats,

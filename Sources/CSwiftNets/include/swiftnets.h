@@ -284,6 +284,9 @@ size_t swn_mlp_parameter_count(const swn_mlp *net);
 size_t swn_mlp_input_count(const swn_mlp *net);
 size_t swn_mlp_output_count(const swn_mlp *net);
 
+/* Bytes, about, for n samples: what swn_linearize keeps, and what a call works in on the threads in force. */
+swn_status swn_mlp_memory(const swn_mlp *net, size_t n, size_t *point_bytes, size_t *working_bytes);
+
 swn_status swn_mlp_loss(const swn_mlp *net, const void *w, const swn_samples *samples, double *loss,
                         const swn_control *control);
 /* out [n, outputs], the last activation applied. */

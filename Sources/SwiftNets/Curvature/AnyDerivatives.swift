@@ -3,6 +3,13 @@ enum AnyDerivatives<Element: KernelScalar>: Sendable {
   case chain(NetworkDerivatives<Element>)
   case graph(GraphDerivatives<Element>)
 
+  func memory(_ samples: Int) -> (point: Int, working: Int) {
+    switch self {
+    case .chain(let d): d.memory(samples)
+    case .graph(let d): d.memory(samples)
+    }
+  }
+
   func loss(
     _ w: UnsafePointer<Element>, _ samples: Samples<Element>, interruption: Interruption
   ) throws(EngineError) -> Double {

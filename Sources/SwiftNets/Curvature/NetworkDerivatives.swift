@@ -50,6 +50,15 @@ final class NetworkDerivatives<Element: KernelScalar>: @unchecked Sendable {
     }
   }
 
+  /// Bytes that a point on so many samples keeps, and that a call works in.
+  func memory(_ samples: Int) -> (point: Int, working: Int) {
+    let sample = NetworkPass<Element>.bytesPerSample(net)
+    let parameters = saturating(net.parameterCount, MemoryLayout<Element>.stride)
+    let rows = saturating(sum: chunkRows(sample, samples), saturating(Threads.count, min(piece, max(samples, 1))))
+    let working = saturating(sum: saturating(sample, rows), saturating(saturating(sum: Threads.count, 1), parameters))
+    return (saturating(sample, samples), working)
+  }
+
   // MARK: Values and gradients
 
   func loss(

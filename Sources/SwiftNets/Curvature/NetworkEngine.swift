@@ -177,6 +177,14 @@ public final class NetworkEngine: Sendable {
       scalars == .float64 ? .float64(.graph(GraphDerivatives(graph))) : .float32(.graph(GraphDerivatives(graph)))
   }
 
+  /// Bytes, about: what a point on so many samples keeps for its products, and what a call works in.
+  public func memory(samples: Int) -> (point: Int, working: Int) {
+    switch typed {
+    case .float64(let d): d.memory(samples)
+    case .float32(let d): d.memory(samples)
+    }
+  }
+
   private func samples<T: KernelScalar>(_ batch: Batch) throws(EngineError) -> Samples<T> {
     try requireAddressable("x", batch.count, inputs)
     try requireAddressable("the samples' outputs", batch.count, outputs)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +28,7 @@ from swiftnets.nets.samples import Batch, Samples
 from swiftnets.nets.supports import EVERYWHERE, Support
 from swiftnets.nets.table import ParameterTable, columns
 
-__all__ = ["BaseNetwork"]
+__all__ = ["BaseNetwork", "MemoryPlan"]
 
 
 def __dir__() -> list[str]:
@@ -46,6 +46,22 @@ _INTERNAL = (
     "name_for_torch",
     "vocabulary",
 )
+
+
+class MemoryPlan(NamedTuple):
+    """Bytes, about.
+
+    Attributes
+    ----------
+    point : int
+        What a point keeps of its passes, from the first product on. Nets beyond dense keep up to
+        1 GiB of them and make the others anew for each product.
+    working : int
+        What a call works in.
+    """
+
+    point: int
+    working: int
 
 
 class BaseNetwork(Internals, internal=_INTERNAL):
@@ -320,6 +336,30 @@ class BaseNetwork(Internals, internal=_INTERNAL):
             "l2": self._l2,
             "dtype": self._dtype.name,
         }
+
+    def memory_plan(self, samples: int) -> MemoryPlan:
+        """What calls on so many samples will take, told before any work.
+
+        Parameters
+        ----------
+        samples : int
+
+        Returns
+        -------
+        MemoryPlan
+            Bytes beside those of the arguments and results: what a point keeps of its passes for
+            products, and what a call works in on the threads in force. The samples go through in
+            chunks, so that the second does not grow with their number.
+
+        Examples
+        --------
+        >>> from swiftnets import MLP
+        >>> plan = MLP((784, 256, 10)).memory_plan(60_000)
+        >>> plan.working < 100e6 < plan.point
+        True
+        """
+        count = checks.integer(samples, "samples", 1, 2**31 - 1)
+        return MemoryPlan(*_core.mlp_memory(self.engine.handle, count))
 
     # Parameters -----------------------------------------------------------------------------------
 

@@ -65,6 +65,23 @@ final class GraphDerivatives<Element: KernelScalar>: @unchecked Sendable {
     }
   }
 
+  /// Bytes that a point on so many samples keeps, and that a call works in.
+  func memory(_ samples: Int) -> (point: Int, working: Int) {
+    let stride = MemoryLayout<Element>.stride
+    let lanes = self.lanes(samples, .series(order: 1), sums: 1)
+    let sample = saturating(layout.perSample, stride)
+    let passes = saturating(sample, samples)
+    // Where not all passes are kept, the samples are.
+    let inputs = saturating(graph.inputs, samples, stride)
+    let point =
+      passes <= GraphPoint<Element>.keptBytes ? passes : saturating(sum: GraphPoint<Element>.keptBytes, inputs)
+    let parameters = saturating(length, stride)
+    let working = saturating(
+      sum: saturating(Threads.count, saturating(sum: saturating(2, sample, lanes.rows), saturating(2, parameters))),
+      saturating(lanes.lanes, parameters))
+    return (point, working)
+  }
+
   // MARK: Values and gradients
 
   func loss(

@@ -1,11 +1,16 @@
 /// A net of any layers at a point on a set of samples, with its passes kept: products with curvature matrices cost no
-/// more than their own arithmetic. Calls from several threads take turns.
+/// more than their own arithmetic. Of passes that take more than `keptBytes` the rest is made anew for each product.
+/// Calls from several threads take turns.
 final class GraphPoint<Element: KernelScalar>: @unchecked Sendable {
   private let derivatives: GraphDerivatives<Element>
   private let lanes: GraphLanes
-  private let blocks: [GraphBlock<Element>]
-  private let samples: Samples<Element>  // of its inputs none are read again, but tokens are
+  private let blocks: [GraphBlock<Element>?]
+  /// Copies, so far as anything of them is read again.
+  private let samples: Samples<Element>
+  private let copies: [Storage<Element>]
   private let weights: Storage<Element>
+
+  static var keptBytes: Int { 1 << 30 }
 
   var rows: Int { lanes.samples }
 
@@ -16,12 +21,16 @@ final class GraphPoint<Element: KernelScalar>: @unchecked Sendable {
   ) throws(EngineError) {
     let algebra = TaylorAlgebra.series(order: 1)
     let lanes = derivatives.lanes(samples.count, algebra, sums: 1)
-    var made: [GraphBlock<Element>] = []
+    var blocks: [GraphBlock<Element>?] = []
+    let blockBytes = saturating(derivatives.layout.perSample, lanes.rows, MemoryLayout<Element>.stride)
     for block in 0..<lanes.blocks {
-      made.append(
-        try GraphBlock(derivatives.graph, derivatives.layout, capacity: lanes.samples(block).count))
+      let isKept = saturating(block + 1, blockBytes) <= Self.keptBytes
+      blocks.append(
+        isKept
+          ? try GraphBlock(derivatives.graph, derivatives.layout, capacity: lanes.samples(block).count) : nil)
     }
-    let blocks = made
+    (self.samples, copies) = try Self.kept(samples, derivatives.graph, copying: blocks.contains { $0 == nil })
+    let all = blocks
     let length = derivatives.length
     weights = try Storage(count: length)
     weights.base.update(from: w, count: length)
@@ -34,9 +43,10 @@ final class GraphPoint<Element: KernelScalar>: @unchecked Sendable {
         for lane in member.share(of: lanes.lanes) {
           sums.clear(lane, 0..<length)
           for block in lanes.blocks(lane) where !member.isStopped {
+            let place = all[block] ?? worker.block
             losses.base[block] = worker.run(
-              team.weights, samples, lanes.samples(block), keeping: .curvature, into: blocks[block], member)
-            worker.gradient(blocks[block], team.weights, samples, into: sums.lane(lane), member)
+              team.weights, samples, lanes.samples(block), keeping: .curvature, into: place, member)
+            worker.gradient(place, team.weights, samples, into: sums.lane(lane), member)
           }
         }
         member.barrier()
@@ -46,11 +56,40 @@ final class GraphPoint<Element: KernelScalar>: @unchecked Sendable {
     self.derivatives = derivatives
     self.lanes = lanes
     self.blocks = blocks
-    self.samples = samples
     loss = (0..<lanes.blocks).reduce(0) { $0 + losses.base[$1] }
   }
 
   let loss: Double
+
+  /// Samples to be read again after the call: all of them where some passes are, else only the tokens, a copy already.
+  private static func kept(
+    _ samples: Samples<Element>, _ graph: NetworkGraph, copying: Bool
+  ) throws(EngineError) -> (Samples<Element>, [Storage<Element>]) {
+    guard copying else { return (samples, []) }
+    var copies: [Storage<Element>] = []
+    func copy(_ source: UnsafePointer<Element>, _ count: Int) throws(EngineError) -> UnsafeMutablePointer<Element> {
+      let storage = try Storage<Element>(count: count)
+      storage.base.update(from: source, count: count)
+      copies.append(storage)
+      return storage.base
+    }
+    let (count, columns) = (samples.count, samples.inputs.columns)
+    let inputs = Matrix(
+      borrowing: try copy(samples.inputs.base, columns == 0 ? 0 : saturating(count, columns)), rows: count,
+      columns: columns)
+    var targets = samples.targets
+    if case .rows(let rows) = targets {
+      targets = .rows(
+        Matrix(
+          borrowing: try copy(rows.base, saturating(count, rows.columns)), rows: count, columns: rows.columns))
+    }
+    let weights = try samples.weights.map { weights throws(EngineError) in
+      UnsafePointer(try copy(weights, count))
+    }
+    let found = Samples(
+      inputs: inputs, tokens: samples.tokens, targets: targets, weights: weights, scale: samples.scale)
+    return (found, copies)
+  }
 
   /// Products of the matrix: directions, and where each result goes.
   func products(
@@ -60,8 +99,12 @@ final class GraphPoint<Element: KernelScalar>: @unchecked Sendable {
     let parts = derivatives.productParts(lanes, rows.count)
     try derivatives.withTeam(.series(order: 1), rows: lanes.rows, parts: parts, weights.base) {
       team throws(EngineError) in
-      try derivatives.products(team, lanes, samples, rows, passes: 1, interruption: interruption) { _, block, _ in
-        blocks[block]
+      try derivatives.products(team, lanes, samples, rows, passes: 1, interruption: interruption) {
+        worker, block, member in
+        if let kept = blocks[block] { return kept }
+        _ = worker.run(
+          team.weights, samples, lanes.samples(block), keeping: .curvature, into: worker.block, member)
+        return worker.block
       } body: { worker, block, target, member in
         worker.product(kind, block, team.weights, samples, into: target, member)
       }
