@@ -39,11 +39,12 @@ struct ConvolutionLayer: NetworkLayer {
       ? [TransposedMatrix(offset: 0, rows: patch, columns: outputs)]
       : [TransposedMatrix(offset: 0, rows: window.channels, columns: outputs, blocks: pixels)]
   }
-  /// The image with its borders, then the cotangents of a row's patches, or those of the outputs with their borders.
+  /// The image with its borders, then the cotangents of a row's patches of all groups, or those of the outputs with
+  /// their borders.
   var scratchSizes: [Int] {
     [
       window.hasPadding ? window.paddedSize : 0,
-      flipped.map { $0.hasPadding ? $0.paddedSize : 0 } ?? saturating(window.outWidth, patch),
+      flipped.map { $0.hasPadding ? $0.paddedSize : 0 } ?? saturating(window.outWidth, patch, groups),
     ]
   }
 
