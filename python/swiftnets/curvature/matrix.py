@@ -220,12 +220,12 @@ class CurvatureMatrix(Fixed, SymmetricOperator, Internals, internal=_INTERNAL):
     def dense(self, block: Block = None, out: FloatArray | None = None) -> Any:
         """The matrix, or blocks of it, entry by entry.
 
-        Made from its structure, sums over samples of Kronecker products, not column by column.
+        From its structure for chains of dense layers, for other nets by a product a column.
 
         Parameters
         ----------
         block : (i, j) or "diagonal", optional
-            Only the block of layers i and j, counted from 0, or a list of all layers' own.
+            Only that of layers i and j, of those with parameters, or a list of all layers' own.
         out : (P, P) array, optional
             Where to put the whole matrix: C-contiguous, of the net's dtype. A memory map will do.
 
