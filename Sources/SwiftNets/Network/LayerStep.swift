@@ -161,6 +161,8 @@ struct LayerStep<Element: KernelScalar> {
   /// Whether what second derivatives want is to be kept.
   let isCurved: Bool
   let powers: LayerPowers
+  /// Who does it, and hears of it if that is to stop.
+  let member: ThreadTeam.Member
 
   typealias Numbers = UnsafeMutablePointer<Element>
 
@@ -203,6 +205,19 @@ struct LayerStep<Element: KernelScalar> {
       isAdding = true
     }
     if !isAdding { c.update(repeating: 0, count: count) }
+  }
+
+  /// C = A B or that added, as the kernels have it, in pieces between which the work may be stopped.
+  func product(
+    _ m: Int, _ n: Int, _ k: Int, _ a: Numbers, _ aRow: Int, _ aColumn: Int, _ b: Numbers, _ ldb: Int,
+    _ update: Update, _ c: Numbers, _ ldc: Int
+  ) {
+    member.inPieces(0..<m, weight: saturating(2, n, k)) { rows in
+      // bounded: places in A and C
+      Element.gemm(
+        rows.count, n, k, a + rows.lowerBound * aRow, aRow, aColumn, b, ldb, nil, 0, update, true,
+        c + rows.lowerBound * ldc, ldc)
+    }
   }
 
   /// Sets the cotangent of the input to 0 where nobody has set it.

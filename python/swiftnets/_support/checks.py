@@ -286,10 +286,12 @@ def labels(value: Any, name: str, count: int, classes: int) -> npt.NDArray[np.in
         raise TypeError(f"{name} has dtype {raw.dtype}; expected {expected}")
     if raw.shape != (count,):
         raise ValueError(f"{name} has shape {raw.shape}; expected ({count},)")
-    if raw.min() < 0 or raw.max() >= classes:
-        index = int(np.argmax((raw < 0) | (raw >= classes)))
-        raise ValueError(f"{name} has {raw[index]} at {index}; expected {expected}")
-    return np.require(raw, np.int64, ["C_CONTIGUOUS", "ALIGNED"])
+    # A copy is checked: another thread may be writing to the caller's array.
+    found = np.array(raw, order="C")
+    if found.min() < 0 or found.max() >= classes:
+        index = int(np.argmax((found < 0) | (found >= classes)))
+        raise ValueError(f"{name} has {found[index]} at {index}; expected {expected}")
+    return found.astype(np.int64, copy=False)
 
 
 def tokens(value: Any, name: str, length: int, vocabulary: int) -> npt.NDArray[np.int64]:
@@ -302,10 +304,12 @@ def tokens(value: Any, name: str, length: int, vocabulary: int) -> npt.NDArray[n
         raise ValueError(f"{name} has shape {raw.shape}; expected {expected}")
     if len(raw) == 0:
         raise ValueError(f"{name} is empty, of shape {raw.shape}; expected {expected}")
-    if raw.min() < 0 or raw.max() >= vocabulary:
-        where = [int(index) for index in np.argwhere((raw < 0) | (raw >= vocabulary))[0]]
-        raise ValueError(f"{name} has {raw[tuple(where)]} at {where}; expected {expected}")
-    return np.require(raw, np.int64, ["C_CONTIGUOUS", "ALIGNED"])
+    # A copy, as of labels.
+    found = np.array(raw, order="C")
+    if found.min() < 0 or found.max() >= vocabulary:
+        where = [int(index) for index in np.argwhere((found < 0) | (found >= vocabulary))[0]]
+        raise ValueError(f"{name} has {found[tuple(where)]} at {where}; expected {expected}")
+    return found.astype(np.int64, copy=False)
 
 
 def finite(value: Array, name: str) -> None:

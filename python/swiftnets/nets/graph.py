@@ -10,7 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from swiftnets.nets.activations import Activation, Identity
 from swiftnets.nets.layer import ArraySpec, Code, Layer, Refusal, Value
+from swiftnets.nets.layers.dense import Dense
 from swiftnets.nets.layers.residual import Residual
 from swiftnets.nets.layers.sequences import Embedding
 from swiftnets.nets.table import ParameterRow, ParameterTable
@@ -53,6 +55,14 @@ class Node(NamedTuple):
     def size(self) -> int:
         """Its parameters."""
         return sum(math.prod(array.shape) for array in self.arrays)
+
+
+class Chain(NamedTuple):
+    """Dense layers, one after the other, as the engine takes them."""
+
+    sizes: tuple[int, ...]
+    activations: tuple[tuple[int, float], ...]
+    bias: int
 
 
 class Graph:
@@ -177,6 +187,41 @@ class Graph:
                 rows.append(ParameterRow(name, index, array.shape, place, array.layout, name))
                 start = stop
         return ParameterTable(rows)
+
+    @property
+    def dense_chain(self) -> Chain | None:
+        """The net as dense layers, each with an activation or none, if it is no more than that."""
+        sizes, found, biases = [self.input.size], [], set()
+        for node in self.nodes:
+            layer = node.layer
+            if isinstance(layer, Dense):
+                sizes.append(layer.out_features)
+                found.append(Identity())
+                biases.add(layer.bias)
+            elif isinstance(layer, Activation) and found and found[-1] == Identity():
+                found[-1] = layer
+            else:
+                return None
+        if self.input.kind != "vector" or len(biases) != 1:
+            return None
+        return Chain(tuple(sizes), tuple(one._code for one in found), int(biases.pop()))
+
+    def require_range(self, dtype: np.dtype[Any]) -> None:
+        """A ValueError where a layer has a number that is none of a net's dtype."""
+        info = np.finfo(dtype)
+        for node in self.nodes:
+            eps = getattr(node.layer, "eps", None)
+            if eps is not None and not float(info.tiny) <= eps <= float(info.max):
+                raise ValueError(
+                    f"eps is {eps} in {shortened(node.layer)}, layer {node.path} of a {dtype} net; "
+                    f"expected from {info.tiny} to {info.max}"
+                )
+            for number in node.layer.statistics:
+                if not abs(number) <= float(info.max):
+                    raise ValueError(
+                        f"{shortened(node.layer)}, layer {node.path}, has the statistic {number}, "
+                        f"which {dtype} does not hold"
+                    )
 
 
 def _multiplications(node: Node) -> int:

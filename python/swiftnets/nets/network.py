@@ -90,8 +90,8 @@ class BaseNetwork(Internals, internal=_INTERNAL):
     def __init__(
         self,
         layers: Sequence[LayerLike],
-        *,
         input_shape: int | Sequence[int],
+        *,
         loss: LossLike = "squared_error",
         reduction: Literal["sum", "mean"] = "sum",
         l2: float = 0.0,
@@ -273,12 +273,17 @@ class BaseNetwork(Internals, internal=_INTERNAL):
         swiftnets._core.Mlp
         """
         graph = self._graph
+        graph.require_range(self._dtype)
+        single = int(self._dtype == np.float32)
+        chain = graph.dense_chain
+        if chain is not None:  # whose passes are quicker
+            return _core.mlp(chain.sizes, chain.activations, single, chain.bias, *self._loss._code)
         return _core.network(
             graph.codes,
             graph.numbers,
             graph.statistics,
             np.array(graph.input.code, np.int64),
-            int(self._dtype == np.float32),
+            single,
             *self._loss._code,
         )
 

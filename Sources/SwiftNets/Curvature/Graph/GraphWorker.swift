@@ -87,20 +87,20 @@ final class GraphWorker<Element: KernelScalar>: @unchecked Sendable {
     var isCurved = false
   }
 
-  private func step(_ pass: Pass, _ index: Int) -> LayerStep<Element> {
+  private func step(_ pass: Pass, _ index: Int, _ member: ThreadTeam.Member) -> LayerStep<Element> {
     LayerStep(
       algebra: pass.algebra, first: pass.first, rows: pass.rows, index: index, node: graph.nodes[index], layout: layout,
       plies: pass.plies, coplies: pass.coplies, parameters: pass.parameters, scratch: scratch, tokens: pass.tokens,
-      isCurved: pass.isCurved, powers: pass.powers)
+      isCurved: pass.isCurved, powers: pass.powers, member: member)
   }
 
   private func forward(_ pass: Pass, _ member: ThreadTeam.Member) {
-    for index in graph.nodes.indices where !member.isStopped { graph.nodes[index].layer.forward(step(pass, index)) }
+    for index in graph.nodes.indices where !member.isStopped { graph.nodes[index].layer.forward(step(pass, index, member)) }
   }
 
   private func backward(_ pass: Pass, _ member: ThreadTeam.Member) {
     for index in graph.nodes.indices.reversed() where graph.nodes[index].wantsBackward && !member.isStopped {
-      graph.nodes[index].layer.backward(step(pass, index))
+      graph.nodes[index].layer.backward(step(pass, index, member))
     }
   }
 
@@ -110,7 +110,7 @@ final class GraphWorker<Element: KernelScalar>: @unchecked Sendable {
   ) {
     for index in graph.nodes.indices where graph.nodes[index].parameterCount > 0 && !member.isStopped {
       let node = graph.nodes[index]
-      node.layer.gradient(step(pass, index), rows, into: flat.map { $0.map { $0 + node.offset } })
+      node.layer.gradient(step(pass, index, member), rows, into: flat.map { $0.map { $0 + node.offset } })
     }
   }
 

@@ -44,7 +44,7 @@ struct AttentionLayer: NetworkLayer {
       product(step, k, m, step.x, width, { step.w($0) }, wide, update, step.state(0, k))
     }
     for row in 0..<step.rows {
-      for head in 0..<heads { attend(step, algebra, row, head) }
+      for head in 0..<heads where !step.member.isStopped { attend(step, algebra, row, head) }
     }
     for k in step.coefficients {
       let update = fillRows(step.y(k), m, width, hasBias ? step.w(k).map { $0 + outBias } : nil)
@@ -61,7 +61,7 @@ struct AttentionLayer: NetworkLayer {
     var update = update
     for (i, j) in step.algebra.products[k] {
       guard let a = a(i), let b = b(j) else { continue }
-      T.gemm(m, n, inner, a, inner, 1, b, n, nil, 0, update, true, c, n)
+      step.product(m, n, inner, a, inner, 1, b, n, update, c, n)
       update = .add
     }
     if update == .set { c.update(repeating: 0, count: m * n) }  // bounded: numbers of c
@@ -129,7 +129,7 @@ struct AttentionLayer: NetworkLayer {
       product(step, k, m, { step.gy($0) }, width, { step.transposed(1, $0) }, width, .set, step.costate(0, k))
     }
     for row in 0..<step.rows {
-      for head in 0..<heads { pullBack(step, row, head) }
+      for head in 0..<heads where !step.member.isStopped { pullBack(step, row, head) }
     }
     guard step.node.needsInput else { return }
     for k in step.coefficients {
@@ -210,13 +210,12 @@ struct AttentionLayer: NetworkLayer {
       guard let target = weights[k] else { continue }
       for (i, j) in step.algebra.products[k] {
         if let x = step.x(i) {
-          T.gemm(
-            width, wide, m, x + first * width, 1, width, step.costate(3, j) + first * wide, wide, nil, 0, .add, true,
-            target, wide)
+          step.product(
+            width, wide, m, x + first * width, 1, width, step.costate(3, j) + first * wide, wide, .add, target, wide)
         }
-        T.gemm(
-          width, width, m, step.state(2, i) + first * width, 1, width, step.gy(j) + first * width, width, nil, 0, .add,
-          true, target + outWeights, width)
+        step.product(
+          width, width, m, step.state(2, i) + first * width, 1, width, step.gy(j) + first * width, width, .add,
+          target + outWeights, width)
       }
       guard hasBias else { continue }
       T.columnDots(m, wide, step.costate(3, k) + first * wide, nil, target + inBias)

@@ -67,7 +67,7 @@ struct ConvolutionLayer: NetworkLayer {
             // bounded: a place in the value, here and below
             let source = image ?? window.padded(x + row * window.size, step.scratch(0, i))
             image = source
-            Self.apply(window, groups, source, w, outputs, into: step.y(k) + row * outSize)
+            Self.apply(step.member, window, groups, source, w, outputs, into: step.y(k) + row * outSize)
           }
         }
       }
@@ -76,14 +76,15 @@ struct ConvolutionLayer: NetworkLayer {
 
   /// Adds a padded image's products with a kernel [patch, outputs].
   private static func apply<T: KernelScalar>(
-    _ window: PatchWindow, _ groups: Int, _ image: UnsafeMutablePointer<T>, _ w: UnsafeMutablePointer<T>,
+    _ member: ThreadTeam.Member, _ window: PatchWindow, _ groups: Int, _ image: UnsafeMutablePointer<T>,
+    _ w: UnsafeMutablePointer<T>,
     _ outputs: Int, into y: UnsafeMutablePointer<T>
   ) {
     // bounded: places in the arrays
     let (channels, rowSize) = (window.channels, window.paddedWidth * window.channels)
     let (groupChannels, groupOutputs) = (channels / groups, outputs / groups)
     let step = window.strideWidth * channels
-    for outRow in 0..<window.outHeight {
+    for outRow in 0..<window.outHeight where outRow % 16 != 15 || !member.isStopped {
       let source = image + outRow * window.strideHeight * rowSize
       let target = y + outRow * window.outWidth * outputs
       if groups == 1 {
@@ -127,7 +128,7 @@ struct ConvolutionLayer: NetworkLayer {
           // bounded: a place in the cotangents
           let source = image ?? flipped.padded(step.gy(i) + row * outSize, step.scratch(1, i))
           image = source
-          Self.apply(flipped, 1, source, w, window.channels, into: step.gx(k) + row * window.size)
+          Self.apply(step.member, flipped, 1, source, w, window.channels, into: step.gx(k) + row * window.size)
         }
       }
     }
@@ -191,7 +192,7 @@ struct ConvolutionLayer: NetworkLayer {
             // bounded: a place in the value
             let source = image ?? window.padded(x + row * window.size, step.scratch(0, i))
             image = source
-            collect(source, step.gy(j) + row * outSize, into: target)
+            collect(step.member, source, step.gy(j) + row * outSize, into: target)
           }
         }
       }
@@ -207,14 +208,15 @@ struct ConvolutionLayer: NetworkLayer {
 
   /// Adds a padded image's part of the kernel's gradient, all rows of g at once.
   private func collect<T: KernelScalar>(
-    _ image: UnsafeMutablePointer<T>, _ g: UnsafeMutablePointer<T>, into target: UnsafeMutablePointer<T>
+    _ member: ThreadTeam.Member, _ image: UnsafeMutablePointer<T>, _ g: UnsafeMutablePointer<T>,
+    into target: UnsafeMutablePointer<T>
   ) {
     // bounded: places in the arrays
     let (channels, rowSize) = (window.channels, window.paddedWidth * window.channels)
     let step = window.strideWidth * channels
     let pieces = groups == 1 ? 1 : window.kernelWidth
     let depth = groups == 1 ? window.kernelWidth * channels : groupChannels
-    for kernelRow in 0..<window.kernelHeight {
+    for kernelRow in 0..<window.kernelHeight where !member.isStopped {
       for piece in 0..<pieces {
         for group in 0..<groups {
           let row = (kernelRow * window.kernelWidth + piece) * groupChannels

@@ -23,7 +23,7 @@ struct DenseLayer: NetworkLayer {
       var update = fillRows(y, m, outputs, hasBias ? step.w(k).map { $0 + inputs * outputs } : nil)  // bounded: w
       for (i, j) in step.algebra.products[k] {
         guard let x = step.x(i), let w = step.w(j) else { continue }
-        T.gemm(m, outputs, inputs, x, inputs, 1, w, outputs, nil, 0, update, true, y, outputs)
+        step.product(m, outputs, inputs, x, inputs, 1, w, outputs, update, y, outputs)
         update = .add
       }
       if update == .set { y.update(repeating: 0, count: m * outputs) }  // bounded: as above
@@ -36,7 +36,7 @@ struct DenseLayer: NetworkLayer {
       var update: Update = step.node.addsInput ? .add : .set
       for (i, j) in step.algebra.products[k] {
         guard let transposed = step.transposed(0, j) else { continue }
-        T.gemm(m, inputs, outputs, step.gy(i), outputs, 1, transposed, inputs, nil, 0, update, true, step.gx(k), inputs)
+        step.product(m, inputs, outputs, step.gy(i), outputs, 1, transposed, inputs, update, step.gx(k), inputs)
         update = .add
       }
     }
@@ -52,9 +52,9 @@ struct DenseLayer: NetworkLayer {
       guard let target = weights[k] else { continue }
       for (i, j) in step.algebra.products[k] {
         guard let x = step.x(i) else { continue }
-        T.gemm(
-          inputs, outputs, m, x + first * inputs, 1, inputs, step.gy(j) + first * outputs, outputs, nil, 0, .add, true,
-          target, outputs)
+        step.product(
+          inputs, outputs, m, x + first * inputs, 1, inputs, step.gy(j) + first * outputs, outputs, .add, target,
+          outputs)
       }
       if hasBias {
         addRows(step.gy(k) + first * outputs, m, outputs, step.scratch.ones, into: target + inputs * outputs)

@@ -33,7 +33,15 @@ struct GroupNormLayer: NetworkLayer {
         for index in 0..<groups { means[index] = -means[index] }
         T.affineColumns(positions, channels, x + place, nil, spread(means, step), h)
         reduce(h, h, into: r, step)
-        for index in 0..<groups { r[index] = 1 / (r[index] + T(epsilon)).squareRoot() }
+        for index in 0..<groups {
+          r[index] = inverseDeviation(r[index], T(epsilon)) { body in
+            for position in 0..<positions {
+              for channel in index * groupChannels..<(index + 1) * groupChannels {
+                body(h[position * channels + channel])
+              }
+            }
+          }
+        }
         T.scaleColumns(positions, channels, h, spread(r, step), adding: false, h)
       }
       guard algebra.count > 1 else { continue }

@@ -30,7 +30,9 @@ struct LayerNormLayer: NetworkLayer {
         let (x, h) = (x + place, step.state(1, 0) + place)
         let mean = share * T.dot(channels, x, ones)
         for channel in 0..<channels { h[channel] = x[channel] - mean }
-        let r = 1 / (share * T.dot(channels, h, h) + T(epsilon)).squareRoot()
+        let r = inverseDeviation(share * T.dot(channels, h, h), T(epsilon)) { body in
+          for channel in 0..<channels { body(h[channel]) }
+        }
         for channel in 0..<channels { h[channel] *= r }
         step.state(2, 0)[row] = r
       }

@@ -74,3 +74,24 @@ func inverseRoots<T: KernelScalar>(_ step: LayerStep<T>, _ groups: Int) {
     }
   }
 }
+
+/// 1 / √(variance + ε) of centred numbers, which `each` goes through: where their squares leave the range, from the
+/// numbers over a power of two. NaN where one of them is not finite.
+func inverseDeviation<T: KernelScalar>(_ variance: T, _ epsilon: T, _ each: ((T) -> Void) -> Void) -> T {
+  let sum = variance + epsilon
+  if sum.isFinite { return 1 / sum.squareRoot() }
+  var largest: T = 0
+  var isFinite = true
+  each {
+    largest = max(largest, abs($0))
+    if !$0.isFinite { isFinite = false }
+  }
+  guard isFinite, largest > 0 else { return .nan }
+  let factor = T(sign: .plus, exponent: -largest.exponent, significand: 1)
+  var (total, count): (T, T) = (0, 0)
+  each {
+    total += ($0 * factor) * ($0 * factor)
+    count += 1
+  }
+  return factor / (total / count + epsilon * factor * factor).squareRoot()
+}

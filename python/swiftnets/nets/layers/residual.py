@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 from swiftnets._support import checks
 from swiftnets.nets import activations
@@ -19,6 +19,8 @@ def __dir__() -> list[str]:
 
 # A string is an activation without parameter.
 LayerLike: TypeAlias = Layer | str
+
+_DEEPEST = 100
 
 
 @dataclass(frozen=True, repr=False)
@@ -48,12 +50,21 @@ class Residual(Layer):
 
     body: Sequence[LayerLike]
     shortcut: Sequence[LayerLike] = ()
+    _depth: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         for name in ("body", "shortcut"):
             object.__setattr__(self, name, resolve(getattr(self, name), name))
         if not self.body:
             raise ValueError("body is empty; expected at least one layer")
+        # Sums within sums are followed by recursion.
+        inner = (one for one in (*self.body, *self.shortcut) if isinstance(one, Residual))
+        object.__setattr__(self, "_depth", 1 + max((one._depth for one in inner), default=0))
+        if self._depth > _DEEPEST:
+            raise ValueError(
+                f"body has Residuals within Residuals {self._depth - 1} deep; expected less than "
+                f"{_DEEPEST}"
+            )
 
     def after(self, x: Value) -> Value:
         raise NotImplementedError("its layers are asked")
