@@ -79,11 +79,12 @@ static void check(const char *name, Operation *operation, const void *problem)
   calls++;
 }
 
-/* ---- mlp --------------------------------------------------------------------------------------------------------- */
+/* ---- nets --------------------------------------------------------------------------------------------------------- */
 
 typedef struct {
   swn_mlp *net;
-  size_t depth, sizes[5], unit, n, inputs, outputs, count, k;
+  size_t blocks, unit, n, inputs, outputs, count, k, vocabulary;
+  int is_chain; /* of dense layers */
   swn_samples samples;
   void *w, *u, *s, *v, *tangents;
   int32_t kind, upper, lower, order, form;
@@ -103,30 +104,132 @@ static void *scalars(Random *random, const Problem *p, size_t count, double low)
   return all;
 }
 
-static Problem draw(Random *random, int wide)
+/* A net of dense layers. */
+static int32_t dense_net(Random *random, int wide, Problem *p)
+{
+  swn_activation activations[4];
+  size_t sizes[5];
+  p->blocks = 1 + below(random, 4);
+  for (size_t i = 0; i <= p->blocks; i++) sizes[i] = 1 + below(random, i == 0 && wide ? 250 : 9);
+  for (size_t i = 0; i < p->blocks; i++) activations[i] = (swn_activation){(int32_t)below(random, 9), uniform(random)};
+  swn_mlp_shape shape = {(int32_t)below(random, 2), p->blocks, sizes, activations, (int32_t)below(random, 2),
+                         (int32_t)below(random, 4), 0.5};
+  p->unit = shape.dtype == SWN_FLOAT32 ? sizeof(float) : sizeof(double);
+  expect(swn_mlp_create(&shape, &p->net) == SWN_OK, "a net");
+  p->is_chain = 1;
+  return shape.loss;
+}
+
+/* Images: convolutions with borders, strides and groups, a residual, norms, both pools. */
+static const int64_t image_codes[][SWN_CODE_LENGTH] = {
+    {SWN_LAYER_CONVOLUTION, 0, 0, 0, 4, 3, 2, 1, 1, 1, 1, 1, 1}, /* [2, 7, 6] to [4, 7, 7] */
+    {SWN_LAYER_FROZEN_BATCH_NORM, 1, 0, 52, 1, 4},
+    {SWN_LAYER_ACTIVATION, 2, 0, 0, SWN_GELU},
+    {SWN_LAYER_CONVOLUTION, 3, 0, 60, 4, 3, 3, 1, 1, 1, 1, 2, 0},
+    {SWN_LAYER_ADD, 4, 3, 0},
+    {SWN_LAYER_GROUP_NORM, 5, 0, 132, 2, 1},
+    {SWN_LAYER_MAX_POOL, 6, 0, 0, 3, 3, 2, 2, 1, 1}, /* [4, 4, 4] */
+    {SWN_LAYER_CONVOLUTION, 7, 0, 140, 3, 1, 1, 2, 2, 0, 0, 1, 1}, /* [3, 2, 2] */
+    {SWN_LAYER_AVERAGE_POOL, 8, 0, 0, 2, 2, 1, 1, 1, 1, 0}, /* [3, 3, 3] */
+    {SWN_LAYER_FLATTEN, 9, 0, 0},
+    {SWN_LAYER_DENSE, 10, 0, 155, 3, 1},
+};
+/* Tokens: a small transformer. */
+static const int64_t token_codes[][SWN_CODE_LENGTH] = {
+    {SWN_LAYER_EMBEDDING, 0, 0, 0, 5, 4},
+    {SWN_LAYER_POSITION_EMBEDDING, 1, 0, 20},
+    {SWN_LAYER_LAYER_NORM, 2, 0, 44, 1},
+    {SWN_LAYER_ATTENTION, 3, 0, 52, 2, 1},
+    {SWN_LAYER_ADD, 2, 4, 0},
+    {SWN_LAYER_LAYER_NORM, 5, 0, 132, 1},
+    {SWN_LAYER_DENSE, 6, 0, 140, 5, 1},
+    {SWN_LAYER_ACTIVATION, 7, 0, 0, SWN_SILU},
+    {SWN_LAYER_DENSE, 8, 0, 165, 4, 0},
+    {SWN_LAYER_ADD, 5, 9, 0},
+    {SWN_LAYER_MEAN, 10, 0, 0},
+    {SWN_LAYER_DENSE, 11, 0, 185, 3, 1},
+};
+/* A sequence that is flattened, then normed in groups. */
+static const int64_t sequence_codes[][SWN_CODE_LENGTH] = {
+    {SWN_LAYER_ATTENTION, 0, 0, 0, 1, 0},
+    {SWN_LAYER_DENSE, 1, 0, 36, 2, 0},
+    {SWN_LAYER_FLATTEN, 2, 0, 0},
+    {SWN_LAYER_GROUP_NORM, 3, 0, 42, 5, 1},
+    {SWN_LAYER_DENSE, 4, 0, 82, 2, 1},
+};
+
+static int32_t network(Random *random, int which, Problem *p)
+{
+  static const double statistics[] = {0.1, -0.2, 0, 0.3, 1, 0.5, 2, 0.25};
+  swn_network_shape shape = {.dtype = (int32_t)below(random, 2), .loss = (int32_t)below(random, 4)};
+  shape.loss_parameter = 0.5;
+  switch (which) {
+    case 0:
+      shape.input_kind = SWN_INPUT_IMAGE;
+      memcpy(shape.input, (size_t[]){2, 7, 6}, sizeof shape.input);
+      shape.codes = image_codes[0];
+      shape.layers = sizeof image_codes / sizeof *image_codes;
+      shape.statistics = statistics;
+      shape.statistics_count = 8;
+      p->blocks = 6;
+      break;
+    case 1:
+      shape.input_kind = SWN_INPUT_TOKENS;
+      shape.input[0] = 6;
+      shape.codes = token_codes[0];
+      shape.layers = sizeof token_codes / sizeof *token_codes;
+      p->blocks = 8;
+      p->vocabulary = 5;
+      break;
+    default:
+      shape.input_kind = SWN_INPUT_SEQUENCE;
+      shape.input[0] = 10;
+      shape.input[1] = 3;
+      shape.codes = sequence_codes[0];
+      shape.layers = sizeof sequence_codes / sizeof *sequence_codes;
+      p->blocks = 4;
+  }
+  /* Without a byte to spare, and gone after the call. */
+  size_t bytes = shape.layers * sizeof *image_codes;
+  int64_t *codes = exactly(bytes);
+  double *eps = exactly(shape.layers * sizeof *eps), *kept = exactly(shape.statistics_count * sizeof *kept);
+  memcpy(codes, shape.codes, bytes);
+  for (size_t i = 0; i < shape.layers; i++) eps[i] = 1e-3;
+  if (shape.statistics_count) memcpy(kept, statistics, sizeof statistics);
+  shape.codes = codes;
+  shape.numbers = eps;
+  shape.statistics = kept;
+  p->unit = shape.dtype == SWN_FLOAT32 ? sizeof(float) : sizeof(double);
+  expect(swn_network_create(&shape, &p->net) == SWN_OK, "a net of any layers");
+  free(codes);
+  free(eps);
+  free(kept);
+  return shape.loss;
+}
+
+static int64_t *integers(Random *random, size_t count, size_t below_what)
+{
+  int64_t *all = exactly(count * sizeof *all);
+  for (size_t i = 0; i < count; i++) all[i] = (int64_t)below(random, below_what);
+  return all;
+}
+
+/* A net of dense layers, or one of the others. */
+static Problem draw(Random *random, int wide, int which)
 {
   Problem p = {0};
-  swn_activation activations[4];
-  p.depth = 1 + below(random, 4);
-  for (size_t i = 0; i <= p.depth; i++) p.sizes[i] = 1 + below(random, i == 0 && wide ? 250 : 9);
-  for (size_t i = 0; i < p.depth; i++) activations[i] = (swn_activation){(int32_t)below(random, 9), uniform(random)};
-  swn_mlp_shape shape = {(int32_t)below(random, 2), p.depth, p.sizes, activations, (int32_t)below(random, 2),
-                         (int32_t)below(random, 4), 0.5};
-  p.unit = shape.dtype == SWN_FLOAT32 ? sizeof(float) : sizeof(double);
-  expect(swn_mlp_create(&shape, &p.net) == SWN_OK, "a net");
-  p.inputs = p.sizes[0];
-  p.outputs = p.sizes[p.depth];
+  int32_t loss = which < 0 ? dense_net(random, wide, &p) : network(random, which, &p);
+  if (!p.net) exit(1);
+  p.inputs = swn_mlp_input_count(p.net);
+  p.outputs = swn_mlp_output_count(p.net);
   p.count = swn_mlp_parameter_count(p.net);
-  p.n = 1 + below(random, wide ? 1100 : 14);
+  p.n = 1 + below(random, wide ? which < 0 ? 1100 : 150 : which < 0 ? 14 : 5);
   p.k = 1 + below(random, 5);
-  p.samples = (swn_samples){p.n, scalars(random, &p, p.n * p.inputs, -1), NULL, NULL, NULL, 1.0 / (double)p.n};
-  if (shape.loss == SWN_SOFTMAX_CROSS_ENTROPY && below(random, 2)) {
-    int64_t *labels = exactly(p.n * sizeof *labels);
-    for (size_t i = 0; i < p.n; i++) labels[i] = (int64_t)below(random, p.outputs);
-    p.samples.labels = labels;
-  } else {
-    p.samples.targets = scalars(random, &p, p.n * p.outputs, 0);
-  }
+  void *x = p.vocabulary ? (void *)integers(random, p.n * p.inputs, p.vocabulary)
+                         : scalars(random, &p, p.n * p.inputs, -1);
+  p.samples = (swn_samples){p.n, x, NULL, NULL, NULL, 1.0 / (double)p.n};
+  if (loss == SWN_SOFTMAX_CROSS_ENTROPY && below(random, 2)) p.samples.labels = integers(random, p.n, p.outputs);
+  else p.samples.targets = scalars(random, &p, p.n * p.outputs, 0);
   if (below(random, 2)) p.samples.weights = scalars(random, &p, p.n, 0);
   p.w = scalars(random, &p, p.count, -1);
   p.u = scalars(random, &p, p.count, -1);
@@ -317,32 +420,33 @@ static swn_status dense_factors(const void *problem, const swn_control *control)
   return status;
 }
 
-static void mlp(Random *random, int wide)
+static void net(Random *random, int wide, int which)
 {
-  Problem p = draw(random, wide);
+  Problem p = draw(random, wide, which);
   check("loss", loss, &p);
   check("predict", predict, &p);
   check("gradient", gradient, &p);
   for (p.kind = 0; p.kind < 3; p.kind++) {
     check("product", product, &p);
-    check("diagonal", diagonal, &p);
     check("linearization", linearization, &p);
-    p.upper = (int32_t)below(random, p.depth);
+    if (!p.is_chain && wide) continue; /* without a structure of their own the rest are products */
+    check("diagonal", diagonal, &p);
+    p.upper = (int32_t)below(random, p.blocks);
     p.lower = (int32_t)below(random, (size_t)p.upper + 1);
     check("block", dense, &p);
     p.upper = p.lower = -1;
-    if (p.count < 300) check("dense", dense, &p);
+    if (p.count < 300 && (p.is_chain || p.n < 3)) check("dense", dense, &p);
   }
   for (p.order = 0; p.order <= 3; p.order++) check("taylor", taylor, &p);
   check("third", third, &p);
   check("fourth", fourth, &p);
   check("jvp", jvp, &p);
   check("vjp", vjp, &p);
-  if (p.n * p.count * p.outputs < 1 << 20) {
+  if (p.n * p.count * p.outputs < (p.is_chain ? 1 << 20 : 1 << 14)) {
     check("sample gradients", sample_gradients, &p);
     check("jacobian", jacobian, &p);
   }
-  if (p.unit == sizeof(double)) {
+  if (p.unit == sizeof(double) && p.is_chain) {
     p.kind = SWN_HESSIAN;
     p.shift = below(random, 2) ? 1 : 0.1;
     check("states", states, &p);
@@ -529,7 +633,8 @@ int main(int count, char **words)
   for (int i = 0; i < draws && !failures; i++) {
     expect(swn_set_threads((int32_t)(1 + below(&random, 3))) == SWN_OK, "threads");
     int wide = i % 5 == 4;
-    mlp(&random, wide);
+    net(&random, wide, -1);
+    net(&random, wide, i % 3);
     slow(&random, wide);
     fast(&random, wide);
     vectors(&random, wide);

@@ -89,6 +89,8 @@ static int guarded; /* whether arrays end before a page that cannot be touched *
 
 /* More than fits: each call with sizes that ask for such arrays has to be refused before it looks at them. */
 static int absurd;
+/* Likewise where the arrays fit, and what the engine has to keep does not. */
+static int unfit;
 
 static void *nowhere(void)
 {
@@ -257,7 +259,7 @@ static swn_status checked(swn_status status)
   must(status >= SWN_OK && status <= SWN_NUMERICAL, "a status");
   must(status == SWN_OK || *swn_last_error(), "a message");
   must((status == SWN_CANCELLED) <= has_stopped, "only polls cancel");
-  must(!absurd || status == SWN_INVALID_ARGUMENT || status == SWN_OUT_OF_MEMORY, "absurd sizes are refused");
+  must(!(absurd || unfit) || status == SWN_INVALID_ARGUMENT || status == SWN_OUT_OF_MEMORY, "absurd sizes are refused");
   for (int i = 0; i < array_count; i++)
     must(!arrays[i].is_input || arrays[i].sum == sum_of(arrays[i].base, arrays[i].bytes), "inputs are untouched");
   return status;
@@ -267,7 +269,7 @@ static void begin(const uint8_t *data, size_t size)
 {
   at = data;
   end = data + size;
-  absurd = 0;
+  absurd = unfit = 0;
   guarded = seldom(4);
   has_stopped = 0;
   must(swn_set_threads(0) == SWN_INVALID_ARGUMENT && swn_set_threads(65) == SWN_INVALID_ARGUMENT, "no such threads");
