@@ -169,10 +169,11 @@ static void window(int64_t *sizes, const struct value *x, int is_pool)
 {
   for (int i = 0; i < 2; i++) {
     int64_t side = i ? x->width : x->height, kernel = 1 + byte() % 4;
-    if (seldom(24)) kernel = (int64_t)large();
-    sizes[4 + i] = seldom(48) ? (int64_t)large() : byte() % 3;
+    sizes[4 + i] = seldom(32) ? (int64_t)large() : byte() % 3;
+    if (seldom(24)) kernel = seldom(2) ? (int64_t)large() : 2 * sizes[4 + i];
     if (is_pool && sizes[4 + i] > kernel / 2) sizes[4 + i] = kernel / 2;
     sizes[i] = kernel > side + 2 * sizes[4 + i] ? 1 : kernel;
+    if (sizes[i] < 1) sizes[i] = 1;
     if (is_pool && sizes[i] == 1) sizes[4 + i] = 0;
     sizes[2 + i] = seldom(24) ? (int64_t)large() : 1 + byte() % 3 / 2;
   }
@@ -395,6 +396,10 @@ static void make_net(void)
   if (shape.input_kind == SWN_INPUT_IMAGE) shape.input[0] = 1 + shape.input[0] % 4;
   shape.loss = (int32_t)pick(4);
   shape.loss_parameter = seldom(12) ? number() : 1;
+  if (seldom(24)) {
+    for (int i = 0; i < 3; i++) shape.input[i] = 1;
+    shape.input[pick(3)] = large();
+  }
   must(input_value(&values[0]), "an input");
   for (unsigned layers = pick(9); layers; layers--) add_any();
   finish();
