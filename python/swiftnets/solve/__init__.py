@@ -82,7 +82,8 @@ def solve(
     block : {None, "diagonal"}
         ``"diagonal"``: of A the blocks of single layers alone. Not with ``"layered"``.
     preconditioner : {None, "diagonal", "kronecker"} or callable
-        For ``"cg"`` and ``"minres"``. ``"diagonal"``: that of A + λ, its moduli;
+        For ``"cg"`` and ``"minres"``. ``"diagonal"``: that of A + λ, its moduli, which for nets
+        beyond dense takes as many products as there are parameters, before any time limit;
         ``"kronecker"``: the Kronecker-factored Gauss–Newton matrix plus abs(λ); a callable takes
         rows (j, P) and returns M⁻¹ times each, M symmetric positive definite.
     tolerance : float, optional

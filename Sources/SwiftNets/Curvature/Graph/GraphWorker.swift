@@ -95,7 +95,9 @@ final class GraphWorker<Element: KernelScalar>: @unchecked Sendable {
   }
 
   private func forward(_ pass: Pass, _ member: ThreadTeam.Member) {
-    for index in graph.nodes.indices where !member.isStopped { graph.nodes[index].layer.forward(step(pass, index, member)) }
+    for index in graph.nodes.indices where !member.isStopped {
+      graph.nodes[index].layer.forward(step(pass, index, member))
+    }
   }
 
   private func backward(_ pass: Pass, _ member: ThreadTeam.Member) {
