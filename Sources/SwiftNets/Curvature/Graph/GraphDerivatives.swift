@@ -161,10 +161,10 @@ final class GraphDerivatives<Element: KernelScalar>: @unchecked Sendable {
     _ count: Int, into out: UnsafeMutablePointer<Element>, interruption: Interruption
   ) throws(EngineError) {
     let algebra = TaylorAlgebra.series(order: 1)
-    let rows = (0..<count).map { (v + $0 * length, out + $0 * length) }  // bounded: rows of both
     let lanes = self.lanes(samples.count, algebra, sums: 1)
     try withTeam(algebra, rows: lanes.rows, parts: productParts(lanes, count), w) { team throws(EngineError) in
-      try products(team, lanes, samples, rows, passes: 2, interruption: interruption) { worker, block, member in
+      try products(team, lanes, samples, count, { (v + $0 * length, out + $0 * length) }, interruption: interruption) {
+        worker, block, member in
         _ = worker.run(
           team.weights, samples, lanes.samples(block), keeping: .curvature, into: worker.block, member)
         return worker.block
@@ -178,25 +178,26 @@ final class GraphDerivatives<Element: KernelScalar>: @unchecked Sendable {
     min(threads(lanes.samples, saturating(3, count)), saturating(lanes.lanes, count))
   }
 
-  /// Adds up over all blocks what `body` adds for a direction: `rows` are directions and where their sums go. `prepare`
-  /// gives a block with its pass.
+  /// Adds up over all blocks what `body` adds for each of `count` directions: `row` gives one, and where its sum goes.
+  /// `prepare` gives a block with its pass.
   func products(
-    _ team: GraphTeam<Element>, _ lanes: GraphLanes, _ samples: Samples<Element>,
-    _ rows: [(UnsafePointer<Element>, UnsafeMutablePointer<Element>)], passes: Int, interruption: Interruption,
+    _ team: GraphTeam<Element>, _ lanes: GraphLanes, _ samples: Samples<Element>, _ count: Int,
+    _ row: (Int) -> (UnsafePointer<Element>, UnsafeMutablePointer<Element>), interruption: Interruption,
     _ prepare: (GraphWorker<Element>, Int, ThreadTeam.Member) -> GraphBlock<Element>,
     body: (GraphWorker<Element>, GraphBlock<Element>, UnsafeMutablePointer<Element>, ThreadTeam.Member) -> Void
   ) throws(EngineError) {
-    let parts = min(productParts(lanes, rows.count), team.workers.count)
+    let parts = min(productParts(lanes, count), team.workers.count)
     // As many at once as their sums have room for.
     let sumBytes = saturating(lanes.lanes, length, MemoryLayout<Element>.stride)
-    let slice = max(1, min(rows.count, 64, (256 << 20) / max(sumBytes, 1)))
-    nonisolated(unsafe) let rows = rows
-    for first in Swift.stride(from: 0, to: rows.count, by: slice) {
+    let slice = max(1, min(count, 64, (256 << 20) / max(sumBytes, 1)))
+    let total = count
+    for first in Swift.stride(from: 0, to: total, by: slice) {
       try interruption.check()
-      let count = min(slice, rows.count - first)
+      let count = min(slice, total - first)
+      nonisolated(unsafe) let rows = (first..<first + count).map(row)
       // Directions apart where lanes alone do not keep all threads busy.
       let groups = lanes.lanes >= 2 * parts ? 1 : min(count, (4 * parts + lanes.lanes - 1) / lanes.lanes)
-      let all = try team.sums(lanes.lanes, length: length, into: rows[first..<first + count].map(\.1))
+      let all = try team.sums(lanes.lanes, length: length, into: rows.map(\.1))
       try ThreadTeam.run(parts: parts, interruption) { member in
         let worker = team.workers[member.index]
         for task in member.share(of: lanes.lanes * groups) where !member.isStopped {  // bounded: a few hundred
@@ -206,7 +207,7 @@ final class GraphDerivatives<Element: KernelScalar>: @unchecked Sendable {
           for (number, block) in lanes.blocks(lane).enumerated() where !member.isStopped {
             let kept = prepare(worker, block, member)
             for k in own where !member.isStopped {
-              if own.count > 1 || number == 0 { worker.directions[0].load(rows[first + k].0) }
+              if own.count > 1 || number == 0 { worker.directions[0].load(rows[k].0) }
               body(worker, kept, all[k].lane(lane), member)
             }
           }

@@ -91,15 +91,15 @@ final class GraphPoint<Element: KernelScalar>: @unchecked Sendable {
     return (found, copies)
   }
 
-  /// Products of the matrix: directions, and where each result goes.
-  func products(
-    _ kind: CurvatureKind, _ rows: [(UnsafePointer<Element>, UnsafeMutablePointer<Element>)],
+  /// `count` products of the matrix: `row` gives a direction, and where its product goes.
+  private func products(
+    _ kind: CurvatureKind, _ count: Int, _ row: (Int) -> (UnsafePointer<Element>, UnsafeMutablePointer<Element>),
     interruption: Interruption
   ) throws(EngineError) {
-    let parts = derivatives.productParts(lanes, rows.count)
+    let parts = derivatives.productParts(lanes, count)
     try derivatives.withTeam(.series(order: 1), rows: lanes.rows, parts: parts, weights.base) {
       team throws(EngineError) in
-      try derivatives.products(team, lanes, samples, rows, passes: 1, interruption: interruption) {
+      try derivatives.products(team, lanes, samples, count, row, interruption: interruption) {
         worker, block, member in
         if let kept = blocks[block] { return kept }
         _ = worker.run(
@@ -117,7 +117,7 @@ final class GraphPoint<Element: KernelScalar>: @unchecked Sendable {
   ) throws(EngineError) {
     let length = derivatives.length
     // bounded: rows of both
-    try products(kind, (0..<count).map { (v + $0 * length, out + $0 * length) }, interruption: interruption)
+    try products(kind, count, { (v + $0 * length, out + $0 * length) }, interruption: interruption)
   }
 
   /// Coefficients of `count` Lanczos runs; see `Linearization.lanczos`.
@@ -138,7 +138,9 @@ final class GraphPoint<Element: KernelScalar>: @unchecked Sendable {
             diagonal: diagonal + run * steps, offDiagonal: offDiagonal + run * steps))
       }
       for step in 0..<steps {
-        try products(kind, runs.map { (UnsafePointer($0.vector), $0.image) }, interruption: interruption)
+        let now = runs
+        try products(
+          kind, now.count, { (UnsafePointer(now[$0].vector), now[$0].image) }, interruption: interruption)
         for run in runs { run.advance(step) }
       }
       for run in runs where !run.isFinite { throw .notFinite("a Lanczos coefficient is not finite") }
