@@ -23,6 +23,9 @@ from swiftnets import _core
 README = Path(__file__).with_name("README.md")
 HEADLINES = ["slow/gradient", "slow/hvp", "slow/hvp-kept", "deep/third", "mlp/gradient", "mlp/hvp"]
 LAYER_HEADLINES = [f"{net}/64/hvp" for net in layers.SHAPES]
+# Their peers take minutes to compile, and one turn is many calls.
+LAYER_LEVEL_TASKS = [f"{net}/64/{task}" for net in layers.SHAPES for task in ("gradient", "hvp")]
+LAYER_ROUNDS = 1
 BEGIN, END = "<!-- results: written by run.py -->", "<!-- end of results -->"
 LEVEL_BEGIN = "rows of one level:"
 
@@ -44,7 +47,7 @@ def quick(data: Path | None) -> list[str]:
         slow_net.report(3),
         fast_net.report(3, data),
         derivatives.report(3, tasks=HEADLINES),
-        layers.report(3, tasks=LAYER_HEADLINES),
+        layers.report(LAYER_ROUNDS, tasks=LAYER_HEADLINES),
     ]
 
 
@@ -64,7 +67,7 @@ def at_level(data: Path | None) -> str:
             "#### Derivatives of three nets",
             derivatives.report(3, tasks=LEVEL_TASKS),
             "#### Nets with more than dense layers",
-            layers.report(3),
+            layers.report(LAYER_ROUNDS, tasks=LAYER_LEVEL_TASKS),
             "#### Epochs of minibatches",
             inverse.epochs(3),
         ]
@@ -127,7 +130,7 @@ def main() -> None:
         "### Derivatives of three nets",
         derivatives.report(arguments.rounds),
         "### Nets with more than dense layers",
-        layers.report(arguments.rounds),
+        layers.report(LAYER_ROUNDS),
         "### Nets of every size",
         sizes.report(arguments.rounds),
         "### How derivatives grow",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -24,11 +24,12 @@ from swiftnets.nets.layer import ArraySpec, Layer, Value
 from swiftnets.nets.layers.residual import LayerLike, Residual, resolve
 from swiftnets.nets.layers.sequences import Embedding
 from swiftnets.nets.losses import Loss, LossLike
+from swiftnets.nets.memory import MemoryPlan
 from swiftnets.nets.samples import Batch, Samples
 from swiftnets.nets.supports import EVERYWHERE, Support
 from swiftnets.nets.table import ParameterTable, columns
 
-__all__ = ["BaseNetwork", "MemoryPlan"]
+__all__ = ["BaseNetwork"]
 
 
 def __dir__() -> list[str]:
@@ -46,22 +47,6 @@ _INTERNAL = (
     "name_for_torch",
     "vocabulary",
 )
-
-
-class MemoryPlan(NamedTuple):
-    """Bytes, about.
-
-    Attributes
-    ----------
-    point : int
-        What a point keeps of its passes, from the first product on. Nets beyond dense keep up to
-        1 GiB of them and make the others anew for each product.
-    working : int
-        What a call works in.
-    """
-
-    point: int
-    working: int
 
 
 class BaseNetwork(Internals, internal=_INTERNAL):
