@@ -25,6 +25,7 @@ HEADLINES = ["slow/gradient", "slow/hvp", "slow/hvp-kept", "deep/third", "mlp/gr
 LAYER_HEADLINES = [f"{net}/64/hvp" for net in layers.SHAPES]
 # Their peers take minutes to compile, and one turn is many calls.
 LAYER_LEVEL_TASKS = [f"{net}/64/{task}" for net in layers.SHAPES for task in ("gradient", "hvp")]
+LAYER_LEVEL_TASKS += ["lenet/64/third"]
 LAYER_ROUNDS = 1
 BEGIN, END = "<!-- results: written by run.py -->", "<!-- end of results -->"
 LEVEL_BEGIN = "rows of one level:"
