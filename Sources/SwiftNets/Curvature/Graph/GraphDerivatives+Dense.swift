@@ -59,19 +59,11 @@ extension GraphDerivatives {
     let lanes = self.lanes(samples.count, algebra, sums: 1)
     let parts = min(threads(samples.count, passes), lanes.lanes)
     try withTeam(algebra, rows: lanes.rows, parts: parts, w, hasRows: true) { team throws(EngineError) in
-      let sums = try team.sums(lanes.lanes, length: length, into: [out])[0]
-      try ThreadTeam.run(parts: parts, interruption) { member in
-        let worker = team.workers[member.index]
-        for lane in member.share(of: lanes.lanes) {
-          sums.clear(lane, 0..<length)
-          for block in lanes.blocks(lane) where !member.isStopped {
-            _ = worker.run(
-              team.weights, samples, lanes.samples(block), keeping: .curvature, into: worker.block, member)
-            body(team, worker, sums.lane(lane), member)
-          }
-        }
-        member.barrier()
-        sums.finish(member)
+      try team.addUp(lanes, length: length, into: [out], parts: parts, interruption: interruption) {
+        worker, block, sums, member in
+        _ = worker.run(
+          team.weights, samples, lanes.samples(block), keeping: .curvature, into: worker.block, member)
+        body(team, worker, sums[0], member)
       }
     }
   }

@@ -8,24 +8,16 @@ extension GraphDerivatives {
   ) throws(EngineError) -> Double {
     let lanes = self.lanes(samples.count, algebra, sums: kept.count)
     let parts = min(threads(samples.count, saturating(2, algebra.count)), lanes.lanes)
-    let all = saturating(kept.count, length)
     let losses = try Storage<Double>(count: lanes.blocks)
-    nonisolated(unsafe) let directions = directions
     try withTeam(algebra, rows: lanes.rows, parts: parts, w) { team throws(EngineError) in
-      let sums = try team.sums(lanes.lanes, length: all, into: [out])[0]
-      try ThreadTeam.run(parts: parts, interruption) { member in
-        let worker = team.workers[member.index]
-        for (number, direction) in directions.enumerated() { worker.directions[number].load(direction) }
-        for lane in member.share(of: lanes.lanes) {
-          sums.clear(lane, 0..<all)
-          var places = [UnsafeMutablePointer<Element>?](repeating: nil, count: algebra.count)
-          for (q, k) in kept.enumerated() { places[k] = sums.lane(lane) + q * length }  // bounded: rows of the sums
-          for block in lanes.blocks(lane) where !member.isStopped {
-            losses.base[block] = worker.series(team.weights, samples, lanes.samples(block), into: places, member)
-          }
-        }
-        member.barrier()
-        sums.finish(member)
+      team.load(directions)
+      // bounded: rows of `out`
+      try team.addUp(
+        lanes, length: length, into: kept.indices.map { out + $0 * length }, parts: parts, interruption: interruption
+      ) { worker, block, sums, member in
+        var places = [UnsafeMutablePointer<Element>?](repeating: nil, count: algebra.count)
+        for (q, k) in kept.enumerated() { places[k] = sums[q] }
+        losses.base[block] = worker.series(team.weights, samples, lanes.samples(block), into: places, member)
       }
     }
     return (0..<lanes.blocks).reduce(0) { $0 + losses.base[$1] }
@@ -40,13 +32,10 @@ extension GraphDerivatives {
     let lanes = self.lanes(samples.count, algebra, sums: 1)
     let parts = min(
       threads(samples.count, saturating(2, algebra.count, count)), saturating(lanes.lanes, count))
-    nonisolated(unsafe) let (directions, v) = (directions, v)
+    nonisolated(unsafe) let v = v
     try withTeam(algebra, rows: lanes.rows, parts: parts, w) { team throws(EngineError) in
-      for worker in team.workers {
-        for (number, direction) in directions.enumerated() { worker.directions[number].load(direction) }
-      }
-      let sumBytes = saturating(lanes.lanes, length, MemoryLayout<Element>.stride)
-      let slice = max(1, min(count, (256 << 20) / max(sumBytes, 1)))
+      team.load(directions)
+      let slice = slice(of: count, lanes)
       for first in Swift.stride(from: 0, to: count, by: slice) {
         let number = min(slice, count - first)
         // bounded: rows of `out`
@@ -57,7 +46,7 @@ extension GraphDerivatives {
           for task in member.share(of: saturating(lanes.lanes, number)) where !member.isStopped {
             let (k, lane) = (task / lanes.lanes, task % lanes.lanes)
             worker.directions[directions.count].load(v + (first + k) * length)  // bounded: a row of v
-            all[k].clear(lane, 0..<length)
+            all[k].clear(lane)
             var places = [UnsafeMutablePointer<Element>?](repeating: nil, count: algebra.count)
             places[algebra.count - 1] = all[k].lane(lane)
             for block in lanes.blocks(lane) where !member.isStopped {

@@ -87,12 +87,13 @@ final class GraphDerivatives<Element: KernelScalar>: @unchecked Sendable {
   func loss(
     _ w: UnsafePointer<Element>, _ samples: Samples<Element>, interruption: Interruption
   ) throws(EngineError) -> Double {
-    let losses = try Storage<Double>(count: samples.count)
+    let blocks = lanes(samples.count, .series(order: 1), sums: 1).blocks
+    let losses = try Storage<Double>(count: blocks)
     try inBlocks(w, samples.count, passes: 1, interruption: interruption) { team, worker, block, range, member in
       losses.base[block] = worker.run(
         team.weights, samples, range, keeping: .outputs, into: worker.block, member)
     }
-    return (0..<samples.count).reduce(0) { $0 + losses.base[$1] }
+    return (0..<blocks).reduce(0) { $0 + losses.base[$1] }
   }
 
   func predict(
@@ -119,19 +120,11 @@ final class GraphDerivatives<Element: KernelScalar>: @unchecked Sendable {
     let parts = min(threads(samples.count, 3), lanes.lanes)
     let losses = try Storage<Double>(count: lanes.blocks)
     try withTeam(algebra, rows: lanes.rows, parts: parts, w) { team throws(EngineError) in
-      let sums = try team.sums(lanes.lanes, length: length, into: [out])[0]
-      try ThreadTeam.run(parts: parts, interruption) { member in
-        let worker = team.workers[member.index]
-        for lane in member.share(of: lanes.lanes) {
-          sums.clear(lane, 0..<length)
-          for block in lanes.blocks(lane) where !member.isStopped {
-            losses.base[block] = worker.run(
-              team.weights, samples, lanes.samples(block), keeping: .gradient, into: worker.block, member)
-            worker.gradient(worker.block, team.weights, samples, into: sums.lane(lane), member)
-          }
-        }
-        member.barrier()
-        sums.finish(member)
+      try team.addUp(lanes, length: length, into: [out], parts: parts, interruption: interruption) {
+        worker, block, sums, member in
+        losses.base[block] = worker.run(
+          team.weights, samples, lanes.samples(block), keeping: .gradient, into: worker.block, member)
+        worker.gradient(worker.block, team.weights, samples, into: sums[0], member)
       }
     }
     return (0..<lanes.blocks).reduce(0) { $0 + losses.base[$1] }
@@ -174,6 +167,12 @@ final class GraphDerivatives<Element: KernelScalar>: @unchecked Sendable {
     }
   }
 
+  /// As many of `count` directions at once as their lanes' sums have room for.
+  func slice(of count: Int, _ lanes: GraphLanes) -> Int {
+    let bytes = saturating(lanes.lanes, length, MemoryLayout<Element>.stride)
+    return max(1, min(count, 64, (256 << 20) / max(bytes, 1)))
+  }
+
   func productParts(_ lanes: GraphLanes, _ count: Int) -> Int {
     min(threads(lanes.samples, saturating(3, count)), saturating(lanes.lanes, count))
   }
@@ -187,9 +186,7 @@ final class GraphDerivatives<Element: KernelScalar>: @unchecked Sendable {
     body: (GraphWorker<Element>, GraphBlock<Element>, UnsafeMutablePointer<Element>, ThreadTeam.Member) -> Void
   ) throws(EngineError) {
     let parts = min(productParts(lanes, count), team.workers.count)
-    // As many at once as their sums have room for.
-    let sumBytes = saturating(lanes.lanes, length, MemoryLayout<Element>.stride)
-    let slice = max(1, min(count, 64, (256 << 20) / max(sumBytes, 1)))
+    let slice = slice(of: count, lanes)
     let total = count
     for first in Swift.stride(from: 0, to: total, by: slice) {
       try interruption.check()
@@ -203,7 +200,7 @@ final class GraphDerivatives<Element: KernelScalar>: @unchecked Sendable {
         for task in member.share(of: lanes.lanes * groups) where !member.isStopped {  // bounded: a few hundred
           let (lane, group) = (task / groups, task % groups)
           let own = count * group / groups..<count * (group + 1) / groups
-          for k in own { all[k].clear(lane, 0..<length) }
+          for k in own { all[k].clear(lane) }
           for (number, block) in lanes.blocks(lane).enumerated() where !member.isStopped {
             let kept = prepare(worker, block, member)
             for k in own where !member.isStopped {
@@ -250,28 +247,25 @@ final class GraphDerivatives<Element: KernelScalar>: @unchecked Sendable {
     let algebra = TaylorAlgebra.series(order: 1)
     let lanes = self.lanes(samples.count, algebra, sums: 1)
     let parts = min(threads(samples.count, saturating(2, count)), lanes.lanes)
+    let slice = slice(of: count, lanes)
     try withTeam(algebra, rows: lanes.rows, parts: parts, w) { team throws(EngineError) in
-      for k in 0..<count {
-        // bounded: a row of `out`
-        let sums = try team.sums(lanes.lanes, length: length, into: [out + k * length])[0]
-        try ThreadTeam.run(parts: parts, interruption) { member in
-          let worker = team.workers[member.index]
-          for lane in member.share(of: lanes.lanes) {
-            sums.clear(lane, 0..<length)
-            for block in lanes.blocks(lane) where !member.isStopped {
-              let range = lanes.samples(block)
-              _ = worker.run(
-                team.weights, samples, range, keeping: .gradient, into: worker.block, hasTargets: false, member)
-              // bounded: places in `u`
-              worker.cotangent(worker.block).base.update(
-                from: u + (k * samples.count + range.lowerBound) * outputs, count: range.count * outputs)
-              worker.pullBack(worker.block, team.weights, samples, member)
-              worker.pulledGradient(
-                worker.block, team.weights, samples, 0..<range.count, into: sums.lane(lane), member)
-            }
+      for first in Swift.stride(from: 0, to: count, by: slice) {
+        let all = first..<min(first + slice, count)
+        // bounded: rows of `out`
+        try team.addUp(
+          lanes, length: length, into: all.map { out + $0 * length }, parts: parts, interruption: interruption
+        ) { worker, block, sums, member in
+          let range = lanes.samples(block)
+          _ = worker.run(
+            team.weights, samples, range, keeping: .gradient, into: worker.block, hasTargets: false, member)
+          for k in all where !member.isStopped {
+            // bounded: places in `u`
+            worker.cotangent(worker.block).base.update(
+              from: u + (k * samples.count + range.lowerBound) * outputs, count: range.count * outputs)
+            worker.pullBack(worker.block, team.weights, samples, member)
+            worker.pulledGradient(
+              worker.block, team.weights, samples, 0..<range.count, into: sums[k - first], member)
           }
-          member.barrier()
-          sums.finish(member)
         }
       }
     }
@@ -332,7 +326,35 @@ final class GraphTeam<Element: KernelScalar>: @unchecked Sendable {
     self.workers = workers
   }
 
+  /// Directions for every worker, the first of those of their algebra.
+  func load(_ directions: [UnsafePointer<Element>]) {
+    for worker in workers {
+      for (number, direction) in directions.enumerated() { worker.directions[number].load(direction) }
+    }
+  }
+
   private var room: Storage<Element>?
+
+  /// Adds up what `body` adds for every block of samples, in a sum for each place in `out`: (worker, block, where the
+  /// sums of its lane are, member). Lanes are shared among `parts` members, and added up in their order.
+  func addUp(
+    _ lanes: GraphLanes, length: Int, into out: [UnsafeMutablePointer<Element>], parts: Int,
+    interruption: Interruption,
+    _ body: (GraphWorker<Element>, Int, [UnsafeMutablePointer<Element>], ThreadTeam.Member) -> Void
+  ) throws(EngineError) {
+    let sums = try self.sums(lanes.lanes, length: length, into: out)
+    try ThreadTeam.run(parts: parts, interruption) { member in
+      for lane in member.share(of: lanes.lanes) {
+        for sum in sums { sum.clear(lane) }
+        let places = sums.map { $0.lane(lane) }
+        for block in lanes.blocks(lane) where !member.isStopped {
+          body(workers[member.index], block, places, member)
+        }
+      }
+      member.barrier()
+      for sum in sums { sum.finish(member) }
+    }
+  }
 
   /// Sums of lanes, one for each place in `out`; those before are done with.
   func sums(

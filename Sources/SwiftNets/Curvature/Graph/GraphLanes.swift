@@ -55,10 +55,8 @@ struct LaneSums<Element: KernelScalar> {
     lane == 0 ? out : others + (lane - 1) * length  // bounded: its room
   }
 
-  /// Zeros part `range` of a lane's sum.
-  func clear(_ lane: Int, _ range: Range<Int>) {
-    (self.lane(lane) + range.lowerBound).update(repeating: 0, count: range.count)
-  }
+  /// Zeros a lane's sum.
+  func clear(_ lane: Int) { self.lane(lane).update(repeating: 0, count: length) }
 
   /// Adds the lanes up, all members of the team a share, after they have met.
   func finish(_ member: ThreadTeam.Member) {

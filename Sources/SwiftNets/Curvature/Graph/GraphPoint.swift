@@ -37,20 +37,12 @@ final class GraphPoint<Element: KernelScalar>: @unchecked Sendable {
     let parts = min(derivatives.threads(samples.count, 3), lanes.lanes)
     let losses = try Storage<Double>(count: lanes.blocks)
     try derivatives.withTeam(algebra, rows: lanes.rows, parts: parts, w) { team throws(EngineError) in
-      let sums = try team.sums(lanes.lanes, length: length, into: [gradient])[0]
-      try ThreadTeam.run(parts: parts, interruption) { member in
-        let worker = team.workers[member.index]
-        for lane in member.share(of: lanes.lanes) {
-          sums.clear(lane, 0..<length)
-          for block in lanes.blocks(lane) where !member.isStopped {
-            let place = all[block] ?? worker.block
-            losses.base[block] = worker.run(
-              team.weights, samples, lanes.samples(block), keeping: .curvature, into: place, member)
-            worker.gradient(place, team.weights, samples, into: sums.lane(lane), member)
-          }
-        }
-        member.barrier()
-        sums.finish(member)
+      try team.addUp(lanes, length: length, into: [gradient], parts: parts, interruption: interruption) {
+        worker, block, sums, member in
+        let place = all[block] ?? worker.block
+        losses.base[block] = worker.run(
+          team.weights, samples, lanes.samples(block), keeping: .curvature, into: place, member)
+        worker.gradient(place, team.weights, samples, into: sums[0], member)
       }
     }
     self.derivatives = derivatives
