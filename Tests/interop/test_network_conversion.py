@@ -496,3 +496,40 @@ def test_long_sums_are_nested():
 
     net, _ = Network.from_torch(Sum(), torch.zeros(1, 2))
     assert isinstance(net.layers[0], Residual) and net.parameter_count == 360
+
+
+@pytest.mark.parametrize("affine", [True, False])
+def test_instance_norms_are_group_norms_of_a_channel_each(affine):
+    module = nn.Sequential(
+        nn.Conv2d(2, 3, 3), nn.InstanceNorm2d(3, 1e-3, affine=affine), nn.Flatten()
+    )
+    net, w = Network.from_torch(module, torch.zeros(2, 2, 5, 5))
+    x = torch.randn(3, 2, 5, 5, dtype=torch.float64)
+    theirs = module.double()(x).detach().numpy()
+    np.testing.assert_allclose(net.astype("f8").predict(w, x), theirs, rtol=0, atol=1e-13)
+    module[1].track_running_stats = True
+    with pytest.raises(ValueError, match="running statistics"):
+        Network.from_torch(module, torch.zeros(2, 2, 5, 5))
+
+
+class Detached(nn.Module):
+    """Its first layer is not differentiated."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = nn.Linear(3, 4), nn.Linear(4, 2)
+
+    def forward(self, x):
+        with torch.no_grad():
+            x = self.one(x)
+        return self.two(torch.tanh(x))
+
+
+def test_parameters_that_are_not_differentiated_are_named():
+    for convert in (lambda m: Network.from_torch(m, torch.zeros(2, 3)), MLP.from_torch):
+        with pytest.raises(ValueError, match=r"parameter one.weight has no gradient in PyTorch"):
+            convert(Detached())
+    frozen = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+    frozen[0].requires_grad_(False)
+    for net, _ in (Network.from_torch(frozen, torch.zeros(2, 3)), MLP.from_torch(frozen)):
+        assert net.parameter_count == 26

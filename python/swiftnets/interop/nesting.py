@@ -262,8 +262,13 @@ def inputs_like(net: Network, count: int, seed: int = 0) -> npt.NDArray[Any]:
 
 
 def apart(
-    net: Network, ours: FloatArray, theirs: npt.NDArray[Any], unit: float, inputs: str
-) -> None:
+    net: Network,
+    ours: FloatArray,
+    theirs: npt.NDArray[Any],
+    unit: float,
+    inputs: str,
+    size: float = 0.0,
+) -> float:
     """An error if two evaluations of a net's outputs differ by more than rounding explains.
 
     Parameters
@@ -274,6 +279,13 @@ def apart(
         The machine epsilon of the less precise one.
     inputs : str
         What they are of, for the message.
+    size : float
+        Of outputs on other inputs: those of constant images may be 0 but for rounding.
+
+    Returns
+    -------
+    float
+        The largest of all.
 
     Raises
     ------
@@ -290,13 +302,14 @@ def apart(
     tolerance = 4504 * unit
     if any(getattr(layer, "name", "") == "softplus" for layer in all_layers(net.layers)):
         tolerance += 1e-7  # PyTorch's is the identity beyond its threshold
-    size = float(np.max(abs(ours), initial=0.0))
+    size = float(np.max(abs(ours), initial=size))
     distance = float(np.max(abs(ours - theirs), initial=0.0))
     if not distance <= tolerance * size:
         raise ValueError(
             f"the outputs differ on {inputs} by {distance:.2g} where the largest is {size:.2g} and "
             f"rounding explains {tolerance * size:.2g}; expected the same function"
         )
+    return size
 
 
 def all_layers(layers: Any) -> list[Layer]:

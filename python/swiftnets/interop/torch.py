@@ -21,6 +21,7 @@ from swiftnets.interop.torch_back import network_to_torch
 from swiftnets.interop.torch_graph import network_from_torch
 from swiftnets.interop.torch_parts import (
     activation_of,
+    check_differentiated,
     check_plain,
     copied,
     kind_of_value,
@@ -437,14 +438,15 @@ def _compare(net: MLP, w: FloatArray, module: nn.Module) -> None:
     x = np.random.default_rng(0).standard_normal((6, net.sizes[0]))
     x = (x * np.array([1, 1, 1, 8, 8, 1 / 64])[:, None]).astype(net.dtype)
     # Random numbers, too: an own forward may draw some.
-    with torch.no_grad(), torch.random.fork_rng([]), torch.autocast("cpu", enabled=False):
+    with torch.enable_grad(), torch.random.fork_rng([]), torch.autocast("cpu", enabled=False):
         try:
             output = module(torch.from_numpy(x))
-            theirs = output.numpy().astype(np.float64)
+            theirs = output.detach().numpy().astype(np.float64)
         except Exception as error:
             raise ValueError(
                 f"module fails on inputs of shape {x.shape} ({error}); expected outputs"
             ) from error
+        check_differentiated(module, output)
     with np.errstate(all="ignore"):
         ours = net.predict(w, x).astype(np.float64)
         tolerance = _rounding(net, w, x)

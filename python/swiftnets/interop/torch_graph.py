@@ -14,6 +14,7 @@ from swiftnets.interop import nesting
 from swiftnets.interop.nesting import Graph, Step, WholeMean
 from swiftnets.interop.torch_layers import SUPPORTED, Read, is_idle, layer_of
 from swiftnets.interop.torch_parts import (
+    check_differentiated,
     check_plain,
     copied,
     kind_of_value,
@@ -140,21 +141,24 @@ def compare(net: Network, w: FloatArray, module: nn.Module, example: Any = None)
         # Twice if it is one sample, of which PyTorch's norms refuse a single number.
         x = example if len(example) > 1 else torch.cat([example, example])
         tried["example"] = x.double() if x.is_floating_point() else x
+    size = 0.0
     for what, x in tried.items():
-        with torch.no_grad():
+        with torch.enable_grad():
             try:
-                theirs = module(x.clone()).numpy()  # which may write to what it is given
+                output = module(x.clone())  # which may write to what it is given
+                theirs = output.detach().numpy()
             except Exception as error:
                 raise ValueError(
                     f"module fails on {what} of shape {tuple(x.shape)} ({error}); expected outputs "
                     "for any number of samples"
                 ) from error
+            check_differentiated(module, output)
         ours = double.predict(w.astype(np.float64), x.numpy())
         if not np.isfinite(ours).all():
             if what == "example":
                 raise ValueError("the outputs on example are not finite; expected numbers")
             continue
-        nesting.apart(net, ours, theirs, float(np.finfo(np.float64).eps), what)
+        size = nesting.apart(net, ours, theirs, float(np.finfo(np.float64).eps), what, size)
 
 
 def _example(example: Any, dtype: np.dtype[Any]) -> torch.Tensor:

@@ -37,7 +37,7 @@ def __dir__() -> list[str]:
 
 SUPPORTED = (
     "Linear, Conv2d, AvgPool2d, MaxPool2d, AdaptiveAvgPool2d(1), Flatten, LayerNorm, GroupNorm, "
-    "BatchNorm1d and BatchNorm2d in evaluation, Embedding, MultiheadAttention, "
+    "InstanceNorm2d, BatchNorm1d and BatchNorm2d in evaluation, Embedding, MultiheadAttention, "
     "TransformerEncoderLayer, Dropout in evaluation, Identity, the activations ReLU, LeakyReLU, "
     "Tanh, Sigmoid, Softplus, SiLU and GELU, sums, flattening to (N, n), means over H and W or "
     "over positions, and learned position embeddings"
@@ -111,6 +111,7 @@ def layer_of(part: nn.Module, where: str, given: tuple[int, ...]) -> Read:
         nn.AdaptiveAvgPool2d: _adaptive,
         nn.LayerNorm: _layer_norm,
         nn.GroupNorm: _group_norm,
+        nn.InstanceNorm2d: _instance_norm,
         nn.BatchNorm1d: _batch_norm,
         nn.BatchNorm2d: _batch_norm,
         nn.Embedding: _embedding,
@@ -251,6 +252,14 @@ def _group_norm(part: nn.GroupNorm, where: str, given: tuple[int, ...]) -> Read:
     names, arrays = _affine(part, where)
     layer = GroupNorm(part.num_groups, part.num_channels, part.eps, bool(names))
     return Read(layer, arrays, names)
+
+
+def _instance_norm(part: nn.InstanceNorm2d, where: str, given: tuple[int, ...]) -> Read:
+    if part.track_running_stats:
+        raise ValueError(f"{where} has running statistics; supported are each sample's own")
+    names, arrays = _affine(part, where)
+    channels = given[1]
+    return Read(GroupNorm(channels, channels, part.eps, bool(names)), arrays, names)
 
 
 def _batch_norm(part: Any, where: str, given: tuple[int, ...]) -> Read:

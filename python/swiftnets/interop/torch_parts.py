@@ -11,10 +11,12 @@ from swiftnets.nets.activations import Activation
 from swiftnets.nets.losses import LossLike
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 __all__ = [
     "activation_of",
+    "check_differentiated",
     "check_plain",
     "copied",
     "kind_of_value",
@@ -104,6 +106,37 @@ def check_plain(module: nn.Module) -> None:
                 )
         if "forward" in vars(part):
             raise ValueError(f"{where} has a forward of its own instance; expected its class's")
+
+
+def check_differentiated(module: nn.Module, output: torch.Tensor) -> None:
+    """An error where PyTorch does not differentiate outputs in a parameter that is not frozen.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+    output : torch.Tensor
+        What it returned, recorded for gradients.
+
+    Raises
+    ------
+    ValueError
+        Naming the parameter.
+    """
+    import torch
+
+    if torch.is_inference_mode_enabled():  # in which nothing is recorded
+        return
+    free = {name: p for name, p in module.named_parameters() if p.requires_grad and p.numel()}
+    if output.requires_grad:
+        found = torch.autograd.grad(output.sum(), list(free.values()), allow_unused=True)
+        lost = [name for name, gradient in zip(free, found, strict=True) if gradient is None]
+    else:
+        lost = list(free)
+    if lost:
+        raise ValueError(
+            f"parameter {lost[0]} has no gradient in PyTorch, as under torch.no_grad in the "
+            "forward; expected one that is differentiated in all its parameters"
+        )
 
 
 def copied(module: nn.Module) -> nn.Module:
