@@ -258,9 +258,13 @@ def power_of_two_problem(dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_products_of_directions_of_any_sizes_are_those_of_their_directions(dtype):
-    """Powers of two are exact: of directions times 2ᵃ, 2ᵇ, 2ᶜ they are 2ᵃ⁺ᵇ⁺ᶜ times as large."""
+    """Powers of two are exact: of directions times 2ᵃ, 2ᵇ, 2ᶜ they are 2ᵃ⁺ᵇ⁺ᶜ times as large.
+
+    Those of float32 are computed in float64, as products of such directions leave its range.
+    """
     point, (u, v, s) = power_of_two_problem(dtype)
-    third, fourth = point.third(u, [v, s]), point.fourth(u, v, [s, u])
+    wide = point.in_float64()
+    third, fourth = wide.third(u, [v, s]), wide.fourth(u, v, [s, u])
     far = np.finfo(dtype).maxexp * 2 // 3
     for a, b in itertools.permutations([far, -far, 0], 2):
         lu, ls = np.ldexp(u, a), np.ldexp([v, s], [[b], [-a]]).astype(dtype)
@@ -274,13 +278,13 @@ def test_products_of_directions_of_any_sizes_are_those_of_their_directions(dtype
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_the_series_of_a_line_of_any_size_is_that_of_its_direction(dtype):
     point, (v, *_) = power_of_two_problem(dtype)
-    series, powers = point.taylor(v), np.arange(5)
+    series, powers = point.in_float64().taylor(v), np.arange(5)
     # Beyond 2³² the gradient's last coefficients are out of float32's range, the loss's are not.
     for e in {np.float32: (80, -80), np.float64: (240, -240)}[dtype]:
         ours = point.taylor(np.ldexp(v, e))
         np.testing.assert_array_equal(ours.loss, np.ldexp(series.loss, e * powers))
         with np.errstate(over="ignore"):
-            theirs = np.ldexp(series.gradient, e * powers[:4, None])
+            theirs = np.ldexp(series.gradient, e * powers[:4, None]).astype(dtype)
         np.testing.assert_array_equal(ours.gradient, theirs)
 
 
@@ -291,3 +295,19 @@ def test_small_numbers_beside_large_ones_in_a_direction_count():
     alone = point.third([0.0, 1e-250], [0.0, 1e-40])
     assert point.third(u, v)[1] == alone[1] != 0
     assert point.third(u, [[1e250, 1e-40]])[0, 1] == alone[1]
+
+
+@pytest.mark.parametrize(("dtype", "exponents"), [("f4", (40, 60, 100)), ("f8", (300,))])
+def test_components_of_very_different_sizes_are_multiplied(dtype, exponents):
+    """x / B and w B are one net; a direction of w B beside one of 1 loses nothing of either."""
+    net = MLP((1, 1, 1), activation="tanh", dtype=dtype)
+
+    def numbers(size):
+        point = net.at([size, 0, 0.5, 0], [[1 / size]], [[0.0]])
+        v = np.array([size, 0, 1, 0.25])
+        lines = point.third(v, v) @ v / 6, point.fourth(v, v, v) @ v / 24
+        return [*point.taylor(v).loss, *lines]
+
+    plain, rounding = numbers(1.0), 64 * np.finfo(dtype).eps  # some thirty operations a number
+    for e in exponents:
+        np.testing.assert_allclose(numbers(2.0**e), plain, rtol=rounding)

@@ -432,6 +432,11 @@ class Point(Fixed, Internals, internal=_INTERNAL):
         TaylorSeries
             Its cost in gradients is about 1, 3, 5.3 and 8 for orders 0 to 3.
 
+        Notes
+        -----
+        Directions of any size are scaled into range, here and in `third` and `fourth`. Products of
+        components 1e-80 of the largest one and below may then be lost.
+
         Examples
         --------
         >>> from swiftnets import MLP
@@ -439,7 +444,11 @@ class Point(Fixed, Internals, internal=_INTERNAL):
         >>> point.taylor([1.0, 0.0], order=1).loss
         array([0.5, 3. , 4.5])
         """
-        return taylor.series(self.net.engine, self.w, self.samples, v, order)
+        engine = self.net.engine
+        given, order = engine.vector(v, "v"), checks.integer(order, "order", 0, 3)
+        if taylor.leaves_float32(engine, *[given] * order):
+            return self.in_float64().taylor(given, order).astype(engine.dtype)
+        return taylor.series(engine, self.w, self.samples, given, order)
 
     def third(self, u: npt.ArrayLike, v: npt.ArrayLike) -> FloatArray:
         """The third derivative applied to two directions: T[u, v], the gradient of ⟨u, H v⟩ in w.
@@ -463,9 +472,7 @@ class Point(Fixed, Internals, internal=_INTERNAL):
         >>> bool(np.allclose(point.third(e[0], e[1]), point.third(e[1], e[0])))
         True
         """
-        engine = self.net.engine
-        fixed = [engine.vector(u, "u")]
-        return taylor.multilinear(engine, self.w, self.samples, fixed, v, "v")
+        return self._multilinear([self.net.engine.vector(u, "u")], v, "v")
 
     def fourth(self, u: npt.ArrayLike, v: npt.ArrayLike, s: npt.ArrayLike) -> FloatArray:
         """The fourth derivative applied to three directions: Q[u, v, s]; see `third`.
@@ -480,8 +487,19 @@ class Point(Fixed, Internals, internal=_INTERNAL):
         (P,) or (K, P) float array
         """
         engine = self.net.engine
-        fixed = [engine.vector(u, "u"), engine.vector(v, "v")]
-        return taylor.multilinear(engine, self.w, self.samples, fixed, s, "s")
+        return self._multilinear([engine.vector(u, "u"), engine.vector(v, "v")], s, "s")
+
+    def _multilinear(self, fixed: list[FloatArray], v: npt.ArrayLike, name: str) -> FloatArray:
+        engine = self.net.engine
+        rows, single = engine.rows(v, name)
+        if taylor.leaves_float32(engine, *fixed, rows):
+            wide = self.in_float64()
+            out = taylor.multilinear(wide.net.engine, wide.w, wide.samples, fixed, rows)
+            with np.errstate(over="ignore", under="ignore"):
+                out = out.astype(engine.dtype)
+        else:
+            out = taylor.multilinear(engine, self.w, self.samples, fixed, rows)
+        return cast(FloatArray, out[0] if single else out)
 
     # Its matrices
 

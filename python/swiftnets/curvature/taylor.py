@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 
 from swiftnets import _core
-from swiftnets._support import checks
 from swiftnets._support.types import FloatArray, IntegerArray
 from swiftnets.linalg import scaling
 from swiftnets.nets.engine import Engine
@@ -45,6 +44,20 @@ class TaylorSeries:
         factorials = [math.factorial(k) for k in range(len(self.gradient))]
         return cast(FloatArray, self.gradient * np.array(factorials, self.gradient.dtype)[:, None])
 
+    def astype(self, dtype: npt.DTypeLike) -> TaylorSeries:
+        """The series with its gradients rounded to a dtype.
+
+        Parameters
+        ----------
+        dtype : numpy dtype
+
+        Returns
+        -------
+        TaylorSeries
+        """
+        with np.errstate(over="ignore", under="ignore"):
+            return TaylorSeries(self.loss, self.gradient.astype(dtype))
+
     def __call__(self, t: float) -> float:
         """The polynomial of the loss at t.
 
@@ -59,15 +72,18 @@ class TaylorSeries:
         return float(np.polynomial.polynomial.polyval(t, self.loss))
 
 
-def series(engine: Engine, w: FloatArray, samples: Samples, v: Any, order: int) -> TaylorSeries:
-    """Of the loss at w along v; see `swiftnets.curvature.point.Point.taylor`."""
-    order = checks.integer(order, "order", 0, 3)
-    given = engine.vector(v, "v")
-    # A series in 2ᵉ t, the powers of its direction being in range.
-    exponent = scaling.exponent(given)
-    if abs(exponent) * order <= _usual_exponent(engine):
+def series(
+    engine: Engine, w: FloatArray, samples: Samples, given: FloatArray, order: int
+) -> TaylorSeries:
+    """Of the loss at w along a vector; see `swiftnets.curvature.point.Point.taylor`."""
+    # A series in 2ᵉ t, the powers of its direction being in range: no larger an e than that takes,
+    # as small components are multiplied with each other, too.
+    exponent, most = scaling.exponent(given), _usual_exponent(engine.dtype)
+    if abs(exponent) * order <= most:
         exponent = 0
-    exponent = min(exponent, int(scaling.halvings(given[None])[0])) if exponent else 0
+    else:
+        exponent -= int(exponent * (most / (abs(exponent) * order)))
+        exponent = min(exponent, int(scaling.halvings(given[None])[0]))
     line = np.ldexp(given, -exponent) if exponent else given
 
     def fill(batch: Batch, scale: float, out: FloatArray) -> float:
@@ -93,10 +109,10 @@ def series(engine: Engine, w: FloatArray, samples: Samples, v: Any, order: int) 
 
 
 def multilinear(
-    engine: Engine, w: FloatArray, samples: Samples, fixed: list[FloatArray], v: Any, name: str
+    engine: Engine, w: FloatArray, samples: Samples, fixed: list[FloatArray], rows: FloatArray
 ) -> FloatArray:
-    """The third or fourth derivative at w, applied to one or two vectors and each row of v."""
-    rows, single = engine.rows(v, name)
+    """The third or fourth derivative at w, applied to one or two vectors and each of some rows."""
+    fixed, rows = [engine.vector(u, "u") for u in fixed], engine.rows(rows, "rows")[0]
     (first, rows, *others), exponents = _scaled(
         engine, [fixed[0][None], rows, *(vector[None] for vector in fixed[1:])]
     )
@@ -110,11 +126,38 @@ def multilinear(
     if exponents is not None:
         with np.errstate(over="ignore", under="ignore"):
             out = np.ldexp(out, exponents[:, None])
-    return cast(FloatArray, out[0] if single else out)
+    return out
 
 
-def _usual_exponent(engine: Engine) -> int:
-    return int(np.finfo(engine.dtype).maxexp * 5 // 8)
+def leaves_float32(engine: Engine, *directions: FloatArray) -> bool:
+    """Whether products of these directions of a float32 net are better formed in float64.
+
+    Scaled into range their large components leave no room for products of the small ones.
+
+    Parameters
+    ----------
+    engine : Engine
+    *directions : (K, P) or (P,) float array
+        One for each time that it is multiplied.
+
+    Returns
+    -------
+    bool
+    """
+    if engine.dtype != np.float32:
+        return False
+    exponents = [scaling.exponents(np.atleast_2d(rows)) for rows in directions]
+    return max(_reach(exponents)) > _usual_exponent(engine.dtype)
+
+
+def _reach(exponents: list[IntegerArray]) -> tuple[int, int]:
+    """How far up, and down, products of some rows of each kind may go."""
+    up = sum(max(int(e.max()), 0) for e in exponents)
+    return up, sum(max(int(-e.min()), 0) for e in exponents)
+
+
+def _usual_exponent(dtype: np.dtype[Any]) -> int:
+    return int(np.finfo(dtype).maxexp * 5 // 8)
 
 
 def _scaled(
@@ -124,9 +167,8 @@ def _scaled(
     # Where some products of some would leave the range, though the product of all may not, the
     # large ones are divided and the small ones multiplied by as little as it takes.
     exponents = [scaling.exponents(rows) for rows in directions]
-    up = sum(max(int(e.max()), 0) for e in exponents)
-    down = sum(max(int(-e.min()), 0) for e in exponents)
-    most = _usual_exponent(engine)
+    up, down = _reach(exponents)
+    most = _usual_exponent(engine.dtype)
     if max(up, down) <= most:
         return directions, None
     kept = (most / max(up, most), most / max(down, most))
