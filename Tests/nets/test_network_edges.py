@@ -7,9 +7,11 @@ import swiftnets
 from swiftnets import MLP, Network
 from swiftnets.nets import (
     BatchNorm,
+    Conv2d,
     Dense,
     Embedding,
     Flatten,
+    GlobalAvgPool2d,
     GroupNorm,
     LayerNorm,
     MeanOverPositions,
@@ -131,3 +133,47 @@ def test_layers_of_one_pixel_one_channel_and_one_position():
         dense = point.hessian.dense()
         assert np.isfinite(dense).all()
         assert np.array_equal(dense, dense.T)
+
+
+# Many directions, and matrices of many samples ----------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize(
+    "first",
+    [Conv2d(2, 3, 3, padding=1), Conv2d(2, 5, 2, stride=2, bias=False), Conv2d(2, 24, 3)],
+)
+def test_products_with_many_directions_have_the_bits_of_each_alone(first, dtype):
+    """The first layer's parts of up to 48 columns of directions are made at once."""
+    layers = [first, "tanh", GlobalAvgPool2d(), Dense(first.out_channels, 3)]
+    net = Network(layers, (2, 7, 6), loss="softmax_cross_entropy", dtype=dtype)
+    random = np.random.default_rng(0)
+    x, y = random.standard_normal((19, 2, 7, 6)), random.integers(0, 3, 19)
+    point = net.at(net.initial(seed=1), x, y)
+    rows = random.standard_normal((17, net.parameter_count)).astype(dtype)
+    for matrix in (point.hessian, point.gauss_newton, point.fisher("empirical")):
+        alone = np.stack([row @ matrix for row in rows])
+        for count in (2, 9, 16, 17):
+            np.testing.assert_array_equal(rows[:count] @ matrix, alone[:count])
+
+
+@pytest.mark.parametrize("loss", ["softmax_cross_entropy", "squared_error"])
+def test_dense_gauss_newton_of_many_samples_is_its_products(loss):
+    """Formed from rows of the Jacobian, some hundred at a time; products go another way."""
+    net = Network([Conv2d(1, 4, 3), "silu", Flatten(), Dense(16, 4)], (1, 4, 4), loss=loss)
+    random = np.random.default_rng(1)
+    x, weights = random.standard_normal((301, 1, 4, 4)), random.random(301)
+    weights[5] = 0
+    y = random.integers(0, 4, 301) if "softmax" in loss else random.standard_normal((301, 4))
+    point = net.at(net.initial(seed=0), x, y, sample_weight=weights)
+    for matrix in (point.gauss_newton, point.fisher("empirical")):
+        dense = matrix.dense()
+        products = matrix.products(np.eye(net.parameter_count))
+        # Sums of some 1,200 products each in either way.
+        limit = 1200 * np.finfo(float).eps * abs(dense).max()
+        np.testing.assert_allclose(dense, products, rtol=0, atol=limit)
+        np.testing.assert_array_equal(dense, dense.T)
+        np.testing.assert_allclose(matrix.dense(block=(1, 0)), dense[40:, :40], rtol=0, atol=limit)
+        np.testing.assert_allclose(matrix.diagonal(), dense.diagonal(), rtol=0, atol=limit)
+        with swiftnets.threads(1):
+            np.testing.assert_array_equal(matrix.dense(), dense)

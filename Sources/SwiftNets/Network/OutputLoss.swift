@@ -93,4 +93,21 @@ final class OutputLoss<Element: KernelScalar> {
         hessian.row(row), topClass(row), scales.base[row], tangents.row(offset), width, into: out.row(offset))
     }
   }
+
+  /// Column `number` of a root R of a row's Hessian in the outputs, R Rᵀ: for softmax √(scale p) (e − p).
+  func root(_ row: Int, _ number: Int, into out: UnsafeMutablePointer<Element>) {
+    let p = hessian.row(row)
+    guard !loss.isElementwise else {
+      out.update(repeating: 0, count: width)
+      out[number] = p[number].squareRoot()
+      return
+    }
+    let factor = (scales.base[row] * p[number]).squareRoot()
+    var others: Element = 0
+    for column in 0..<width where column != number {
+      out[column] = -factor * p[column]
+      others += p[column]
+    }
+    out[number] = factor * others  // 1 − p to full relative accuracy
+  }
 }

@@ -31,7 +31,7 @@ final class GraphDerivatives<Element: KernelScalar>: @unchecked Sendable {
   /// Runs `body` with workers for blocks of `rows` samples, one for each of `parts` members.
   func withTeam<Result>(
     _ algebra: TaylorAlgebra, rows: Int, parts: Int, _ w: UnsafePointer<Element>,
-    hasRows: Bool = false, _ body: (GraphTeam<Element>) throws(EngineError) -> Result
+    hasRow: Bool = false, _ body: (GraphTeam<Element>) throws(EngineError) -> Result
   ) throws(EngineError) -> Result {
     let found = spare.take {
       $0.algebra == algebra && $0.capacity >= rows && $0.capacity <= 2 * rows + 8 && $0.workers.count >= parts
@@ -43,20 +43,20 @@ final class GraphDerivatives<Element: KernelScalar>: @unchecked Sendable {
       team = try GraphTeam(graph, layout, algebra, capacity: rows, parts: parts)
     }
     defer { spare.give(team) }
-    if hasRows { for worker in team.workers { try worker.makeRows() } }
+    if hasRow { for worker in team.workers { try worker.makeRow() } }
     team.weights.load(w)
     return try body(team)
   }
 
   /// Runs `body` on every block of samples, on as many threads as that is worth: (worker, block, samples, member).
   func inBlocks(
-    _ w: UnsafePointer<Element>, _ samples: Int, passes: Int, hasRows: Bool = false, interruption: Interruption,
+    _ w: UnsafePointer<Element>, _ samples: Int, passes: Int, hasRow: Bool = false, interruption: Interruption,
     _ body: (GraphTeam<Element>, GraphWorker<Element>, Int, Range<Int>, ThreadTeam.Member) -> Void
   ) throws(EngineError) {
     let algebra = TaylorAlgebra.series(order: 1)
     let lanes = self.lanes(samples, algebra, sums: 1)
     let parts = min(threads(samples, passes), max(lanes.blocks, 1))
-    try withTeam(algebra, rows: lanes.rows, parts: parts, w, hasRows: hasRows) { team throws(EngineError) in
+    try withTeam(algebra, rows: lanes.rows, parts: parts, w, hasRow: hasRow) { team throws(EngineError) in
       try ThreadTeam.run(parts: parts, interruption) { member in
         for block in member.share(of: lanes.blocks) where !member.isStopped {
           body(team, team.workers[member.index], block, lanes.samples(block), member)
@@ -76,8 +76,14 @@ final class GraphDerivatives<Element: KernelScalar>: @unchecked Sendable {
     let point =
       passes <= GraphPoint<Element>.keptBytes ? passes : saturating(sum: GraphPoint<Element>.keptBytes, inputs)
     let parameters = saturating(length, stride)
+    var stacked = 0
+    if case .convolution(let layer) = graph.nodes[0].layer {
+      stacked = ConvolutionStack<Element>.numbers(layer, rows: lanes.rows)
+    }
     let working = saturating(
-      sum: saturating(Threads.count, saturating(sum: saturating(2, sample, lanes.rows), saturating(2, parameters))),
+      sum: saturating(
+        Threads.count,
+        saturating(sum: saturating(2, sample, lanes.rows), saturating(2, parameters), saturating(stacked, stride))),
       saturating(lanes.lanes, parameters))
     return (point, working)
   }
@@ -161,15 +167,16 @@ final class GraphDerivatives<Element: KernelScalar>: @unchecked Sendable {
         _ = worker.run(
           team.weights, samples, lanes.samples(block), keeping: .curvature, into: worker.block, member)
         return worker.block
-      } body: { worker, block, target, member in
-        worker.product(kind, block, team.weights, samples, into: target, member)
+      } body: { worker, block, directions, targets, member in
+        worker.products(kind, block, team.weights, samples, directions, into: targets, member)
       }
     }
   }
 
   /// As many of `count` directions at once as their lanes' sums have room for.
   func slice(of count: Int, _ lanes: GraphLanes) -> Int {
-    let bytes = saturating(lanes.lanes, length, MemoryLayout<Element>.stride)
+    // Of each the sums, and it and its matrices transposed.
+    let bytes = saturating(saturating(sum: lanes.lanes, 1), length, MemoryLayout<Element>.stride)
     return max(1, min(count, 64, (256 << 20) / max(bytes, 1)))
   }
 
@@ -177,14 +184,18 @@ final class GraphDerivatives<Element: KernelScalar>: @unchecked Sendable {
     min(threads(lanes.samples, saturating(3, count)), saturating(lanes.lanes, count))
   }
 
-  /// Adds up over all blocks what `body` adds for each of `count` directions: `row` gives one, and where its sum goes.
+  /// Adds up over all blocks what `body` adds for `count` directions: `row` gives one, and where its sum goes.
   /// `prepare` gives a block with its pass.
   func products(
     _ team: GraphTeam<Element>, _ lanes: GraphLanes, _ samples: Samples<Element>, _ count: Int,
     _ row: (Int) -> (UnsafePointer<Element>, UnsafeMutablePointer<Element>), interruption: Interruption,
     _ prepare: (GraphWorker<Element>, Int, ThreadTeam.Member) -> GraphBlock<Element>,
-    body: (GraphWorker<Element>, GraphBlock<Element>, UnsafeMutablePointer<Element>, ThreadTeam.Member) -> Void
+    body: (
+      GraphWorker<Element>, GraphBlock<Element>, ArraySlice<LayerParameters<Element>>, [UnsafeMutablePointer<Element>],
+      ThreadTeam.Member
+    ) -> Void
   ) throws(EngineError) {
+    if count > 1 { for worker in team.workers { try worker.makeStack() } }
     let parts = min(productParts(lanes, count), team.workers.count)
     let slice = slice(of: count, lanes)
     let total = count
@@ -195,18 +206,18 @@ final class GraphDerivatives<Element: KernelScalar>: @unchecked Sendable {
       // Directions apart where lanes alone do not keep all threads busy.
       let groups = lanes.lanes >= 2 * parts ? 1 : min(count, (4 * parts + lanes.lanes - 1) / lanes.lanes)
       let all = try team.sums(lanes.lanes, length: length, into: rows.map(\.1))
+      let directions = try team.directions(count)
       try ThreadTeam.run(parts: parts, interruption) { member in
+        for k in member.share(of: count) where !member.isStopped { directions[k].load(rows[k].0) }
+        member.barrier()
         let worker = team.workers[member.index]
         for task in member.share(of: lanes.lanes * groups) where !member.isStopped {  // bounded: a few hundred
           let (lane, group) = (task / groups, task % groups)
           let own = count * group / groups..<count * (group + 1) / groups
           for k in own { all[k].clear(lane) }
-          for (number, block) in lanes.blocks(lane).enumerated() where !member.isStopped {
-            let kept = prepare(worker, block, member)
-            for k in own where !member.isStopped {
-              if own.count > 1 || number == 0 { worker.directions[0].load(rows[k].0) }
-              body(worker, kept, all[k].lane(lane), member)
-            }
+          let targets = own.map { all[$0].lane(lane) }
+          for block in lanes.blocks(lane) where !member.isStopped {
+            body(worker, prepare(worker, block, member), directions[own], targets, member)
           }
         }
         member.barrier()
@@ -229,8 +240,9 @@ final class GraphDerivatives<Element: KernelScalar>: @unchecked Sendable {
       _ = worker.run(
         team.weights, samples, range, keeping: .gradient, into: worker.block, hasTargets: false, member)
       for k in 0..<count where !member.isStopped {
-        worker.directions[0].load(v + k * length)  // bounded: rows of v and places in `out`
-        let tangents = worker.tangent(worker.block, team.weights, samples, member)
+        let direction = worker.directions[0]
+        direction.load(v + k * length)  // bounded: rows of v and places in `out`
+        let tangents = worker.tangent(worker.block, team.weights, along: direction, samples, member)
         (out + (k * samples.count + range.lowerBound) * outputs).update(
           from: tangents.base, count: range.count * outputs)
       }
@@ -288,7 +300,7 @@ final class GraphDerivatives<Element: KernelScalar>: @unchecked Sendable {
     _ body: (Int, Int, UnsafeMutablePointer<Element>) -> Void
   ) throws(EngineError) {
     let outputs = graph.outputs
-    try inBlocks(w, samples.count, passes: saturating(3, outputs), hasRows: true, interruption: interruption) {
+    try inBlocks(w, samples.count, passes: saturating(3, outputs), hasRow: true, interruption: interruption) {
       team, worker, _, range, member in
       _ = worker.run(
         team.weights, samples, range, keeping: .gradient, into: worker.block, hasTargets: false, member)
@@ -310,6 +322,7 @@ final class GraphDerivatives<Element: KernelScalar>: @unchecked Sendable {
 
 /// The weights, a worker for each thread, and room for their sums.
 final class GraphTeam<Element: KernelScalar>: @unchecked Sendable {
+  private let graph: NetworkGraph
   let algebra: TaylorAlgebra
   let capacity: Int
   let weights: LayerParameters<Element>
@@ -318,12 +331,21 @@ final class GraphTeam<Element: KernelScalar>: @unchecked Sendable {
   init(
     _ graph: NetworkGraph, _ layout: PlyLayout, _ algebra: TaylorAlgebra, capacity: Int, parts: Int
   ) throws(EngineError) {
+    self.graph = graph
     self.algebra = algebra
     self.capacity = capacity
     weights = try LayerParameters(graph)
     var workers: [GraphWorker<Element>] = []
     for _ in 0..<parts { workers.append(try GraphWorker(graph, layout, algebra, capacity: capacity)) }
     self.workers = workers
+  }
+
+  private var loaded: [LayerParameters<Element>] = []
+
+  /// Room for `count` directions that all workers read.
+  func directions(_ count: Int) throws(EngineError) -> [LayerParameters<Element>] {
+    while loaded.count < count { loaded.append(try LayerParameters(graph)) }
+    return Array(loaded.prefix(count))
   }
 
   /// Directions for every worker, the first of those of their algebra.

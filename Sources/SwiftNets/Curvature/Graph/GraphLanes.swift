@@ -10,7 +10,7 @@ struct GraphLanes {
   let lanes: Int
 
   /// Bytes of a block's arrays, and of all lanes' sums.
-  private static var blockBytes: Int { 4 << 20 }
+  private static var blockBytes: Int { 8 << 20 }
   private static var sumBytes: Int { 256 << 20 }
   private static var most: Int { 16 }
 

@@ -97,8 +97,8 @@ final class GraphPoint<Element: KernelScalar>: @unchecked Sendable {
         _ = worker.run(
           team.weights, samples, lanes.samples(block), keeping: .curvature, into: worker.block, member)
         return worker.block
-      } body: { worker, block, target, member in
-        worker.product(kind, block, team.weights, samples, into: target, member)
+      } body: { worker, block, directions, targets, member in
+        worker.products(kind, block, team.weights, samples, directions, into: targets, member)
       }
     }
   }

@@ -35,9 +35,10 @@ final class GraphWorker<Element: KernelScalar>: @unchecked Sendable {
   private let powers: LayerPowers
   private let lossSeries: TaylorLoss<Element>
   private let squares: [Matrix<Element>]
-  /// Room for rows of the Jacobian, made when first wanted.
+  /// For several directions at once, made when first wanted.
+  private var stack: ConvolutionStack<Element>?
+  /// Room for a row of the Jacobian, made when first wanted.
   private(set) var row: Storage<Element>?
-  private(set) var mean: Storage<Element>?
 
   /// For blocks of up to `capacity` samples.
   init(_ graph: NetworkGraph, _ layout: PlyLayout, _ algebra: TaylorAlgebra, capacity: Int) throws(EngineError) {
@@ -65,11 +66,14 @@ final class GraphWorker<Element: KernelScalar>: @unchecked Sendable {
     self.squares = squares
   }
 
-  /// Makes `row` and `mean`.
-  func makeRows() throws(EngineError) {
-    guard row == nil || mean == nil else { return }
-    row = try Storage(count: graph.parameterCount)
-    mean = try Storage(count: graph.parameterCount)
+  func makeRow() throws(EngineError) {
+    if row == nil { row = try Storage(count: graph.parameterCount) }
+  }
+
+  /// Makes `stack`, where the first layer is a convolution of few channels.
+  func makeStack() throws(EngineError) {
+    guard stack == nil, case .convolution(let layer) = graph.nodes[0].layer else { return }
+    stack = try ConvolutionStack(layer, capacity: capacity)
   }
 
   // MARK: Passes through the layers
@@ -85,6 +89,8 @@ final class GraphWorker<Element: KernelScalar>: @unchecked Sendable {
     var parameters: [LayerParameters<Element>?]
     var tokens: UnsafePointer<Int64>?
     var isCurved = false
+    /// Where in `stack` the first layer's tangents are, and its cotangents go.
+    var place: Int?
   }
 
   private func step(_ pass: Pass, _ index: Int, _ member: ThreadTeam.Member) -> LayerStep<Element> {
@@ -96,7 +102,12 @@ final class GraphWorker<Element: KernelScalar>: @unchecked Sendable {
 
   private func forward(_ pass: Pass, _ member: ThreadTeam.Member) {
     for index in graph.nodes.indices where !member.isStopped {
-      graph.nodes[index].layer.forward(step(pass, index, member))
+      let step = step(pass, index, member)
+      if index == 0, let stack, let place = pass.place {
+        step.y(1).update(from: stack.values(place), count: stackedCount(pass))
+      } else {
+        graph.nodes[index].layer.forward(step)
+      }
     }
   }
 
@@ -112,8 +123,18 @@ final class GraphWorker<Element: KernelScalar>: @unchecked Sendable {
   ) {
     for index in graph.nodes.indices where graph.nodes[index].parameterCount > 0 && !member.isStopped {
       let node = graph.nodes[index]
-      node.layer.gradient(step(pass, index, member), rows, into: flat.map { $0.map { $0 + node.offset } })
+      let step = step(pass, index, member)
+      if index == 0, let stack, let place = pass.place {
+        stack.values(place).update(from: step.gy(step.algebra.count - 1), count: stackedCount(pass))
+      } else {
+        node.layer.gradient(step, rows, into: flat.map { $0.map { $0 + node.offset } })
+      }
     }
+  }
+
+  /// Numbers of the first layer's value in a block.
+  private func stackedCount(_ pass: Pass) -> Int {
+    pass.rows * layout.sizes[graph.nodes[0].output]  // bounded: its array
   }
 
   private func outputs(_ ply: Ply<Element>, _ rows: Int) -> Matrix<Element> {
@@ -187,7 +208,8 @@ final class GraphWorker<Element: KernelScalar>: @unchecked Sendable {
   // MARK: Tangents
 
   private func tangentPass(
-    _ block: GraphBlock<Element>, _ w: LayerParameters<Element>, _ samples: Samples<Element>
+    _ block: GraphBlock<Element>, _ w: LayerParameters<Element>, along direction: LayerParameters<Element>,
+    _ samples: Samples<Element>
   ) -> Pass {
     var pass = plainPass(block, w, samples)
     pass.algebra = algebra
@@ -195,26 +217,56 @@ final class GraphWorker<Element: KernelScalar>: @unchecked Sendable {
     pass.first = 1
     pass.plies = [block.ply, plies[1]]
     pass.coplies = pass.plies
-    pass.parameters = [w, directions[0]]
+    pass.parameters = [w, direction]
     return pass
   }
 
-  /// J v along the direction loaded, after `block`'s pass.
+  /// J v, after `block`'s pass.
   func tangent(
-    _ block: GraphBlock<Element>, _ w: LayerParameters<Element>, _ samples: Samples<Element>,
-    _ member: ThreadTeam.Member
+    _ block: GraphBlock<Element>, _ w: LayerParameters<Element>, along direction: LayerParameters<Element>,
+    _ samples: Samples<Element>, _ member: ThreadTeam.Member
   ) -> Matrix<Element> {
-    forward(tangentPass(block, w, samples), member)
+    forward(tangentPass(block, w, along: direction, samples), member)
     return outputs(plies[1], block.rows)
   }
 
-  /// Adds a block's product of a curvature matrix with the direction loaded.
-  func product(
+  /// Adds a block's products of a curvature matrix with `directions` to `targets`.
+  func products(
     _ kind: CurvatureKind, _ block: GraphBlock<Element>, _ w: LayerParameters<Element>, _ samples: Samples<Element>,
+    _ directions: ArraySlice<LayerParameters<Element>>, into targets: [UnsafeMutablePointer<Element>],
+    _ member: ThreadTeam.Member
+  ) {
+    let (most, offset) = (stack?.count ?? 1, graph.nodes[0].offset)
+    var (directions, targets) = (directions, targets[...])
+    while !directions.isEmpty && !member.isStopped {
+      let (now, into) = (directions.prefix(most), targets.prefix(most))
+      directions = directions.dropFirst(most)
+      targets = targets.dropFirst(most)
+      guard now.count > 1, let stack, let direction = now.first else {
+        for (direction, target) in zip(now, into) {
+          product(kind, block, w, along: direction, samples, into: target, member)
+        }
+        continue
+      }
+      let first = step(tangentPass(block, w, along: direction, samples), 0, member)
+      stack.forward(first, now.map { $0.flat.base + offset })
+      for (place, (direction, target)) in zip(now, into).enumerated() where !member.isStopped {
+        product(kind, block, w, along: direction, samples, place: place, into: target, member)
+      }
+      stack.gradient(first, into: into.map { $0 + offset })
+    }
+  }
+
+  /// Adds a block's product of a curvature matrix with a direction; where that has a place in `stack`, all but the first
+  /// layer's part.
+  private func product(
+    _ kind: CurvatureKind, _ block: GraphBlock<Element>, _ w: LayerParameters<Element>,
+    along direction: LayerParameters<Element>, _ samples: Samples<Element>, place: Int? = nil,
     into flat: UnsafeMutablePointer<Element>, _ member: ThreadTeam.Member
   ) {
-    var pass = tangentPass(block, w, samples)
+    var pass = tangentPass(block, w, along: direction, samples)
     pass.isCurved = kind == .hessian
+    pass.place = place
     forward(pass, member)
     let rows = 0..<block.rows
     let tangents = outputs(plies[1], block.rows)
@@ -237,7 +289,9 @@ final class GraphWorker<Element: KernelScalar>: @unchecked Sendable {
       }
     }
     pullBack(block, w, samples, member)
-    gradient(pulled(block, w, samples), rows, into: [flat], member)
+    var pulled = pulled(block, w, samples)
+    pulled.place = place
+    gradient(pulled, rows, into: [flat], member)
   }
 
   private func pulled(

@@ -6,12 +6,12 @@
 /// The way back is such a convolution as well, with the kernel flipped and transposed, where that does not compute much
 /// more than it keeps; else patches of cotangents are spread over the image.
 struct ConvolutionLayer: NetworkLayer {
-  private let window: PatchWindow
+  let window: PatchWindow
   /// For the way back, where that is a convolution.
   private let flipped: PatchWindow?
-  private let outputs: Int
-  private let groups: Int
-  private let hasBias: Bool
+  let outputs: Int
+  let groups: Int
+  let hasBias: Bool
 
   init(window: PatchWindow, outputs: Int, groups: Int, hasBias: Bool) {
     self.window = window
@@ -27,9 +27,9 @@ struct ConvolutionLayer: NetworkLayer {
   private var groupChannels: Int { window.channels / groups }
   private var groupOutputs: Int { outputs / groups }
   /// Rows of W.
-  private var patch: Int { saturating(window.kernelHeight, window.kernelWidth, groupChannels) }
-  private var outSize: Int { saturating(window.outPositions, outputs) }
-  private var weightCount: Int { saturating(patch, outputs) }
+  var patch: Int { saturating(window.kernelHeight, window.kernelWidth, groupChannels) }
+  var outSize: Int { saturating(window.outPositions, outputs) }
+  var weightCount: Int { saturating(patch, outputs) }
 
   var parameterCount: Int { saturating(sum: weightCount, hasBias ? outputs : 0) }
   var work: Int { saturating(window.outPositions, weightCount) }
@@ -75,7 +75,7 @@ struct ConvolutionLayer: NetworkLayer {
   }
 
   /// Adds a padded image's products with a kernel [patch, outputs].
-  private static func apply<T: KernelScalar>(
+  static func apply<T: KernelScalar>(
     _ member: ThreadTeam.Member, _ window: PatchWindow, _ groups: Int, _ image: UnsafeMutablePointer<T>,
     _ w: UnsafeMutablePointer<T>,
     _ outputs: Int, into y: UnsafeMutablePointer<T>
@@ -192,7 +192,7 @@ struct ConvolutionLayer: NetworkLayer {
             // bounded: a place in the value
             let source = image ?? window.padded(x + row * window.size, step.scratch(0, i))
             image = source
-            collect(step.member, source, step.gy(j) + row * outSize, into: target)
+            collect(step.member, source, step.gy(j) + row * outSize, outputs, into: target)
           }
         }
       }
@@ -206,9 +206,10 @@ struct ConvolutionLayer: NetworkLayer {
     }
   }
 
-  /// Adds a padded image's part of the kernel's gradient, all rows of g at once.
-  private func collect<T: KernelScalar>(
-    _ member: ThreadTeam.Member, _ image: UnsafeMutablePointer<T>, _ g: UnsafeMutablePointer<T>,
+  /// Adds a padded image's part of the kernel's gradient, all rows of g at once: [patch, outputs] from g of as many
+  /// columns.
+  func collect<T: KernelScalar>(
+    _ member: ThreadTeam.Member, _ image: UnsafeMutablePointer<T>, _ g: UnsafeMutablePointer<T>, _ outputs: Int,
     into target: UnsafeMutablePointer<T>
   ) {
     // bounded: places in the arrays
@@ -216,6 +217,7 @@ struct ConvolutionLayer: NetworkLayer {
     let step = window.strideWidth * channels
     let pieces = groups == 1 ? 1 : window.kernelWidth
     let depth = groups == 1 ? window.kernelWidth * channels : groupChannels
+    let groupOutputs = outputs / groups
     for kernelRow in 0..<window.kernelHeight where !member.isStopped {
       for piece in 0..<pieces {
         for group in 0..<groups {
