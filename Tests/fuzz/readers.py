@@ -2,10 +2,10 @@
 
     python Tests/fuzz/readers.py TARGET [libFuzzer's arguments]
 
-Targets: pickles, archives, checkpoints, tensors. A file that is damaged or hostile must be one of
-the exceptions that the documentation promises, in bounded time and memory, and nothing that it says
-may be run, nor any file be written or removed. Some of a file's own checksums are made right, so
-that what lies behind them is reached too.
+Targets: pickles, archives, checkpoints, tensors, models (of ONNX). A file that is damaged or
+hostile must be one of the exceptions that the documentation promises, in bounded time and memory,
+and nothing that it says may be run, nor any file be written or removed. Some of a file's own
+checksums are made right, so that what lies behind them is reached too.
 """
 
 import contextlib
@@ -28,10 +28,11 @@ with atheris.instrument_imports(include=READERS):
 
     import numpy as np
 
-    from swiftnets import SlowNet, datasets
+    from swiftnets import Network, SlowNet, datasets
     from swiftnets._support.checkpoints import CheckpointError
     from swiftnets.curvature import tensors
     from swiftnets.datasets import cifar, forms
+    from swiftnets.interop import onnx as _onnx  # noqa: F401 (imported late, it is not watched)
     from swiftnets.optimizers import SGD, Adam
     from swiftnets.optimizers.checkpoints import Identity, read_run
     from swiftnets.optimizers.trials import Limits, Trial
@@ -42,6 +43,11 @@ try:
     import zarr
 except ImportError:
     zarr = None
+try:
+    import onnx
+    import onnx.reference
+except ImportError:
+    onnx = None
 
 MEMORY = 6 << 30
 SCRATCH = Path(tempfile.mkdtemp())
@@ -282,11 +288,49 @@ def some_tensors():
             yield start + len(told).to_bytes(2, "little") + told + chunk.read_bytes()
 
 
+# Models ------------------------------------------------------------------------------------------
+
+
+def models(data):
+    """An ONNX model; nodes that nothing comes of may be any, and the same are never run."""
+    path = put("model.onnx", data)
+    # A model may ask for arrays that no memory holds, and NumPy says so in a way of its own.
+    with reading(ValueError, TypeError, OSError, MemoryError):
+        net, w = Network.from_onnx(path)
+        assert w.shape == (net.parameter_count,) and np.isfinite(w).all()
+
+
+def some_models():
+    if onnx is None:
+        return
+    for text in (
+        """net (float[N, 2] x) => (float[N, 1] y) <float[2, 1] w = {3, 4}, float[1] b = {1}>
+        { h = MatMul (x, w) a = Add (h, b) y = Sigmoid (a) }""",
+        """net (double[N, 1, 3, 3] x) => (double[N, 1] y)
+        <double[1, 1, 2, 2] w = {3, 4, 1, 2}, double[1, 4] v = {1, 2, 3, 4}, double[1] b = {1}>
+        { c = Conv <strides = [1, 1], pads = [0, 0, 0, 0]> (x, w) t = Tanh (c) f = Flatten (t)
+          y = Gemm <transB = 1> (f, v, b) }""",
+        """net (double[N, 2, 3, 3] x) => (double[N, 2] y)
+        <double[2] w = {3, 4}, double[2] b = {1, 2}>
+        { n = InstanceNormalization (x, w, b) p = MaxPool <kernel_shape = [2, 2]> (n)
+          s = Sigmoid (p) m = Mul (p, s) r = Add (m, p) g = GlobalAveragePool (r)
+          y = Flatten (g) }""",
+        """net (int64[N, 3] x) => (double[N, 2] y) <double[4, 2] e = {1, 2, 3, 4, 5, 6, 7, 8},
+        double[2] w = {1, 1}, double[2] b = {0, 0}>
+        { g = Gather (e, x) n = LayerNormalization (g, w, b)
+          y = ReduceMean <axes = [1], keepdims = 0> (n) }""",
+    ):
+        opset = [onnx.helper.make_opsetid("", 17)]
+        model = onnx.helper.make_model(onnx.parser.parse_graph(text), opset_imports=opset)
+        yield model.SerializeToString()
+
+
 TARGETS = {
     "pickles": (pickles, some_pickles),
     "archives": (archives, some_archives),
     "checkpoints": (checkpoints, some_checkpoints),
     "tensors": (read_tensors, some_tensors),
+    "models": (models, some_models),
 }
 
 

@@ -2,10 +2,10 @@
 
     python Tests/fuzz/run.py [--seconds 60] [target ...]
 
-Targets: abi_mlp, abi_network, abi_nets, abi_factors; pickles, archives, checkpoints, tensors. It
-builds the engine with AddressSanitizer, UBSan for its C, and coverage into build/swift-fuzz, starts
-from the inputs in Tests/fuzz/corpus and keeps new ones in build/fuzz. Exits with 1 after a crash,
-and names the input: give it to the same program to see the crash again.
+Targets: abi_mlp, abi_network, abi_nets, abi_factors; pickles, archives, checkpoints, tensors,
+models. It builds the engine with AddressSanitizer, UBSan for its C, and coverage into
+build/swift-fuzz, starts from the inputs in Tests/fuzz/corpus and keeps new ones in build/fuzz.
+Exits with 1 after a crash, and names the input: give it to the same program to see the crash again.
 """
 
 import argparse
@@ -22,7 +22,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 BUILT = ROOT / "build" / "fuzz"
 ABI = ("abi_mlp", "abi_network", "abi_nets", "abi_factors")
-READERS = ("pickles", "archives", "checkpoints", "tensors")
+READERS = ("pickles", "archives", "checkpoints", "tensors", "models")
 UNDEFINED = ["-fsanitize=undefined", "-fno-sanitize-recover=undefined"]
 
 

@@ -252,3 +252,31 @@ def test_what_pytorch_exports_is_read(tmp_path):
     other, same = Network.from_torch(module, torch.zeros(1, 1, 8, 8))
     assert [type(one) for one in net.layers] == [type(one) for one in other.layers]
     np.testing.assert_array_equal(w, same)
+
+
+def test_a_damaged_file_is_refused_by_its_name(tmp_path):
+    whole = lenet().SerializeToString()
+    for number, content in enumerate((b"", b"no model", whole[:-7], whole[:200])):
+        path = tmp_path / f"{number}.onnx"
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=rf"{number}\.onnx' is damaged|^model has inputs"):
+            Network.from_onnx(path)
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        Network.from_onnx(tmp_path / "nowhere.onnx")
+
+
+def test_a_model_that_breaks_the_rules_is_refused():
+    for made in (
+        model([("MatMul", "x", "y", {})], (3,), w=normal(3, 2)),
+        model([("Conv", "x", "y", {})], (1, 3, 3), w=normal(1, 1, 2, 2)),
+    ):
+        with pytest.raises(ValueError, match="breaks ONNX's rules"):
+            Network.from_onnx(made)
+
+
+def test_nodes_that_nothing_comes_of_are_not_run():
+    """A loop without an end, say: here one that would leave a mark."""
+    made = model([("MatMul", "x w", "y", {})], (3,), w=normal(3, 2), much=[1 << 40])
+    made.graph.node.append(helper.make_node("ConstantOfShape", ["much"], ["unused"]))
+    net, w = Network.from_onnx(made)
+    assert net.parameter_count == w.size == 6

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from swiftnets._support import checks
 from swiftnets._support.types import FloatArray
 from swiftnets.interop import nesting
-from swiftnets.interop.onnx_layers import Reader
+from swiftnets.interop.onnx_layers import Reader, needed_nodes
 from swiftnets.nets.layer import Value
 from swiftnets.nets.losses import LossLike
 from swiftnets.network import Network
@@ -77,7 +77,7 @@ def from_onnx(
     """
     onnx = _onnx()
     if isinstance(model, (str, os.PathLike)):
-        model = onnx.load(os.fspath(model))
+        model = _load(onnx, os.fspath(model))
     if not isinstance(model, onnx.ModelProto):
         raise TypeError(
             f"model is of type {type(model).__name__}; expected an onnx.ModelProto, or the path of "
@@ -85,8 +85,11 @@ def from_onnx(
         )
     opset = next((one.version for one in model.opset_import if one.domain in ("", "ai.onnx")), 0)
     name, batch, given = _input(onnx, model.graph, input_shape)
-    reader = Reader(onnx, model.graph, given, name, batch, opset)
-    layers, steps = reader.graph.nested(reader.read())
+    try:
+        reader = Reader(onnx, model.graph, given, name, batch, opset)
+        layers, steps = reader.graph.nested(reader.read())
+    except (LookupError, AttributeError, ArithmeticError) as error:
+        raise ValueError(f"model breaks ONNX's rules ({error!r}); expected a valid one") from error
     found = {array.dtype for step in steps for array in step.arrays}
     if len(found) != 1 or not found <= {np.dtype(np.float32), np.dtype(np.float64)}:
         shown = ", ".join(sorted(map(str, found))) or "none"
@@ -103,6 +106,16 @@ def from_onnx(
     net.name_for_torch(names)
     _compare(onnx, net, steps, model, name, batch)
     return net, w
+
+
+def _load(onnx: Any, path: str) -> Any:
+    """The model in a file; what is damaged is a ValueError that names it."""
+    try:
+        return onnx.load(path)
+    except OSError:
+        raise
+    except Exception as error:  # protobuf's, and onnx's on data beside the file
+        raise ValueError(f"{path!r} is damaged or no ONNX model ({error})") from error
 
 
 def _onnx() -> Any:
@@ -185,6 +198,10 @@ def _in_double(onnx: Any, model: Any) -> Any:
     """A copy whose constants of float32 are of float64."""
     other = onnx.ModelProto()
     other.CopyFrom(model)
+    # No others are looked at above, and what they compute may have no end.
+    nodes = needed_nodes(model.graph)
+    del other.graph.node[:]
+    other.graph.node.extend(nodes)
 
     def doubled(tensor: Any) -> None:
         if tensor.data_type == onnx.TensorProto.FLOAT:

@@ -28,7 +28,7 @@ from swiftnets.nets.layers import (
     MeanOverPositions,
 )
 
-__all__ = ["Reader"]
+__all__ = ["Reader", "needed_nodes"]
 
 
 def __dir__() -> list[str]:
@@ -98,13 +98,8 @@ class Reader:
             If one has settings that no layer has.
         """
         output = self._source.output[0].name
-        needed = {output}
-        for node in reversed(self._source.node):
-            if needed & set(node.output):
-                needed |= set(node.input)
-        for node in self._source.node:
-            if needed & set(node.output):
-                self._node(node)
+        for node in needed_nodes(self._source):
+            self._node(node)
         if output not in self._values:
             raise ValueError(f"output {output} does not come from layers; expected that it does")
         return self._values[output]
@@ -495,6 +490,25 @@ _FUNCTIONS: dict[str, Callable[[], Layer]] = {
     "Softplus": activations.Softplus,
     "Sin": activations.Sine,
 }
+
+
+def needed_nodes(graph: Any) -> list[Any]:
+    """The nodes that the first output comes from, in their order.
+
+    Parameters
+    ----------
+    graph : onnx.GraphProto
+
+    Returns
+    -------
+    list of onnx.NodeProto
+    """
+    needed, found = {graph.output[0].name}, []
+    for node in reversed(graph.node):
+        if needed & set(node.output):
+            needed |= set(node.input)
+            found.append(node)
+    return found[::-1]
 
 
 def _supported() -> list[str]:
