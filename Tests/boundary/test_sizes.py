@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.parametrize("group", ["slow", "fast", "net"])
+@pytest.mark.parametrize("group", ["slow", "fast", "net (", "net deep", "network"])
 def test_arrays_larger_than_memory_end_no_process(group):
     command = [sys.executable, ROOT / "Tests/support/absurd_sizes.py", group]
     run = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)

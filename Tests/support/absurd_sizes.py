@@ -15,7 +15,7 @@ import time
 
 import numpy as np
 
-from swiftnets import _core
+from swiftnets import Network, _core, nets
 
 HUGE, LARGE = 1 << 30, 1 << 20
 MOST = 1 << 40  # numbers in one array
@@ -81,22 +81,61 @@ def net_calls(sizes, n, loss, bias, dtype):
     net = _core.mlp(sizes, [(2, 0.0)] * (len(sizes) - 1), int(dtype == "f"), bias, loss, 0.0)
     layers = [(a + bias) * b for a, b in itertools.pairwise(sizes)]
     p, o = sum(layers), sizes[-1]
-
-    def new(*shape):
-        return absurd(*shape, dtype=dtype)
-
-    w, x, v, out, image = new(p), new(n, sizes[0]), new(1, p), new(p), new(1, p)
     if loss == 0 and n * o > MOST:
         return
-    y, labels = (new(n, o), None) if loss == 0 else (None, absurd(n, dtype=np.int64))
-    samples = (net, w, x, y, labels, None, 1.0)
-    yield _core.mlp_loss, *samples
-    yield _core.mlp_gradient, *samples, out
-    yield _core.linearize, *samples, out
+    samples = samples_of(net, p, (sizes[0],), o, n, loss, dtype)
+    yield from derivative_calls(samples, layers, o, n, dtype)
+    out = absurd(p, dtype=dtype)
     yield layered, samples, out, 0, 1.0, None
     yield layered, samples, out, 2, 1.0, 1.0
     for form in (0, 1, 2):
         yield _core.layered_plan, net, (1 << 31) - 1, 1, form
+    inputs, outputs = sum(sizes[:-1]) + bias * len(layers), sum(sizes[1:])
+    states = n * (inputs + 3 * outputs + (o if loss == 0 else o * o))
+    if states <= MOST:
+        yield layer_states, samples, out, absurd(states)
+
+
+def network_calls(layers, shape, n, loss, dtype):
+    """Of a net of any layers; `loss` as above."""
+    kind = "softmax_cross_entropy" if loss else "squared_error"
+    try:
+        net = Network(layers, shape, loss=kind, dtype=dtype)
+        handle = net.engine.handle
+    except (MemoryError, ValueError) as error:
+        print(f"refused: {error}", flush=True)
+        return
+    o, p = net.outputs, net.parameter_count
+    blocks = {}
+    for row in net.parameter_table:
+        blocks[row.layer] = blocks.get(row.layer, 0) + int(np.prod(row.shape))
+    if n * int(np.prod(shape)) > MOST or (loss == 0 and n * o > MOST):
+        return
+    is_tokens = isinstance(layers[0], nets.Embedding)
+    samples = samples_of(handle, p, shape, o, n, loss, dtype, np.int64 if is_tokens else dtype)
+    yield _core.mlp_memory, handle, n
+    yield from derivative_calls(samples, list(blocks.values()), o, n, dtype)
+
+
+def samples_of(net, p, shape, o, n, loss, dtype, kind=None):
+    """What calls on a net with p parameters take."""
+    y = absurd(n, o, dtype=dtype) if loss == 0 else None
+    labels = None if loss == 0 else absurd(n, dtype=np.int64)
+    x = absurd(n, int(np.prod(shape)), dtype=kind or dtype)
+    return net, absurd(p, dtype=dtype), x, y, labels, None, 1.0
+
+
+def derivative_calls(samples, layers, o, n, dtype):
+    """`layers` are the parameters of each."""
+    p = sum(layers)
+
+    def new(*shape):
+        return absurd(*shape, dtype=dtype)
+
+    w, v, out, image = samples[1], new(1, p), new(p), new(1, p)
+    yield _core.mlp_loss, *samples
+    yield _core.mlp_gradient, *samples, out
+    yield _core.linearize, *samples, out
     for kind in (0, 1, 2):
         yield _core.mlp_diagonal, *samples, kind, out
         yield _core.mlp_product, *samples, kind, v, image
@@ -116,10 +155,35 @@ def net_calls(sizes, n, loss, bias, dtype):
         yield _core.mlp_sample_gradients, *samples, new(n, p)
     if n * o * p <= MOST:
         yield _core.mlp_jacobian, *samples, new(n, o, p)
-    inputs, outputs = sum(sizes[:-1]) + bias * len(layers), sum(sizes[1:])
-    states = n * (inputs + 3 * outputs + (o if loss == 0 else o * o))
-    if states <= MOST:
-        yield layer_states, samples, out, absurd(states)
+
+
+def networks():
+    """(layers, one sample's shape, samples): each with numbers that no memory holds."""
+    side, wide = 1 << 15, 1 << 14
+    mean = [nets.GlobalAvgPool2d(), nets.Dense(2, 2)]
+    yield [nets.Conv2d(1, 2, side, padding=1), *mean], (1, side, side), 1
+    yield [nets.Conv2d(1, 2, 3, padding=9999), nets.AvgPool2d(1), *mean], (1, 2, 2), 1
+    yield (
+        [nets.Conv2d(1, wide, 3, padding=1), "tanh", nets.Conv2d(wide, 2, 1), *mean],
+        (1, 99, 8),
+        9,
+    )
+    body = [nets.Conv2d(2, 2, 3, padding=1), nets.GroupNorm(2, 2), "gelu"]
+    yield [nets.Residual(body), *mean], (2, side, wide), 300
+    yield [nets.MaxPool2d(3, 1, 1), nets.AvgPool2d(3, 1, 1), *mean], (2, side, wide), 1
+    yield [nets.Conv2d(1, 2, 1), nets.Flatten(), nets.Dense(LARGE, 1)], (1, 1 << 10, 1 << 9), HUGE
+    yield [nets.Conv2d(LARGE, LARGE, 9, groups=LARGE), nets.Flatten()], (LARGE, 9, 9), LARGE
+    attention = [nets.SelfAttention(2, 2), nets.MeanOverPositions(), nets.Dense(2, 2)]
+    yield attention, (LARGE, 2), 1
+    yield attention, (HUGE >> 1, 2), 1
+    yield [nets.SelfAttention(1 << 19, 1), nets.MeanOverPositions()], (1, 1 << 19), 1
+    yield [nets.SelfAttention(1 << 18, 1 << 18), nets.MeanOverPositions()], (99, 1 << 18), 1
+    ended = [nets.LayerNorm(2), nets.MeanOverPositions(), nets.Dense(2, 2)]
+    yield [nets.Embedding(HUGE, 2), nets.PositionEmbedding(4, 2), *ended], (4,), 2
+    yield [nets.Embedding(3, 2), nets.PositionEmbedding(HUGE >> 1, 2), *ended], (HUGE >> 1,), 2
+    yield [nets.Embedding(HUGE, wide >> 1), nets.MeanOverPositions()], (wide,), HUGE
+    narrow = nets.Residual([nets.Dense(HUGE, 1), nets.Dense(1, HUGE)])
+    yield [narrow, nets.Dense(HUGE, 1)], (HUGE,), 1
 
 
 def groups():
@@ -160,6 +224,11 @@ def groups():
         for loss, bias, dtype in [(0, 0, "d"), (3, 1, "f")]:
             name = f"net {sizes if len(sizes) < 5 else 'deep'} n={n} loss={loss} {dtype}"
             yield name, lambda a=(sizes, n, loss, bias, dtype): net_calls(*a)
+
+    for index, (layers, shape, n) in enumerate(networks()):
+        for loss, dtype in [(0, "d"), (3, "f")]:
+            name = f"network {index} {shape} n={n} loss={loss} {dtype}"
+            yield name, lambda a=(layers, shape, n, loss, dtype): network_calls(*a)
 
 
 def limit(count):
