@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 
-from swiftnets import MLP, _core
+from swiftnets import MLP, Network, _core, nets
 
 
 def child(body, *arguments):
@@ -111,5 +111,42 @@ def test_every_function_survives_labels_that_leave_their_range():
                 function()
             except ValueError as error:
                 assert "label" in str(error) or "y" in str(error)
+
+    while_changing(change, call)
+
+
+def test_every_function_survives_tokens_that_leave_the_table():
+    """A token is a row of the table that is read, and of the gradient that is written."""
+    layers = [nets.Embedding(7, 4), nets.SelfAttention(4, 2), nets.MeanOverPositions()]
+    net = Network([*layers, nets.Dense(4, 3)], (6,), loss="softmax_cross_entropy")
+    random = np.random.default_rng(0)
+    w, kept, labels = net.initial(0), random.integers(0, 7, (500, 6)), random.integers(0, 3, 500)
+    tokens, v = kept.copy(), random.standard_normal(net.parameter_count)
+    handle, out, image = net.engine.handle, np.empty_like(w), np.empty((1, len(w)))
+    samples = (handle, w, tokens, None, labels, None, 1.0)
+    few = (handle, w, tokens[:50], None, labels[:50], None, 1.0)
+    calls = [
+        lambda: net.gradient(w, tokens, labels),
+        lambda: net.hvp(w, tokens, labels, v),
+        lambda: net.at(w, tokens, labels).third(v, v),
+        # Past Python's own copy: the engine has to have one.
+        lambda: _core.mlp_gradient(*samples, out),
+        lambda: _core.mlp_product(*samples, 0, v[None], image),
+        lambda: _core.mlp_multilinear(*samples, v, v, v[None], image),
+        lambda: _core.mlp_sample_gradients(*few, np.empty((50, len(w)))),
+        lambda: _core.mlp_jacobian(*few, np.empty((50, 3, len(w)))),
+        lambda: _core.linearize(*samples, out),
+    ]
+
+    def change():
+        tokens[:] = 1 << 40
+        tokens[:] = kept
+
+    def call():
+        for function in calls:
+            try:
+                function()
+            except ValueError as error:
+                assert "token" in str(error) or "x" in str(error)
 
     while_changing(change, call)

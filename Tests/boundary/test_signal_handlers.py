@@ -6,7 +6,7 @@ import threading
 import numpy as np
 import pytest
 
-from swiftnets import MLP, FastNet, SlowNet
+from swiftnets import MLP, FastNet, Network, SlowNet, nets
 
 RNG = np.random.default_rng(0)
 
@@ -17,6 +17,26 @@ def hvp():
     point = net.at(net.initial(0), x, y)
     v = RNG.standard_normal((64, net.parameter_count))
     return lambda: v @ point.hessian
+
+
+def images():
+    body = [nets.Conv2d(8, 8, 3, padding=1), nets.GroupNorm(2, 8), "silu"]
+    layers = [nets.Conv2d(2, 8, 3), "tanh", nets.Residual(body), nets.MaxPool2d(2)]
+    layers += [nets.Flatten(), nets.Dense(8 * 49, 5)]
+    net = Network(layers, (2, 16, 16), loss="softmax_cross_entropy")
+    x, y = RNG.standard_normal((60, 2, 16, 16)), RNG.integers(0, 5, 60)
+    return net, net.initial(0), x, y
+
+
+def images_hvp():
+    net, *given = images()
+    point, v = net.at(*given), RNG.standard_normal((8, net.parameter_count))
+    return lambda: v @ point.hessian
+
+
+def images_fourth():
+    net, w, x, y = images()
+    return lambda: net.at(w, x, y).fourth(w, w, w)
 
 
 def layered():
@@ -59,7 +79,11 @@ def fast_step():
 
 
 @pytest.mark.parametrize(
-    "make", [hvp, layered_update, layered_solve, dense_update, slow_step, fast_step]
+    "make",
+    [
+        *(hvp, images_hvp, images_fourth),
+        *(layered_update, layered_solve, dense_update, slow_step, fast_step),
+    ],
 )
 def test_a_handler_that_uses_what_it_interrupts_gets_an_answer_or_an_error(make):
     operate = make()
