@@ -15,22 +15,26 @@
 enum { INPUTS = 12, HIDDEN = 16, OUTPUTS = 5, SAMPLES = 300, DIRECTIONS = 6, FEW = 8, PIXELS = 60, ROWS = 24, CLASSES = 4 };
 enum { WIDE = 90, SMALL_PARAMETERS = 3 * 4 + 4 + 4 * 2 + 2 };
 enum { PARAMETERS = INPUTS * HIDDEN + HIDDEN + HIDDEN * OUTPUTS + OUTPUTS };
+/* Nets of any layers: of images [2, 6, 6], and of LENGTH tokens. */
+enum { IMAGES = 24, IMAGE = 2 * 6 * 6, IMAGE_PARAMETERS = 76 + 8 + 36 + 8 + 85 };
+enum { LENGTH = 5, VOCABULARY = 9, WIDTH = 4, TOKEN_PARAMETERS = 36 + 20 + 8 + 80 + 12 };
+enum { MOST = DIRECTIONS * PARAMETERS > IMAGES * IMAGE_PARAMETERS ? DIRECTIONS * PARAMETERS : IMAGES * IMAGE_PARAMETERS };
 
 /* What all threads use. Made before them, and only read, but for what the handles hold. */
-static swn_mlp *net, *small;
-static swn_linearization *point, *small_point;
+static swn_mlp *net, *small, *image_net, *token_net;
+static swn_linearization *point, *small_point, *image_point, *token_point;
 static swn_layered *layered;
 static swn_dense *dense;
 static swn_fast_factorization *pixels, *general;
-static double *w, *x, *v, *small_w, *small_x, *small_y, *b, *matrix, *images, *targets, *weights, *plain;
-static int64_t *labels;
-static swn_samples many, few;
+static double *w, *x, *v, *small_w, *small_x, *small_y, *b, *matrix, *images, *targets, *weights, *plain, *pictures;
+static int64_t *labels, *tokens, *token_labels;
+static swn_samples many, few, some_images, some_tokens;
 
 /* A thread's own memory. */
 typedef struct {
   Random random;
   swn_slow_workspace *workspace;
-  double out[WIDE * WIDE > DIRECTIONS * PARAMETERS ? WIDE * WIDE : DIRECTIONS * PARAMETERS], more[1024];
+  double out[WIDE * WIDE > MOST ? WIDE * WIDE : MOST], more[1024];
 } Own;
 
 typedef swn_status Work(Own *own, const swn_control *control);
@@ -163,6 +167,70 @@ static swn_status own_dense(Own *own, const swn_control *control)
   return status;
 }
 
+static swn_status image_gradient(Own *own, const swn_control *control)
+{
+  return swn_mlp_gradient(image_net, w, &some_images, own->out, own->more, control);
+}
+
+static swn_status image_samples(Own *own, const swn_control *control)
+{
+  return swn_mlp_sample_gradients(image_net, w, &some_images, own->out, control);
+}
+
+static swn_status image_product(Own *own, const swn_control *control)
+{
+  return swn_mlp_product(image_net, SWN_HESSIAN, w, &some_images, 3, v, own->out, control);
+}
+
+static swn_status image_diagonal(Own *own, const swn_control *control)
+{
+  return swn_mlp_diagonal(image_net, SWN_GAUSS_NEWTON, w, &some_images, own->out, control);
+}
+
+static swn_status image_kept(Own *own, const swn_control *control)
+{
+  return swn_linearization_product(image_point, SWN_HESSIAN, 3, v, own->out, control);
+}
+
+static swn_status image_lanczos(Own *own, const swn_control *control)
+{
+  return swn_linearization_lanczos(image_point, SWN_EMPIRICAL_FISHER, 0, 2, 8, v, own->out, own->more, control);
+}
+
+static swn_status image_own_point(Own *own, const swn_control *control)
+{
+  swn_linearization *mine = NULL;
+  swn_status status = swn_linearize(image_net, w, &some_images, own->out, own->more, &mine, control);
+  if (status == SWN_OK) status = swn_linearization_product(mine, SWN_GAUSS_NEWTON, 2, v, own->out, control);
+  swn_linearization_destroy(mine);
+  return status;
+}
+
+static swn_status token_kept(Own *own, const swn_control *control)
+{
+  return swn_linearization_product(token_point, SWN_HESSIAN, 3, v, own->out, control);
+}
+
+static swn_status token_jacobian(Own *own, const swn_control *control)
+{
+  return swn_mlp_jacobian(token_net, w, &some_tokens, own->out, control);
+}
+
+static swn_status token_vjp(Own *own, const swn_control *control)
+{
+  return swn_mlp_vjp(token_net, w, &some_tokens, 3, x, own->out, control);
+}
+
+static swn_status token_taylor(Own *own, const swn_control *control)
+{
+  return swn_mlp_taylor(token_net, w, &some_tokens, 3, v, own->out, own->more, control);
+}
+
+static swn_status token_fourth(Own *own, const swn_control *control)
+{
+  return swn_mlp_multilinear(token_net, w, &some_tokens, v, w, 3, v, own->out, control);
+}
+
 /* `choices` is how many results there are: as many as shifts for a factorisation, 0 where no result is compared. */
 static const struct {
   const char *name;
@@ -188,7 +256,19 @@ static const struct {
              {"orthogonal", orthogonal, CLASSES * CLASSES, 1},
              {"fast step", fast_step, PIXELS * CLASSES, 1},
              {"slow step", slow_step, 1, 0},
-             {"a matrix of its own", own_dense, WIDE * WIDE, 1}};
+             {"a matrix of its own", own_dense, WIDE * WIDE, 1},
+             {"gradient of images", image_gradient, IMAGE_PARAMETERS, 1},
+             {"samples of images", image_samples, IMAGES * IMAGE_PARAMETERS, 1},
+             {"product of images", image_product, 3 * IMAGE_PARAMETERS, 1},
+             {"diagonal of images", image_diagonal, IMAGE_PARAMETERS, 1},
+             {"kept product of images", image_kept, 3 * IMAGE_PARAMETERS, 1},
+             {"lanczos of images", image_lanczos, 16, 1},
+             {"a point of images of its own", image_own_point, 2 * IMAGE_PARAMETERS, 1},
+             {"kept product of tokens", token_kept, 3 * TOKEN_PARAMETERS, 1},
+             {"jacobian of tokens", token_jacobian, FEW * 3 * TOKEN_PARAMETERS, 1},
+             {"vjp of tokens", token_vjp, 3 * TOKEN_PARAMETERS, 1},
+             {"taylor of tokens", token_taylor, 4 * TOKEN_PARAMETERS, 1},
+             {"fourth of tokens", token_fourth, 3 * TOKEN_PARAMETERS, 1}};
 enum { WORKS = sizeof works / sizeof *works };
 static double *expected[WORKS][2];
 
@@ -233,6 +313,55 @@ static void *use(void *context)
     atomic_fetch_add(&done, 1);
   }
   return NULL;
+}
+
+/* [2, 6, 6] to [4, 6, 6], pooled to [4, 3, 3], a convolution of it added, both pools. */
+static const int64_t image_codes[][SWN_CODE_LENGTH] = {
+    {SWN_LAYER_CONVOLUTION, 0, 0, 0, 4, 3, 3, 1, 1, 1, 1, 1, 1},
+    {SWN_LAYER_GROUP_NORM, 1, 0, 76, 2, 1},
+    {SWN_LAYER_ACTIVATION, 2, 0, 0, SWN_TANH},
+    {SWN_LAYER_MAX_POOL, 3, 0, 0, 2, 2, 2, 2, 0, 0},
+    {SWN_LAYER_CONVOLUTION, 4, 0, 84, 4, 3, 3, 1, 1, 1, 1, 4, 0},
+    {SWN_LAYER_ADD, 5, 4, 0},
+    {SWN_LAYER_FROZEN_BATCH_NORM, 6, 0, 120, 1, 4},
+    {SWN_LAYER_AVERAGE_POOL, 7, 0, 0, 2, 2, 1, 1, 0, 0, 1},
+    {SWN_LAYER_FLATTEN, 8, 0, 0},
+    {SWN_LAYER_DENSE, 9, 0, 128, 5, 1}};
+static const double image_numbers[] = {0, 1e-5, 0, 0, 0, 0, 1e-5, 0, 0, 0};
+static const double image_statistics[] = {0.1, -0.2, 0.3, 0, 1, 0.5, 2, 1.5};
+
+/* Tokens through attention on normalised rows, added, to three outputs of their mean. */
+static const int64_t token_codes[][SWN_CODE_LENGTH] = {
+    {SWN_LAYER_EMBEDDING, 0, 0, 0, VOCABULARY, WIDTH},
+    {SWN_LAYER_POSITION_EMBEDDING, 1, 0, 36},
+    {SWN_LAYER_LAYER_NORM, 2, 0, 56, 1},
+    {SWN_LAYER_ATTENTION, 3, 0, 64, 2, 1},
+    {SWN_LAYER_ADD, 4, 2, 0},
+    {SWN_LAYER_MEAN, 5, 0, 0},
+    {SWN_LAYER_DENSE, 6, 0, 144, 3, 0}};
+static const double token_numbers[] = {0, 0, 1e-5, 0, 0, 0, 0};
+
+/* Nets of any layers, after the others: they share w, x and v. */
+static void make_networks(Random *random)
+{
+  swn_network_shape shape = {SWN_FLOAT64, SWN_INPUT_IMAGE, {2, 6, 6}, sizeof image_numbers / sizeof *image_numbers,
+                             &image_codes[0][0], image_numbers, 8, image_statistics, SWN_SOFTMAX_CROSS_ENTROPY, 0};
+  expect(swn_network_create(&shape, &image_net) == SWN_OK, "a net of images");
+  expect(swn_mlp_parameter_count(image_net) == IMAGE_PARAMETERS, "its parameters");
+  swn_network_shape other = {SWN_FLOAT64, SWN_INPUT_TOKENS, {LENGTH}, sizeof token_numbers / sizeof *token_numbers,
+                             &token_codes[0][0], token_numbers, 0, NULL, SWN_SOFTMAX_CROSS_ENTROPY, 0};
+  expect(swn_network_create(&other, &token_net) == SWN_OK, "a net of tokens");
+  expect(swn_mlp_parameter_count(token_net) == TOKEN_PARAMETERS, "its parameters");
+  pictures = numbers(random, IMAGES * IMAGE);
+  tokens = exactly(FEW * LENGTH * sizeof *tokens);
+  for (size_t i = 0; i < FEW * LENGTH; i++) tokens[i] = (int64_t)below(random, VOCABULARY);
+  token_labels = exactly(FEW * sizeof *token_labels);
+  for (size_t i = 0; i < FEW; i++) token_labels[i] = (int64_t)below(random, 3);
+  some_images = (swn_samples){IMAGES, pictures, NULL, labels, NULL, 1};
+  some_tokens = (swn_samples){FEW, tokens, NULL, token_labels, NULL, 0.5};
+  double gradient_out[IMAGE_PARAMETERS], loss;
+  expect(swn_linearize(image_net, w, &some_images, gradient_out, &loss, &image_point, NULL) == SWN_OK, "a point");
+  expect(swn_linearize(token_net, w, &some_tokens, gradient_out, &loss, &token_point, NULL) == SWN_OK, "a point");
 }
 
 static void make(Random *random)
@@ -281,6 +410,7 @@ static void make(Random *random)
   expect(swn_fast_factorize(PIXELS, CLASSES, plain, -1, NULL, &general, &told) == SWN_OK &&
              told.route == SWN_FAST_ORTHOGONAL,
          "an orthogonal decomposition");
+  make_networks(random);
 }
 
 /* What each call gives alone: that of solves for both shifts. */
@@ -334,7 +464,13 @@ int main(int given, char **words)
   swn_fast_factorization_destroy(general);
   swn_mlp_destroy(net);
   swn_mlp_destroy(small);
-  double *all[] = {w, x, v, small_w, small_x, small_y, b, matrix, targets, weights, plain, images};
+  swn_linearization_destroy(image_point);
+  swn_linearization_destroy(token_point);
+  swn_mlp_destroy(image_net);
+  swn_mlp_destroy(token_net);
+  free(tokens);
+  free(token_labels);
+  double *all[] = {pictures, w, x, v, small_w, small_x, small_y, b, matrix, targets, weights, plain, images};
   for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
   free(labels);
   printf("%ld calls, %ld cancelled, %ld without factors, %ld wrong\n", atomic_load(&done), atomic_load(&cancelled),

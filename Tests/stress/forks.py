@@ -18,10 +18,26 @@ import time
 
 import numpy as np
 
-from swiftnets import MLP, FastNet, SlowNet, _core
+from swiftnets import MLP, FastNet, Network, SlowNet, _core, nets
 from swiftnets.linalg.krylov import minres
 
 PATIENCE = 30  # seconds
+
+
+def images_net():
+    """Images: a residual with norms, both pools."""
+    body = [nets.Conv2d(4, 4, 3, padding=1), nets.GroupNorm(2, 4), "silu"]
+    layers = [nets.Conv2d(2, 4, 2), "tanh", nets.MaxPool2d(2), nets.Residual(body)]
+    layers += [nets.AvgPool2d(2), nets.Flatten(), nets.Dense(16, 4)]
+    return Network(layers, (2, 9, 9), loss="softmax_cross_entropy")
+
+
+def tokens_net():
+    """Tokens: a block of a transformer."""
+    layers = [nets.Embedding(9, 8), nets.PositionEmbedding(6, 8)]
+    layers += [nets.Residual([nets.LayerNorm(8), nets.SelfAttention(8, 2)])]
+    layers += [nets.Dense(8, 12), "gelu", nets.MeanOverPositions(), nets.Dense(12, 4)]
+    return Network(layers, (6,), loss="softmax_cross_entropy")
 
 
 def operations():
@@ -40,6 +56,10 @@ def operations():
     targets = np.eye(10)[r.integers(0, 10, 150)]
     slow_x, slow_y = r.standard_normal((50, 50)), np.eye(100)[r.integers(0, 100, 50)]
     slow = SlowNet(seed=0)
+    image, attending = images_net(), tokens_net()
+    wi, xi, yi = image.initial(0), r.standard_normal((40, 2, 9, 9)), r.integers(0, 4, 40)
+    wt, xt, yt = attending.initial(0), r.integers(0, 9, (40, 6)), r.integers(0, 4, 40)
+    kept = image.at(wi, xi, yi)
     large, wide = r.standard_normal((600, 700)), r.standard_normal((700, 500))
 
     def fast():
@@ -67,6 +87,10 @@ def operations():
         "slow step": slow_step,
         "fast step": fast,
         "large product": predict,
+        "gradient of images": lambda: image.gradient(wi, xi, yi),
+        "hvp of images": lambda: np.ones((3, image.parameter_count)) @ kept.hessian,
+        "fourth of tokens": lambda: attending.at(wt, xt, yt).fourth(wt, wt, wt),
+        "jacobian of tokens": lambda: attending.at(wt, xt).jacobian(),
     }
 
 

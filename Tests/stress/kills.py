@@ -11,6 +11,7 @@ meets a full disk, which then gets room. Exits with 1 if a run did anything else
 
 import argparse
 import contextlib
+import faulthandler
 import hashlib
 import json
 import os
@@ -277,6 +278,8 @@ def child(run, folder, limit):
         with open(f"{folder}.log", "wb") as log:
             os.dup2(log.fileno(), 1)
             os.dup2(log.fileno(), 2)
+            # Where it is when it hangs.
+            faulthandler.register(signal.SIGUSR1, file=2, all_threads=True)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
         if limit is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
@@ -310,9 +313,13 @@ def attempt(run, folder, seconds=None, number=None, limit=None):
             os.kill(pid, number)
             sent = True
         if spent > PATIENCE:
+            # "D" waits for a disk, which is not ours to hurry.
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+            os.kill(pid, signal.SIGUSR1)
+            time.sleep(1)
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
-            return "hung"
+            return f"hung in state {state}"
         time.sleep(0.0005)
 
 

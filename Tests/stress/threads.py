@@ -19,6 +19,7 @@ import threading
 import time
 
 import numpy as np
+from forks import images_net, tokens_net
 
 from swiftnets import MLP, FastNet, _core
 
@@ -42,6 +43,12 @@ def shared(generator):
     b = r.standard_normal((20, small.parameter_count))
     images, targets = r.integers(0, 256, (150, 300)) / 256 - 0.5, np.eye(10)[r.integers(0, 10, 150)]
     large, wide = r.standard_normal((600, 700)), r.standard_normal((700, 500))
+    image, attending = images_net(), tokens_net()
+    wi, xi, yi = image.initial(0), r.standard_normal((40, 2, 9, 9)), r.integers(0, 4, 40)
+    wt, tokens, yt = attending.initial(0), r.integers(0, 9, (40, 6)), r.integers(0, 4, 40)
+    image_point = image.at(wi, xi, yi)
+    token_point = attending.at(wt, tokens, yt)
+    vi, vt = r.standard_normal((5, len(wi))), r.standard_normal((5, len(wt)))
 
     def product():
         out = np.empty((600, 500))
@@ -61,14 +68,25 @@ def shared(generator):
         "new factors": lambda: (hessian + 0.7).factorize(method="layered").solve(b),
         "fast step": lambda: FastNet(300, 10, seed=0).step(images, targets).loss,
         "large product": product,
+        "gradient of images": lambda: image.gradient(wi, xi, yi),
+        "hvp of images": lambda: vi @ image_point.hessian,
+        "lanczos of images": lambda: np.hstack(image_point.hessian.lanczos(vi[:2], 10)),
+        "new point of images": lambda: vi[0] @ image.at(wi, xi, yi).gauss_newton,
+        "samples of images": lambda: image.at(wi, xi, yi).per_sample_gradients(),
+        "hvp of tokens": lambda: vt @ token_point.hessian,
+        "third of tokens": lambda: token_point.third(vt[0], vt[:3]),
+        "jacobian of tokens": lambda: attending.at(wt, tokens).jacobian(),
+        "diagonal of tokens": lambda: token_point.gauss_newton.diagonal(),
     }
     moving_x, moving_labels = x.copy(), labels.copy()
-    moving_images = images.copy()
+    moving_images, moving_tokens = images.copy(), tokens.copy()
 
     def change():
         moving_labels[:] = r.integers(-(2**40), 2**40, 300)
         moving_x[r.integers(300)] = r.choice([np.nan, np.inf, 1e308, 0.0])
         moving_images[r.integers(150)] = r.choice([np.nan, 0.5, -0.5, np.inf])
+        moving_tokens[:] = r.integers(-(2**40), 2**40, tokens.shape)
+        moving_tokens[:] = tokens
         moving_labels[:] = labels
         moving_x[:], moving_images[:] = x, images
 
@@ -81,6 +99,9 @@ def shared(generator):
         "diagonal": lambda: net.at(w, moving_x, moving_labels).hessian.diagonal(),
         "factors": lambda: FastNet(300, 10, seed=0).step(moving_images, targets),
         "states": lambda: states(moving_x[:6], moving_labels[:6]),
+        "tokens": lambda: attending.at(wt, moving_tokens, moving_labels[:40] % 4).gradient,
+        "hvp of tokens": lambda: attending.hvp(wt, moving_tokens, yt, vt),
+        "jacobian of tokens": lambda: attending.at(wt, moving_tokens).jacobian(),
         "solve": lambda: net.solve(
             w, moving_x, moving_labels, v[0], damping=1.0, method="minres", max_iterations=5
         ),
