@@ -2,7 +2,9 @@
 
 import os
 import threading
+import weakref
 
+from swiftnets._support import locks
 from swiftnets._support.locks import lock_of
 
 
@@ -71,10 +73,24 @@ def test_a_fork_inside_leaves_parent_and_child_with_a_lock_that_works():
 
 def test_owners_are_not_kept_alive():
     import gc
-    import weakref
 
     owner = Owner()
     seen = weakref.ref(owner)
     del owner
     gc.collect()
     assert seen() is None
+
+
+def test_no_code_runs_where_an_owner_is_freed():
+    """What Ctrl-C raises in a callback of a weak reference is lost."""
+    owner = Owner()
+    (reference,) = weakref.getweakrefs(owner)
+    assert reference.__callback__ is None
+
+
+def test_what_is_noted_of_owners_that_are_gone_goes_too():
+    kept = [Owner() for _ in range(300)]
+    for _ in range(5000):
+        Owner()
+    assert len(locks._owners) < 2000  # twice those that lived at the last look
+    assert {id(one()) for one in locks._owners.values()} >= {id(one) for one in kept}

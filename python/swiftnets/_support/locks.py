@@ -12,18 +12,30 @@ import threading
 import weakref
 from typing import Any
 
-_owners: weakref.WeakSet[Any] = weakref.WeakSet()
+# Without callbacks, such as a WeakSet's, which would run where an owner is freed: what a signal's
+# handler raises there, Ctrl-C for one, Python prints and forgets. By the references' own identity.
+_owners: dict[int, weakref.ref[Any]] = {}
+_room = 64
 
 
 def lock_of(owner: Any) -> threading.RLock:
     """A lock for `owner._lock`, which a child gets anew: whoever had it is not there."""
-    _owners.add(owner)
+    global _room
+    if len(_owners) >= _room:
+        for key, reference in list(_owners.items()):
+            if reference() is None:
+                _owners.pop(key, None)
+        _room = max(64, 2 * len(_owners))
+    reference = weakref.ref(owner)
+    _owners[id(reference)] = reference
     return threading.RLock()
 
 
 def _renew() -> None:
-    for owner in list(_owners):
-        owner._lock = threading.RLock()
+    for reference in list(_owners.values()):
+        owner = reference()
+        if owner is not None:
+            owner._lock = threading.RLock()
 
 
 os.register_at_fork(after_in_child=_renew)
