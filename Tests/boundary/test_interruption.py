@@ -17,7 +17,7 @@ import time
 import numpy as np
 import pytest
 
-from swiftnets import MLP, FastNet, SlowNet, _core, optimizers
+from swiftnets import MLP, FastNet, Network, SlowNet, _core, nets, optimizers
 from swiftnets.curvature import layer_states
 from swiftnets.curvature.kronecker import kronecker_factors
 from swiftnets.linalg import DenseFactorization
@@ -126,6 +126,91 @@ VALUES = {
 def test_values_and_products_of_a_net_end_in_time(net, name):
     given = arguments(net)
     check(lambda: VALUES[name](net, *given))
+
+
+def lenet():
+    layers = [nets.Conv2d(1, 6, 5), "tanh", nets.AvgPool2d(2), nets.Conv2d(6, 16, 5), "tanh"]
+    layers += [nets.MaxPool2d(2), nets.Flatten(), nets.Dense(256, 120), "tanh", nets.Dense(120, 10)]
+    return layers, (1, 28, 28), 2000
+
+
+def large_images():
+    """Few samples, each larger than what is done between two looks."""
+    body = [nets.GroupNorm(4, 32), nets.Conv2d(32, 32, 3, padding=1)]
+    layers = [
+        nets.Conv2d(1, 32, 3, padding=1),
+        "silu",
+        nets.Residual(body),
+        nets.MaxPool2d(7, 1, 3),
+    ]
+    layers += [nets.AvgPool2d(7, 1, 3), nets.GlobalAvgPool2d(), nets.Dense(32, 10)]
+    return layers, (1, 160, 160), 2
+
+
+def long_sequences():
+    layers = [nets.LayerNorm(64), nets.SelfAttention(64, 2), nets.Dense(64, 1500), "gelu"]
+    layers += [nets.Dense(1500, 64), nets.MeanOverPositions(), nets.Dense(64, 10)]
+    return layers, (1000, 64), 2
+
+
+def wide_vectors():
+    return [nets.Dense(2000, 2000), nets.GroupNorm(4, 2000), "tanh", nets.Dense(2000, 10)], 2000, 40
+
+
+def large_table():
+    layers = [nets.Embedding(100_000, 32), nets.MeanOverPositions(), nets.Dense(32, 10)]
+    return layers, 16, 40
+
+
+@functools.cache
+def network(make):
+    layers, shape, samples = make()
+    net = Network(layers, shape, loss="softmax_cross_entropy")
+    shape = (shape,) if isinstance(shape, int) else shape
+    if make is large_table:
+        x = RNG.integers(0, 100_000, (samples, *shape))
+    else:
+        x = RNG.standard_normal((samples, *shape))
+    return net, net.initial(seed=0), x, RNG.integers(0, 10, samples)
+
+
+OF_NETWORKS = {
+    **VALUES,
+    "per_sample_gradients": lambda net, w, x, y: net.at(w, x[:9], y[:9]).per_sample_gradients(),
+    "jacobian": lambda net, w, x, y: net.at(w, x[:2]).jacobian(),
+    "products": lambda net, w, x, y: np.tile(w, (9, 1)) @ net.at(w, x, y).hessian,
+    "lanczos": lambda net, w, x, y: net.at(w, x, y).hessian.lanczos(w, 5),
+}
+# Their outputs are ten, whatever `net.sizes` would be.
+OF_NETWORKS["vjp"] = lambda net, w, x, y: net.at(w, x).vjp(np.ones((len(x), 10)))
+
+
+OF_LARGE_SAMPLES = ["predict", "gradient", "pass", "hvp", "fisher_product", "vjp", "jacobian"]
+OF_LARGE_SAMPLES += ["gauss_newton_diagonal", "per_sample_gradients", "taylor", "fourth"]
+# And parameters that take long to copy, to clear and to add up.
+OF_PARAMETERS = ["gradient", "pass", "products", "per_sample_gradients", "fourth"]
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        *((lenet, name) for name in OF_NETWORKS),
+        *((make, name) for make in (large_images, long_sequences) for name in OF_LARGE_SAMPLES),
+        *((make, name) for make in (wide_vectors, large_table) for name in OF_PARAMETERS),
+    ],
+)
+def test_networks_end_in_time(make, name):
+    given = network(make)
+    check(lambda: OF_NETWORKS[name](*given))
+
+
+def test_dense_matrices_of_networks_end_in_time():
+    layers = [nets.Conv2d(1, 8, 3), "tanh", nets.Flatten(), nets.Dense(288, 10)]
+    net = Network(layers, (1, 8, 8), loss="softmax_cross_entropy")
+    w, x, y = net.initial(seed=0), RNG.standard_normal((20, 1, 8, 8)), RNG.integers(0, 10, 20)
+    check(lambda: net.hessian(w, x, y))
+    # Long enough to reach the end, where one half is copied to the other.
+    check(lambda: net.at(w, x[:1], y[:1]).gauss_newton.dense(), 2.0)
 
 
 def test_matrices_of_a_net_end_in_time():

@@ -78,13 +78,14 @@ final class LayerParameters<Element: KernelScalar> {
     transposed = try Storage(count: end)
   }
 
-  func load(_ source: UnsafePointer<Element>) {
-    flat.base.update(from: source, count: graph.parameterCount)
+  /// Takes them from a flat vector.
+  func load(_ source: UnsafePointer<Element>, _ member: ThreadTeam.Member) {
+    member.copy(source, to: flat.base, count: graph.parameterCount)
     for (index, node) in graph.nodes.enumerated() {
       for (number, matrix) in node.layer.transposes.enumerated() {
         let size = matrix.rows * matrix.columns  // bounded: part of the parameters
-        for block in 0..<matrix.blocks {
-          Element.transpose(
+        for block in 0..<matrix.blocks where !member.isStopped {
+          member.transpose(
             matrix.rows, matrix.columns, flat.base + node.offset + matrix.offset + block * size, matrix.columns,
             transposed.base + firsts[index][number] + (matrix.blocks - 1 - block) * size, matrix.rows)
         }
@@ -201,10 +202,13 @@ struct LayerStep<Element: KernelScalar> {
     var isAdding = adding
     for (i, j) in algebra.products[k] {
       guard let a = a(i), let b = b(j) else { continue }
-      if isAdding { Element.multiplyAdd(count, a, b, c) } else { Element.multiply(count, a, b, c) }
+      inPieces(count) { part in
+        let (a, b, c) = (a + part.lowerBound, b + part.lowerBound, c + part.lowerBound)
+        if isAdding { Element.multiplyAdd(part.count, a, b, c) } else { Element.multiply(part.count, a, b, c) }
+      }
       isAdding = true
     }
-    if !isAdding { c.update(repeating: 0, count: count) }
+    if !isAdding { member.clear(c, count: count) }
   }
 
   /// C = A B or that added, as the kernels have it, in pieces between which the work may be stopped.
@@ -223,7 +227,7 @@ struct LayerStep<Element: KernelScalar> {
   /// Sets the cotangent of the input to 0 where nobody has set it.
   func clearInput(_ count: Int) {
     guard !node.addsInput else { return }
-    for k in coefficients { gx(k).update(repeating: 0, count: count) }
+    for k in coefficients { member.clear(gx(k), count: count) }
   }
 }
 

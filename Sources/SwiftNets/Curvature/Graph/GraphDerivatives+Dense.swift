@@ -16,8 +16,9 @@ extension GraphDerivatives {
       }
     }
     guard rows == columns else { return }
-    for row in 0..<rows.count {
-      for column in 0..<row { out[column, row] = out[row, column] }
+    // Numbers far apart, each of a line of memory of its own.
+    try inSlices(of: rows.count, weight: saturating(4, copied, rows.count), interruption: interruption) {
+      for row in $0 { for column in 0..<row { out[column, row] = out[row, column] } }
     }
   }
 
@@ -53,7 +54,8 @@ extension GraphDerivatives {
       let algebra = TaylorAlgebra.series(order: 1)
       let lanes = self.lanes(samples.count, algebra, sums: 1)
       let parts = min(threads(samples.count, saturating(4, rootCount(kind))), lanes.lanes)
-      try withTeam(algebra, rows: lanes.rows, parts: parts, w, hasRow: true) { team throws(EngineError) in
+      try withTeam(algebra, rows: lanes.rows, parts: parts, w, hasRow: true, interruption: interruption) {
+        team throws(EngineError) in
         try team.addUp(lanes, length: length, into: [out], parts: parts, interruption: interruption) {
           worker, block, sums, member in
           _ = worker.run(
@@ -95,7 +97,7 @@ extension GraphDerivatives {
       }
       for sample in 0..<block.rows where !member.isStopped {
         let row = place(sample, number)
-        row.update(repeating: 0, count: length)
+        member.clear(row, count: length)
         if kind == .gaussNewton {
           worker.pulledGradient(block, w, samples, sample..<sample + 1, into: row, member)
         } else {
@@ -124,11 +126,13 @@ extension GraphDerivatives {
     let wanted = max(parts, (512 + blockRows - 1) / blockRows)
     let atOnce = max(1, min(lanes.blocks, wanted, (128 << 20) / max(blockBytes, 1)))
     let all = try Matrix<Element>(rows: saturating(atOnce, blockRows), columns: length)
-    for row in 0..<rows.count { out.row(row).update(repeating: 0, count: columns.count) }
+    try inSlices(of: rows.count, weight: saturating(copied, columns.count), interruption: interruption) {
+      for row in $0 { out.row(row).update(repeating: 0, count: columns.count) }
+    }
     // Narrow strips and wide ones in turns, as shares of a triangle.
     let strips = (rows.count + 31) / 32
     let order = (0..<strips).map { $0 % 2 == 0 ? $0 / 2 : strips - 1 - $0 / 2 }
-    try withTeam(algebra, rows: lanes.rows, parts: parts, w) { team throws(EngineError) in
+    try withTeam(algebra, rows: lanes.rows, parts: parts, w, interruption: interruption) { team throws(EngineError) in
       for first in Swift.stride(from: 0, to: lanes.blocks, by: atOnce) {
         let blocks = first..<min(first + atOnce, lanes.blocks)
         let start = lanes.samples(first).lowerBound

@@ -9,8 +9,8 @@ extension GraphDerivatives {
     let lanes = self.lanes(samples.count, algebra, sums: kept.count)
     let parts = min(threads(samples.count, saturating(2, algebra.count)), lanes.lanes)
     let losses = try Storage<Double>(count: lanes.blocks)
-    try withTeam(algebra, rows: lanes.rows, parts: parts, w) { team throws(EngineError) in
-      team.load(directions)
+    try withTeam(algebra, rows: lanes.rows, parts: parts, w, interruption: interruption) { team throws(EngineError) in
+      try team.load(directions, interruption)
       // bounded: rows of `out`
       try team.addUp(
         lanes, length: length, into: kept.indices.map { out + $0 * length }, parts: parts, interruption: interruption
@@ -33,8 +33,8 @@ extension GraphDerivatives {
     let parts = min(
       threads(samples.count, saturating(2, algebra.count, count)), saturating(lanes.lanes, count))
     nonisolated(unsafe) let v = v
-    try withTeam(algebra, rows: lanes.rows, parts: parts, w) { team throws(EngineError) in
-      team.load(directions)
+    try withTeam(algebra, rows: lanes.rows, parts: parts, w, interruption: interruption) { team throws(EngineError) in
+      try team.load(directions, interruption)
       let slice = slice(of: count, lanes)
       for first in Swift.stride(from: 0, to: count, by: slice) {
         let number = min(slice, count - first)
@@ -45,8 +45,8 @@ extension GraphDerivatives {
           let worker = team.workers[member.index]
           for task in member.share(of: saturating(lanes.lanes, number)) where !member.isStopped {
             let (k, lane) = (task / lanes.lanes, task % lanes.lanes)
-            worker.directions[directions.count].load(v + (first + k) * length)  // bounded: a row of v
-            all[k].clear(lane)
+            worker.directions[directions.count].load(v + (first + k) * length, member)  // bounded: a row of v
+            all[k].clear(lane, member)
             var places = [UnsafeMutablePointer<Element>?](repeating: nil, count: algebra.count)
             places[algebra.count - 1] = all[k].lane(lane)
             for block in lanes.blocks(lane) where !member.isStopped {

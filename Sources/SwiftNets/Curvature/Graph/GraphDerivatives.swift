@@ -31,7 +31,8 @@ final class GraphDerivatives<Element: KernelScalar>: @unchecked Sendable {
   /// Runs `body` with workers for blocks of `rows` samples, one for each of `parts` members.
   func withTeam<Result>(
     _ algebra: TaylorAlgebra, rows: Int, parts: Int, _ w: UnsafePointer<Element>,
-    hasRow: Bool = false, _ body: (GraphTeam<Element>) throws(EngineError) -> Result
+    hasRow: Bool = false, interruption: Interruption,
+    _ body: (GraphTeam<Element>) throws(EngineError) -> Result
   ) throws(EngineError) -> Result {
     let found = spare.take {
       $0.algebra == algebra && $0.capacity >= rows && $0.capacity <= 2 * rows + 8 && $0.workers.count >= parts
@@ -44,7 +45,7 @@ final class GraphDerivatives<Element: KernelScalar>: @unchecked Sendable {
     }
     defer { spare.give(team) }
     if hasRow { for worker in team.workers { try worker.makeRow() } }
-    team.weights.load(w)
+    try ThreadTeam.run(parts: 1, interruption) { team.weights.load(w, $0) }
     return try body(team)
   }
 
@@ -56,7 +57,8 @@ final class GraphDerivatives<Element: KernelScalar>: @unchecked Sendable {
     let algebra = TaylorAlgebra.series(order: 1)
     let lanes = self.lanes(samples, algebra, sums: 1)
     let parts = min(threads(samples, passes), max(lanes.blocks, 1))
-    try withTeam(algebra, rows: lanes.rows, parts: parts, w, hasRow: hasRow) { team throws(EngineError) in
+    try withTeam(algebra, rows: lanes.rows, parts: parts, w, hasRow: hasRow, interruption: interruption) {
+      team throws(EngineError) in
       try ThreadTeam.run(parts: parts, interruption) { member in
         for block in member.share(of: lanes.blocks) where !member.isStopped {
           body(team, team.workers[member.index], block, lanes.samples(block), member)
@@ -125,7 +127,7 @@ final class GraphDerivatives<Element: KernelScalar>: @unchecked Sendable {
     let lanes = self.lanes(samples.count, algebra, sums: 1)
     let parts = min(threads(samples.count, 3), lanes.lanes)
     let losses = try Storage<Double>(count: lanes.blocks)
-    try withTeam(algebra, rows: lanes.rows, parts: parts, w) { team throws(EngineError) in
+    try withTeam(algebra, rows: lanes.rows, parts: parts, w, interruption: interruption) { team throws(EngineError) in
       try team.addUp(lanes, length: length, into: [out], parts: parts, interruption: interruption) {
         worker, block, sums, member in
         losses.base[block] = worker.run(
@@ -146,7 +148,7 @@ final class GraphDerivatives<Element: KernelScalar>: @unchecked Sendable {
       _ = worker.run(team.weights, samples, range, keeping: .gradient, into: worker.block, member)
       for row in 0..<range.count where !member.isStopped {
         let target = out + (range.lowerBound + row) * length  // bounded: a place in `out`
-        target.update(repeating: 0, count: length)
+        member.clear(target, count: length)
         worker.gradient(worker.block, team.weights, samples, row..<row + 1, into: target, member)
       }
     }
@@ -161,7 +163,8 @@ final class GraphDerivatives<Element: KernelScalar>: @unchecked Sendable {
   ) throws(EngineError) {
     let algebra = TaylorAlgebra.series(order: 1)
     let lanes = self.lanes(samples.count, algebra, sums: 1)
-    try withTeam(algebra, rows: lanes.rows, parts: productParts(lanes, count), w) { team throws(EngineError) in
+    try withTeam(algebra, rows: lanes.rows, parts: productParts(lanes, count), w, interruption: interruption) {
+      team throws(EngineError) in
       try products(team, lanes, samples, count, { (v + $0 * length, out + $0 * length) }, interruption: interruption) {
         worker, block, member in
         _ = worker.run(
@@ -208,13 +211,13 @@ final class GraphDerivatives<Element: KernelScalar>: @unchecked Sendable {
       let all = try team.sums(lanes.lanes, length: length, into: rows.map(\.1))
       let directions = try team.directions(count)
       try ThreadTeam.run(parts: parts, interruption) { member in
-        for k in member.share(of: count) where !member.isStopped { directions[k].load(rows[k].0) }
+        for k in member.share(of: count) where !member.isStopped { directions[k].load(rows[k].0, member) }
         member.barrier()
         let worker = team.workers[member.index]
         for task in member.share(of: lanes.lanes * groups) where !member.isStopped {  // bounded: a few hundred
           let (lane, group) = (task / groups, task % groups)
           let own = count * group / groups..<count * (group + 1) / groups
-          for k in own { all[k].clear(lane) }
+          for k in own { all[k].clear(lane, member) }
           let targets = own.map { all[$0].lane(lane) }
           for block in lanes.blocks(lane) where !member.isStopped {
             body(worker, prepare(worker, block, member), directions[own], targets, member)
@@ -241,7 +244,7 @@ final class GraphDerivatives<Element: KernelScalar>: @unchecked Sendable {
         team.weights, samples, range, keeping: .gradient, into: worker.block, hasTargets: false, member)
       for k in 0..<count where !member.isStopped {
         let direction = worker.directions[0]
-        direction.load(v + k * length)  // bounded: rows of v and places in `out`
+        direction.load(v + k * length, member)  // bounded: rows of v and places in `out`
         let tangents = worker.tangent(worker.block, team.weights, along: direction, samples, member)
         (out + (k * samples.count + range.lowerBound) * outputs).update(
           from: tangents.base, count: range.count * outputs)
@@ -260,7 +263,7 @@ final class GraphDerivatives<Element: KernelScalar>: @unchecked Sendable {
     let lanes = self.lanes(samples.count, algebra, sums: 1)
     let parts = min(threads(samples.count, saturating(2, count)), lanes.lanes)
     let slice = slice(of: count, lanes)
-    try withTeam(algebra, rows: lanes.rows, parts: parts, w) { team throws(EngineError) in
+    try withTeam(algebra, rows: lanes.rows, parts: parts, w, interruption: interruption) { team throws(EngineError) in
       for first in Swift.stride(from: 0, to: count, by: slice) {
         let all = first..<min(first + slice, count)
         // bounded: rows of `out`
@@ -289,15 +292,15 @@ final class GraphDerivatives<Element: KernelScalar>: @unchecked Sendable {
     interruption: Interruption
   ) throws(EngineError) {
     nonisolated(unsafe) let out = out
-    try eachJacobian(w, samples, interruption: interruption) { sample, output, row in
-      (out + (sample * graph.outputs + output) * length).update(from: row, count: length)  // bounded: a row of `out`
+    try eachJacobian(w, samples, interruption: interruption) { sample, output, row, member in
+      member.copy(row, to: out + (sample * graph.outputs + output) * length, count: length)  // bounded: a row of `out`
     }
   }
 
   /// Calls `body` with rows of the Jacobian, all outputs of one sample after the other, on several threads.
   func eachJacobian(
     _ w: UnsafePointer<Element>, _ samples: Samples<Element>, interruption: Interruption,
-    _ body: (Int, Int, UnsafeMutablePointer<Element>) -> Void
+    _ body: (Int, Int, UnsafeMutablePointer<Element>, ThreadTeam.Member) -> Void
   ) throws(EngineError) {
     let outputs = graph.outputs
     try inBlocks(w, samples.count, passes: saturating(3, outputs), hasRow: true, interruption: interruption) {
@@ -311,9 +314,9 @@ final class GraphDerivatives<Element: KernelScalar>: @unchecked Sendable {
         for sample in 0..<range.count { cotangent[sample, output] = 1 }
         worker.pullBack(worker.block, team.weights, samples, member)
         for sample in 0..<range.count where !member.isStopped {
-          row.base.update(repeating: 0, count: length)
+          member.clear(row.base, count: length)
           worker.pulledGradient(worker.block, team.weights, samples, sample..<sample + 1, into: row.base, member)
-          body(range.lowerBound + sample, output, row.base)
+          body(range.lowerBound + sample, output, row.base, member)
         }
       }
     }
@@ -349,9 +352,13 @@ final class GraphTeam<Element: KernelScalar>: @unchecked Sendable {
   }
 
   /// Directions for every worker, the first of those of their algebra.
-  func load(_ directions: [UnsafePointer<Element>]) {
-    for worker in workers {
-      for (number, direction) in directions.enumerated() { worker.directions[number].load(direction) }
+  func load(_ directions: [UnsafePointer<Element>], _ interruption: Interruption) throws(EngineError) {
+    try ThreadTeam.run(parts: 1, interruption) { member in
+      for worker in workers {
+        for (number, direction) in directions.enumerated() where !member.isStopped {
+          worker.directions[number].load(direction, member)
+        }
+      }
     }
   }
 
@@ -367,7 +374,7 @@ final class GraphTeam<Element: KernelScalar>: @unchecked Sendable {
     let sums = try self.sums(lanes.lanes, length: length, into: out)
     try ThreadTeam.run(parts: parts, interruption) { member in
       for lane in member.share(of: lanes.lanes) {
-        for sum in sums { sum.clear(lane) }
+        for sum in sums { sum.clear(lane, member) }
         let places = sums.map { $0.lane(lane) }
         for block in lanes.blocks(lane) where !member.isStopped {
           body(workers[member.index], block, places, member)

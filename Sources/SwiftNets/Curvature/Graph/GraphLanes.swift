@@ -56,14 +56,14 @@ struct LaneSums<Element: KernelScalar> {
   }
 
   /// Zeros a lane's sum.
-  func clear(_ lane: Int) { self.lane(lane).update(repeating: 0, count: length) }
+  func clear(_ lane: Int, _ member: ThreadTeam.Member) { member.clear(self.lane(lane), count: length) }
 
   /// Adds the lanes up, all members of the team a share, after they have met.
   func finish(_ member: ThreadTeam.Member) {
     for part in member.parts {
       let range = member.share(of: length, grain: 64, part: part)
-      for lane in 1..<max(lanes, 1) {
-        Element.axpy(range.count, 1, self.lane(lane) + range.lowerBound, out + range.lowerBound)
+      for lane in 1..<max(lanes, 1) where !member.isStopped {
+        member.add(self.lane(lane) + range.lowerBound, to: out + range.lowerBound, count: range.count)
       }
     }
   }

@@ -24,19 +24,24 @@ final class GraphPoint<Element: KernelScalar>: @unchecked Sendable {
     var blocks: [GraphBlock<Element>?] = []
     let blockBytes = saturating(derivatives.layout.perSample, lanes.rows, MemoryLayout<Element>.stride)
     for block in 0..<lanes.blocks {
+      // A block's pages are made here where it is small.
+      try interruption.check()
       let isKept = saturating(block + 1, blockBytes) <= Self.keptBytes
       blocks.append(
         isKept
           ? try GraphBlock(derivatives.graph, derivatives.layout, capacity: lanes.samples(block).count) : nil)
     }
-    (self.samples, copies) = try Self.kept(samples, derivatives.graph, copying: blocks.contains { $0 == nil })
+    (self.samples, copies) = try Self.kept(
+      samples, derivatives.graph, copying: blocks.contains { $0 == nil }, interruption)
     let all = blocks
     let length = derivatives.length
     weights = try Storage(count: length)
-    weights.base.update(from: w, count: length)
+    let weights = self.weights
+    try ThreadTeam.run(parts: 1, interruption) { $0.copy(w, to: weights.base, count: length) }
     let parts = min(derivatives.threads(samples.count, 3), lanes.lanes)
     let losses = try Storage<Double>(count: lanes.blocks)
-    try derivatives.withTeam(algebra, rows: lanes.rows, parts: parts, w) { team throws(EngineError) in
+    try derivatives.withTeam(algebra, rows: lanes.rows, parts: parts, w, interruption: interruption) {
+      team throws(EngineError) in
       try team.addUp(lanes, length: length, into: [gradient], parts: parts, interruption: interruption) {
         worker, block, sums, member in
         let place = all[block] ?? worker.block
@@ -55,13 +60,13 @@ final class GraphPoint<Element: KernelScalar>: @unchecked Sendable {
 
   /// Samples to be read again after the call: all of them where some passes are, else only the tokens, a copy already.
   private static func kept(
-    _ samples: Samples<Element>, _ graph: NetworkGraph, copying: Bool
+    _ samples: Samples<Element>, _ graph: NetworkGraph, copying: Bool, _ interruption: Interruption
   ) throws(EngineError) -> (Samples<Element>, [Storage<Element>]) {
     guard copying else { return (samples, []) }
     var copies: [Storage<Element>] = []
     func copy(_ source: UnsafePointer<Element>, _ count: Int) throws(EngineError) -> UnsafeMutablePointer<Element> {
       let storage = try Storage<Element>(count: count)
-      storage.base.update(from: source, count: count)
+      try ThreadTeam.run(parts: 1, interruption) { $0.copy(source, to: storage.base, count: count) }
       copies.append(storage)
       return storage.base
     }
@@ -89,8 +94,9 @@ final class GraphPoint<Element: KernelScalar>: @unchecked Sendable {
     interruption: Interruption
   ) throws(EngineError) {
     let parts = derivatives.productParts(lanes, count)
-    try derivatives.withTeam(.series(order: 1), rows: lanes.rows, parts: parts, weights.base) {
-      team throws(EngineError) in
+    try derivatives.withTeam(
+      .series(order: 1), rows: lanes.rows, parts: parts, weights.base, interruption: interruption
+    ) { team throws(EngineError) in
       try derivatives.products(team, lanes, samples, count, row, interruption: interruption) {
         worker, block, member in
         if let kept = blocks[block] { return kept }

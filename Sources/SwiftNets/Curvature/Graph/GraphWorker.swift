@@ -146,15 +146,18 @@ final class GraphWorker<Element: KernelScalar>: @unchecked Sendable {
   }
 
   /// A block's inputs, images pixel by pixel.
-  private func load(_ samples: Samples<Element>, _ first: Int, _ rows: Int, _ ply: Ply<Element>) {
+  private func load(
+    _ samples: Samples<Element>, _ first: Int, _ rows: Int, _ ply: Ply<Element>, _ member: ThreadTeam.Member
+  ) {
     let shape = graph.shapes[0]
     let x = ply.array(0)
     switch shape.kind {
     case .tokens: break
-    case .vector, .sequence: x.update(from: samples.inputs.row(first), count: rows * shape.count)  // bounded: the value
+    case .vector, .sequence:
+      member.copy(samples.inputs.row(first), to: x, count: rows * shape.count)  // bounded: the value
     case .image:
       for row in 0..<rows {
-        Element.transpose(
+        member.transpose(
           shape.channels, shape.positions, samples.inputs.row(first + row), shape.positions, x + row * shape.count,
           shape.channels)
       }
@@ -182,7 +185,7 @@ final class GraphWorker<Element: KernelScalar>: @unchecked Sendable {
   ) -> Double {
     block.rows = range.count
     block.first = range.lowerBound
-    load(samples, range.lowerBound, range.count, block.ply)
+    load(samples, range.lowerBound, range.count, block.ply, member)
     var pass = plainPass(block, w, samples)
     pass.isCurved = depth == .curvature
     forward(pass, member)
@@ -326,7 +329,7 @@ final class GraphWorker<Element: KernelScalar>: @unchecked Sendable {
     into flat: [UnsafeMutablePointer<Element>?], _ member: ThreadTeam.Member
   ) -> Double {
     let rows = range.count
-    load(samples, range.lowerBound, rows, plies[0])
+    load(samples, range.lowerBound, rows, plies[0], member)
     var parameters = [LayerParameters<Element>?](repeating: nil, count: algebra.count)
     parameters[0] = w
     for (number, k) in algebra.weightCoefficients.dropFirst().enumerated() { parameters[k] = directions[number] }

@@ -20,7 +20,11 @@ struct ActivationLayer: NetworkLayer {
     let count = step.rows * size  // bounded: numbers of the value
     if isIdentity {
       return step.linearly { k, x in
-        if let x { step.y(k).update(from: x, count: count) } else { step.y(k).update(repeating: 0, count: count) }
+        if let x {
+          step.member.copy(x, to: step.y(k), count: count)
+        } else {
+          step.member.clear(step.y(k), count: count)
+        }
       }
     }
     let (kind, parameter) = (activation.kind.rawValue, activation.parameter)
@@ -28,36 +32,45 @@ struct ActivationLayer: NetworkLayer {
       // A tangent along slopes that are kept.
       for k in step.coefficients {
         guard let x = step.x(k) else {
-          step.y(k).update(repeating: 0, count: count)
-          if isCurved { step.state(0, k).update(repeating: 0, count: count) }
+          step.member.clear(step.y(k), count: count)
+          if isCurved { step.member.clear(step.state(0, k), count: count) }
           continue
         }
-        T.multiply(count, step.state(0, 0), x, step.y(k))
-        if isCurved && step.isCurved { T.multiply(count, step.state(1, 0), x, step.state(0, k)) }
+        step.inPieces(count) { part in
+          let (start, x) = (part.lowerBound, x + part.lowerBound)
+          T.multiply(part.count, step.state(0, 0) + start, x, step.y(k) + start)
+          if isCurved && step.isCurved {
+            T.multiply(part.count, step.state(1, 0) + start, x, step.state(0, k) + start)
+          }
+        }
       }
       return
     }
     guard let x = step.x(0) else { return }
     if step.algebra.count == 1 {
       let order = isCurved && step.isCurved ? 2 : 1
-      T.activation(
-        kind, parameter, order: order, count, x,
-        [step.y(0), step.state(0, 0)] + (order == 2 ? [step.state(1, 0)] : []))
+      let places = [step.y(0), step.state(0, 0)] + (order == 2 ? [step.state(1, 0)] : [])
+      step.inPieces(count, of: 4) { part in
+        T.activation(
+          kind, parameter, order: order, part.count, x + part.lowerBound, places.map { $0 + part.lowerBound })
+      }
       return
     }
     let isLinear = activation.isPiecewiseLinear
     let all = 0..<step.algebra.count
-    step.algebra.compose(
-      0..<count, all.map { step.x($0) ?? x }, [all.map(step.y), all.map { step.state(0, $0) }],
-      step.powers.of(input: step.node.input == 0, isLinear: isLinear), isLinear: isLinear, step.scratch.taylor
-    ) { length, start, derivatives in
-      T.activation(
-        kind, parameter, order: isLinear ? 1 : step.algebra.degree + 1, length, x + start, derivatives)
+    let (arrays, functions) = (all.map { step.x($0) ?? x }, [all.map(step.y), all.map { step.state(0, $0) }])
+    let plan = step.powers.of(input: step.node.input == 0, isLinear: isLinear)
+    step.inPieces(count, of: 8 * step.algebra.count) { part in
+      step.algebra.compose(part, arrays, functions, plan, isLinear: isLinear, step.scratch.taylor) {
+        length, start, derivatives in
+        T.activation(
+          kind, parameter, order: isLinear ? 1 : step.algebra.degree + 1, length, x + start, derivatives)
+      }
     }
     if step.node.input == 0 {
       for k in all.dropFirst() {
-        step.y(k).update(repeating: 0, count: count)
-        step.state(0, k).update(repeating: 0, count: count)
+        step.member.clear(step.y(k), count: count)
+        step.member.clear(step.state(0, k), count: count)
       }
     }
   }
@@ -78,9 +91,9 @@ struct ActivationLayer: NetworkLayer {
 func addCotangents<T: KernelScalar>(_ step: LayerStep<T>, _ count: Int) {
   for k in step.coefficients {
     if step.node.addsInput {
-      T.axpy(count, 1, step.gy(k), step.gx(k))
+      step.member.add(step.gy(k), to: step.gx(k), count: count)
     } else {
-      step.gx(k).update(from: step.gy(k), count: count)
+      step.member.copy(step.gy(k), to: step.gx(k), count: count)
     }
   }
 }

@@ -10,10 +10,10 @@ struct AddLayer: NetworkLayer {
       let y = step.y(k)
       switch (step.x(k), step.second(k)) {
       case (let x?, let second?):
-        y.update(from: x, count: count)
-        T.axpy(count, 1, second, y)
-      case (let one?, nil), (nil, let one?): y.update(from: one, count: count)
-      case (nil, nil): y.update(repeating: 0, count: count)
+        step.member.copy(x, to: y, count: count)
+        step.member.add(second, to: y, count: count)
+      case (let one?, nil), (nil, let one?): step.member.copy(one, to: y, count: count)
+      case (nil, nil): step.member.clear(y, count: count)
       }
     }
   }
@@ -24,14 +24,14 @@ struct AddLayer: NetworkLayer {
       let g = step.gy(k)
       // The second before the first: where both are one value, the first adds.
       if step.node.addsSecond {
-        T.axpy(count, 1, g, step.gsecond(k))
+        step.member.add(g, to: step.gsecond(k), count: count)
       } else {
-        step.gsecond(k).update(from: g, count: count)
+        step.member.copy(g, to: step.gsecond(k), count: count)
       }
       if step.node.addsInput || step.node.input == step.node.second {
-        T.axpy(count, 1, g, step.gx(k))
+        step.member.add(g, to: step.gx(k), count: count)
       } else {
-        step.gx(k).update(from: g, count: count)
+        step.member.copy(g, to: step.gx(k), count: count)
       }
     }
   }

@@ -40,14 +40,14 @@ struct AttentionLayer: NetworkLayer {
     // bounded: places in arrays, here and below
     let (m, wide) = (step.rows * length, 3 * width)
     for k in step.coefficients {
-      let update = fillRows(step.state(0, k), m, wide, hasBias ? step.w(k).map { $0 + inBias } : nil)
+      let update = step.fillRows(step.state(0, k), m, wide, hasBias ? step.w(k).map { $0 + inBias } : nil)
       product(step, k, m, step.x, width, { step.w($0) }, wide, update, step.state(0, k))
     }
     for row in 0..<step.rows {
       for head in 0..<heads where !step.member.isStopped { attend(step, algebra, row, head) }
     }
     for k in step.coefficients {
-      let update = fillRows(step.y(k), m, width, hasBias ? step.w(k).map { $0 + outBias } : nil)
+      let update = step.fillRows(step.y(k), m, width, hasBias ? step.w(k).map { $0 + outBias } : nil)
       product(
         step, k, m, { step.state(2, $0) }, width, { step.w($0).map { $0 + outWeights } }, width, update, step.y(k))
     }
@@ -64,7 +64,7 @@ struct AttentionLayer: NetworkLayer {
       step.product(m, n, inner, a, inner, 1, b, n, update, c, n)
       update = .add
     }
-    if update == .set { c.update(repeating: 0, count: m * n) }  // bounded: numbers of c
+    if update == .set { step.member.clear(c, count: m * n) }  // bounded: numbers of c
   }
 
   /// P and O of one head of one sample.
@@ -79,18 +79,18 @@ struct AttentionLayer: NetworkLayer {
     for k in step.coefficients {
       let s = step.scratch(0, k)
       for (number, (i, j)) in algebra.products[k].enumerated() {
-        T.gemm(
-          length, length, headWidth, step.state(0, i) + start + column, wide, 1, step.scratch(1, j), length, nil, 0,
-          number == 0 ? .set : .add, true, s, length)
+        step.product(
+          length, length, headWidth, step.state(0, i) + start + column, wide, 1, step.scratch(1, j), length,
+          number == 0 ? .set : .add, s, length)
       }
-      for index in 0..<length * length { s[index] *= factor }
+      step.scale(s, length * length, factor)
     }
     softmax(step, algebra, place)
     for k in step.coefficients {
       for (number, (i, j)) in algebra.products[k].enumerated() {
-        T.gemm(
+        step.product(
           length, headWidth, length, step.state(1, i) + place, length, 1,
-          step.state(0, j) + start + 2 * width + column, wide, nil, 0, number == 0 ? .set : .add, true,
+          step.state(0, j) + start + 2 * width + column, wide, number == 0 ? .set : .add,
           step.state(2, k) + row * size + column, width)
       }
     }
@@ -99,20 +99,27 @@ struct AttentionLayer: NetworkLayer {
   /// P of the scores of one head, which are spent.
   private func softmax<T: KernelScalar>(_ step: LayerStep<T>, _ algebra: TaylorAlgebra, _ place: Int) {
     if step.first == 0 {
-      T.softmaxRows(length, length, step.scratch(0, 0), step.state(1, 0) + place)
+      step.inPieces(length, of: length) { rows in
+        let first = rows.lowerBound * length
+        T.softmaxRows(rows.count, length, step.scratch(0, 0) + first, step.state(1, 0) + place + first)
+      }
     }
     guard algebra.count > 1 else { return }
     if algebra.count == 2 {
       // P₁ = P₀ ∘ (S₁ − P₀ · S₁).
       let (s, p, target) = (step.scratch(0, 1), step.state(1, 0) + place, step.state(1, 1) + place)
+      let each = step.lookEach(saturating(4, length))
       for query in 0..<length {
+        if query % each == each - 1 && step.member.isStopped { break }
         let first = query * length
         let mean = T.dot(length, p + first, s + first)
         for key in first..<first + length { target[key] = p[key] * (s[key] - mean) }
       }
       return
     }
+    let each = step.lookEach(saturating(4, algebra.count, algebra.count, length))
     for query in 0..<length {
+      if query % each == each - 1 && step.member.isStopped { break }
       let first = query * length
       let p = (0..<algebra.count).map { step.state(1, $0) + place + first }
       var largest = 0
@@ -155,12 +162,11 @@ struct AttentionLayer: NetworkLayer {
       let e = step.costate(1, k) + place
       for (number, (i, j)) in algebra.products[k].enumerated() {
         let update: Update = number == 0 ? .set : .add
-        T.gemm(
-          length, length, headWidth, step.costate(0, i) + own, width, 1, step.scratch(1, j), length, nil, 0, update,
-          true, e, length)
-        T.gemm(
-          length, headWidth, length, step.state(1, i) + place, 1, length, step.costate(0, j) + own, width, nil, 0,
-          update, true, step.costate(3, k) + start + 2 * width + column, wide)
+        step.product(
+          length, length, headWidth, step.costate(0, i) + own, width, 1, step.scratch(1, j), length, update, e, length)
+        step.product(
+          length, headWidth, length, step.state(1, i) + place, 1, length, step.costate(0, j) + own, width, update,
+          step.costate(3, k) + start + 2 * width + column, wide)
       }
     }
     // Less their projection on P: of all coefficients before it is subtracted from any.
@@ -170,32 +176,36 @@ struct AttentionLayer: NetworkLayer {
       for (i, j) in algebra.products[k] {
         let (p, g) = (step.state(1, i) + place, step.costate(1, j) + place)
         // A cotangent that is kept has lost its projection: P's coefficients of order 0 see no difference but by 0.
-        for query in 0..<length { sums[query] += T.dot(length, p + query * length, g + query * length) }
+        step.inPieces(length, of: length) { queries in
+          for query in queries { sums[query] += T.dot(length, p + query * length, g + query * length) }
+        }
       }
     }
     for k in step.coefficients {
       let e = step.costate(1, k) + place
-      for query in 0..<length {
-        let sum = step.scratch(2, k)[query]
-        for key in query * length..<(query + 1) * length { e[key] -= sum }
+      step.inPieces(length, of: length) { queries in
+        for query in queries {
+          let sum = step.scratch(2, k)[query]
+          for key in query * length..<(query + 1) * length { e[key] -= sum }
+        }
       }
     }
     for k in step.coefficients {
       let s = step.costate(2, k) + place
       step.multiply(length * length, into: s, k, { step.state(1, $0) + place }, { step.costate(1, $0) + place })
-      for index in 0..<length * length { s[index] *= factor }
+      step.scale(s, length * length, factor)
     }
     for k in step.coefficients {
       let target = step.costate(3, k) + start + column
       for (number, (i, j)) in algebra.products[k].enumerated() {
         let update: Update = number == 0 ? .set : .add
         let s = step.costate(2, i) + place
-        T.gemm(
-          length, headWidth, length, s, length, 1, step.state(0, j) + start + width + column, wide, nil, 0, update,
-          true, target, wide)
-        T.gemm(
-          length, headWidth, length, s, 1, length, step.state(0, j) + start + column, wide, nil, 0, update, true,
-          target + width, wide)
+        step.product(
+          length, headWidth, length, s, length, 1, step.state(0, j) + start + width + column, wide, update, target,
+          wide)
+        step.product(
+          length, headWidth, length, s, 1, length, step.state(0, j) + start + column, wide, update, target + width,
+          wide)
       }
     }
   }
@@ -218,8 +228,8 @@ struct AttentionLayer: NetworkLayer {
           target + outWeights, width)
       }
       guard hasBias else { continue }
-      T.columnDots(m, wide, step.costate(3, k) + first * wide, nil, target + inBias)
-      T.columnDots(m, width, step.gy(k) + first * width, nil, target + outBias)
+      step.columnDots(m, wide, step.costate(3, k) + first * wide, nil, target + inBias)
+      step.columnDots(m, width, step.gy(k) + first * width, nil, target + outBias)
     }
   }
 }

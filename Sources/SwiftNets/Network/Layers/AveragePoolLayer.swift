@@ -10,7 +10,7 @@ struct AveragePoolLayer: NetworkLayer {
     let channels = window.channels
     step.linearly { k, x in
       let y = step.y(k)
-      y.update(repeating: 0, count: step.rows * window.outPositions * channels)  // bounded: numbers of the value
+      step.member.clear(y, count: step.rows * window.outPositions * channels)  // bounded: numbers of the value
       guard let x else { return }
       inWindows(step) { place, out, factor in
         for channel in 0..<channels { y[out + channel] += factor * x[place + channel] }
@@ -34,8 +34,10 @@ struct AveragePoolLayer: NetworkLayer {
   private func inWindows<T: KernelScalar>(_ step: LayerStep<T>, _ body: (Int, Int, T) -> Void) {
     // bounded: places in the arrays
     let channels = window.channels
+    let each = step.lookEach(saturating(window.outWidth, channels, window.kernelHeight, window.kernelWidth))
     for row in 0..<step.rows {
       for outRow in 0..<window.outHeight {
+        if outRow % each == each - 1 && step.member.isStopped { break }
         let (kernelRows, firstRow) = window.rows(outRow)
         for outColumn in 0..<window.outWidth {
           let (kernelColumns, firstColumn) = window.columns(outColumn)

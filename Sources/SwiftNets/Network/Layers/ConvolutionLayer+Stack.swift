@@ -84,7 +84,7 @@ final class ConvolutionStack<Element: KernelScalar> {
         let own = values[place].base + row * layer.outSize
         copy(positions, outputs, own, outputs, to: columns.base + place * outputs, width)
         if layer.hasBias {
-          addRows(own, positions, outputs, step.scratch.ones, into: target + layer.weightCount)
+          step.addRows(own, positions, outputs, into: target + layer.weightCount)
         }
       }
       let image = layer.window.padded(x + row * layer.window.size, step.scratch(0, 0))
@@ -111,8 +111,10 @@ final class ConvolutionStack<Element: KernelScalar> {
 }
 
 extension ConvolutionLayer {
-  /// Directions whose kernels beside each other fill vectors; 1 where one does.
+  /// Directions whose kernels beside each other fill vectors; 1 where one does, or an image is too large to stay near.
   var directionsAtOnce: Int {
-    groups == 1 ? max(1, ConvolutionStack<Double>.columnsAtOnce / max(outputs, 1)) : 1
+    let columns = ConvolutionStack<Double>.columnsAtOnce
+    guard groups == 1, saturating(window.outPositions, columns) <= 1 << 20 else { return 1 }
+    return max(1, columns / max(outputs, 1))
   }
 }

@@ -53,8 +53,8 @@ struct ConvolutionLayer: NetworkLayer {
     for k in step.coefficients {
       let bias = hasBias ? step.w(k).map { $0 + weightCount } : nil
       let count = step.rows * window.outPositions  // bounded: numbers of the value
-      if fillRows(step.y(k), count, outputs, bias) == .set {
-        step.y(k).update(repeating: 0, count: count * outputs)  // bounded: as above
+      if step.fillRows(step.y(k), count, outputs, bias) == .set {
+        step.member.clear(step.y(k), count: count * outputs)  // bounded: as above
       }
     }
     for row in 0..<step.rows {
@@ -80,11 +80,15 @@ struct ConvolutionLayer: NetworkLayer {
     _ w: UnsafeMutablePointer<T>,
     _ outputs: Int, into y: UnsafeMutablePointer<T>
   ) {
+    if member.isStopped { return }
     // bounded: places in the arrays
     let (channels, rowSize) = (window.channels, window.paddedWidth * window.channels)
     let (groupChannels, groupOutputs) = (channels / groups, outputs / groups)
     let step = window.strideWidth * channels
-    for outRow in 0..<window.outHeight where outRow % 16 != 15 || !member.isStopped {
+    let patch = saturating(window.kernelHeight, window.kernelWidth, groupChannels)
+    let each = LayerStep<T>.lookEach(saturating(window.outWidth, patch, outputs))
+    for outRow in 0..<window.outHeight {
+      if outRow % each == each - 1 && member.isStopped { break }
       let source = image + outRow * window.strideHeight * rowSize
       let target = y + outRow * window.outWidth * outputs
       if groups == 1 {
@@ -136,10 +140,13 @@ struct ConvolutionLayer: NetworkLayer {
 
   /// Adds coefficient k of one sample's Pᵀ(g Wᵀ) to the cotangent of the input, a row of g at a time.
   private func spread<T: KernelScalar>(_ step: LayerStep<T>, _ row: Int, _ k: Int) {
+    if step.member.isStopped { return }
     let gx = step.gx(k) + row * window.size
     let patches = step.scratch(1)
     let channels = window.channels
+    let each = step.lookEach(saturating(step.algebra.products[k].count, window.outWidth, patch, outputs))
     for outRow in 0..<window.outHeight {
+      if outRow % each == each - 1 && step.member.isStopped { break }
       var update = Update.set
       for (i, j) in step.algebra.products[k] {
         guard let transposed = step.transposed(0, j) else { continue }
@@ -199,8 +206,7 @@ struct ConvolutionLayer: NetworkLayer {
       if hasBias {
         for k in step.coefficients {
           guard let target = weights[k] else { continue }
-          addRows(
-            step.gy(k) + row * outSize, window.outPositions, outputs, step.scratch.ones, into: target + weightCount)
+          step.addRows(step.gy(k) + row * outSize, window.outPositions, outputs, into: target + weightCount)
         }
       }
     }
@@ -222,10 +228,14 @@ struct ConvolutionLayer: NetworkLayer {
       for piece in 0..<pieces {
         for group in 0..<groups {
           let row = (kernelRow * window.kernelWidth + piece) * groupChannels
-          T.gemmPieces(
-            depth, groupOutputs, window.outWidth, window.outHeight, window.strideHeight * rowSize,
-            image + kernelRow * rowSize + piece * channels + group * groupChannels, 1, step, g + group * groupOutputs,
-            outputs, target + row * outputs + group * groupOutputs, outputs)
+          let source = image + kernelRow * rowSize + piece * channels + group * groupChannels
+          member.inPieces(0..<window.outHeight, weight: saturating(2, window.outWidth, depth, groupOutputs)) { rows in
+            T.gemmPieces(
+              depth, groupOutputs, window.outWidth, rows.count, window.strideHeight * rowSize,
+              source + rows.lowerBound * window.strideHeight * rowSize, 1, step,
+              g + rows.lowerBound * window.outWidth * outputs + group * groupOutputs, outputs,
+              target + row * outputs + group * groupOutputs, outputs)
+          }
         }
       }
     }

@@ -20,13 +20,13 @@ struct DenseLayer: NetworkLayer {
     let m = step.rows * positions  // bounded: numbers of the value
     for k in step.coefficients {
       let y = step.y(k)
-      var update = fillRows(y, m, outputs, hasBias ? step.w(k).map { $0 + inputs * outputs } : nil)  // bounded: w
+      var update = step.fillRows(y, m, outputs, hasBias ? step.w(k).map { $0 + inputs * outputs } : nil)  // bounded: w
       for (i, j) in step.algebra.products[k] {
         guard let x = step.x(i), let w = step.w(j) else { continue }
         step.product(m, outputs, inputs, x, inputs, 1, w, outputs, update, y, outputs)
         update = .add
       }
-      if update == .set { y.update(repeating: 0, count: m * outputs) }  // bounded: as above
+      if update == .set { step.member.clear(y, count: m * outputs) }  // bounded: as above
     }
   }
 
@@ -57,29 +57,8 @@ struct DenseLayer: NetworkLayer {
           outputs)
       }
       if hasBias {
-        addRows(step.gy(k) + first * outputs, m, outputs, step.scratch.ones, into: target + inputs * outputs)
+        step.addRows(step.gy(k) + first * outputs, m, outputs, into: target + inputs * outputs)
       }
     }
   }
-}
-
-/// Sets `rows` rows of y to those of a bias, if there is one; returns how to add to them.
-func fillRows<T: KernelScalar>(
-  _ y: UnsafeMutablePointer<T>, _ rows: Int, _ width: Int, _ bias: UnsafeMutablePointer<T>?
-) -> Update {
-  guard let bias else { return .set }
-  var target = y
-  for _ in 0..<rows {
-    for column in 0..<width { target[column] = bias[column] }
-    target += width
-  }
-  return .add
-}
-
-/// Adds the sum of `rows` rows to `sum`.
-func addRows<T: KernelScalar>(
-  _ y: UnsafeMutablePointer<T>, _ rows: Int, _ width: Int, _ ones: UnsafeMutablePointer<T>,
-  into sum: UnsafeMutablePointer<T>
-) {
-  T.gemm(1, width, rows, ones, rows, 1, y, width, nil, 0, .add, true, sum, width)
 }

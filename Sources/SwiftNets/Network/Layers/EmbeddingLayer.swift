@@ -12,12 +12,12 @@ struct EmbeddingLayer: NetworkLayer {
     for k in step.coefficients {
       let y = step.y(k)
       guard let table = step.w(k) else {
-        y.update(repeating: 0, count: step.rows * length * width)  // bounded: numbers of the value
+        step.member.clear(y, count: step.rows * length * width)  // bounded: numbers of the value
         continue
       }
       // bounded: tokens are less than the vocabulary, as was checked
-      for place in 0..<step.rows * length {
-        (y + place * width).update(from: table + Int(tokens[place]) * width, count: width)
+      step.inPieces(step.rows * length, of: width) { part in
+        for place in part { (y + place * width).update(from: table + Int(tokens[place]) * width, count: width) }
       }
     }
   }
@@ -31,8 +31,11 @@ struct EmbeddingLayer: NetworkLayer {
     for k in step.coefficients {
       guard let target = weights[k] else { continue }
       // bounded: as above
-      for place in rows.lowerBound * length..<rows.upperBound * length {
-        T.axpy(width, 1, step.gy(k) + place * width, target + Int(tokens[place]) * width)
+      let first = rows.lowerBound * length
+      step.inPieces(rows.count * length, of: width) { part in
+        for place in first + part.lowerBound..<first + part.upperBound {
+          T.axpy(width, 1, step.gy(k) + place * width, target + Int(tokens[place]) * width)
+        }
       }
     }
   }

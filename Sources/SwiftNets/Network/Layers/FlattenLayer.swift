@@ -17,10 +17,10 @@ struct FlattenLayer: NetworkLayer {
     let size = positions * channels  // bounded: numbers of a sample
     step.linearly { k, x in
       let y = step.y(k)
-      guard let x else { return y.update(repeating: 0, count: step.rows * size) }  // bounded: the value
-      guard isImage else { return y.update(from: x, count: step.rows * size) }
+      guard let x else { return step.member.clear(y, count: step.rows * size) }  // bounded: the value
+      guard isImage else { return step.member.copy(x, to: y, count: step.rows * size) }  // bounded: the value
       for row in 0..<step.rows {
-        T.transpose(positions, channels, x + row * size, channels, y + row * size, positions)
+        step.member.transpose(positions, channels, x + row * size, channels, y + row * size, positions)
       }
     }
   }
@@ -32,10 +32,10 @@ struct FlattenLayer: NetworkLayer {
       for row in 0..<step.rows {
         let (g, gx) = (step.gy(k) + row * size, step.gx(k) + row * size)
         if step.node.addsInput {
-          T.transpose(channels, positions, g, positions, step.scratch(0), channels)
-          T.axpy(size, 1, step.scratch(0), gx)
+          step.member.transpose(channels, positions, g, positions, step.scratch(0), channels)
+          step.member.add(step.scratch(0), to: gx, count: size)
         } else {
-          T.transpose(channels, positions, g, positions, gx, channels)
+          step.member.transpose(channels, positions, g, positions, gx, channels)
         }
       }
     }

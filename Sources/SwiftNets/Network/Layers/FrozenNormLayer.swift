@@ -31,16 +31,16 @@ struct FrozenNormLayer: NetworkLayer {
     for k in step.coefficients {
       let h = step.state(0, k)
       guard let x = step.x(k) else {
-        h.update(repeating: 0, count: count * channels)  // bounded: the value
+        step.member.clear(h, count: count * channels)  // bounded: the value
         continue
       }
       if k == 0 {
         // Centred, then scaled: μ may be much larger than the spread.
         for channel in 0..<channels { row[channel] = T(-means[channel]) }
-        T.affineColumns(count, channels, x, nil, row, h)
-        T.scaleColumns(count, channels, h, factors, adding: false, h)
+        step.affineColumns(count, channels, x, nil, row, h)
+        step.scaleColumns(count, channels, h, factors, adding: false, h)
       } else {
-        T.scaleColumns(count, channels, x, factors, adding: false, h)
+        step.scaleColumns(count, channels, x, factors, adding: false, h)
       }
     }
     normAffine(step, count, channels, isAffine, h: 0)
@@ -55,7 +55,7 @@ struct FrozenNormLayer: NetworkLayer {
       for (i, j) in step.algebra.products[k] {
         guard let gamma = isAffine ? step.w(j) : j == 0 ? step.scratch.ones : nil else { continue }
         for channel in 0..<channels { row[channel] = factors[channel] * gamma[channel] }
-        T.scaleColumns(count, channels, step.gy(i), row, adding: isAdding, step.gx(k))
+        step.scaleColumns(count, channels, step.gy(i), row, adding: isAdding, step.gx(k))
         isAdding = true
       }
     }

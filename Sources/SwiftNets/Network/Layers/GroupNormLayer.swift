@@ -31,7 +31,7 @@ struct GroupNormLayer: NetworkLayer {
         let h = step.state(1, 0) + place
         reduce(x + place, nil, into: means, step)
         for index in 0..<groups { means[index] = -means[index] }
-        T.affineColumns(positions, channels, x + place, nil, spread(means, step), h)
+        step.affineColumns(positions, channels, x + place, nil, spread(means, step), h)
         reduce(h, h, into: r, step)
         for index in 0..<groups {
           r[index] = inverseDeviation(r[index], T(epsilon)) { body in
@@ -42,19 +42,19 @@ struct GroupNormLayer: NetworkLayer {
             }
           }
         }
-        T.scaleColumns(positions, channels, h, spread(r, step), adding: false, h)
+        step.scaleColumns(positions, channels, h, spread(r, step), adding: false, h)
       }
       guard algebra.count > 1 else { continue }
       for k in step.coefficients where k > 0 {
         let d = step.state(0, k) + place
         guard let x = step.x(k).map({ $0 + place }) else {
-          d.update(repeating: 0, count: size)
+          step.member.clear(d, count: size)
           continue
         }
         reduce(x, nil, into: means, step)
         for index in 0..<groups { means[index] = -means[index] }
-        T.affineColumns(positions, channels, x, nil, spread(means, step), d)
-        T.scaleColumns(positions, channels, d, spread(r, step), adding: false, d)
+        step.affineColumns(positions, channels, x, nil, spread(means, step), d)
+        step.scaleColumns(positions, channels, d, spread(r, step), adding: false, d)
       }
       for k in step.coefficients where k > 0 {
         let small = step.scratch(0, k)
@@ -70,7 +70,7 @@ struct GroupNormLayer: NetworkLayer {
         let roots = step.state(2, k) + group
         for index in 0..<groups { roots[index] = r[index] * step.scratch(2, k)[index] }
         for (number, (i, j)) in algebra.products[k].enumerated() {
-          T.scaleColumns(
+          step.scaleColumns(
             positions, channels, d(step, i, place), spread(step.scratch(2, j), step), adding: number > 0,
             step.state(1, k) + place)
         }
@@ -97,15 +97,15 @@ struct GroupNormLayer: NetworkLayer {
       }
       for k in step.coefficients {
         let t = step.costate(0, k) + place
-        T.affineColumns(positions, channels, t, nil, spread(step.scratch(3, k), step), t)
+        step.affineColumns(positions, channels, t, nil, spread(step.scratch(3, k), step), t)
         for (i, j) in algebra.products[k] {
-          T.scaleColumns(
+          step.scaleColumns(
             positions, channels, step.state(1, i) + place, spread(step.costate(1, j) + group, step), adding: true, t)
         }
       }
       for k in step.coefficients {
         for (number, (i, j)) in algebra.products[k].enumerated() {
-          T.scaleColumns(
+          step.scaleColumns(
             positions, channels, step.costate(0, j) + place, spread(step.state(2, i) + group, step),
             adding: number > 0 || step.node.addsInput, step.gx(k) + place)
         }
@@ -121,9 +121,9 @@ struct GroupNormLayer: NetworkLayer {
         let (plain, weighted) = (step.costate(2, k) + own, step.costate(3, k) + own)
         plain.update(repeating: 0, count: channels)
         weighted.update(repeating: 0, count: channels)
-        T.columnDots(positions, channels, step.gy(k) + place, nil, plain)
+        step.columnDots(positions, channels, step.gy(k) + place, nil, plain)
         for (i, j) in step.algebra.products[k] {
-          T.columnDots(positions, channels, step.state(1, i) + place, step.gy(j) + place, weighted)
+          step.columnDots(positions, channels, step.state(1, i) + place, step.gy(j) + place, weighted)
         }
       }
     }
@@ -169,7 +169,7 @@ struct GroupNormLayer: NetworkLayer {
   ) {
     let sums = step.scratch(4)
     sums.update(repeating: 0, count: channels)
-    T.columnDots(positions, channels, a, b, sums)
+    step.columnDots(positions, channels, a, b, sums)
     fold(sums, into: means)
   }
 

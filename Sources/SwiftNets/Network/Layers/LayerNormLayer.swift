@@ -24,7 +24,9 @@ struct LayerNormLayer: NetworkLayer {
     let ones = step.scratch.ones
     let share = 1 / T(channels)
     // bounded: places in arrays, here and below
+    let each = step.lookEach(saturating(4, algebra.count, algebra.count, channels))
     for row in 0..<step.rows * positions {
+      if row % each == each - 1 && step.member.isStopped { break }
       let place = row * channels
       if step.first == 0, let x = step.x(0) {
         let (x, h) = (x + place, step.state(1, 0) + place)
@@ -77,7 +79,9 @@ struct LayerNormLayer: NetworkLayer {
     for k in step.coefficients {
       normScale(step, count, channels, isAffine, k, into: step.costate(0, k))
     }
+    let each = step.lookEach(saturating(4, algebra.count, algebra.count, channels))
     for row in 0..<count {
+      if row % each == each - 1 && step.member.isStopped { break }
       let place = row * channels
       // q is in t's place until its means are known: of all coefficients, before any of them is changed. What is kept
       // of coefficient 0 is t.

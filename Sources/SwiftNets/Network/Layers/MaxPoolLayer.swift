@@ -11,10 +11,12 @@ struct MaxPoolLayer: NetworkLayer {
 
   func forward<T: KernelScalar>(_ step: LayerStep<T>) {
     if step.first == 0, let x = step.x(0) { choose(step, x) }
+    // What is chosen for half of the windows only is another block's for the rest, and may lie outside of this image.
+    if step.member.isStopped { return }
     for k in step.coefficients where k > 0 {
       let y = step.y(k)
       guard let x = step.x(k) else {
-        y.update(repeating: 0, count: step.rows * outSize)  // bounded: numbers of the value
+        step.member.clear(y, count: step.rows * outSize)  // bounded: numbers of the value
         continue
       }
       inChosen(step) { place, out in y[out] = x[place] }
@@ -32,8 +34,10 @@ struct MaxPoolLayer: NetworkLayer {
   private func choose<T: KernelScalar>(_ step: LayerStep<T>, _ x: UnsafeMutablePointer<T>) {
     // bounded: places in the arrays
     let (y, chosen, channels) = (step.y(0), step.state(0, 0), window.channels)
+    let each = step.lookEach(saturating(window.outWidth, channels, window.kernelHeight, window.kernelWidth))
     for row in 0..<step.rows {
       for outRow in 0..<window.outHeight {
+        if outRow % each == each - 1 && step.member.isStopped { break }
         let (kernelRows, firstRow) = window.rows(outRow)
         for outColumn in 0..<window.outWidth {
           let (kernelColumns, firstColumn) = window.columns(outColumn)
@@ -64,8 +68,10 @@ struct MaxPoolLayer: NetworkLayer {
   private func inChosen<T: KernelScalar>(_ step: LayerStep<T>, _ body: (Int, Int) -> Void) {
     // bounded: places in the arrays
     let (chosen, channels) = (step.state(0, 0), window.channels)
+    let each = step.lookEach(saturating(8, window.outWidth, channels))
     for row in 0..<step.rows {
       for outRow in 0..<window.outHeight {
+        if outRow % each == each - 1 && step.member.isStopped { break }
         for outColumn in 0..<window.outWidth {
           let out = ((row * window.outHeight + outRow) * window.outWidth + outColumn) * channels
           for channel in 0..<channels {

@@ -18,7 +18,7 @@ struct MeanLayer: NetworkLayer {
       guard let x else { return }
       for row in 0..<step.rows {
         let target = y + row * channels
-        addRows(x + row * positions * channels, positions, channels, step.scratch.ones, into: target)
+        step.addRows(x + row * positions * channels, positions, channels, into: target)
         for column in 0..<channels { target[column] *= factor }
       }
     }
@@ -30,10 +30,12 @@ struct MeanLayer: NetworkLayer {
     for k in step.coefficients {
       for row in 0..<step.rows {
         let g = step.gy(k) + row * channels
-        var target = step.gx(k) + row * positions * channels
-        for _ in 0..<positions {
-          for column in 0..<channels { target[column] += factor * g[column] }
-          target += channels
+        step.inPieces(positions, of: channels) { part in
+          var target = step.gx(k) + (row * positions + part.lowerBound) * channels
+          for _ in part {
+            for column in 0..<channels { target[column] += factor * g[column] }
+            target += channels
+          }
         }
       }
     }

@@ -5,7 +5,7 @@ func normAffine<T: KernelScalar>(_ step: LayerStep<T>, _ rows: Int, _ channels: 
   for k in step.coefficients {
     let y = step.y(k)
     guard isAffine else {
-      y.update(from: step.state(h, k), count: rows * channels)  // bounded: numbers of the value
+      step.member.copy(step.state(h, k), to: y, count: rows * channels)  // bounded: numbers of the value
       continue
     }
     var beta = step.w(k).map { $0 + channels }
@@ -13,14 +13,14 @@ func normAffine<T: KernelScalar>(_ step: LayerStep<T>, _ rows: Int, _ channels: 
     for (i, j) in step.algebra.products[k] {
       guard let gamma = step.w(j) else { continue }
       if let term = beta, !isAdding {
-        T.affineColumns(rows, channels, step.state(h, i), gamma, term, y)
+        step.affineColumns(rows, channels, step.state(h, i), gamma, term, y)
         beta = nil
       } else {
-        T.scaleColumns(rows, channels, step.state(h, i), gamma, adding: isAdding, y)
+        step.scaleColumns(rows, channels, step.state(h, i), gamma, adding: isAdding, y)
       }
       isAdding = true
     }
-    if let term = beta { T.affineColumns(rows, channels, y, nil, term, y) }
+    if let term = beta { step.affineColumns(rows, channels, y, nil, term, y) }
   }
 }
 
@@ -28,11 +28,12 @@ func normAffine<T: KernelScalar>(_ step: LayerStep<T>, _ rows: Int, _ channels: 
 func normScale<T: KernelScalar>(
   _ step: LayerStep<T>, _ rows: Int, _ channels: Int, _ isAffine: Bool, _ k: Int, into q: UnsafeMutablePointer<T>
 ) {
-  guard isAffine else { return q.update(from: step.gy(k), count: rows * channels) }  // bounded: numbers of the value
+  // bounded: numbers of the value
+  guard isAffine else { return step.member.copy(step.gy(k), to: q, count: rows * channels) }
   var isAdding = false
   for (i, j) in step.algebra.products[k] {
     guard let gamma = step.w(j) else { continue }
-    T.scaleColumns(rows, channels, step.gy(i), gamma, adding: isAdding, q)
+    step.scaleColumns(rows, channels, step.gy(i), gamma, adding: isAdding, q)
     isAdding = true
   }
 }
@@ -48,9 +49,9 @@ func normGradient<T: KernelScalar>(
   for k in step.coefficients {
     guard let target = weights[k] else { continue }
     for (i, j) in step.algebra.products[k] {
-      T.columnDots(count, channels, step.state(h, i) + first, step.gy(j) + first, target)
+      step.columnDots(count, channels, step.state(h, i) + first, step.gy(j) + first, target)
     }
-    T.columnDots(count, channels, step.gy(k) + first, nil, target + channels)
+    step.columnDots(count, channels, step.gy(k) + first, nil, target + channels)
   }
 }
 

@@ -10,12 +10,12 @@ struct PositionLayer: NetworkLayer {
       for row in 0..<step.rows {
         let y = step.y(k) + row * size  // bounded: numbers of the value
         if let x = step.x(k) {
-          y.update(from: x + row * size, count: size)
-          if let p = step.w(k) { T.axpy(size, 1, p, y) }
+          step.member.copy(x + row * size, to: y, count: size)
+          if let p = step.w(k) { step.member.add(p, to: y, count: size) }
         } else if let p = step.w(k) {
-          y.update(from: p, count: size)
+          step.member.copy(p, to: y, count: size)
         } else {
-          y.update(repeating: 0, count: size)
+          step.member.clear(y, count: size)
         }
       }
     }
@@ -30,7 +30,8 @@ struct PositionLayer: NetworkLayer {
   ) {
     for k in step.coefficients {
       guard let target = weights[k] else { continue }
-      for row in rows { T.axpy(size, 1, step.gy(k) + row * size, target) }  // bounded: numbers of the value
+      // bounded: numbers of the value
+      for row in rows { step.member.add(step.gy(k) + row * size, to: target, count: size) }
     }
   }
 }
