@@ -6,8 +6,10 @@ Hessian, Gauss–Newton and Fisher matrices with their products, entries, factor
 derivatives to fourth order.
 
 `nets` says what a net is made of, `linalg` has operators, Krylov and Lanczos methods that know no
-nets, `curvature` points and matrices, `solve` solutions and factorisations. `problems` and
-`optimizers` minimise with all that, `interop` takes it to SciPy and PyTorch. `SlowNet` and
+nets, `curvature` points and matrices, `solve` solutions and factorisations. `spectra` has
+eigenvalues with proof, `critical` points of zero gradient, `influence` what a minimum would be
+without samples, `laplace` posteriors. `problems` and `optimizers` minimise with all that, `interop`
+takes it to SciPy and PyTorch. `SlowNet` and
 `FastNet` are the two nets that the package began with; `swiftnets.slow_net` and
 `swiftnets.fast_net` also run as programs, and `originals` holds the engine against plain NumPy.
 `datasets` reads images.
@@ -26,10 +28,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from swiftnets import (
+        critical,
         curvature,
         datasets,
         fast_net,
+        influence,
         interop,
+        laplace,
         linalg,
         mlp,
         nets,
@@ -39,6 +44,7 @@ if TYPE_CHECKING:
         problems,
         slow_net,
         solve,
+        spectra,
     )
     from swiftnets._core import ConvergenceError
     from swiftnets._support.checkpoints import CheckpointError
@@ -64,11 +70,14 @@ __all__ = [
     "SlowNet",
     "__version__",
     "compare",
+    "critical",
     "curvature",
     "datasets",
     "fast_net",
     "get_threads",
+    "influence",
     "interop",
+    "laplace",
     "linalg",
     "mlp",
     "nets",
@@ -79,6 +88,7 @@ __all__ = [
     "set_threads",
     "slow_net",
     "solve",
+    "spectra",
     "threads",
 ]
 
