@@ -9,9 +9,12 @@ import pytest
 # Where the documentation takes names from; slow_net and fast_net mirror the scripts of 2019.
 HOMES = [
     "_support.threads",
+    "critical",
     "curvature",
     "curvature.tensors",
+    "influence",
     "interop",
+    "laplace",
     "linalg",
     "mlp",
     "nets",
@@ -19,6 +22,7 @@ HOMES = [
     "optimizers.comparison",
     "problems",
     "solve",
+    "spectra",
 ]
 
 

@@ -9,10 +9,9 @@ derivatives to fourth order.
 nets, `curvature` points and matrices, `solve` solutions and factorisations. `spectra` has
 eigenvalues with proof, `critical` points of zero gradient, `influence` what a minimum would be
 without samples, `laplace` posteriors. `problems` and `optimizers` minimise with all that, `interop`
-takes it to SciPy and PyTorch. `SlowNet` and
-`FastNet` are the two nets that the package began with; `swiftnets.slow_net` and
-`swiftnets.fast_net` also run as programs, and `originals` holds the engine against plain NumPy.
-`datasets` reads images.
+takes it to SciPy and PyTorch. `SlowNet` and `FastNet` are the two nets that the package began with;
+`swiftnets.slow_net` and `swiftnets.fast_net` also run as programs, and `originals` holds the engine
+against plain NumPy. `datasets` reads images.
 
 `set_threads` says how many threads a call uses, `threads` for a while, or the environment variable
 ``SWIFTNETS_NUM_THREADS`` from the start; by default all processors that the process may run on.
