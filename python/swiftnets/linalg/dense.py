@@ -20,7 +20,7 @@ from swiftnets.linalg.factors import (
     solve_with,
 )
 
-__all__ = ["DenseFactorization"]
+__all__ = ["DenseFactorization", "check_symmetric"]
 
 
 def __dir__() -> list[str]:
@@ -71,7 +71,7 @@ class DenseFactorization(Factors):
         if array.shape[0] != array.shape[1]:
             raise ValueError(f"matrix has shape {array.shape}; expected a square one")
         checks.finite(array, "matrix")
-        _check_symmetric(array)
+        check_symmetric(array, "matrix")
         self._set_up(array, shift, _FLOAT64, 0.0)
 
     @classmethod
@@ -198,7 +198,7 @@ class DenseFactorization(Factors):
         return f"DenseFactorization(P={self._count}, shift={self._shift}, {self.summary})"
 
 
-def _check_symmetric(matrix: Array) -> None:
+def check_symmetric(matrix: Array, name: str) -> None:
     """Entries may differ from their mirror images by roundings of sums as long as a row."""
     slack = len(matrix) * np.finfo(float).eps * abs(matrix).max()
     step = max(1, 2**20 // len(matrix))
@@ -209,6 +209,6 @@ def _check_symmetric(matrix: Array) -> None:
             row, j = divmod(int(difference.argmax()), len(matrix))
             i = first + row
             raise ValueError(
-                f"matrix has {matrix[i, j]} at [{i}, {j}] and {matrix[j, i]} at [{j}, {i}]; "
+                f"{name} has {matrix[i, j]} at [{i}, {j}] and {matrix[j, i]} at [{j}, {i}]; "
                 "expected a symmetric matrix"
             )

@@ -1,6 +1,11 @@
 """Eigenvalues with proof: extremal pairs, counts, densities and traces of symmetric operators."""
 
-__all__: list[str] = []
+from swiftnets.spectra.certificates import Certificate
+from swiftnets.spectra.count import count
+from swiftnets.spectra.eigenpairs import Eigenpairs
+from swiftnets.spectra.eigsh import eigsh
+
+__all__ = ["Certificate", "Eigenpairs", "count", "eigsh"]
 
 
 def __dir__() -> list[str]:
