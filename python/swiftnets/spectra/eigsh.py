@@ -118,9 +118,10 @@ def eigsh(
 
     The count by inertia is exact, and refused where rounding decides, as in `count`. In the random
     certificate an eigenvector y of an eigenvalue t has (y·v)² Σ p_j(t)² ≤ 1 for the run's
-    orthonormal polynomials p_j, while (y·v)² of a vector uniform on the sphere of n dimensions has the
-    distribution Beta(1/2, (n − 1)/2) [2]_; each further run gets half of the failure probability
-    that is left. Where values are cut off within a cluster any of its members may be returned.
+    orthonormal polynomials p_j, while (y·v)² of a vector uniform on the sphere of n dimensions has
+    the distribution Beta(1/2, (n − 1)/2) [2]_; each further run gets half of the failure
+    probability that is left. Where values are cut off within a cluster any of its members may be
+    returned.
 
     References
     ----------
