@@ -295,11 +295,13 @@ class _Search:
         notes: list[str] = []
         left = failure_probability
         for _ in range(_ROUNDS):
-            if not methods or not self._converged():
+            if not self._converged():
                 break
             left /= 2
             try:
-                proof = self._prove(methods[0], left, failure_probability)
+                self._require_all()
+                if methods:
+                    proof = self._prove(methods[0], left, failure_probability)
                 break
             except Missing as missing:
                 if self._spent():
@@ -359,11 +361,16 @@ class _Search:
 
     def _search(self, missing: Missing) -> None:
         """Blocks from random vectors in the complement, for what the count says is missing."""
-        width = min(missing.total, _BLOCK) if missing.exact else _PROBED_BLOCK
-        start = self.rng.standard_normal((width, self.target.order))
-        ends: Any = missing.ends
+        # No more than were asked for at each end, which the steps are enough for.
+        own = self.selection.ends
+        most = (own, own) if isinstance(own, int) else own
+        ends: Any = tuple(min(pair) for pair in zip(missing.ends, most, strict=True))
+        width = min(sum(ends), _BLOCK) if missing.exact else _PROBED_BLOCK
         enough = None
-        if not missing.exact:
+        if self.inverse is not None:
+            ends = own
+            width = min(missing.total, self.k, _BLOCK)
+        elif not missing.exact:
             ends = tuple(width if n else 0 for n in missing.ends)
             limit = self.tolerance / 2
 
@@ -371,8 +378,7 @@ class _Search:
                 outside = missing.outside(values)
                 return bool(outside.any()) and bool((residuals[outside] <= limit * norm).all())
 
-        elif self.inverse is not None:
-            ends = missing.total if isinstance(self.selection.ends, int) else self.selection.ends
+        start = self.rng.standard_normal((width, self.target.order))
         found = self._lanczos(start, ends, enough)
         converged = found.residuals <= 2 * self.tolerance * found.norm
         if not converged.any():
@@ -401,7 +407,13 @@ class _Search:
     def _converged(self) -> bool:
         chosen = self._chosen()
         norms = np.linalg.norm(self._residuals(chosen), axis=1)
-        return len(chosen) == self.k and bool((norms <= 2 * self.tolerance * self.norm).all())
+        return bool((norms <= 2 * self.tolerance * self.norm).all())
+
+    def _require_all(self) -> None:
+        """A side of sigma where copies of one value are may have given fewer than k."""
+        lacking = self.k - len(self._chosen())
+        if lacking:
+            raise Missing(0, lacking, True, -math.inf, math.inf)
 
     def _prove(self, method: str, delta: float, whole: float) -> Certificate:
         chosen = self._chosen()
