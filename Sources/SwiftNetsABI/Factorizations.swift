@@ -132,6 +132,18 @@ public func swnLayeredSolve(
   }
 }
 
+@_cdecl("swn_layered_trace_of_inverse")
+public func swnLayeredTraceOfInverse(
+  _ factorization: OpaquePointer?, _ trace: UnsafeMutablePointer<Double>?,
+  _ logDeterminant: UnsafeMutablePointer<Double>?, _ control: UnsafePointer<swn_control>?
+) -> swn_status {
+  status {
+    let (trace, logDeterminant) = (try require(trace, "trace"), try require(logDeterminant, "log_determinant"))
+    let found = try layered(factorization).traceOfInverse(interruption: Interruption(control))
+    (trace.pointee, logDeterminant.pointee) = (found.trace, found.logDeterminant)
+  }
+}
+
 // MARK: - Dense
 
 @_cdecl("swn_dense_create")
@@ -180,6 +192,20 @@ public func swnDenseSolve(
     try factorization.solve(
       rows(b, "b", k, factorization.order), into: rows(x, "x", k, factorization.order),
       interruption: Interruption(control))
+  }
+}
+
+@_cdecl("swn_dense_trace_of_inverse")
+public func swnDenseTraceOfInverse(
+  _ n: Int, _ matrix: UnsafePointer<Double>?, _ shift: Double, _ step: Double, _ trace: UnsafeMutablePointer<Double>?,
+  _ logDeterminant: UnsafeMutablePointer<Double>?, _ control: UnsafePointer<swn_control>?
+) -> swn_status {
+  status {
+    let (trace, logDeterminant) = (try require(trace, "trace"), try require(logDeterminant, "log_determinant"))
+    let n = try size(n, "n")
+    let found = try TraceOfInverse(
+      rows(matrix, "matrix", n, n), shift: shift, step: step, interruption: Interruption(control))
+    (trace.pointee, logDeterminant.pointee) = (found.trace, found.logDeterminant)
   }
 }
 

@@ -166,6 +166,19 @@ static PyObject *layered_solve(PyObject *module, PyObject *const *args, Py_ssize
   return result;
 }
 
+static PyObject *layered_trace_of_inverse(PyObject *module, PyObject *const *args, Py_ssize_t given)
+{
+  if (!take_count("layered_trace_of_inverse", given, 1)) return NULL;
+  Layered *layered = take_handle(args[0], layered_name, "layered");
+  if (!layered) return NULL;
+  double trace = 0, log_determinant = 0;
+  Call call;
+  begin(&call, module);
+  release(&call);
+  swn_status status = swn_layered_trace_of_inverse(layered->engine, &trace, &log_determinant, &call.control);
+  return finish(&call, status) ? Py_BuildValue("(dd)", trace, log_determinant) : NULL;
+}
+
 static PyObject *dense(PyObject *module, PyObject *const *args, Py_ssize_t given)
 {
   static const ArraySpec matrix[] = {{"matrix", "pp", false, 0}};
@@ -233,6 +246,28 @@ static PyObject *dense_solve(PyObject *module, PyObject *const *args, Py_ssize_t
   return result;
 }
 
+static PyObject *dense_trace_of_inverse(PyObject *module, PyObject *const *args, Py_ssize_t given)
+{
+  static const ArraySpec matrix[] = {{"matrix", "pp", false, 0}};
+  double shift, step;
+  if (!take_count("dense_trace_of_inverse", given, 3) || !take_double(args[1], "shift", &shift) ||
+      !take_double(args[2], "step", &step)) {
+    return NULL;
+  }
+  Call call;
+  begin(&call, module);
+  PyObject *result = NULL;
+  if (take_arrays(&call, args, matrix, 1)) {
+    double trace = 0, log_determinant = 0;
+    release(&call);
+    swn_status status = swn_dense_trace_of_inverse(size(&call, 'p'), data(&call, 0), shift, step, &trace,
+                                                   &log_determinant, &call.control);
+    if (finish(&call, status)) result = Py_BuildValue("(dd)", trace, log_determinant);
+  }
+  end(&call);
+  return result;
+}
+
 static PyObject *symmetric_eigen(PyObject *module, PyObject *const *args, Py_ssize_t given)
 {
   static const ArraySpec arrays[] = {{"matrix_out", "nn", true, 0}, {"values_out", "n", true, 0}};
@@ -259,11 +294,15 @@ PyMethodDef factorization_methods[] = {
      "layered_update(factorization, real, imaginary) -> summary"},
     {"layered_solve", FASTCALL(layered_solve), METH_FASTCALL,
      "layered_solve(factorization, b, b_imaginary, x_out, x_imaginary_out)"},
+    {"layered_trace_of_inverse", FASTCALL(layered_trace_of_inverse), METH_FASTCALL,
+     "layered_trace_of_inverse(factorization) -> (trace, log_determinant), for a tiny imaginary shift"},
     {"dense", FASTCALL(dense), METH_FASTCALL,
      "dense(matrix, shift) -> (capsule, is_positive_definite, summary)"},
     {"dense_update", FASTCALL(dense_update), METH_FASTCALL,
      "dense_update(factorization, shift) -> (is_positive_definite, summary)"},
     {"dense_solve", FASTCALL(dense_solve), METH_FASTCALL, "dense_solve(factorization, b, x_out)"},
+    {"dense_trace_of_inverse", FASTCALL(dense_trace_of_inverse), METH_FASTCALL,
+     "dense_trace_of_inverse(matrix, shift, step) -> (trace, log_determinant)"},
     {"symmetric_eigen", FASTCALL(symmetric_eigen), METH_FASTCALL,
      "symmetric_eigen(matrix_out, values_out): the matrix is replaced by its eigenvectors, as rows"},
     {NULL, NULL, 0, NULL},

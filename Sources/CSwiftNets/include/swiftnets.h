@@ -402,6 +402,11 @@ swn_status swn_layered_update(swn_layered *factorization, int32_t is_complex, do
 swn_status swn_layered_solve(const swn_layered *factorization, size_t k, const double *b, const double *b_imaginary,
                              double *x, double *x_imaginary, const swn_control *control);
 
+/* tr (H + real)⁻¹ and log|det (H + real)| by complex step, from factors of H + real + i imaginary with an imaginary part
+ * that is not 0 and at most 2⁻⁶⁰ of the matrix's norm: SWN_INVALID_ARGUMENT for others. */
+swn_status swn_layered_trace_of_inverse(const swn_layered *factorization, double *trace, double *log_determinant,
+                                        const swn_control *control);
+
 /* A symmetric matrix [n, n], of which the upper triangle is read and copied, plus shift: by Cholesky where it is
  * positive definite, else by Bunch and Kaufman. SWN_NUMERICAL where it is singular to working precision. */
 typedef struct swn_dense swn_dense;
@@ -412,6 +417,12 @@ swn_status swn_dense_update(swn_dense *factorization, double shift, swn_factor_i
 /* x [k, n] = (matrix + shift)⁻¹ b, row by row. */
 swn_status swn_dense_solve(const swn_dense *factorization, size_t k, const double *b, double *x,
                            const swn_control *control);
+
+/* tr (matrix + shift)⁻¹ and log|det (matrix + shift)| by complex step, from one factorisation of matrix + shift + i step
+ * in 16 n² bytes. The upper triangle is read; step is not 0 and at most 2⁻⁶⁰ of the largest entry. Whether the matrix is
+ * regular is what swn_dense_create finds: here only a pivot that is 0 is refused. */
+swn_status swn_dense_trace_of_inverse(size_t n, const double *matrix, double shift, double step, double *trace,
+                                      double *log_determinant, const swn_control *control);
 
 /* The eigenvalues [n] of a symmetric matrix [n, n], ascending, and its eigenvectors as rows in its place. The upper
  * triangle is read. Orders above 65,535 are more than LAPACK's integers count. */

@@ -30,7 +30,8 @@ extension LayeredElimination {
       choice.zeros.append(choice.accepted.count / order)
       choice.accepted += row
     }
-    let (vectors, values) = try diagonalized(block, order, interruption)
+    let isReal = isStep(measure)
+    let (vectors, values) = try diagonalized(block, order, isReal: isReal, interruption)
     let rows = try FactorBuffer(vectors)
     let image = try FactorBuffer<Element>(order * below)
     try multiply(
@@ -47,7 +48,12 @@ extension LayeredElimination {
     // Directions among them that the layer below does not see are decided here, by their coupling to the others.
     let count = waiting.count
     let seen = try range(
-      waiting.flatMap { place in (0..<below).map { image.base[place * below + $0] } }, count, below,
+      waiting.flatMap { place in
+        (0..<below).map {
+          let entry = image.base[place * below + $0]
+          return isReal ? Element(entry.realPart) : entry
+        }
+      }, count, below,
       tolerance: measure.tolerance / spread, interruption: interruption)
     let own = try FactorBuffer(waiting.flatMap { vectors[$0 * order..<($0 + 1) * order] })
     let rotation = try FactorBuffer(seen.numbers.map(\.conjugate))
@@ -74,7 +80,7 @@ extension LayeredElimination {
         inner.base[column * rest + row] = corner.base[row * count + first + column]
       }
     }
-    let (turns, pivots) = try diagonalized(inner, rest, interruption)
+    let (turns, pivots) = try diagonalized(inner, rest, isReal: isReal, interruption)
     let turn = try FactorBuffer(turns)
     let final = try FactorBuffer<Element>(rest * order)
     try multiply(false, false, rest, order, rest, 1, turn.base, rest, hidden, order, 0, final.base, order, interruption)
@@ -92,11 +98,19 @@ extension LayeredElimination {
     return choice
   }
 
+  /// - Parameter isReal: whether of the real part alone: derivatives in the imaginary part stay what they are only where
+  ///   the vectors have none.
   private func diagonalized(
-    _ matrix: FactorBuffer<Element>, _ order: Int, _ interruption: Interruption
+    _ matrix: FactorBuffer<Element>, _ order: Int, isReal: Bool, _ interruption: Interruption
   ) throws(EngineError) -> (rows: [Element], values: [Double]) {
     // What came in was finite: no argument is to blame.
     do throws(EngineError) {
+      if isReal {
+        let part = try FactorBuffer<Double>(order * order)
+        for index in 0..<order * order { part.base[index] = matrix.base[index].realPart }
+        let found = try Double.diagonalized(part.base, order: order, interruption: interruption)
+        return (found.rows.map { Element($0) }, found.values)
+      }
       return try Element.diagonalized(matrix.base, order: order, interruption: interruption)
     } catch .notFinite {
       throw Self.overflow

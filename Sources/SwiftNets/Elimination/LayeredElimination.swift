@@ -261,7 +261,7 @@ final class LayeredElimination<Element: FactorScalar> {
     startCost(layers[layers.count - 1], control)
     for (index, layer) in layers.enumerated().reversed() {
       if control.check() { throw .cancelled }
-      if layer.hasRest && shift == Complex(0) { return false }
+      if layer.hasRest && shift.real == 0 && isStep(measure) || shift == Complex(0) && layer.hasRest { return false }
       let (cost, next) = workspace.costs(isOdd: (layers.count - index) % 2 == 0)
       guard try eliminatePlainly(index, layer, cost, next, measure, control) != nil else { return false }
     }
@@ -288,6 +288,11 @@ final class LayeredElimination<Element: FactorScalar> {
       front = found.front
       zeros += found.layer.zeros.count
     }
+  }
+
+  /// Whether the imaginary part of λ only carries derivatives: see `TraceOfInverse`.
+  func isStep(_ measure: LayeredMeasure) -> Bool {
+    shape.isComplex && abs(shift.imaginary) <= TraceOfInverse.largestStep * measure.norm
   }
 
   /// λ as an eigenvalue: no rounding has touched it.
@@ -352,5 +357,29 @@ extension LayeredElimination where Element == Double {
     return (
       inertia, determinant.value + outside + Double(shape.parameters * exponent) * Double.logarithm(2)
     )
+  }
+}
+
+extension LayeredElimination where Element == Complex {
+  /// Of the last factorisation, of a λ with a tiny imaginary part; nil where that is 0 or not tiny.
+  var traceOfInverse: TraceOfInverse? {
+    guard let measured, shift.imaginary != 0 else { return nil }
+    let norm = scalbn(max(measured.norm, 0), Int32(-exponent))
+    guard abs(shift.imaginary) <= TraceOfInverse.largestStep * max(norm, abs(shift.real)) else { return nil }
+    var (sum, determinant) = (PivotSlopes(), LogarithmOfProduct())
+    var rest = 0
+    for (layer, delayed) in zip(layers, delays) {
+      (delayed?.pivot ?? layer.pivot).tally(&sum, &determinant)
+      rest += (delayed?.layer ?? layer).restCount
+    }
+    var outside = 0.0
+    if rest > 0 {
+      sum.add(shift, times: Double(rest))
+      outside = Double(rest) * Double.logarithm(abs(shift.real))
+    }
+    // Both parts of λ, and H, are divided by 2^exponent: the sum of slopes does not change with it, the step does.
+    return TraceOfInverse(
+      sum, logDeterminant: determinant.value + outside + Double(shape.parameters * exponent) * Double.logarithm(2),
+      step: scalbn(shift.imaginary, Int32(exponent)))
   }
 }

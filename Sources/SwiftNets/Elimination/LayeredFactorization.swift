@@ -173,6 +173,11 @@ public final class LayeredFactorization {
 
   /// Parameters of the net: the order of H.
   public var parameterCount: Int { shape.parameters }
+  /// tr (H + λ)⁻¹ and log|det (H + λ)| for the real part of λ, where its imaginary part is tiny and not 0; else nil.
+  public var traceOfInverse: TraceOfInverse? {
+    guard state == .factored, case .complex(let elimination) = elimination else { return nil }
+    return elimination.traceOfInverse
+  }
   /// Whether each layer is in the dual form.
   public var isDual: [Bool] { shape.layers.map(\.isDual) }
   /// The memory that the factorisation holds, that of pivots that were left to other layers included.

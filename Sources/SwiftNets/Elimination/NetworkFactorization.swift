@@ -41,6 +41,17 @@ public final class NetworkFactorization: @unchecked Sendable {
       bytes: factorization.bytes)
   }
 
+  /// tr (H + λ)⁻¹ and log|det (H + λ)| for the real part of the shift λ, the imaginary one being tiny and not 0.
+  public func traceOfInverse(interruption: Interruption) throws(EngineError) -> TraceOfInverse {
+    try gate.read(interruption) { () throws(EngineError) in
+      guard let found = factorization.traceOfInverse else {
+        throw .invalidArgument(
+          "the factors are not those of a shift with an imaginary part that is tiny beside the matrix and not 0")
+      }
+      return found
+    }
+  }
+
   /// Solves for rows of b, and of c for their imaginary parts, which go with y where the shift is complex.
   public func solve(
     _ b: Matrix<Double>, imaginary c: Matrix<Double>?, into x: Matrix<Double>, imaginary y: Matrix<Double>?,

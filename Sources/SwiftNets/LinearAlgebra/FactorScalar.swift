@@ -30,6 +30,7 @@ protocol FactorScalar: Sendable {
   /// The absolute value.
   var magnitude: Double { get }
   var conjugate: Self { get }
+  var realPart: Double { get }
   init(_ number: Complex)
 
   /// LAPACK's panel of the Bunch–Kaufman factorisation U D Uᵀ of a column-major matrix, at its end; the whole of a
@@ -81,6 +82,7 @@ private let upper = [CChar(UInt8(ascii: "U"))]
 extension Double: FactorScalar {
   static var parts: Int { 1 }
   var conjugate: Double { self }
+  var realPart: Double { self }
   init(_ number: Complex) { self = number.real }
 
   static func bunchKaufmanPanel(
@@ -206,6 +208,7 @@ extension Complex: FactorScalar {
   init(_ number: Complex) { self = number }
   var magnitude: Double { hypotenuse(abs(real), abs(imaginary)) }
   var conjugate: Complex { Complex(real, -imaginary) }
+  var realPart: Double { real }
 
   static func bunchKaufmanPanel(
     order: Int, width: Int, _ a: UnsafeMutablePointer<Complex>, _ lda: Int, _ pivots: UnsafeMutablePointer<Int32>,

@@ -26,8 +26,8 @@ struct SymmetricFactor<Element: FactorScalar> {
   let places: UnsafeMutablePointer<Int32>
   let pivots: UnsafeMutablePointer<Int32>
   // D⁻¹: its diagonal, and at k its entry (k, k + 1), 0 except at the first row of a 2×2 block.
-  private let inverse: UnsafeMutablePointer<Element>
-  private let coupling: UnsafeMutablePointer<Element>
+  let inverse: UnsafeMutablePointer<Element>
+  let coupling: UnsafeMutablePointer<Element>
   let work: UnsafeMutablePointer<Element>
   let scratch: UnsafeMutablePointer<Element>  // of large orders
 
