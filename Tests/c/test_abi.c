@@ -123,6 +123,11 @@ static void mlp_by_hand(void)
          "and one with eigenvalues 1 and -1 is not");
   swn_dense_destroy(dense);
 
+  double trace, logarithm;
+  expect(swn_dense_trace_of_inverse(2, matrix, 1, 0x1p-100, &trace, &logarithm, NULL) == SWN_OK &&
+             near(trace, 4.0 / 3) && near(logarithm, log(3)),
+         "eigenvalues 3 and 1 have inverses whose sum is 4/3");
+
   double rows[] = {1, 1, 1, 1}, values[2];
   expect(swn_symmetric_eigen(2, rows, values, NULL) == SWN_OK && near(values[1], 2) && near(rows[2], rows[3]),
          "of two ones the larger eigenvalue is 2, and its vector's numbers are the same");
@@ -543,6 +548,14 @@ static void factorization_refusals(void)
   swn_linearization_destroy(nowhere);
   REFUSED("imaginary", swn_layered_solve(layered, 1, ws, NULL, out, NULL, NULL));
   expect(swn_layered_solve(layered, 1, ws, NULL, out, more, NULL) == SWN_OK, "a complex solution");
+  double trace, logarithm;
+  REFUSED("tiny", swn_layered_trace_of_inverse(layered, &trace, &logarithm, NULL));
+  expect(swn_layered_update(layered, 1, 4, 0x1p-100, &info, NULL) == SWN_OK, "a complex step");
+  expect(swn_layered_trace_of_inverse(layered, &trace, &logarithm, NULL) == SWN_OK && trace > 0 && isfinite(logarithm),
+         "the trace of an inverse");
+  REFUSED("trace", swn_layered_trace_of_inverse(layered, NULL, &logarithm, NULL));
+  REFUSED("log_determinant", swn_layered_trace_of_inverse(layered, &trace, NULL, NULL));
+  REFUSED("factorization", swn_layered_trace_of_inverse(NULL, &trace, &logarithm, NULL));
   swn_layered_destroy(layered);
   swn_mlp_destroy(net);
 
@@ -553,6 +566,17 @@ static void factorization_refusals(void)
   REFUSED("matrix", swn_dense_create(2, NULL, 0, &dense, &info, NULL));
   REFUSED("shift", swn_dense_create(2, matrix, INFINITY, &dense, &info, NULL));
   REFUSED("factorization", swn_dense_create(2, matrix, 0, NULL, &info, NULL));
+  REFUSED("n is", swn_dense_trace_of_inverse(0, matrix, 0, 1e-30, &trace, &logarithm, NULL));
+  REFUSED("matrix would have", swn_dense_trace_of_inverse(INT32_MAX, matrix, 0, 1e-30, &trace, &logarithm, NULL));
+  REFUSED("matrix", swn_dense_trace_of_inverse(2, NULL, 0, 1e-30, &trace, &logarithm, NULL));
+  REFUSED("step", swn_dense_trace_of_inverse(2, matrix, 0, 0, &trace, &logarithm, NULL));
+  REFUSED("step", swn_dense_trace_of_inverse(2, matrix, 0, 1, &trace, &logarithm, NULL));
+  REFUSED("shift", swn_dense_trace_of_inverse(2, matrix, NAN, 1e-30, &trace, &logarithm, NULL));
+  REFUSED("trace", swn_dense_trace_of_inverse(2, matrix, 0, 1e-30, NULL, &logarithm, NULL));
+  FAILS(SWN_NOT_FINITE, "matrix", swn_dense_trace_of_inverse(2, (double[]){1, INFINITY, 0, 1}, 0, 1e-30, &trace,
+                                                             &logarithm, NULL));
+  FAILS(SWN_NUMERICAL, "range", swn_dense_trace_of_inverse(2, (double[]){1, 1, 1, 1}, 0, 0x1p-100, &trace, &logarithm,
+                                                           NULL));
   REFUSED("info", swn_dense_create(2, matrix, 0, &dense, NULL, NULL));
   FAILS(SWN_NOT_FINITE, "matrix", swn_dense_create(2, (double[]){1, INFINITY, 0, 1}, 0, &dense, &info, NULL));
   expect(dense == NULL, "a factorisation that failed leaves no handle");

@@ -56,6 +56,8 @@ static void layered(void)
     if (seldom(3)) {
       int32_t other = seldom(16) ? !is_complex : is_complex;
       checked(swn_layered_update(made, other, number(), number(), or_null(&info), control()));
+      double trace, logarithm;
+      checked(swn_layered_trace_of_inverse(made, seldom(16) ? NULL : &trace, or_null(&logarithm), control()));
       continue;
     }
     size_t k = seldom(16) ? impossible() : small(9);
@@ -92,6 +94,10 @@ static void dense(void)
       }
     arrays[array_count - 1].sum = sum_of((uint8_t *)matrix, n * n * sizeof *matrix);
   }
+  double trace, logarithm;
+  if (seldom(4))
+    checked(swn_dense_trace_of_inverse(n, or_null(matrix), number(), seldom(4) ? number() : 0x1p-200, &trace,
+                                       or_null(&logarithm), control()));
   swn_dense *made = NULL;
   swn_factor_info info;
   double shift = seldom(2) ? number() : 0;

@@ -64,6 +64,7 @@ def fast_calls(n, i, o):
     yield _core.fast_factorize, xs, -1
     yield _core.fast_step, small, xs, ys, w, 0.1, 0.0, out
     yield _core.dense, absurd(min(n, LARGE), min(n, LARGE)), 0.0
+    yield _core.dense_trace_of_inverse, absurd(min(n, LARGE), min(n, LARGE)), 1.0, 2.0**-100
 
 
 def layered(samples, gradient, *arguments):

@@ -14,6 +14,7 @@ from swiftnets._support.types import Array
 from swiftnets.curvature.matrix import CurvatureMatrix, require_matrix
 from swiftnets.linalg.dense import DenseFactorization
 from swiftnets.linalg.factors import factor
+from swiftnets.linalg.scaling import row_norms
 from swiftnets.solve.factors import dense_factors, dense_operations
 from swiftnets.solve.layered import LayeredFactorization, is_layered, plan
 
@@ -156,7 +157,7 @@ def _inverse_norm(solve: object, order: int) -> float:
     rows = np.random.default_rng(0).standard_normal((2, order))
     rows /= np.linalg.norm(rows, axis=1)[:, None]
     images: Array = solve(rows)  # type: ignore[operator]
-    return math.sqrt(order) * float(np.linalg.norm(images, axis=1).max())
+    return math.sqrt(order) * float(row_norms(np.ascontiguousarray(images)).max())
 
 
 def _error(certificate: float, norm: float, trace: float) -> float:

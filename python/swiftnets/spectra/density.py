@@ -339,8 +339,8 @@ def density(
         message += f"; steps were raised from {steps}"
     if not is_enough:
         message += (
-            f"; the bound on truncation is {truncation / sampling:.1f} times the sampling error: "
-            "more steps would lower it"
+            f"; the bound on truncation, {truncation:.2g}, is more than {_BALANCE:g} times the "
+            f"sampling error, {sampling:.2g}: more steps would lower it"
         )
     deflation = 2 * float(pairs.residual_norms.sum()) / matrix.order
     return Density(

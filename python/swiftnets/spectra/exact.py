@@ -209,7 +209,12 @@ def of_eigenvalues(matrix: Counted, function: Callable[[Array], Array], what: st
     # LAPACK's eigenvalues are those of a matrix that is off by about that much.
     slack = 4 * math.sqrt(matrix.order) * EPS * float(abs(values).max())
     terms = function(values)
-    moved = np.maximum(abs(function(values + slack) - terms), abs(function(values - slack) - terms))
+    if not np.isfinite(terms).all():
+        raise FloatingPointError(f"{what} is not finite at an eigenvalue")
+    with np.errstate(invalid="ignore"):
+        moved = np.maximum(
+            abs(function(values + slack) - terms), abs(function(values - slack) - terms)
+        )
     moved[~np.isfinite(moved)] = np.inf
     error = float(moved.sum()) + _rounding(float(abs(terms).sum()), 1)
     method = f"exact: {what} of all eigenvalues"

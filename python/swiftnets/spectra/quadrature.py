@@ -275,7 +275,6 @@ class Runs:
         self._off: list[Array] = []
         self._ended = np.full(len(starts), -1)
         self._scale = np.zeros(len(starts))
-        self._most = matrix.order - len(found)
 
     @property
     def steps(self) -> int:
@@ -284,7 +283,7 @@ class Runs:
     @property
     def is_complete(self) -> bool:
         """Whether every run has ended in an invariant space."""
-        return bool((self._ended >= 0).all()) or self.steps >= self._most
+        return bool((self._ended >= 0).all())
 
     def advance(self, steps: int, progress: Progress | None = None) -> None:
         """So many more steps of each run, or as many as there are."""
@@ -334,9 +333,7 @@ class Runs:
         matrix[places, places + 1] = matrix[places + 1, places] = off[: size - 1]
         values, vectors = eigh(matrix)
         weights = vectors[0] ** 2
-        # Where the space is whole no eigenvalue is left outside.
-        last = 0.0 if size == self._most else float(off[size - 1])
-        reach = last * abs(vectors[-1])
+        reach = float(off[size - 1]) * abs(vectors[-1])
         return Rule(values, weights / weights.sum(), (float(reach[0]), float(reach[-1])))
 
 
