@@ -328,6 +328,9 @@ def test_diagonals_of_the_inverse_by_a_few_solves():
 def test_costs_are_said_beforehand_and_kept(fashion):
     hessian, _ = fashion
     matrix = operator(symmetric(300))
+    layers = (nets.Conv2d(1, 2, 3), nets.Tanh(), nets.Flatten(), nets.Dense(32, 3))
+    net = Network(layers, input_shape=(1, 6, 6))
+    conv = net.at(net.initial(seed=0), np.ones((4, 1, 6, 6)), np.ones((4, 3))).hessian + 1.0
     calls = {
         "trace": spectra.trace,
         "trace of square": lambda a, **o: spectra.trace(a, "square", **o),
@@ -344,7 +347,7 @@ def test_costs_are_said_beforehand_and_kept(fashion):
         "density": spectra.density,
     }
     for name, call in calls.items():
-        for a in (hessian, matrix):
+        for a in (hessian, matrix, conv):
             said = spectra.cost(a, name, method="exact")
             found = call(a, method="exact")
             assert said.products == found.products and said.fits and said.bytes >= 0

@@ -59,17 +59,12 @@ def product_operations(matrix: Counted) -> float:
     return 12.0 * curvature.point.counted_samples * net.multiplications
 
 
-def _has_structure(matrix: Counted) -> bool:
-    curvature = matrix.curvature
-    return curvature is not None and "structural_hessian" in curvature.point.net.supports
-
-
 def _forming(matrix: Counted) -> tuple[int, float]:
     """Products and operations for all entries."""
     curvature = matrix.curvature
     if matrix.is_array:
         return 0, 0.0
-    if curvature is None or not _has_structure(matrix):
+    if curvature is None or not matrix.has_structure:
         return matrix.order, 0.0
     net, samples = curvature.point.net, curvature.point.counted_samples
     return 0, dense_operations(net, samples, matrix.order)
@@ -81,12 +76,12 @@ def cost_of(matrix: Counted, quantity: Quantity) -> Cost:
     products, operations = _forming(matrix)
     square = 8 * order**2
     if quantity == "entries":
-        if _has_structure(matrix):
+        if matrix.has_structure:
             return Cost("exact", 0, 0, 2 * product_operations(matrix), 8 * order)
         held = 0 if matrix.is_array else (8 * order if matrix.curvature else 2 * square)
         return Cost("exact", products, 0, 0.0, held)
     if quantity == "squares":
-        held = 8 * _largest_block(matrix) if _has_structure(matrix) else 2 * square
+        held = 8 * _largest_block(matrix) if matrix.has_structure else 2 * square
         return Cost("exact", products, 0, operations + 2.0 * order**2, held)
     if quantity == "eigenvalues":
         return Cost("exact", products, 0, operations + 4 * order**3 / 3, 3 * square)
@@ -132,8 +127,7 @@ def _in_float64(matrix: CurvatureMatrix) -> CurvatureMatrix:
 def _entries(matrix: Counted) -> Array:
     """The diagonal."""
     if matrix.curvature is not None:
-        if not _has_structure(matrix):
-            matrix.products += matrix.order
+        matrix.count_entries()
         found = np.asarray(_in_float64(matrix.curvature).diagonal(), np.float64)
     else:
         found = matrix.dense().diagonal().copy()
@@ -168,7 +162,7 @@ def _terms(matrix: Counted) -> int:
 
 def _square_sums(matrix: Counted) -> Array:
     """Of each row, by blocks of layers where the net has them."""
-    if not _has_structure(matrix):
+    if not matrix.has_structure:
         entries = matrix.dense()
         found: Array = np.einsum("ij,ij->i", entries, entries)
         return found
@@ -242,6 +236,7 @@ def inverse_of(matrix: Counted) -> InverseTrace:
         try:
             if name == "dense":
                 checks.memory(32 * matrix.order**2, "the dense matrix and its complex factors")
+                matrix.count_entries()
             return inverse_trace(matrix.curvature, name)
         except (MemoryError, np.linalg.LinAlgError):
             if name == ways[-1]:
@@ -252,7 +247,10 @@ def inverse_of(matrix: Counted) -> InverseTrace:
 def factors_of(matrix: Counted) -> Any:
     """Real factors: layered, or dense."""
     if matrix.curvature is not None:
-        return matrix.curvature.factorize()
+        factors = matrix.curvature.factorize()
+        if isinstance(factors, DenseFactorization):
+            matrix.count_entries()
+        return factors
     checks.memory(16 * matrix.order**2, "the dense matrix and its factors")
     entries = np.ascontiguousarray(matrix.dense())
     return DenseFactorization.trusted(entries, 0.0, _FLOAT64, 0.0)

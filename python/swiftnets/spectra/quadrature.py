@@ -77,14 +77,25 @@ class Counted:
             raise FloatingPointError("a product with the matrix has numbers that are not finite")
         return images
 
+    @property
+    def has_structure(self) -> bool:
+        """Whether entries come from the net's structure, and not from products."""
+        matrix = self.curvature
+        return matrix is not None and "structural_hessian" in matrix.point.net.supports
+
+    def count_entries(self) -> None:
+        """Count the products that all entries take."""
+        if not self.is_array and not self.has_structure:
+            self.products += self.order
+
     def dense(self) -> Array:
         """All entries; a MemoryError where they do not fit, with the bytes."""
         if isinstance(self.operator, np.ndarray):
             return self.operator
         checks.memory(16 * self.order**2, "the dense matrix")
+        self.count_entries()
         matrix = self.curvature
         if matrix is None:
-            self.products += self.order
             entries = np.asarray(self.operator.dense(), dtype=np.float64)
         else:
             point = matrix.point.in_float64()
