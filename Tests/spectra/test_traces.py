@@ -11,6 +11,7 @@ from swiftnets import MLP, Network, datasets, nets, optimizers, spectra
 from swiftnets.linalg import FunctionOperator
 from swiftnets.solve.inverse import dense_inverse_trace, inverse_trace
 from swiftnets.spectra import sampling
+from swiftnets.spectra.quadrature import Runs, counted, sphere
 
 EPS = np.finfo(float).eps
 
@@ -118,6 +119,22 @@ def test_the_trace_of_the_inverse_to_fifty_digits():
         inverse = mpmath.inverse(mpmath.matrix(hessian.dense().tolist()))
         exact = float(sum(inverse[i, i] for i in range(inverse.rows)))
     assert spectra.trace(hessian, "inverse").value == pytest.approx(exact, rel=1e-13)
+
+
+@pytest.mark.parametrize("order", [4, 6, 8])
+def test_the_stated_error_holds_for_hilbert_matrices(order):
+    entries = 1 / (np.add.outer(np.arange(order), np.arange(order)) + 1.0)
+    with mpmath.workdps(60):
+        inverse = mpmath.inverse(mpmath.matrix(entries.tolist()))
+        exact = sum(inverse[i, i] for i in range(order))
+        diagonal = np.array([float(inverse[i, i]) for i in range(order)])
+        logarithm = float(mpmath.log(mpmath.det(mpmath.matrix(entries.tolist()))))
+        found = spectra.trace(entries, "inverse")
+        assert abs(float(found.value - exact)) <= found.error <= 1e-2 * float(exact)
+    found = spectra.diagonal(entries, "inverse")
+    assert (abs(found.value - diagonal) <= found.error).all()
+    found = spectra.logdet(entries)
+    assert abs(found.value - logarithm) <= found.error
 
 
 def test_singular_matrices_are_refused_and_their_determinant_is_zero():
@@ -294,8 +311,8 @@ def test_lanczos_quadrature_is_as_good_as_published(fashion):
 
 def test_quadrature_refuses_what_only_factors_answer(fashion):
     hessian, values = fashion
-    shift = -values[0] / 2
-    options = {"method": "lanczos", "probes": 2, "deflate": 0}
+    shift = -values[0] / 4
+    options = {"method": "lanczos", "probes": 2, "deflate": 0, "steps": 200}
     for call in (
         lambda: spectra.logdet(hessian + shift, **options),
         lambda: spectra.trace(hessian + shift, "inverse", **options),
@@ -303,8 +320,38 @@ def test_quadrature_refuses_what_only_factors_answer(fashion):
     ):
         with pytest.raises(np.linalg.LinAlgError, match="positive definite"):
             call()
+    # Few steps do not see it; it is not said that they did.
+    blind = spectra.logdet(hessian + shift, method="lanczos", probes=2, deflate=0, steps=12)
+    assert blind.error == math.inf and "not certified" in blind.method
     exact = spectra.effective_dimension(hessian, shift)
     assert exact.value == pytest.approx((values / (values + shift)).sum(), rel=1e-8)
+    sure = spectra.logdet(hessian + 0.1, method="lanczos", probes=8)
+    assert "positive definite but with" in sure.method and sure.error < math.inf
+    structural = spectra.logdet(hessian.point.gauss_newton, method="lanczos", probes=1)
+    assert "definite" not in structural.method
+
+
+def test_a_hidden_eigenvalue_is_missed_as_seldom_as_said():
+    values = np.append(np.linspace(1, 2, 299), 0.99)
+    matrix = counted(FunctionOperator(300, lambda rows: values * rows))
+    chances, parts, every = [], [], []
+    for seed in range(400):
+        start = sphere(1, 300, np.empty((0, 300)), np.random.default_rng(seed))
+        runs = Runs(matrix, start, np.empty((0, 300)))
+        runs.advance(10)
+        # Where no Ritz value is as low, the run has not seen that eigenvalue.
+        (rule,) = runs.rules()
+        every.append(runs.chance_below(0.99) if rule.nodes[0] > 0.99 else 1.0)
+        if rule.nodes[0] > 0.99:
+            chances.append(runs.chance_below(0.99))
+            parts.append(abs(start[0, -1]))
+    # |yᵀ v| (Σ p²)^½ ≤ 1, always; and so small a part is as seldom as it says.
+    chances, parts = np.array(chances), np.array(parts)
+    assert len(chances) > 300
+    least = chances / math.sqrt(2 * 300 / math.pi)
+    assert (parts[chances < 1] <= least[chances < 1] * (1 + 1e-9)).all()
+    for level in (0.5, 0.2):
+        assert np.mean(np.array(every) <= level) <= level + 3 * math.sqrt(level / 400)
 
 
 def test_the_largest_eigenvalue_by_lanczos(fashion):

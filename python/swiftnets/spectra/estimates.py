@@ -31,7 +31,8 @@ class Estimate:
     error : float or (P,) float array
         Where `is_exact`, what rounding may do, an estimate from the factors' certificate or from
         the sizes of what is summed. Else what `value` is off by at most but in about one case of
-        twenty: twice the standard error, with what few Lanczos steps leave out.
+        twenty: twice the standard error, with what few Lanczos steps leave out. Infinite where it
+        takes a positive definite matrix, and that is not certified.
     method : str
         In words.
     is_exact : bool

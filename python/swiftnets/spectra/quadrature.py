@@ -328,6 +328,39 @@ class Runs:
         self._q = image / np.where(over, 1.0, beta)[:, None]
         self._q[over] = 0.0
 
+    def chance_below(self, t: float) -> float:
+        """A bound on the probability, over the starts, that an eigenvalue is t or less.
+
+        Parameters
+        ----------
+        t : float
+            Below all Ritz values.
+
+        Returns
+        -------
+        float
+
+        Notes
+        -----
+        With Lanczos's polynomials p, (yᵀ v)² Σ p(λ)² ≤ 1 for a unit eigenvector y of λ ≤ t and a
+        start v, and Σ p(λ)² ≥ Σ p(t)²; that |yᵀ v| is below s has a probability below s √(2n/π).
+        """
+        size = self._matrix.order - len(self._found)
+        diagonal, off = np.array(self._diagonal), np.array(self._off)
+        chance = 1.0
+        for run, ended in enumerate(self._ended):
+            before, last, total = 0.0, 1.0, 1.0
+            for j in range((self.steps if ended < 0 else int(ended)) - 1):
+                beta = off[j - 1, run] if j else 0.0
+                before, last = last, ((t - diagonal[j, run]) * last - beta * before) / off[j, run]
+                total += last * last
+                if total > 1e200:
+                    break
+            # A run that has ended has all eigenvectors but those of which rounding hid the part.
+            least = 1 / math.sqrt(total) if ended < 0 else 1e-6
+            chance *= min(1.0, least * math.sqrt(2 * size / math.pi))
+        return chance
+
     def rules(self, steps: int | None = None) -> list[Rule]:
         """One for each run, of its first `steps` steps, or of all."""
         diagonal, off = np.array(self._diagonal), np.array(self._off)

@@ -15,6 +15,7 @@ import numpy as np
 from swiftnets._support import checks
 from swiftnets._support.progress import Progress
 from swiftnets._support.types import Array
+from swiftnets.curvature.matrix import Kind
 from swiftnets.spectra import exact
 from swiftnets.spectra.costs import NORM_STEPS, Options, start
 from swiftnets.spectra.estimates import Estimate, Method
@@ -40,6 +41,8 @@ def __dir__() -> list[str]:
 Function: TypeAlias = Literal["square", "inverse", "absolute", "logarithm"] | None
 DiagonalFunction: TypeAlias = Literal["square", "inverse"] | None
 Norm: TypeAlias = Literal["fro", "nuc", 2]
+# What is called certified: an eigenvalue that is not positive would have been missed by chance.
+_CHANCE = 1e-6
 _Mapped: TypeAlias = Callable[[Array], Array]
 
 
@@ -228,6 +231,7 @@ def _quadrature(
         if bar is not None:
             bar.close()
     rules = runs.rules()
+    chance = 0.0
     if needs_positive:
         # Ritz values lie inside the spectrum: one that is not positive is proof.
         least = min([*pairs.values, *(rule.nodes[0] for rule in rules)])
@@ -236,6 +240,8 @@ def _quadrature(
                 f"{text} by quadrature is of positive definite matrices, and an eigenvalue is at "
                 f"most {least:.3g}: a larger damping, or method 'exact', whose factors answer"
             )
+        if not _is_definite(matrix):
+            chance = runs.chance_below(0.0)
     known = function(pairs.values)
     integrals = np.array([rule.integral(function) for rule in rules])
     if not np.isfinite(integrals).all() or not np.isfinite(known).all():
@@ -256,7 +262,21 @@ def _quadrature(
         f"{len(pairs.values)} eigenvalues deflated"
     )
     error = 2 * sampling + truncation + deflation + 16 * EPS * abs(value)
+    if chance > _CHANCE:
+        error = math.inf
+        method += "; not certified to be positive definite: more probes or steps, or method 'exact'"
+    elif needs_positive and not _is_definite(matrix):
+        shown = max(chance, 1e-99)
+        method += f"; positive definite but with a probability of {shown:.0e} at most"
     return Estimate(value, error, method, False, matrix.products)
+
+
+def _is_definite(matrix: Counted) -> bool:
+    """Whether it is so by its structure: a Gauss–Newton matrix plus something positive."""
+    curvature = matrix.curvature
+    if curvature is None or curvature.kind is Kind.HESSIAN:
+        return False
+    return curvature.point.net.l2 + curvature.shift.real > 0
 
 
 # Log-determinant and effective dimension
