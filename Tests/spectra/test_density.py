@@ -63,7 +63,7 @@ def test_densities_of_a_net_are_as_near_as_they_say(fashion, name, deflate, bar)
     assert all(e <= run.wasserstein_error for e, run in zip(errors, runs, strict=True))
     for run in runs:
         assert run.truncation_error <= 5 * run.sampling_error and "more steps" not in run.message
-        assert run.products == 4 * run.steps + (120 if deflate else 0)
+        assert 0 <= run.products - 4 * run.steps <= (150 if deflate else 0)
         assert len(run.deflated) == deflate and math.isclose(run.weights.sum(), 1, rel_tol=1e-12)
         known = values[np.argsort(-abs(values))[:deflate]]
         assert np.allclose(np.sort(known), run.deflated, rtol=0, atol=1e-9)
@@ -233,6 +233,25 @@ def test_plots_take_an_axis_and_a_style():
     drawn = found.plot(kind="cdf")
     assert drawn is not ax and drawn.lines[0].get_ydata()[-1] == 1
     spectra.density(np.zeros((3, 3))).plot()
+
+
+def test_blocks_of_layers_and_batches():
+    x, labels = images(60)
+    net = MLP((64, 6, 10), loss="softmax_cross_entropy", reduction="mean")
+    w = net.initial(seed=1)
+    hessian = net.at(w, x, labels).hessian
+    block = swiftnets.curvature.layer_block(hessian, 0)
+    values = np.linalg.eigvalsh(block.dense())
+    found = spectra.density(block, method="lanczos")
+    assert found.order == 65 * 6 and found.distance(values) <= found.wasserstein_error
+    exact = spectra.density(block, method="exact")
+    assert exact.products == 0 and exact.distance(values) <= 1e-12
+    assert spectra.trace(block, "square").value == pytest.approx((values**2).sum(), rel=1e-12)
+    batched = net.at(w, [(x[:25], labels[:25]), (x[25:], labels[25:])]).hessian
+    again = spectra.density(batched, method="lanczos")
+    assert again.distance(spectra.density(hessian, method="exact")) <= again.wasserstein_error
+    shifted = spectra.trace(batched + 0.3, "inverse").value
+    assert shifted == pytest.approx(spectra.trace(hessian + 0.3, "inverse").value, rel=1e-9)
 
 
 def test_progress_is_shown(capsys):

@@ -206,7 +206,8 @@ def test_exact_answers_for_every_kind_of_matrix(kind):
     check(spectra.diagonal(matrix, "inverse"), inverse.diagonal(), scale)
     check(spectra.norm(matrix), np.linalg.norm(dense), many * size)
     check(spectra.norm(matrix, "nuc"), np.linalg.norm(dense, "nuc"), many * size)
-    check(spectra.norm(matrix, 2), np.linalg.norm(dense, 2), size)
+    check(spectra.norm(matrix, 2, method="exact"), size, size)
+    assert abs(spectra.norm(matrix, 2).value - size) <= 2 * near * size
 
 
 def test_the_logarithm_is_of_definite_matrices():
@@ -306,7 +307,7 @@ def test_lanczos_quadrature_is_as_good_as_published(fashion):
     ]:
         error = abs(found.value - exact)
         assert error <= bar * abs(exact) and error <= found.error <= 6 * bar * abs(exact)
-        assert not found.is_exact and found.products == 170 + 30 * 64
+        assert not found.is_exact and 0 < found.products <= 170 + 30 * 64
 
 
 def test_quadrature_refuses_what_only_factors_answer(fashion):
@@ -357,7 +358,12 @@ def test_a_hidden_eigenvalue_is_missed_as_seldom_as_said():
 def test_the_largest_eigenvalue_by_lanczos(fashion):
     hessian, values = fashion
     found = spectra.norm(hessian, 2, method="lanczos")
-    assert abs(found.value - abs(values).max()) <= found.error + 1e-12 and found.products == 128
+    assert abs(found.value - abs(values).max()) <= found.error <= 1e-8
+    line = np.linspace(-3, 1, 1500)
+    matrix = FunctionOperator(1500, lambda rows: line * rows)
+    found = spectra.norm(matrix, 2)
+    assert 3 - found.error <= found.value <= 3 + 1e-12 and found.error < 0.01
+    assert "probability" in found.method and found.products < 1500
 
 
 def test_diagonals_of_the_inverse_by_a_few_solves():

@@ -9,9 +9,9 @@ import numpy as np
 from swiftnets._support import checks
 from swiftnets.spectra import exact
 from swiftnets.spectra.estimates import Cost, Method
-from swiftnets.spectra.quadrature import Counted, Matrix, counted
+from swiftnets.spectra.quadrature import Counted, Matrix, counted, leading_products
 
-__all__ = ["NORM_STEPS", "Options", "cost", "start"]
+__all__ = ["Options", "cost", "start"]
 
 
 def __dir__() -> list[str]:
@@ -58,7 +58,7 @@ _SAMPLED: dict[str, tuple[Method, ...]] = {
     "density": ("lanczos",),
 }
 _WHAT = tuple(_SAMPLED)
-NORM_STEPS = 128  # for the largest eigenvalue
+_NORM_STEPS = 128  # for the largest eigenvalue, its certificate included
 
 
 class Options:
@@ -135,6 +135,8 @@ def planned(matrix: Counted, what: str, method: Method, options: Options) -> Cos
     operations = certain.operations + certain.products * each
     if what == "density":
         is_cheap = matrix.order <= sampled.products
+    elif what == "norm 2":
+        is_cheap = operations <= sampled.operations + sampled.products * each
     else:
         is_cheap = operations <= max(_LONG, sampled.operations + sampled.products * each)
     return certain if certain.fits and is_cheap else sampled
@@ -143,10 +145,10 @@ def planned(matrix: Counted, what: str, method: Method, options: Options) -> Cos
 def _sampled(matrix: Counted, what: str, name: Any, options: Options) -> Cost:
     order, count = matrix.order, min(options.products, 2 * matrix.order)
     if what == "norm 2":
-        steps = min(order, NORM_STEPS)
+        steps = min(order, _NORM_STEPS)
         return Cost("lanczos", steps, 0, 4.0 * order * steps**2, 8 * order * (steps + 4))
     if name == "lanczos":
-        found = min(order, 5 * options.deflate + 20) if options.deflate else 0
+        found = min(order, leading_products(options.deflate))
         products = found + options.probes * options.steps
         work = 4.0 * order * (found**2 + options.probes * options.steps * (options.deflate + 4))
         held = 8 * order * (2 * found + options.deflate + 5 * options.probes)

@@ -27,6 +27,7 @@ from swiftnets.spectra.quadrature import (
     counted,
     eigenvalues,
     leading,
+    leading_products,
     sphere,
 )
 
@@ -262,7 +263,7 @@ def density(
         until the bound on truncation is below 5 times the expected sampling error.
     deflate : int
         Eigenvalues of largest absolute value that get nodes of their own; fewer where their
-        residuals after 5 `deflate` + 20 products are not small.
+        residuals after about 5 `deflate` + 20 products are not small.
     max_steps : int, optional
         Four times `steps` by default. ``max_steps=steps`` takes just these; `message` tells where
         the bound says that they are few.
@@ -289,11 +290,13 @@ def density(
 
     Notes
     -----
-    Costs 5 `deflate` + 20 + `probes` · `steps` products, and 8 P bytes for each of the 5 `deflate`
-    + 20 vectors and 5 `probes` more; exact, 4/3 P³ operations and 16 P² bytes. `cost` says it
-    beforehand. With F the CDF, n = P − k and v probes, F(x) has variance 2 F (1 − F) / ((n + 2) v):
-    a Brownian bridge, from which band and W1 follow. CDFs of trained nets jump at 0, where their
-    nodes carry 0.2 to 0.9 of the mass: compare by W1, and not by sup|F − G|.
+    Costs about 5 `deflate` + 20 + `probes` · `steps` products, and 8 P bytes for each of 5
+    `deflate` + 20 vectors and 5 `probes` more; exact, 4/3 P³ operations and 16 P² bytes. `cost`
+    says it beforehand.
+
+    With F the CDF, n = P − k and v probes, F(x) has variance 2 F (1 − F) / ((n + 2) v): a Brownian
+    bridge, from which band and W1 follow. CDFs of trained nets jump at 0, where their nodes carry
+    0.2 to 0.9 of the mass: compare by W1, and not by sup|F − G|.
 
     Examples
     --------
@@ -363,7 +366,7 @@ def density(
 
 def planned(probes: int, steps: int, deflate: int) -> int:
     """Products that quadrature takes where steps are not raised."""
-    return probes * steps + (5 * deflate + 20 if deflate else 0)
+    return probes * steps + leading_products(deflate)
 
 
 def _exact(matrix: Counted) -> Density:

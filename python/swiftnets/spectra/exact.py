@@ -65,7 +65,7 @@ def _forming(matrix: Counted) -> tuple[int, float]:
     if matrix.is_array:
         return 0, 0.0
     if curvature is None or not matrix.has_structure:
-        return matrix.order, 0.0
+        return matrix.entry_products, 0.0
     net, samples = curvature.point.net, curvature.point.counted_samples
     return 0, dense_operations(net, samples, matrix.order)
 

@@ -13,10 +13,11 @@ import numpy.typing as npt
 from swiftnets._support import checks
 from swiftnets._support.progress import Progress
 from swiftnets._support.types import Array
+from swiftnets.curvature.blocks import LayerBlock
 from swiftnets.curvature.matrix import CurvatureMatrix
-from swiftnets.linalg.lanczos import lanczos
 from swiftnets.linalg.lapack import aside, eigh
 from swiftnets.linalg.operator import SymmetricOperator
+from swiftnets.spectra.eigsh import eigsh
 
 __all__ = [
     "Counted",
@@ -27,6 +28,7 @@ __all__ = [
     "counted",
     "eigenvalues",
     "leading",
+    "leading_products",
     "sphere",
 ]
 
@@ -54,7 +56,7 @@ class Counted:
     """
 
     def __init__(self, operator: SymmetricOperator | Array) -> None:
-        self.operator = operator
+        self.operator = operator.wide() if isinstance(operator, LayerBlock) else operator
         self.order: int = len(operator) if isinstance(operator, np.ndarray) else operator.order
         self.products = 0
 
@@ -79,14 +81,24 @@ class Counted:
 
     @property
     def has_structure(self) -> bool:
-        """Whether entries come from the net's structure, and not from products."""
+        """Whether it is a curvature matrix whose entries need no products."""
         matrix = self.curvature
         return matrix is not None and "structural_hessian" in matrix.point.net.supports
 
+    @property
+    def entry_products(self) -> int:
+        """Products that all entries take."""
+        if self.is_array or self.has_structure:
+            return 0
+        operator = self.operator
+        if isinstance(operator, LayerBlock):
+            supports = operator.matrix.point.net.supports
+            return 0 if "structural_hessian" in supports else self.order
+        return self.order
+
     def count_entries(self) -> None:
         """Count the products that all entries take."""
-        if not self.is_array and not self.has_structure:
-            self.products += self.order
+        self.products += self.entry_products
 
     def dense(self) -> Array:
         """All entries; a MemoryError where they do not fit, with the bytes."""
@@ -192,19 +204,15 @@ class Pairs(NamedTuple):
     residual_norms: Array
 
 
-def leading(
-    matrix: Counted, count: int, rng: np.random.Generator, steps: int | None = None
-) -> Pairs:
-    """Ritz pairs of largest absolute value, for deflation: no proof that none is missing.
+def leading(matrix: Counted, count: int, rng: np.random.Generator) -> Pairs:
+    """Eigenpairs of largest absolute value, for deflation: no proof that none is missing.
 
     Parameters
     ----------
     matrix : Counted
     count : int
-        Pairs at most: those whose residuals are not small beside the spread are left out.
+        Pairs at most: those whose residuals are not small beside the norm are left out.
     rng : numpy.random.Generator
-    steps : int, optional
-        5 count + 20 by default.
 
     Returns
     -------
@@ -212,22 +220,28 @@ def leading(
 
     Notes
     -----
-    One Lanczos run of `steps` products, its vectors kept: 8 P bytes each.
+    Costs about 5 count + 20 products at most, or where that is cheaper all eigenpairs.
     """
     if count < 1:
         return Pairs(np.empty(0), np.empty((0, matrix.order)), np.empty(0))
-    steps = min(matrix.order, 5 * count + 20 if steps is None else steps)
-    checks.memory(16 * steps * matrix.order, "the vectors of the deflation")
-    run = lanczos(lambda v: matrix.times(v[None])[0], rng.standard_normal(matrix.order), steps)
-    values, small = eigh(run.matrix)
-    residuals = run.residual * abs(small[-1])
-    spread = max(float(abs(values).max()), float(np.finfo(float).tiny))
-    order = np.argsort(-abs(values))[:count]
-    order = order[residuals[order] <= 1e-5 * spread]
-    order = order[np.argsort(values[order])]
-    rows = np.ascontiguousarray(small[:, order].T @ run.basis)
-    rounding = 4 * EPS * spread
-    return Pairs(values[order], rows, residuals[order] + rounding)
+    found = eigsh(
+        matrix.operator,
+        count,
+        which="LM",
+        tolerance=1e-9,
+        certificate=None,
+        max_products=leading_products(count),
+        seed=int(rng.integers(2**31)),
+    )
+    matrix.products += found.products
+    kept = found.residual_norms <= 1e-5 * float(abs(found.values).max())
+    rows = np.ascontiguousarray(found.vectors.T[kept])
+    return Pairs(found.values[kept], rows, found.error_bounds[kept])
+
+
+def leading_products(count: int) -> int:
+    """About how many products so many leading pairs take at most."""
+    return 5 * count + 20 if count else 0
 
 
 @dataclass(frozen=True, eq=False)

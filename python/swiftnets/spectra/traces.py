@@ -17,7 +17,8 @@ from swiftnets._support.progress import Progress
 from swiftnets._support.types import Array
 from swiftnets.curvature.matrix import Kind
 from swiftnets.spectra import exact
-from swiftnets.spectra.costs import NORM_STEPS, Options, start
+from swiftnets.spectra.costs import Options, start
+from swiftnets.spectra.eigsh import eigsh
 from swiftnets.spectra.estimates import Estimate, Method
 from swiftnets.spectra.quadrature import (
     EPS,
@@ -501,13 +502,11 @@ def norm(
     Returns
     -------
     Estimate
-        For 2 by Lanczos: an eigenvalue lies within `error` of the value, and the norm is not
-        smaller than their difference. It may be larger: `eigsh` proves that none is missing.
+        For 2 by Lanczos's method it is that of `eigsh`, with its certificate: `error` bounds what
+        the value is off by, and is infinite where nothing is proved.
 
     Raises
     ------
-    numpy.linalg.LinAlgError
-        If no eigenvalue converges in 128 Lanczos steps.
     TypeError, ValueError, FloatingPointError, MemoryError
         As in `trace`.
 
@@ -534,12 +533,11 @@ def norm(
     if start(matrix, "norm 2", method, options) == "exact":
         found = exact.extreme(matrix)
         return found
-    pairs = leading(matrix, 1, options.rng, steps=NORM_STEPS)
-    text = f"the largest Ritz value of {matrix.products} Lanczos steps"
-    if not len(pairs.values):
-        raise np.linalg.LinAlgError(f"no eigenvalue converged in {matrix.products} Lanczos steps")
-    error = float(pairs.residual_norms[0])
-    return Estimate(float(abs(pairs.values[0])), error, text, False, matrix.products)
+    pair = eigsh(matrix.operator, 1, which="LM", seed=options.seed)
+    value, proof = float(abs(pair.values[0])), pair.certificate
+    error = float(pair.error_bounds[0]) + (proof.margin if proof else math.inf)
+    text = f"eigsh: {pair.message}"
+    return Estimate(value, error, text, False, pair.products, pair.factorizations)
 
 
 def _is_two(value: object) -> bool:
