@@ -92,7 +92,7 @@ class Density:
     products: int
     method: Literal["exact", "lanczos"]
     message: str
-    _rules: tuple[Rule, ...] = field(default=(), repr=False)
+    _rules: tuple[Rule, ...] = field(init=False, default=(), repr=False)
 
     @property
     def wasserstein_error(self) -> float:
@@ -346,7 +346,7 @@ def density(
             f"sampling error, {sampling:.2g}: more steps would lower it"
         )
     deflation = 2 * float(pairs.residual_norms.sum()) / matrix.order
-    return Density(
+    result = Density(
         nodes,
         weights,
         band,
@@ -360,8 +360,9 @@ def density(
         matrix.products,
         "lanczos",
         message,
-        rules,
     )
+    object.__setattr__(result, "_rules", rules)  # for the bounds alone
+    return result
 
 
 def planned(probes: int, steps: int, deflate: int) -> int:
