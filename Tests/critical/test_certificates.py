@@ -247,6 +247,8 @@ def test_certificates_hold_and_are_refused_at_a_distance(saddles):
         assert certificate.least_eigenvalue == pytest.approx(abs(values).min(), rel=1e-9)
         assert certificate.distance < 1e-8 < certificate.unique_within
         assert certificate.h <= 1e-3
+        far = (1 + math.sqrt(1 - 2 * certificate.h)) / (certificate.beta * certificate.lipschitz)
+        assert certificate.unique_within <= far  # K grows with the ball
         exact = newton(net, x, y, one.w)
         rng = np.random.default_rng(0)
         for far in held:
@@ -259,7 +261,9 @@ def test_certificates_hold_and_are_refused_at_a_distance(saddles):
                 # Newton's limit is the point that is meant: it is as near as was proved.
                 limit = newton(net, x, y, start)
                 assert np.linalg.norm(limit - start) <= moved.distance <= moved.unique_within
-                assert moved.distance < 2.1 * moved.eta
+                root = math.sqrt(1 - 2 * moved.h)
+                near = (1 - root) / (moved.beta * moved.lipschitz)
+                assert moved.distance == pytest.approx(near, rel=1e-6)
                 assert moved.index == certificate.index
             else:
                 assert moved.h > 0.5 and math.isinf(moved.distance) and moved.index is None
@@ -279,6 +283,35 @@ def test_no_other_critical_point_is_where_there_is_said_to_be_none(saddles):
             end = newton(net, x, y, one.w + radius * v / np.linalg.norm(v))
             away = np.linalg.norm(end - exact)
             assert away < 1e-10 or away > 0.9 * radius
+
+
+def held(net, w):
+    """h where the certificate holds, else 0."""
+    certificate = critical.certify(net.at([w], [[1.0]], [[0.0]]))
+    return certificate.h if certificate else 0.0
+
+
+def test_distances_are_sharp_for_one_weight():
+    """A parabola, whose Newton step is exact, and ½ sin², whose critical points are known."""
+    net = MLP((1, 1), bias=False)
+    certificate = critical.certify(net.at([2.25], [[4.0]], [[8.0]]))
+    assert certificate.index == 0 and certificate.h == 0 == certificate.lipschitz
+    assert 0.25 <= certificate.distance <= 0.25 * (1 + 1e-12)
+    assert math.isinf(certificate.unique_within)
+    net = MLP((1, 1), output_activation="sine", bias=False)
+    for w, true, index in [(0.01, 0.0, 0), (math.pi / 2 - 0.01, math.pi / 2, 1)]:
+        certificate = critical.certify(net.at([w], [[1.0]], [[0.0]]))
+        assert certificate.index == index
+        assert abs(w - true) <= certificate.distance <= 1.1 * abs(w - true)
+        assert 0.2 < certificate.unique_within < math.pi / 2 - abs(w - true)
+        # Far away, h near ½: the ball where K holds is larger than that of uniqueness.
+        edge = max(np.linspace(0, 0.3, 301), key=lambda far: held(net, true + far))
+        certificate = critical.certify(net.at([true + edge], [[1.0]], [[0.0]]))
+        assert 0.4 < certificate.h <= 0.5
+        assert certificate.unique_within < 4 * certificate.eta
+        root = math.sqrt(1 - 2 * certificate.h)
+        far = (1 + root) / (certificate.beta * certificate.lipschitz)
+        assert certificate.unique_within == pytest.approx(far)
 
 
 def test_many_parameters_take_factors(saddles, monkeypatch):

@@ -1,5 +1,6 @@
 """Searches for critical points: a landscape that is known in full, and one that is not."""
 
+import dataclasses
 import itertools
 import math
 
@@ -85,6 +86,24 @@ def test_steps_are_those_of_levenberg_and_marquardt(mu):
         assert model.norm == pytest.approx(np.linalg.norm(hessian, 2), rel=0.05)
 
 
+def test_a_small_krylov_space_says_what_its_steps_leave(monkeypatch):
+    monkeypatch.setattr(models, "_MOST_KRYLOV", 6)
+    point = AUTOENCODER.at(STARTS[3], X, X)
+    hessian, g = point.hessian.dense(), point.gradient
+    model = models.Krylov(point)
+    space = np.array([np.linalg.matrix_power(hessian / model.norm, k) @ g for k in range(6)])
+    basis = np.linalg.qr(space.T)[0]
+    image = hessian @ basis
+    for mu in (1e2, 1e-2):
+        step, size = model.step(mu)
+        assert size == pytest.approx(np.linalg.norm(g + hessian @ step), rel=1e-10)
+        best = -basis @ np.linalg.solve(image.T @ image + mu * np.eye(6), image.T @ g)
+        assert step == pytest.approx(best, rel=1e-6, abs=1e-6 * np.linalg.norm(best))
+    # Slow, and honest: what the space does not reach is no null space.
+    for one in critical.find(AUTOENCODER, X, X, STARTS[:4], method="krylov", max_iterations=60):
+        assert one.status == ("critical" if one.gradient_norm <= 1e-12 else "iterations")
+
+
 # Where methods that minimise ‖g‖² end ---------------------------------------------------------
 
 
@@ -129,6 +148,9 @@ def test_gradient_flat_points_are_told_from_critical_ones(landscape):
             null = np.linalg.norm(parts[abs(values) < 1e-6 * abs(values).max()]) / size
             assert size > 1e-7 and null > 0.99 and one.null_share == pytest.approx(null, abs=1e-6)
             assert one.flatness < 1e-5 and "null space" in one.message
+            assert models.LayeredModel(point).null_share() > 0.9
+            least = models.Krylov(point).null_share()
+            assert least <= null + 1e-12 and (least > 0.9 or one.flatness > 4e-7)
 
 
 def test_indices_are_counts_of_negative_eigenvalues(landscape):
@@ -187,6 +209,18 @@ def test_an_index_that_is_not_proved_is_none(monkeypatch):
     assert list(found.indices) == [-1] == list(found.nullities)
     assert math.isnan(found.rank_correlation())
     found.plot()
+
+
+@pytest.mark.parametrize("method", ["dense", "layered", "krylov"])
+def test_a_matrix_of_zeros(method):
+    """Three linear layers at 0: gradient and Hessian vanish; with one layer not 0 the latter."""
+    net = MLP((2, 2, 2, 2), activation="identity", bias=False)
+    (one,) = critical.find(net, np.eye(2), np.eye(2), np.zeros(12), method=method)
+    assert one.is_critical and (one.index, one.nullity, one.iterations) == (0, 12, 0)
+    assert not critical.certify(one)
+    start = np.concatenate([np.eye(2).ravel(), np.zeros(8)])
+    (one,) = critical.find(net, np.eye(2), np.eye(2), start, method=method)
+    assert one.is_critical and (one.index, one.nullity) == (4, 4)
 
 
 def test_limits_and_the_end_at_rounding():
@@ -249,8 +283,14 @@ def test_bad_arguments_are_named(arguments, error, message):
         critical.find(**given)
 
 
-def test_distinct_checks_its_arguments():
+def test_distinct_points_and_bad_arguments():
     found = critical.find(AUTOENCODER, X, X, STARTS[:1])
+    other = dataclasses.replace(found[0], index=found[0].index + 1, gradient_norm=1.0)
+    assert len(critical.CriticalPoints([*found, other]).distinct()) == 2
+    other = dataclasses.replace(found[0], gradient_norm=1.0)
+    assert list(critical.CriticalPoints([other, *found]).distinct()) == list(found)
+    other = dataclasses.replace(other, status="flat", gradient_norm=0.0)
+    assert list(critical.CriticalPoints([other, *found]).distinct()) == list(found)
     with pytest.raises(ValueError, match="by"):
         found.distinct(by="loss")
     with pytest.raises(ValueError, match="tolerance"):

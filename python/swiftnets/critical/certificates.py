@@ -42,7 +42,8 @@ class Certificate:
     distance : float
         From w to the critical point at most; infinite where it does not hold.
     unique_within : float
-        In the ball of this radius about w there is no other; 0 where it does not hold.
+        In the ball of this radius about w there is no other; 0 where it does not hold, infinite
+        for a loss that is quadratic.
     index : int or None
         Negative eigenvalues of the critical point's Hessian.
     h : float
@@ -195,15 +196,23 @@ def _near(beta: float, eta: float, lipschitz: float) -> float:
 
 def _unique(bounds: Bounds, beta: float, eta: float) -> float:
     """The largest radius of uniqueness: K grows with the ball, and holds no further than it."""
-    best = 4 * eta
-    for radius in np.geomspace(max(4 * eta, 1e-300), 1.0, _RADII):
-        lipschitz = bounds.hessian_and_third(float(radius))[1]
+
+    def far(radius: float) -> float:
+        """(1 + √(1 − 2h)) / (β K) with K of that ball; 0 where h is too large there."""
+        lipschitz = bounds.hessian_and_third(radius)[1]
         h = beta * eta * lipschitz
         if not h <= 0.5:
-            break
-        far = (1 + math.sqrt(1 - 2 * h)) / (beta * lipschitz) if lipschitz > 0 else math.inf
-        best = max(best, min(float(radius), far))
-    return best
+            return 0.0
+        return (1 + math.sqrt(1 - 2 * h)) / (beta * lipschitz) if lipschitz else math.inf
+
+    first = 4 * eta
+    most = far(first)
+    if math.isinf(most):  # K is 0 everywhere, or here by chance
+        most = max(far(1.0), first)
+    if most <= first or math.isinf(most):
+        return most
+    radii = np.geomspace(first, most, _RADII) if first else np.linspace(0, most, _RADII)
+    return max(min(float(radius), far(float(radius))) for radius in radii)
 
 
 def _spectrum(point: Point) -> tuple[float, float, int | None, str]:

@@ -78,7 +78,7 @@ class DenseModel:
         return -(self._vectors @ (e * filtered)), mu * norm(filtered)
 
     def null_share(self) -> float:
-        is_null = abs(self._values) < FLAT * self.norm
+        is_null = abs(self._values) <= FLAT * self.norm
         return norm(self._parts[is_null]) / (norm(self._parts) or 1.0)
 
 
@@ -104,19 +104,27 @@ class LayeredModel:
         return -x.real, root * norm(x.imag)
 
     def null_share(self) -> float:
-        return _soft_null_share(self, norm(self._point.gradient))
+        # By t² / (H² + t²), t the threshold: there is no sharp one without eigenvectors.
+        size = norm(self._point.gradient)
+        if not size:
+            return 0.0
+        return min(self.step((FLAT * self.norm) ** 2)[1] / size, 1.0)
 
 
 class Krylov:
     """The least ‖g + H s‖² + μ ‖s‖² over a Krylov space: products alone."""
 
     def __init__(self, point: Point) -> None:
-        run = lanczos(point.hessian, point.gradient, min(len(point.w), _MOST_KRYLOV))
+        start = point.gradient
+        self._size = norm(start)
+        if not self._size:  # for ‖H‖ alone
+            start = np.random.default_rng(0).standard_normal(len(point.w))
+        run = lanczos(point.hessian, start, min(len(point.w), _MOST_KRYLOV))
         count = len(run.diagonal)
         small = np.zeros((count + 1, count))  # H Q = [Q q] small
         small[:count] = run.matrix
         small[count, -1] = run.residual
-        self._basis, self._size = run.basis, run.norm
+        self._basis = run.basis
         left, self._values, right = np.linalg.svd(small, full_matrices=False)
         self._left, self._right = left, right.T
         self._parts: Array = self._size * left[0]
@@ -131,14 +139,12 @@ class Krylov:
         return s, math.hypot(mu * norm(filtered), self._rest)
 
     def null_share(self) -> float:
-        return _soft_null_share(self, self._size)
-
-
-def _soft_null_share(model: Model, size: float) -> float:
-    """‖t² (H² + t²)⁻¹ g‖ / ‖g‖ with t the threshold: there is no sharp one without eigenvectors."""
-    if not size:
-        return 0.0
-    return min(model.step((FLAT * model.norm) ** 2)[1] / size, 1.0)
+        # What a space does not reach need not be null. Of the parts beyond t, t² times the sum of
+        # squares is at most ‖H g‖²: the rest is.
+        if not self._size:
+            return 0.0
+        most = self.slope / (FLAT * self.norm * self._size)
+        return math.sqrt(max(1 - most**2, 0.0))
 
 
 _MODELS: dict[str, Callable[[Point], Model]] = {

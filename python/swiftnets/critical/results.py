@@ -49,9 +49,9 @@ class CriticalPoint:
     nullity : int or None
         Eigenvalues within the null tolerance.
     null_share : float
-        ‖g₀‖ / ‖g‖: the part of the gradient in the span of eigenvalues below 1e-6 ‖H‖; where
-        ``method`` is not ``"dense"`` that of (t² / (H² + t²)) g with t = 1e-6 ‖H‖. Means nothing
-        at a critical point, where the gradient is rounding.
+        ‖g₀‖ / ‖g‖: the part of the gradient in the span of eigenvalues below t = 1e-6 ‖H‖. By the
+        method ``"layered"`` that of t² (H² + t²)⁻¹ g; by ``"krylov"`` what it is at least, by
+        ‖H g‖. It means nothing at a critical point, where the gradient is rounding.
     flatness : float
         ‖H g‖ / (‖H‖ ‖g‖): 0 to rounding at a local minimum of ‖g‖.
     iterations : int
