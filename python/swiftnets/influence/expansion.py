@@ -1,0 +1,436 @@
+"""All leave-one-outs of a minimum from one inverse: `leave_one_out`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
+
+import numpy as np
+
+from swiftnets._support import checks
+from swiftnets._support.progress import Progress
+from swiftnets._support.types import Array, IntegerArray
+from swiftnets.curvature.point import Point, require_point
+from swiftnets.influence.inverse import METHODS, Inverse, Method, invert, norm_of
+from swiftnets.influence.problem import DIVISORS, Divisor, Problem, checked_groups
+from swiftnets.influence.result import Influence
+
+__all__ = ["leave_one_out"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+_CERTIFICATES = ("minimum", "prediction")
+# Of the gradient's rounding: Newton's steps go the rest of the way.
+_NEAR = 1e4
+_NEWTON = 12
+# Of D's gradient in the null space of H.
+_NULL_PART = 1e-8
+# Right-hand sides that are solved for at once.
+_ROWS = 256
+# 1 over the part of its curvature that E is taken to keep on the way to the minimum.
+_ROOM = 4.0
+# Of the energy of a gradient, what a step with the inverse may leave of it.
+_CONTRACTION = 0.5
+
+
+def leave_one_out(
+    point: Point,
+    order: int = 2,
+    groups: Any = None,
+    damping: float = 0.0,
+    *,
+    divisor: Divisor = "remaining",
+    certificate: Literal["minimum", "prediction"] | None = "minimum",
+    method: Method = "auto",
+    gradient_tolerance: float | None = None,
+    tolerance: float = 1e-10,
+    progress: bool = False,
+) -> Influence:
+    """Where a minimum of the loss goes without single samples, or without groups of them.
+
+    Expands the minimum of E − ε D in ε, D being the group's part of the loss E, and takes ε = 1:
+    with the Hessian H, and third and fourth derivatives T and Q of E,
+
+        H w₁ = D';  H w₂ = D'' w₁ − T[w₁, w₁] / 2
+        H w₃ = D'' w₂ + D'''[w₁, w₁] / 2 − T[w₁, w₂] − Q[w₁, w₁, w₁] / 6
+
+    all exact and from one factorisation of H. The first term is the influence function (Koh & Liang
+    2017). Errors of orders 1, 2 and 3 fall as the second, third and fourth power of the weight that
+    is left out.
+
+    Parameters
+    ----------
+    point : Point
+        At a strict minimum of the loss, or one with exact symmetries. One of a float32 net is taken
+        to the nearest minimum in float64.
+    order : {1, 2, 3}
+    groups : sequence of int and of sequences of int, optional
+        Which samples leave together, counted from 0 over all batches; by default each alone.
+    damping : float
+        λ. Above 0 another problem is solved, for which any w with H + λ positive definite is a
+        minimum: E is replaced by E(v) − ⟨E'(w), v − w⟩ + ½ λ ‖v − w‖² (cf. Bae et al. 2022).
+    divisor : {"remaining", "all"}
+        Where the net's loss is a mean: whether what is left is the mean of the remaining samples,
+        as retraining without them has it, or still divided by the weight of all.
+    certificate : {"minimum", "prediction", None}
+        Where the curvature in the error bounds is from: from the minimum; or from each prediction,
+        which takes two factorisations a group; or no bounds.
+    method : {"auto", "factors", "eigen", "krylov"}
+        How H is inverted. ``"factors"``: dense or layered ones, or all eigenvectors if H is
+        singular. ``"auto"``: that, and for large nets ``"krylov"``: conjugate gradients for every
+        group, with an estimate of the curvature in place of a proof.
+    gradient_tolerance : float, optional
+        Up to this gradient norm a point is taken for near a minimum, to which Newton's method then
+        goes; by default 10⁴ times what rounding leaves, and for float32 nets what their rounding of
+        w leaves in addition.
+    tolerance : float
+        Of Krylov solves: relative residuals.
+    progress : bool
+        Show on standard error how far it is.
+
+    Returns
+    -------
+    Influence
+        Predicted parameters, losses and outputs, and for each group a bound of the error from the
+        gradient of the loss without it, at the prediction.
+
+    Raises
+    ------
+    TypeError
+        If an argument is not of the kind above.
+    ValueError
+        If it is not as above; if the gradient is not small, with its norm; if a group has all of a
+        mean.
+    FloatingPointError
+        If a term is not finite.
+    numpy.linalg.LinAlgError
+        If H + λ has negative eigenvalues, with their number and about the least; if H is singular
+        and a group's D' has a part in its null space, with that part of its norm; if conjugate
+        gradients do not converge.
+    MemoryError
+        If terms of all groups would not fit in memory; the message has the bytes.
+
+    Notes
+    -----
+    Where H is singular by an exact symmetry, as of weights that can be rotated into each other, D'
+    is orthogonal to its null space, and the pseudo-inverse gives the minimum in the slice
+    orthogonal to that: outputs are those of any other on the orbit. That D' is orthogonal is
+    checked, and what R's gradient has in the null space counts in the bounds.
+
+    Costs a factorisation, and for each group a solve and a product with its own samples an order,
+    beside 0, 4 and 9 gradients over all samples for orders 1, 2 and 3, and 2 for the certificate.
+    Piecewise linear activations are expanded within their present pieces; the gradients that the
+    bounds come from see other ones.
+
+    A bound holds if R stays a quarter as curved as H says on the way to its minimum. That is not
+    proven: bounds of third derivatives by norms of the weights are too large to prove it at moves
+    of usual size. `Influence.contractions` test it, and `Influence.refit` retrains.
+
+    Examples
+    --------
+    A line through three points by least squares. Without the second it goes through the origin; the
+    terms are those of the geometric series of 1 / (1 − its leverage):
+
+    >>> from swiftnets import MLP
+    >>> net = MLP((1, 1))
+    >>> x, y = [[0.0], [1.0], [2.0]], [[0.0], [1.0], [4.0]]
+    >>> fitted = net.at([2.0, -1 / 3], x, y)
+    >>> found = leave_one_out(fitted, order=3, groups=[1])
+    >>> found.moved(0).round(2), bool(found.refit(0).error < found.error_bounds[0])
+    (array([ 2.  , -0.01]), True)
+    """
+    require_point(point)
+    order = checks.integer(order, "order", 1, 3)
+    damping = checks.nonnegative(damping, "damping")
+    checks.choice(divisor, "divisor", DIVISORS)
+    if certificate is not None:
+        checks.choice(certificate, "certificate", _CERTIFICATES)
+    checks.choice(method, "method", METHODS)
+    tolerance = checks.real(tolerance, "tolerance", positive=True)
+    if gradient_tolerance is not None:
+        gradient_tolerance = checks.real(gradient_tolerance, "gradient_tolerance", positive=True)
+        if damping:
+            raise ValueError(
+                "gradient_tolerance is for damping=0; any gradient goes with a damping"
+            )
+    progress = checks.flag(progress, "progress")
+    wide = point.in_float64()
+    found = checked_groups(groups, wide.sample_count)
+    count = wide.net.parameter_count
+    what = f"moves of {checks.counted(len(found), 'group')}, {count} parameters, order {order},"
+    checks.memory(8 * len(found) * count * (order + 2), what)
+
+    problem = Problem(wide, damping, divisor)
+    members = [problem.members(group) for group in found]
+    _check_remainders(problem, members)
+    if not damping:
+        gradient_limit = _gradient_limit(problem, point, gradient_tolerance)
+        problem, inverse = _settled(problem, gradient_limit, method, tolerance)
+    else:
+        inverse = invert(problem.hessian, method, tolerance)
+        if len(inverse.null):
+            raise np.linalg.LinAlgError(f"the Hessian + {damping:g} is singular")
+    if certificate == "prediction" and (len(inverse.null) or not inverse.is_proven):
+        why = f"the inverse is by {inverse.title}"
+        raise ValueError(f"certificate is 'prediction' and {why}; expected 'minimum'")
+
+    bar = Progress(0, len(found) * order, unit="term") if progress else None
+    try:
+        terms, null_parts = _terms(problem, inverse, members, order, bar)
+    finally:
+        if bar is not None:
+            bar.close()
+    bounds = _Bounds(problem, inverse, members, certificate)
+    bounds.fill(terms, progress)
+    terms.flags.writeable = False
+    return Influence(
+        point=point,
+        order=order,
+        damping=damping,
+        divisor=divisor,
+        groups=found,
+        minimum=problem.w,
+        terms=terms,
+        gradient_norms=bounds.gradients,
+        curvatures=bounds.curvatures,
+        error_estimates=bounds.estimates,
+        contractions=bounds.contractions,
+        error_bounds=bounds.errors,
+        is_flagged=bounds.is_flagged,
+        is_proven=inverse.is_proven,
+        nullity=len(inverse.null),
+        null_parts=null_parts,
+        method=inverse.title,
+        _problem=problem,
+    )
+
+
+# A minimum ----------------------------------------------------------------------------------------
+
+
+def _check_remainders(problem: Problem, members: list[IntegerArray]) -> None:
+    for i, group in enumerate(members):
+        if problem.averages and len(group) == problem.point.counted_samples:
+            raise ValueError(
+                f"groups[{i}] has all samples of a weight that is not 0; expected some to remain, "
+                "whose mean the loss is"
+            )
+
+
+def _gradient_limit(problem: Problem, point: Point, given: float | None) -> float:
+    """Up to which norm of the gradient Newton's method is to be trusted with the rest."""
+    rounding = problem.rounding
+    limit = given
+    if limit is None:
+        limit = _NEAR * rounding
+        if point.net.dtype == np.float32:
+            unit = float(np.finfo(np.float32).eps) / 2
+            limit += 4 * unit * norm_of(problem.hessian) * float(np.linalg.norm(problem.w))
+    norm = float(np.linalg.norm(problem.point.gradient))
+    if not norm <= limit:
+        raise ValueError(
+            f"the gradient at the point has norm {norm:.2e}, and rounding leaves {rounding:.1e}; "
+            f"expected a minimum, with at most {limit:.1e} (gradient_tolerance says what is near "
+            "enough; a damping > 0 is for other points)"
+        )
+    return limit
+
+
+def _settled(
+    problem: Problem, limit: float, method: Method, tolerance: float
+) -> tuple[Problem, Inverse]:
+    """At the minimum in float64, by Newton's method, and the inverse there."""
+    inverse = invert(problem.hessian, method, tolerance)
+    rounding = problem.rounding
+    norm = float(np.linalg.norm(problem.point.gradient))
+    for _ in range(_NEWTON):
+        if norm <= rounding:
+            return problem, inverse
+        step = inverse.solve(problem.point.gradient[None])[0]
+        nearer = problem.at(problem.w - step)
+        left = float(np.linalg.norm(nearer.point.gradient))
+        if not left < norm:
+            break
+        problem, norm = nearer, left
+        inverse = invert(problem.hessian, method, tolerance)
+    if norm <= min(_NEAR * rounding, limit):
+        return problem, inverse
+    raise ValueError(
+        f"Newton's method from the point ends at a gradient of norm {norm:.2e}, and rounding "
+        f"leaves {rounding:.1e}; expected a point nearer to a minimum"
+    )
+
+
+# The expansion ------------------------------------------------------------------------------------
+
+
+def _terms(
+    problem: Problem,
+    inverse: Inverse,
+    members: list[IntegerArray],
+    order: int,
+    bar: Progress | None,
+) -> tuple[Array, Array]:
+    """All terms (order, G, P), and the parts of D's gradients in the null space (G,)."""
+    terms: Array = np.empty((order, len(members), len(problem.w)))
+    null_parts = np.zeros(len(members))
+    for rows in _chunks(len(members)):
+        right = terms[:, rows]
+        for i, group in enumerate(members[rows]):
+            right[0, i] = problem.removed(group).gradient() if len(group) else 0.0
+        null_parts[rows] = _null_parts(right[0], inverse.null)
+        _check_null(null_parts)
+        for k in range(order):
+            if k:
+                for i, group in enumerate(members[rows]):
+                    if len(group):
+                        _add_right_hand_sides(problem, group, right[:, i], k)
+                    else:
+                        right[k:, i] = 0.0
+            some = [i for i in range(right.shape[1]) if right[k, i].any()]
+            if some:
+                right[k, some] = inverse.solve(np.ascontiguousarray(right[k, some]))
+            if bar is not None:
+                bar.step(steps=right.shape[1])
+    if not np.isfinite(terms).all():
+        raise FloatingPointError("a term of the expansion is not finite")
+    return terms, null_parts
+
+
+def _chunks(count: int) -> Iterator[slice]:
+    for first in range(0, count, _ROWS):
+        yield slice(first, min(first + _ROWS, count))
+
+
+def _add_right_hand_sides(problem: Problem, group: IntegerArray, terms: Array, k: int) -> None:
+    """That of term k in its place; of order 3's the part that is known with the first term, too."""
+    point, removed = problem.point, problem.removed(group)
+    first = terms[0]
+    if k == 1:
+        series = point.taylor(first, len(terms)).gradient
+        terms[1] = removed.product(first) - series[2]
+        if len(terms) == 3:
+            terms[2] = removed.third(first) / 2 - series[3]
+    else:
+        terms[2] += removed.product(terms[1]) - point.third(first, terms[1])
+
+
+def _null_parts(gradients: Array, null: Array) -> Array:
+    if not len(null):
+        return np.zeros(len(gradients))
+    norms = np.linalg.norm(gradients, axis=1)
+    parts = np.linalg.norm(gradients @ null.T, axis=1)
+    result: Array = np.divide(parts, norms, out=np.zeros(len(norms)), where=norms > 0)
+    return result
+
+
+def _check_null(parts: Array) -> None:
+    worst = int(parts.argmax())
+    if parts[worst] > _NULL_PART:
+        raise np.linalg.LinAlgError(
+            f"the Hessian is singular, and of the gradient of groups[{worst}] a part of "
+            f"{parts[worst]:.2g} of its norm is in the null space; expected at most "
+            f"{_NULL_PART:.0e}, as at an exact symmetry, or a damping > 0 (another problem)"
+        )
+
+
+# The bounds ---------------------------------------------------------------------------------------
+
+
+class _Bounds:
+    """Of errors, from the gradients of the reduced losses at the predictions."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        inverse: Inverse,
+        members: list[IntegerArray],
+        certificate: str | None,
+    ) -> None:
+        self._problem, self._inverse = problem, inverse
+        self._members, self._certificate = members, certificate
+        self._rounding = problem.rounding
+        self.gradients, self.curvatures, self.estimates, self.errors, self.contractions = np.full(
+            (5, len(members)), np.nan
+        )
+        self.is_flagged = np.ones(len(members), bool)
+
+    def fill(self, terms: Array, progress: bool) -> None:
+        if self._certificate is None:
+            return
+        bar = Progress(0, len(self._members), unit="certificate") if progress else None
+        fill = self._at_predictions if self._certificate == "prediction" else self._at_minimum
+        try:
+            for rows in _chunks(len(self._members)):
+                moves = terms[:, rows].sum(axis=0)
+                fill(rows, moves)
+                lengths = np.linalg.norm(moves, axis=1)
+                is_good = (self.errors[rows] < lengths) & (self.contractions[rows] < _CONTRACTION)
+                self.is_flagged[rows] = (lengths > 0) & ~is_good
+                if bar is not None:
+                    bar.step(steps=len(moves))
+        finally:
+            if bar is not None:
+                bar.close()
+
+    def _at_minimum(self, rows: slice, moves: Array) -> None:
+        """With the curvature of E, as a multiple of R's; D's is small beside it."""
+        members = self._members[rows]
+        remaining = np.array([1 - self._problem.share(group) for group in members])
+        solve, smallest = self._inverse.solve, self._inverse.smallest
+        self._set(
+            rows, moves, lambda right: solve(right) * remaining[:, None], smallest / remaining
+        )
+
+    def _at_predictions(self, rows: slice, moves: Array) -> None:
+        """With the curvature of each R."""
+        problem = self._problem
+        for i, group in enumerate(self._members[rows]):
+            row = slice(rows.start + i, rows.start + i + 1)
+            hessian = problem.reduced(group, problem.w + moves[i]).hessian
+            solve: Callable[[Array], Array] = np.zeros_like
+            try:
+                inverse = invert(hessian, "factors", 1.0)
+                solve, smallest = inverse.solve, inverse.smallest
+            except np.linalg.LinAlgError:  # no minimum to be near to
+                smallest = 0.0
+            self._set(row, moves[i : i + 1], solve, np.array([smallest]))
+
+    def _set(
+        self, rows: slice, moves: Array, solve: Callable[[Array], Array], smallest: Array
+    ) -> None:
+        """From H⁻¹ and lower bounds of H's eigenvalues."""
+        null, members = self._inverse.null, self._members[rows]
+        gradients = self._gradients(members, moves)
+        steps = solve(gradients)
+        after = self._gradients(members, moves - steps)
+        energies, left = _norms(gradients, steps), _norms(after, solve(after))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            roots = np.sqrt(smallest)
+            rounding = self._rounding / roots
+            outside = np.linalg.norm(gradients @ null.T, axis=1) / roots
+            errors = _ROOM * (energies + outside + rounding) / roots
+            most = np.maximum(energies, rounding)
+            contractions = np.where(most > 0, np.maximum(left - rounding, 0) / most, 0.0)
+        known = smallest > 0
+        units = np.array([self._problem.unit(group) for group in members])
+        self.gradients[rows] = (np.linalg.norm(gradients, axis=1) + self._rounding) * units
+        self.curvatures[rows] = smallest * units
+        self.estimates[rows] = np.where(known, np.linalg.norm(steps, axis=1), np.nan)
+        self.errors[rows] = np.where(known, errors, np.inf)
+        self.contractions[rows] = np.where(known, contractions, np.inf)
+
+    def _gradients(self, members: list[IntegerArray], moves: Array) -> Array:
+        problem, out = self._problem, np.empty_like(moves)
+        for i, group in enumerate(members):
+            out[i] = problem.reduced_gradient(group, problem.w + moves[i])
+        return out
+
+
+def _norms(gradients: Array, steps: Array) -> Array:
+    """√⟨g, H⁻¹ g⟩ of each."""
+    norms: Array = np.sqrt(np.maximum(np.einsum("ij,ij->i", gradients, steps), 0))
+    return norms

@@ -1,0 +1,107 @@
+"""Retraining without a group of samples: Newton's method from a prediction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from swiftnets._support.types import Array, IntegerArray
+from swiftnets.influence.inverse import invert, norm_of
+from swiftnets.influence.problem import Problem
+
+__all__ = ["Refit", "refit"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+# Of the Hessian's norm, where a Newton step does not descend; and by what part losses may differ
+# from rounding.
+_DAMPING, _EVEN = 1e-3, 1e-13
+
+
+@dataclass(frozen=True, eq=False)
+class Refit:
+    """A minimum without a group of samples, from a prediction of it.
+
+    Attributes
+    ----------
+    w : (P,) float64 array
+    error : float
+        How far the prediction is from w.
+    gradient_norm : float
+        ‖∇R‖ at w, R the loss without the group.
+    error_bound : float
+        4 ‖∇R‖ / μ there, μ a proven lower bound of the eigenvalues; infinite where there is none.
+    iterations : int
+    success : bool
+        Whether the gradient is down to rounding, and no eigenvalue is negative.
+    message : str
+    """
+
+    w: Array
+    error: float
+    gradient_norm: float
+    error_bound: float
+    iterations: int
+    success: bool
+    message: str
+
+    def __repr__(self) -> str:
+        return (
+            f"Refit(error={self.error:.3e}, gradient_norm={self.gradient_norm:.1e}, "
+            f"error_bound={self.error_bound:.1e}, {self.message})"
+        )
+
+
+def refit(problem: Problem, members: IntegerArray, start: Array, most: int) -> Refit:
+    """Newton steps until the gradient is down to rounding, damped where they do not descend.
+
+    Parameters
+    ----------
+    problem : Problem
+    members : (n,) int array
+        Which samples are left out, of those that count.
+    start : (P,) array
+    most : int
+        Factorisations at most.
+
+    Returns
+    -------
+    Refit
+    """
+    rounding, w, here = problem.rounding, start, problem.reduced(members, start)
+    norm, damping, step = float(np.linalg.norm(here.gradient)), 0.0, 0
+    scale = norm_of(here.hessian)
+    while norm > rounding and step < most:
+        step += 1
+        larger = max(4 * damping, _DAMPING * scale)
+        try:
+            inverse = invert(here.hessian + damping, "factors", 1.0)
+        except np.linalg.LinAlgError:
+            damping = larger
+            continue
+        trial = w - inverse.solve(here.gradient[None])[0]
+        there = problem.reduced(members, trial)
+        left = float(np.linalg.norm(there.gradient))
+        # Near the minimum losses are equal to rounding.
+        if there.loss < here.loss or (
+            left < norm and there.loss <= here.loss + _EVEN * abs(here.loss)
+        ):
+            w, here, norm = trial, there, left
+            damping = 0.0 if damping < _DAMPING * scale else damping / 10
+        else:
+            damping = larger
+    smallest, message = 0.0, "the gradient is down to rounding"
+    try:
+        smallest = invert(here.hessian, "factors", 1.0).smallest
+    except np.linalg.LinAlgError as error:
+        message = str(error)
+    if norm > rounding:
+        message = f"after {most} factorisations the gradient is not down to rounding"
+    bound = 4 * (norm + rounding) / smallest if smallest > 0 else float("inf")
+    success = smallest > 0 and norm <= rounding
+    length, norm = float(np.linalg.norm(w - start)), norm * problem.unit(members)
+    return Refit(w, length, norm, bound, step, success, message)
