@@ -7,7 +7,7 @@ import pytest
 
 from swiftnets import MLP, Network, datasets
 from swiftnets.influence import leave_one_out
-from swiftnets.nets import Conv2d, Flatten
+from swiftnets.nets import Conv2d, Dense, Flatten
 from swiftnets.nets.losses import Huber
 from swiftnets.optimizers import TrustRegion
 from swiftnets.problems import NetProblem
@@ -63,7 +63,7 @@ def without(weights, members):
 
 
 class Small:
-    """THEORY's K3: 16-3-3 on three classes, softmax cross-entropy, P 63."""
+    """16-3-3 on three classes, softmax cross-entropy, P 63."""
 
     def __init__(self):
         self.net = MLP((16, 3, 3), loss="softmax_cross_entropy", reduction="mean", l2=1e-2)
@@ -92,14 +92,13 @@ def small():
 
 
 class Medium:
-    """THEORY's F0 with l2 1e-2: 64-12-10, P 910, 1000 images."""
+    """64-12-10, P 910, 1000 images."""
 
     def __init__(self):
         self.net = MLP((64, 12, 10), loss="softmax_cross_entropy", reduction="mean", l2=1e-2)
         self.x, self.y = images(8, 1000)
         self.w = minimum(self.net, self.x, self.y)
         self.point = self.net.at(self.w, self.x, self.y)
-        self.found = {order: leave_one_out(self.point, order) for order in ORDERS}
 
     def retrained(self, members, start):
         weights = without(np.ones(1000), members)
@@ -261,26 +260,25 @@ def test_bounds_are_what_they_are_said_to_be(small, divisor):
     assert found.contractions[0] == pytest.approx(contraction, rel=1e-9)
 
 
-def test_losses_of_all_samples_of_a_net_on_images(medium):
+def test_losses_of_samples_of_a_net_on_images(medium):
     rows = np.random.default_rng(0).choice(1000, 12, replace=False)
-    true = np.array([medium.retrained([n], medium.found[3].moved(n)) for n in rows])
+    found = {order: leave_one_out(medium.point, order, rows) for order in ORDERS}
+    true = np.array([medium.retrained([n], found[3].moved(i)) for i, n in enumerate(rows)])
     before = medium.losses(np.tile(medium.w, (12, 1)), rows)
     changes = medium.losses(true, rows) - before
     relative = []
-    for order in ORDERS:
-        found = medium.found[order]
-        errors = np.linalg.norm([found.moved(n) for n in rows] - true, axis=1)
-        assert (errors < found.error_bounds[rows]).all()
-        assert (found.error_bounds[rows] < 100 * errors).all()
-        missed = found.left_out_loss_changes()[rows] - changes
+    for one in found.values():
+        errors = np.linalg.norm(one.minimum + one.moves() - true, axis=1)
+        assert (errors < one.error_bounds).all() and (one.error_bounds < 100 * errors).all()
+        missed = one.left_out_loss_changes() - changes
         relative.append(np.linalg.norm(missed) / np.linalg.norm(changes))
-        np.testing.assert_allclose(found.left_out_losses()[rows], missed + changes + before)
-    # THEORY has 5.6e-2 and 4.0e-3, of all samples.
+        np.testing.assert_allclose(one.left_out_losses(), missed + changes + before)
+    # Of all samples the first two are 5.6e-2 and 4.0e-3.
     assert relative[0] < 0.1 and relative[1] < 8e-3 and relative[2] < 1e-3
-    assert [
-        int(medium.found[order].is_flagged.sum()) < most
-        for order, most in zip(ORDERS, (300, 20, 20), strict=True)
-    ] == [True] * 3
+    # All of them, of which a few are too far for an expansion; the same numbers as alone.
+    everything = leave_one_out(medium.point)
+    assert 0 < everything.is_flagged.sum() < 20
+    np.testing.assert_allclose(everything.moves()[rows], found[2].moves(), atol=1e-12)
 
 
 def test_groups_of_a_net_on_images(medium):
@@ -314,7 +312,8 @@ def test_curvature_at_predictions(medium):
         error = np.linalg.norm(found.moved(i) - medium.retrained([n], found.moved(i)))
         assert error < found.error_bounds[i] and not found.is_flagged[i]
     least = np.linalg.eigvalsh(medium.net.hessian(medium.w, medium.x, medium.y))[0]
-    assert 0.85 * least < medium.found[1].curvatures[0] * (1 - 1e-3) < least
+    found = leave_one_out(medium.point, 1, rows)
+    assert 0.85 * least < found.curvatures[0] * (1 - 1e-3) < least
 
 
 # Exact symmetries ---------------------------------------------------------------------------------
@@ -474,6 +473,20 @@ def test_all_ways_to_invert_agree(small):
         assert found.curvatures[0] * (1 - 1 / 200) == pytest.approx(least, rel=1e-6)
     with pytest.raises(ValueError, match="by conjugate gradients; expected 'minimum'"):
         leave_one_out(small.point, method="krylov", certificate="prediction")
+
+
+def test_large_nets_take_krylov_steps_unless_groups_are_many():
+    rng = np.random.default_rng(0)
+    net = Network([Dense(50, 36), "tanh", Dense(36, 5)], 50, l2=30.0)
+    x, y = rng.standard_normal((20, 50)), rng.standard_normal((20, 5))
+    point = net.at(minimum(net, x, y), x, y)
+    found = leave_one_out(point, 2, [4])
+    assert found.method == "conjugate gradients" and not found.is_proven
+    many = leave_one_out(point, 1, [[i, j] for i in range(20) for j in range(i)])
+    assert many.method == "dense factors"
+    np.testing.assert_allclose(
+        found.moves()[0], leave_one_out(point, 2, [4], method="factors").moves()[0], atol=1e-12
+    )
 
 
 def test_layered_factors():

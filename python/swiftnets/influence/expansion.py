@@ -11,7 +11,7 @@ from swiftnets._support import checks
 from swiftnets._support.progress import Progress
 from swiftnets._support.types import Array, IntegerArray
 from swiftnets.curvature.point import Point, require_point
-from swiftnets.influence.inverse import METHODS, Inverse, Method, invert, norm_of
+from swiftnets.influence.inverse import METHODS, Inverse, Method, chosen, invert, norm_of
 from swiftnets.influence.problem import DIVISORS, Divisor, Problem, checked_groups
 from swiftnets.influence.result import Influence
 
@@ -80,8 +80,9 @@ def leave_one_out(
         which takes two factorisations a group; or no bounds.
     method : {"auto", "factors", "eigen", "krylov"}
         How H is inverted. ``"factors"``: dense or layered ones, or all eigenvectors if H is
-        singular. ``"auto"``: that, and for large nets ``"krylov"``: conjugate gradients for every
-        group, with an estimate of the curvature in place of a proof.
+        singular. ``"krylov"``: conjugate gradients for every group, with an estimate of the
+        curvature in place of a proof. ``"auto"``: the first, but where it would take several times
+        the operations.
     gradient_tolerance : float, optional
         Up to this gradient norm a point is taken for near a minimum, to which Newton's method then
         goes; by default 10⁴ times what rounding leaves, and for float32 nets what their rounding of
@@ -164,6 +165,8 @@ def leave_one_out(
     checks.memory(8 * len(found) * count * (order + 2), what)
 
     problem = Problem(wide, damping, divisor)
+    if method == "auto":
+        method = chosen(problem.hessian, len(found) * (order + 2))
     members = [problem.members(group) for group in found]
     _check_remainders(problem, members)
     if not damping:

@@ -13,10 +13,10 @@ from swiftnets.curvature.matrix import CurvatureMatrix
 from swiftnets.linalg.lanczos import lanczos
 from swiftnets.linalg.lapack import eigh
 from swiftnets.linalg.operator import FunctionOperator
-from swiftnets.solve.factors import Factorization
+from swiftnets.solve.factors import Factorization, dense_operations
 from swiftnets.solve.layered import is_layered, plan
 
-__all__ = ["METHODS", "Inverse", "Method", "invert", "norm_of", "smallest_eigenvalue"]
+__all__ = ["METHODS", "Inverse", "Method", "chosen", "invert", "norm_of", "smallest_eigenvalue"]
 
 
 def __dir__() -> list[str]:
@@ -30,8 +30,9 @@ _UNIT = float(np.finfo(np.float64).eps) / 2
 # Of ‖H‖: eigenvalues below are those of an exact symmetry where the next one is a thousand times
 # as large.
 _NULL, _GAP = 1e-12, 1e3
-# "auto" factors up to this order, and layer by layer up to these operations.
-_DENSE, _LAYERED = 10_000, 1e12
+# "auto" factors up to this order, and larger ones where that takes at most so many times the
+# operations of Krylov solves of so many steps: factors prove something.
+_SMALL, _WORTH, _KRYLOV_STEPS = 2000, 3.0, 100
 _STEPS = 40
 _REFINEMENTS, _REFINED = 5, 1e-11
 
@@ -57,6 +58,39 @@ class Inverse(Protocol):
     def solve(self, rows: Array) -> Array: ...
 
 
+def chosen(matrix: CurvatureMatrix, solves: int) -> Method:
+    """``"factors"`` where for so many solves they fit and take not much more than Krylov steps.
+
+    Parameters
+    ----------
+    matrix : CurvatureMatrix
+    solves : int
+
+    Returns
+    -------
+    {"factors", "krylov"}
+    """
+    return "factors" if _is_factorable(matrix, solves) else "krylov"
+
+
+def _is_factorable(matrix: CurvatureMatrix, solves: int) -> bool:
+    count, net, samples = matrix.order, matrix.point.net, matrix.point.counted_samples
+    if count <= _SMALL:
+        return True
+    product = 12.0 * samples * net.multiplications
+    most = _WORTH * solves * _KRYLOV_STEPS * product
+    if checks.fits(24 * count**2):
+        dense = dense_operations(net, samples, count) + count**3 + 2.0 * solves * count**2
+        if dense <= most:
+            return True
+    if not is_layered(matrix):
+        return False
+    try:
+        return 2 * plan(net, samples).operations <= most
+    except MemoryError:
+        return False
+
+
 def invert(matrix: CurvatureMatrix, method: Method, tolerance: float) -> Inverse:
     """The inverse of a matrix at a minimum.
 
@@ -64,7 +98,7 @@ def invert(matrix: CurvatureMatrix, method: Method, tolerance: float) -> Inverse
     ----------
     matrix : CurvatureMatrix
         Of float64.
-    method : {"auto", "factors", "eigen", "krylov"}
+    method : {"factors", "eigen", "krylov"}
     tolerance : float
         Of Krylov solves.
 
@@ -77,8 +111,6 @@ def invert(matrix: CurvatureMatrix, method: Method, tolerance: float) -> Inverse
     numpy.linalg.LinAlgError
         Where an eigenvalue is negative, or so small that it is neither 0 nor not.
     """
-    if method == "auto":
-        method = "factors" if _is_factorable(matrix) else "krylov"
     if method == "krylov":
         return _Krylov(matrix, tolerance)
     if method == "factors":
@@ -94,18 +126,6 @@ def invert(matrix: CurvatureMatrix, method: Method, tolerance: float) -> Inverse
             raise np.linalg.LinAlgError(_negative(matrix, found.negative, least))
         return _Factors(matrix, factors)
     return _Eigen(matrix)
-
-
-def _is_factorable(matrix: CurvatureMatrix) -> bool:
-    if matrix.order <= _DENSE:
-        return True
-    if not is_layered(matrix):
-        return False
-    try:
-        found = plan(matrix.point.net, matrix.point.counted_samples)
-    except MemoryError:
-        return False
-    return found.operations <= _LAYERED
 
 
 def _negative(matrix: CurvatureMatrix, count: int, least: float) -> str:
