@@ -31,6 +31,14 @@ def test_strict_minima_from_far(seed, loss):
     assert point.loss < moons(seed, loss=loss).loss
 
 
+def test_below_the_rounding_of_the_loss():
+    """Of some 1e5, whose roundings alone are steps of 1e-5 standard deviations."""
+    for seed in range(4):
+        start = moons(seed, loss="squared_error")
+        point = laplace.mode(start, 1.0, noise_variance=1e-5)
+        assert laplace.fit(point, "hessian", 1.0, noise_variance=1e-5).decrement < 1e-6
+
+
 def test_another_prior_and_noise():
     start = moons(loss="squared_error")
     prior, noise = 0.3, 0.2

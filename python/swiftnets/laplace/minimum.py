@@ -21,6 +21,8 @@ def __dir__() -> list[str]:
 
 # Of the negative log posterior: what falls by less may be rounding.
 _HIDDEN = 1e3 * float(np.finfo(float).eps)
+_POLISH = 20  # Newton steps below that
+_RAISES = 20  # of the damping, each by twice what the last was
 
 
 def mode(
@@ -143,7 +145,7 @@ class _Steps:
         """Whether this is a strict minimum: to the tolerance, or where rounding ends all steps."""
         if self.damping > 1e-3 * self._unit or not self._is_positive(0.0):
             return False
-        while True:
+        for _ in range(_POLISH):
             step = self._solved(self.gradient)
             square = float(self.gradient @ step)
             if square <= tolerance**2:
@@ -158,10 +160,11 @@ class _Steps:
             self._move(there, there.energy)
             if not self._is_positive(0.0):
                 return False
+        return False
 
     def make(self) -> None:
         """One step that goes down, whatever damping it takes."""
-        for _ in range(80):
+        for _ in range(_RAISES):
             if not self._is_positive(self.damping):
                 self._raise()
                 continue

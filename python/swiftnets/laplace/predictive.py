@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from swiftnets._support import checks
+from swiftnets._support.plotting import figure_class
 from swiftnets._support.types import Array
 
 __all__ = ["Predictive"]
@@ -136,6 +138,52 @@ class Predictive:
         checks.memory(16 * n * self.mean.size, "the drawn outputs")
         generator = np.random.default_rng(checks.seed(seed))
         return self._draw(n, generator, self._roots)
+
+    def plot(
+        self, x: npt.ArrayLike, output: int = 0, *, deviations: float = 2, ax: Any = None
+    ) -> Any:
+        """Draw an output's mean against a number of each sample, with a band of its deviations.
+
+        Parameters
+        ----------
+        x : (N,) array_like
+            Where each sample is: of nets of one input, that.
+        output : int
+            Which one.
+        deviations : float
+            Half of the band's width, in standard deviations. A squared error has a second band
+            around it, of the targets with their noise.
+        ax : matplotlib.axes.Axes, optional
+            Where to draw; a new figure by default.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+            ``.figure.savefig(path)`` writes it.
+
+        Raises
+        ------
+        ImportError
+            Without Matplotlib: ``pip install swiftnets[plot]``.
+        """
+        count, outputs = self.mean.shape
+        places = checks.array(x, "x", (count,))
+        output = checks.integer(output, "output", 0, outputs - 1)
+        width = checks.real(deviations, "deviations", positive=True)
+        if ax is None:
+            ax = figure_class()(layout="constrained").add_subplot()
+        order = np.argsort(places)
+        places, mean = places[order], self.mean[order, output]
+        (line,) = ax.plot(places, mean)
+        variances = [self.variance]
+        if self.loss == "squared_error":
+            variances.append(self.observation_variance)
+        for variance in variances:
+            half = width * np.sqrt(variance[order, output])
+            ax.fill_between(
+                places, mean - half, mean + half, alpha=0.2, color=line.get_color(), linewidth=0
+            )
+        return ax
 
     def _draw(self, n: int, generator: np.random.Generator, roots: Array) -> Array:
         noise = generator.standard_normal((n, *self.mean.shape))
