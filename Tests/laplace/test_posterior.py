@@ -420,7 +420,7 @@ def test_arguments():
 
 
 def test_logit_variances_beside_a_long_run_of_mala():
-    """Halves of the recorded run are within 3 per cent of each other."""
+    """Halves of the recorded run differ by 0.3 per cent."""
     recorded = np.load(Path(__file__).with_name("posterior.npz"))
     net, x, labels, test = problem()
     point = laplace.mode(net.at(net.initial(seed=0), x, labels))
@@ -428,7 +428,29 @@ def test_logit_variances_beside_a_long_run_of_mala():
     for structure in STRUCTURES:
         found = laplace.fit(point, structure).predictive(test)
         ratios[structure] = found.variance.sum() / recorded["variances"].sum()
-        assert abs(found.probabilities() - recorded["probabilities"]).max() < 0.08
-    assert 0.7 < ratios["ggn"] < ratios["hessian"] < 1
-    assert ratios["last_layer"] < ratios["ggn"]
-    assert 0.7 < ratios["kronecker"] < 1.1
+        assert abs(found.probabilities() - recorded["probabilities"]).max() < 0.05
+    expected = {
+        "hessian": 0.837,
+        "ggn": 0.826,
+        "kronecker": 0.820,
+        "diagonal": 1.069,
+        "last_layer": 0.674,
+    }
+    assert ratios == pytest.approx(expected, abs=0.01)
+
+
+def test_laplace_torch_says_the_same():
+    """Log evidences of the same posterior by laplace-torch 0.3, which covariances agree with, too.
+
+    Its Kronecker factors are others: there the bias is apart, here it is an input.
+    """
+    recorded = {
+        "ggn": -177.09269988466235,
+        "diagonal": -225.15417428198435,
+        "last_layer": -155.65345018077312,
+    }
+    net, x, labels, _ = problem()
+    point = laplace.mode(net.at(net.initial(seed=0), x, labels))
+    for structure, log_evidence in recorded.items():
+        found = laplace.fit(point, structure).log_marginal_likelihood()
+        assert found == pytest.approx(log_evidence, rel=1e-10)

@@ -63,7 +63,8 @@ def fit(
         and its l2 likewise. A sample's weight is how often it was seen.
     structure : {"hessian", "ggn", "kronecker", "diagonal", "last_layer"}
         Of Λ. ``"hessian"``: exact. ``"ggn"``: the Gauss–Newton matrix in its place, for the data.
-        ``"kronecker"``: its blocks of layers, in Kronecker-factored form, for an `MLP`.
+        ``"kronecker"``: its blocks of layers in Kronecker-factored form, the bias being an input of
+        1, for an `MLP`.
         ``"diagonal"``: its diagonal alone. ``"last_layer"``: its block of the last layer that has
         parameters, all others being fixed at the mode.
     prior_precision : float, optional
