@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from laplace_problem import problem
 
 from swiftnets import MLP, laplace
 
@@ -205,6 +206,23 @@ def test_effective_parameters_are_of_the_gauss_newton_matrix(structure):
     if structure in ("hessian", "ggn"):
         values = np.linalg.eigvalsh(point.gauss_newton.dense()) - 0.5
         assert found == pytest.approx((values / (values + 0.5)).sum(), rel=1e-10)
+
+
+def test_of_the_exact_hessian_gamma_is_negative_and_third_derivatives_count():
+    """Without them the evidence's slope in the prior is twice what refitted posteriors show."""
+    net, x, labels, _ = problem()
+    point = laplace.mode(net.at(net.initial(seed=0), x, labels), tolerance=1e-9)
+    posterior, h = laplace.fit(point), 2e-3
+    assert 63 - 2 * posterior.variances.sum() < -10 < 0 < posterior.effective_parameters < 63
+    logs = [
+        laplace.fit(
+            laplace.mode(point, 2 + k * h, tolerance=1e-9), prior_precision=2 + k * h
+        ).log_marginal_likelihood()
+        for k in (-2, -1, 1, 2)
+    ]
+    slope = (8 * (logs[2] - logs[1]) - (logs[3] - logs[0])) / (12 * h)
+    assert posterior.evidence_gradient() == pytest.approx(slope, rel=1e-8)
+    assert posterior.evidence_gradient(moving_mode=False) < 1.9 * slope
 
 
 def test_what_corrections_refuse():

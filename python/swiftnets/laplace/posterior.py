@@ -64,9 +64,8 @@ def fit(
     structure : {"hessian", "ggn", "kronecker", "diagonal", "last_layer"}
         Of Λ. ``"hessian"``: exact. ``"ggn"``: the Gauss–Newton matrix in its place, for the data.
         ``"kronecker"``: its blocks of layers in Kronecker-factored form, the bias being an input of
-        1, for an `MLP`.
-        ``"diagonal"``: its diagonal alone. ``"last_layer"``: its block of the last layer that has
-        parameters, all others being fixed at the mode.
+        1, for an `MLP`. ``"diagonal"``: its diagonal alone. ``"last_layer"``: its block of the last
+        layer that has parameters, all others being fixed at the mode.
     prior_precision : float, optional
         l, above 0. By default the net's l2, times what a mean is multiplied by, over σ².
     noise_variance : float
