@@ -20,10 +20,11 @@ EVERY_OPTIMIZER = [
     for name in optimizers.__all__
     if isinstance(kind := getattr(optimizers, name), type)
     and issubclass(kind, optimizers.Optimizer)
-    and kind is not optimizers.Optimizer
+    and kind not in (optimizers.Optimizer, KFAC)
 ]
 # What defaults do not reach.
 MORE = [
+    KFAC(targets="exact"),  # targets are drawn for each sample, whatever its weight
     SaddleFreeNewton(method="exact", block="diagonal"),
     SaddleFreeNewton(method="krylov", steps=10),
     SaddleFreeNewton(method="rational"),

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from toy_problems import Logarithmic, Saddle
 
 from swiftnets import MLP
-from swiftnets.curvature.kronecker import kronecker_factors
 from swiftnets.curvature.taylor import TaylorSeries
 from swiftnets.optimizers import (
     KFAC,
@@ -325,20 +324,6 @@ def test_gauss_newton_of_a_large_net_by_conjugate_gradients():
     step = w - method.step(problem, w, {}).w
     gradient = problem.gradient(w)
     assert np.linalg.norm(matrix @ step - gradient) <= 1.01e-9 * np.linalg.norm(gradient)
-
-
-def test_kfac_steps_with_running_means():
-    problem, w = net_problem(reduction="mean", l2=0.01)
-    method = KFAC(learning_rate=0.5, damping=0.1, decay=0.5)
-    first = method.step(problem, w, method.initial_state(problem, w))
-    factors = kronecker_factors(problem.at(w))
-    want = w - 0.5 * factors.inverse(0.11)(problem.gradient(w))
-    # After one step the mean is the batch's own.
-    assert np.allclose(first.w, want, rtol=1e-12)
-    second = method.step(problem, first.w, first.state)
-    later = kronecker_factors(problem.at(first.w))
-    mean = (0.25 * factors.inputs[1] + 0.5 * later.inputs[1]) / 0.75
-    assert np.allclose(second.state["inputs1"] / 0.75, mean, rtol=1e-12)
 
 
 def test_quartic_line_search_descends():

@@ -1,19 +1,30 @@
-"""K-FAC: Kronecker-factored natural gradient descent."""
+"""K-FAC: steps by Kronecker factors, how far being decided by the exact Gauss–Newton matrix."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from swiftnets._support.types import FloatArray
-from swiftnets.curvature.kronecker import KroneckerFactors, kronecker_factors
-from swiftnets.linalg.scaling import norm
+from swiftnets._support import checks
+from swiftnets._support.types import Array, FloatArray
+from swiftnets.curvature.kronecker import (
+    KroneckerEigenbasis,
+    KroneckerFactors,
+    Propagated,
+    Targets,
+)
+from swiftnets.curvature.point import Point
+from swiftnets.linalg.scaling import dot, norm
 from swiftnets.nets.network import BaseNetwork
 from swiftnets.nets.supports import DenseChain, require_dense
 from swiftnets.optimizers.base import Optimizer, State, StepResult, check_settings
+from swiftnets.optimizers.trust_region import gain_ratio, moved
 from swiftnets.problems import Problem
-from swiftnets.problems.computed import require_finite
+from swiftnets.problems.computed import require_finite, trial_loss
 from swiftnets.problems.counted import count_cost, net_problem
 
 __all__ = ["KFAC"]
@@ -23,25 +34,54 @@ def __dir__() -> list[str]:
     return __all__
 
 
+_ADAPTED = 5  # steps from one look at the damping to the next
+_RANGE = 1e15  # of the damping, about the first
+
+
 @dataclass(frozen=True, kw_only=True)
 class KFAC(Optimizer):
-    """w − η (A ⊗ G + λ)⁻¹ g, layer by layer (Martens & Grosse 2015).
+    """w + c₁ d + c₂ s, with d = −(A ⊗ G + λ)⁻¹ g and s the step before (Martens & Grosse 2015).
 
-    A and G are running means over the steps so far, of the exact factors of each batch; the damping
-    acts in their eigenbases (George et al. 2018).
+    A and G are running means of each layer's Kronecker factors, of targets that are drawn from the
+    model: one backward pass. c minimises the quadratic model with the exact Gauss–Newton matrix,
+    which makes up for the scale of d and for what the factors leave out; s is the momentum. The
+    damping λ follows how well that model predicts the loss, and a step after which the loss is up
+    by half is not taken.
 
     Parameters
     ----------
-    learning_rate : float
-        η.
     damping : float
-        λ, above 0; the net's l2 is added.
+        The first λ, above 0; the net's l2 is added.
+    period : int, optional
+        Steps from one update of the factors to the next; by default 5, and 20 with `Minibatches`.
+    momentum : bool
+        Whether the step before takes part.
+    adaptation : float, optional
+        ω, in (0, 1]: every fifth step λ becomes ω⁵ λ where the loss fell by more than ¾ of what the
+        model said, and λ / ω⁵ where by less than ¼. With 1 it changes only after steps that are
+        refused, by 4. By default 0.9, and 0.99 with `Minibatches`: a batch's own loss falls as its
+        model says nearly whatever λ, which there stays above a hundredth of the first, too.
+    learning_rate : float, optional
+        A fixed step length: w + η d, without the model, and without momentum. Diverges easily.
+    targets : {"sampled", "exact"}
+        ``"exact"``: factors of all targets, weighted, by as many backward passes as there are
+        outputs; hardly better.
+    ekfac : bool
+        Eigenvalues of A ⊗ G are replaced by the second moments of the gradients in their eigenbasis
+        (George et al. 2018), of the samples of the update alone. Good for thousands of samples. A
+        hundred, as in minibatches, see nothing along many directions, where the steps become so
+        long that runs stall far up.
     decay : float
-        Of the running means, in [0, 1); 0 takes the factors of the step alone.
+        Of the running means, in [0, 1): update k keeps min(1 − 1/k, decay) of what there was.
+    seed : int
+        Of the targets that are drawn. They depend on it and on the number of the step alone.
 
     Notes
     -----
-    A step costs about a gradient for each output, and two eigendecompositions for each layer.
+    A step costs a gradient, two products and a loss: some 5 gradients; an update of the factors a
+    gradient more and two eigendecompositions for each layer, 10 (in³ + out³) operations, and keeps
+    4 (in² + out²) numbers. Noise decides with batches of 100 and less: there the momentum does not
+    help, and Adam is as good.
 
     Examples
     --------
@@ -49,52 +89,196 @@ class KFAC(Optimizer):
     >>> from swiftnets.problems import NetProblem
     >>> net = MLP((2, 3, 1), reduction="mean")
     >>> problem = NetProblem(net, np.eye(2), np.ones((2, 1)))
-    >>> KFAC(damping=0.01).minimize(problem, net.initial(seed=0), max_iterations=50).loss < 1e-6
+    >>> KFAC().minimize(problem, net.initial(seed=0), max_iterations=30).loss < 1e-9
     True
     """
 
-    learning_rate: float = 0.5
     damping: float = 0.01
-    decay: float = 0.9
+    period: int | None = None
+    momentum: bool = True
+    adaptation: float | None = None
+    learning_rate: float | None = None
+    targets: Targets = "sampled"
+    ekfac: bool = False
+    decay: float = 0.95
+    seed: int = 0
+
+    settings_version = 2
 
     def __post_init__(self) -> None:
-        check_settings(self, "learning_rate", "damping", least_zero=("decay",))
+        check_settings(self, "damping", least_zero=("decay",))
         if self.decay >= 1:
             raise ValueError(f"decay is {self.decay!r}; expected a number below 1")
+        if self.adaptation is not None:
+            checks.real(self.adaptation, "adaptation", positive=True)
+            if self.adaptation > 1:
+                raise ValueError(f"adaptation is {self.adaptation!r}; expected a number up to 1")
+        if self.period is not None:
+            checks.integer(self.period, "period")
+        for name in ("momentum", "ekfac"):
+            checks.flag(getattr(self, name), name)
+        checks.choice(self.targets, "targets", ("sampled", "exact"))
+        checks.integer(self.seed, "seed", 0)
+        if self.learning_rate is not None:
+            checks.real(self.learning_rate, "learning_rate", positive=True)
+            if self.momentum:
+                raise ValueError(
+                    f"learning_rate is {self.learning_rate!r} and momentum is True; expected "
+                    "momentum=False with a fixed step length, as only the model decides how much"
+                )
 
     def initial_state(self, problem: Problem, w: FloatArray) -> State:
         net = _chain(net_problem(problem, "K-FAC").net)
-        state: State = {"steps": np.array(0)}
-        for layer, (rows, width) in enumerate(zip(net.layer_rows, net.sizes[1:], strict=True)):
-            state[f"inputs{layer}"] = np.zeros((rows, rows))
-            state[f"outputs{layer}"] = np.zeros((width, width))
+        shapes = list(zip(net.layer_rows, net.sizes[1:], strict=True))
+        count = sum(2 * rows**2 + 2 * width**2 + rows * width for rows, width in shapes)
+        checks.memory(8 * count, "the Kronecker factors of all layers")
+        state: State = {
+            "steps": np.array(0),
+            "updates": np.array(0),
+            "damping": np.array(float(self.damping)),
+            "previous": np.zeros_like(w),
+        }
+        for layer, (rows, width) in enumerate(shapes):
+            state |= {
+                f"inputs{layer}": np.zeros((rows, rows)),
+                f"outputs{layer}": np.zeros((width, width)),
+                f"left{layer}": np.zeros((rows, rows)),
+                f"right{layer}": np.zeros((width, width)),
+                f"values{layer}": np.zeros((rows, width)),
+            }
         return state
 
     def step(self, problem: Problem, w: FloatArray, state: State) -> StepResult:
         inner = net_problem(problem, "K-FAC")
-        net = inner.net
-        depth = len(_chain(net).layer_rows)
-        loss, gradient = problem.loss_and_gradient(w)
-        require_finite(loss, gradient)
-        new = kronecker_factors(inner.at(w))
-        count_cost(problem, 1 + net.outputs)
-        steps = int(state["steps"]) + 1
-        after: State = {"steps": np.array(steps)}
-        for layer in range(depth):
-            for name, factor in (("inputs", new.inputs), ("outputs", new.outputs)):
-                key = f"{name}{layer}"
-                after[key] = self.decay * state[key] + (1 - self.decay) * factor[layer]
-                if not np.isfinite(after[key]).all():
-                    raise FloatingPointError("a Kronecker factor has numbers that are not finite")
-        # The means began at 0: divided by the weights so far, as Adam's.
-        weight = 1 - self.decay**steps
-        means = KroneckerFactors(
-            tuple(after[f"inputs{layer}"] / weight for layer in range(depth)),
-            tuple(after[f"outputs{layer}"] / weight for layer in range(depth)),
+        depth = len(_chain(inner.net).layer_rows)
+        count_cost(problem, 1)
+        point = inner.at(w)
+        loss, length = point.loss, norm(point.gradient)
+        require_finite(loss, point.gradient)
+        if length == 0:
+            return StepResult(w, loss, length, state, False, failure="the gradient is 0")
+        steps, damping = int(state["steps"]), float(state["damping"])
+        period = self.period or (20 if inner.is_drawn else 5)
+        kept = dict(state)
+        if steps % period == 0:
+            count_cost(problem, 1 if self.targets == "sampled" else inner.net.outputs)
+            kept |= self._updated(point, state, depth)
+        basis = _taken(kept, ("left", "right", "values"), depth)
+        inverse = KroneckerEigenbasis(*basis).inverse(damping + inner.net.l2)
+        directions = [-inverse(point.gradient.astype(np.float64))]
+        if self.momentum and state["previous"].any():
+            directions.append(state["previous"].astype(np.float64))
+        predicted: float | None
+        if self.learning_rate is None:
+            step, predicted = _best(problem, point, directions, damping)
+        else:
+            step, predicted = self.learning_rate * directions[0], None
+        new = moved(w, step)
+        new_loss = trial_loss(problem, new)
+        accepted = new_loss <= loss + abs(loss) / 2 and bool(step.any())
+        ratio = math.nan if predicted is None else gain_ratio(loss, new_loss, predicted, w)
+        failure = None
+        if not accepted and step.any() and not (moved(w, step / 4) != w).any():
+            failure = "steps are below the rounding of w"
+        kept["steps"] = np.array(steps + 1)
+        due = (steps + 1) % _ADAPTED == 0
+        kept["damping"] = np.array(self._adapted(damping, accepted, due, ratio, inner.is_drawn))
+        if accepted:
+            kept["previous"] = new - w
+        return StepResult(
+            new if accepted else w,
+            loss,
+            length,
+            kept,
+            accepted,
+            {"damping": damping, "ratio": ratio},
+            failure,
+            rounding=failure is not None,
         )
-        natural = means.inverse(self.damping + net.l2)(gradient.astype(np.float64))
-        step = w.dtype.type(self.learning_rate) * natural.astype(w.dtype)
-        return StepResult(w - step, loss, norm(gradient), after)
+
+    def _adapted(
+        self, damping: float, accepted: bool, due: bool, ratio: float, is_drawn: bool
+    ) -> float:
+        """λ after a step; the ratio is NaN where there is no model."""
+        least, most = self.damping / (100 if is_drawn else _RANGE), self.damping * _RANGE
+        if not accepted:
+            return min(4 * damping, most)
+        factor = (self.adaptation or (0.99 if is_drawn else 0.9)) ** _ADAPTED
+        if due and ratio > 0.75:
+            return max(damping * factor, least)
+        return min(damping / factor, most) if due and ratio < 0.25 else damping
+
+    def _updated(self, point: Point, state: State, depth: int) -> State:
+        """The factors' means with those of this point, and their eigenbases."""
+        # The state of the generator is the number of the step.
+        random = np.random.default_rng([self.seed, int(state["steps"])])
+        rows = Propagated(point, self.targets, random)
+        new, updates = rows.factors(), int(state["updates"]) + 1
+        kept = min(1 - 1 / updates, self.decay)
+        means = KroneckerFactors(
+            *(
+                tuple(kept * old + (1 - kept) * now for old, now in zip(before, found, strict=True))
+                for before, found in zip(
+                    _taken(state, ("inputs", "outputs"), depth),
+                    (new.inputs, new.outputs),
+                    strict=True,
+                )
+            )
+        )
+        basis = means.eigenbasis()
+        if self.ekfac:
+            basis = rows.moments(basis)
+        after: State = {"updates": np.array(updates)}
+        for layer in range(depth):
+            after |= {
+                f"inputs{layer}": means.inputs[layer],
+                f"outputs{layer}": means.outputs[layer],
+                f"left{layer}": basis.inputs[layer],
+                f"right{layer}": basis.outputs[layer],
+                f"values{layer}": basis.values[layer],
+            }
+        return after
+
+
+def _best(
+    problem: Problem, point: Point, directions: list[Array], damping: float
+) -> tuple[Array, float]:
+    """The minimiser of g·s + ½ s·(G + l2 + λ) s in the span of the directions, and its fall."""
+    # Of length 1, so that what they are multiplied by stays in range.
+    units = [_unit(direction) for direction in directions]
+    rows = np.array([unit for unit in units if unit is not None])
+    if not len(rows):
+        return np.zeros_like(directions[0]), 0.0
+    count_cost(problem, 2 * len(rows))
+    images = (rows.astype(point.gradient.dtype) @ point.gauss_newton).astype(np.float64)
+    if not np.isfinite(images).all():
+        raise FloatingPointError("a product of the Gauss–Newton matrix is not finite")
+    images += damping * rows
+    slopes = np.array([dot(point.gradient, row) for row in rows])
+    matrix = rows @ images.T
+    a, b = matrix[0, 0], (matrix[0, -1] + matrix[-1, 0]) / 2
+    if not a > 0:  # the rounding of G is above the damping
+        return np.zeros_like(rows[0]), 0.0
+    c = np.array([-slopes[0] / a] + [0.0] * (len(rows) - 1))
+    if len(rows) == 2 and (rest := matrix[1, 1] - b * (b / a)) > 1e-10 * matrix[1, 1]:
+        # What the first leaves to the second: where they are parallel, the first alone is right.
+        c[1] = -(slopes[1] - b * (slopes[0] / a)) / rest
+        c[0] = -(slopes[0] + b * c[1]) / a
+    return c @ rows, -float(c @ slopes) / 2
+
+
+def _unit(v: Array) -> Array | None:
+    """v / ‖v‖; None where it is 0 or not finite."""
+    e = np.frexp(np.abs(v).max())[1]
+    v = np.ldexp(v, -e)
+    length = norm(v)
+    return v / length if 0 < length < math.inf else None
+
+
+def _taken(
+    state: State, names: tuple[str, ...], depth: int
+) -> tuple[tuple[npt.NDArray[Any], ...], ...]:
+    return tuple(tuple(state[f"{name}{layer}"] for layer in range(depth)) for name in names)
 
 
 def _chain(net: BaseNetwork) -> DenseChain:

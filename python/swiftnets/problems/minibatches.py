@@ -126,7 +126,8 @@ class Minibatches:
         if self._shares is not None and not (len(rows) == self._count and weights is None):
             weights = (self._shares[rows] * (self._count / len(rows))).astype(self.dtype)
         batch = Batch(x, targets, labels, None).each(lambda a: a[rows])
-        return NetProblem.of(self._summing, Samples([batch._replace(weights=weights)], True))
+        samples = Samples([batch._replace(weights=weights)], True)
+        return NetProblem.of(self._summing, samples, is_drawn=self.per_epoch > 1)
 
     def settings(self) -> Mapping[str, object] | None:
         """As `Problem.settings`."""

@@ -55,30 +55,36 @@ class NetProblem(Problem):
         self._keep(net, kept)
 
     @classmethod
-    def of(cls, net: Network, samples: Samples) -> NetProblem:
+    def of(cls, net: Network, samples: Samples, *, is_drawn: bool = False) -> NetProblem:
         """The problem on samples that are checked and nobody else's.
 
         Parameters
         ----------
         net : Network or MLP
         samples : Samples
+        is_drawn : bool
 
         Returns
         -------
         NetProblem
         """
         problem = cls.__new__(cls)
-        problem._keep(net, samples)
+        problem._keep(net, samples, is_drawn)
         return problem
 
-    def _keep(self, net: Network, samples: Samples) -> None:
-        self.net, self._samples = net, samples
+    def _keep(self, net: Network, samples: Samples, is_drawn: bool = False) -> None:
+        self.net, self._samples, self._is_drawn = net, samples, is_drawn
         self.parameter_count, self.dtype = net.parameter_count, net.dtype
 
     @property
     def samples(self) -> Samples:
         """The samples, as the engine takes them."""
         return self._samples
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether the samples are some of more, that `Minibatches` drew for one step."""
+        return self._is_drawn
 
     @property
     def batches(self) -> list[Batch]:
@@ -117,7 +123,7 @@ class NetProblem(Problem):
             for batch in self.batches
         ]
         samples = Samples(batches, self._samples.is_single)
-        return NetProblem.of(self.net.astype(np.float64), samples)
+        return NetProblem.of(self.net.astype(np.float64), samples, is_drawn=self.is_drawn)
 
     def loss(self, w: npt.ArrayLike) -> float:
         return self.net.loss_on(self.net.engine.vector(w, "w"), self._samples)
