@@ -15,6 +15,7 @@ import growth
 import harness
 import import_time
 import inverse
+import kfac
 import layers
 import sizes
 import slow_net
@@ -138,6 +139,8 @@ def main() -> None:
         growth.report(),
         "### Inverse Hessians",
         inverse.report(arguments.rounds),
+        "### K-FAC",
+        kfac.report(),
         "### slow_net, the original's whole run",
         full_run(None if arguments.all else arguments.iterations, arguments.slow_data),
         "### With AVX2 alone",

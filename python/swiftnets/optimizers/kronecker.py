@@ -68,9 +68,10 @@ class KFAC(Optimizer):
         outputs; hardly better.
     ekfac : bool
         Eigenvalues of A ⊗ G are replaced by the second moments of the gradients in their eigenbasis
-        (George et al. 2018), of the samples of the update alone. Good for thousands of samples. A
-        hundred, as in minibatches, see nothing along many directions, where the steps become so
-        long that runs stall far up.
+        (George et al. 2018), of the samples of the update alone. A little better with thousands of
+        samples. It fails with a hundred, as in minibatches: their moments are near 0 along
+        directions that they hardly see, where steps are then far too long. Such runs take twice the
+        steps of plain K-FAC, or stall.
     decay : float
         Of the running means, in [0, 1): update k keeps min(1 − 1/k, decay) of what there was.
     seed : int
