@@ -1,5 +1,7 @@
 """Kronecker factors: drawn targets, eigenbases, EKFAC's rescaling, and the audit."""
 
+import itertools
+
 import numpy as np
 import pytest
 import scipy.linalg
@@ -57,31 +59,32 @@ def test_what_is_drawn_has_the_exact_factor_as_its_mean(loss, reduction):
             np.testing.assert_array_equal(drawn[0].inputs[layer], exact.inputs[layer])
 
 
-def test_what_is_drawn_is_the_gradient_of_a_target():
-    one = a_point(samples=1, reduction="sum", l2=0.0)
+@pytest.mark.parametrize("loss", ["softmax_cross_entropy", "binary_cross_entropy"])
+def test_what_is_drawn_is_the_gradient_of_a_target(loss):
+    one = a_point(loss, samples=1, reduction="sum", l2=0.0)
+    targets = [np.array([label]) for label in range(3)]
+    if loss == "binary_cross_entropy":
+        targets = [np.array([bits], float) for bits in itertools.product([0, 1], repeat=3)]
+    x = one.samples.batches[0].x
+    gradients = [one.net.at(one.w, x, target).gradient for target in targets]
     # A bias's gradient is that of the pre-activations.
-    gradients = [
-        one.net.at(one.w, one.samples.batches[0].x, [label]).gradient for label in range(3)
-    ]
-    ends = [
-        slice(part.stop - size, part.stop)
-        for part, size in zip(one.net.layer_slices, (4, 3), strict=True)
-    ]
+    parts = zip(one.net.layer_slices, (4, 3), strict=True)
+    ends = [slice(part.stop - size, part.stop) for part, size in parts]
     possible = [[np.outer(g[end], g[end]) for end in ends] for g in gradients]
     seen = set()
-    for seed in range(20):
+    for seed in range(100):
         outputs = kronecker_factors(one, targets="sampled", seed=seed).outputs
         fits = [
-            label
-            for label in range(3)
+            number
+            for number, want in enumerate(possible)
             if all(
                 np.allclose(a, b, rtol=1e-12, atol=1e-15)
-                for a, b in zip(outputs, possible[label], strict=True)
+                for a, b in zip(outputs, want, strict=True)
             )
         ]
         assert len(fits) == 1
         seen.add(fits[0])
-    assert seen == {0, 1, 2}
+    assert seen == set(range(len(targets)))
 
 
 @pytest.mark.filterwarnings("error")
