@@ -8,6 +8,7 @@ from swiftnets.spectra.eigenpairs import Eigenpairs
 from swiftnets.spectra.eigsh import eigsh
 from swiftnets.spectra.estimates import Cost, Estimate
 from swiftnets.spectra.traces import diagonal, effective_dimension, logdet, norm, trace
+from swiftnets.spectra.track import SpectrumTracker, track
 
 __all__ = [
     "Certificate",
@@ -15,6 +16,7 @@ __all__ = [
     "Density",
     "Eigenpairs",
     "Estimate",
+    "SpectrumTracker",
     "cost",
     "count",
     "density",
@@ -24,6 +26,7 @@ __all__ = [
     "logdet",
     "norm",
     "trace",
+    "track",
 ]
 
 
