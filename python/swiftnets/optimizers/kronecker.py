@@ -179,8 +179,11 @@ class KFAC(Optimizer):
         accepted = new_loss <= loss + abs(loss) / 2 and bool(step.any())
         ratio = math.nan if predicted is None else gain_ratio(loss, new_loss, predicted, w)
         failure = None
-        if not accepted and step.any() and not (moved(w, step / 4) != w).any():
+        is_rounding = bool(step.any()) and not (moved(w, step / 4) != w).any()
+        if not accepted and is_rounding:
             failure = "steps are below the rounding of w"
+        elif not accepted and damping >= self.damping * _RANGE:
+            failure = f"no step lowers the loss, with a damping of up to {damping:.3g}"
         kept["steps"] = np.array(steps + 1)
         due = (steps + 1) % _ADAPTED == 0
         kept["damping"] = np.array(self._adapted(damping, accepted, due, ratio, inner.is_drawn))
@@ -194,7 +197,7 @@ class KFAC(Optimizer):
             accepted,
             {"damping": damping, "ratio": ratio},
             failure,
-            rounding=failure is not None,
+            rounding=failure is not None and is_rounding,
         )
 
     def _adapted(

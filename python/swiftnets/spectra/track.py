@@ -37,7 +37,7 @@ class _Ended(Protocol):
 
 
 class SpectrumTracker:
-    """What `track` returns: a callback that measures, and what it has measured.
+    """A callback that measures, and what it has measured; made by `track`.
 
     Attributes
     ----------
