@@ -79,10 +79,11 @@ class KFAC(Optimizer):
 
     Notes
     -----
-    A step costs a gradient, two products and a loss: some 5 gradients; an update of the factors a
-    gradient more and two eigendecompositions for each layer, 10 (in³ + out³) operations, and keeps
-    4 (in² + out²) numbers. Noise decides with batches of 100 and less: there the momentum does not
-    help, and Adam is as good.
+    A step costs a gradient, two products and a loss: some 5 gradients. An update of the factors
+    costs a gradient more and two eigendecompositions for each layer, 10 (in³ + out³) operations:
+    with inputs by the thousand a longer period pays. Kept are 2 (in² + out²) numbers a layer, and
+    during an update those of `layer_states`. Noise decides with batches of 100 and less: there the
+    momentum does not help, and Adam is as good.
 
     Examples
     --------
