@@ -104,3 +104,12 @@ def test_bounds_of_residuals():
         bounds = residual_bounds(values, x.T, remainder.T, 5.0, 2.2e-16)
         assert (abs(values - exact) <= bounds).all()
         assert (bounds <= 20 * np.linalg.norm(remainder, 2) + 1e-12).all()
+
+
+@pytest.mark.parametrize("certificate", ["inertia", "probabilistic"])
+def test_bounds_hold_where_a_neighbour_within_the_margin_is_returned(certificate):
+    values = np.concatenate([np.linspace(-1.0, 0.5, 298), [2.0 - 1e-11, 2.0]])
+    operator = FunctionOperator(300, lambda rows: rows * values)
+    found = spectra.eigsh(operator, 1, certificate=certificate, start=np.eye(300)[:, 298])
+    assert found.certificate is not None
+    assert abs(found.values[0] - 2.0) <= found.error_bounds[0] < 1e-9
