@@ -61,7 +61,16 @@ class LayerBlock(Fixed, SymmetricOperator, Internals, internal=("product", "prod
         return self._matrix.dtype
 
     def products(self, rows: FloatArray) -> FloatArray:
-        """The block times each row: products of the whole matrix with rows that are 0 elsewhere."""
+        """The block times each row: products of the whole matrix with rows that are 0 elsewhere.
+
+        Parameters
+        ----------
+        rows : (K, n) array
+
+        Returns
+        -------
+        (K, n) array
+        """
         padded = np.zeros((len(rows), self._matrix.order), rows.dtype)
         padded[:, self._slice] = rows
         return np.ascontiguousarray(self._matrix.products(padded)[:, self._slice])

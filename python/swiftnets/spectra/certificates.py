@@ -50,7 +50,16 @@ class Certificate:
     failure_probability: float = 0.0
 
     def scaled(self, e: int) -> Certificate:
-        """For the matrix times 2ᵉ."""
+        """For the matrix times 2ᵉ.
+
+        Parameters
+        ----------
+        e : int
+
+        Returns
+        -------
+        Certificate
+        """
         if not e:
             return self
         return replace(

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from swiftnets._support import checks
 from swiftnets._support.types import Array
 from swiftnets.spectra.certificates import Certificate, Probe
-from swiftnets.spectra.count import negative_count
+from swiftnets.spectra.inertia import negative_count
 from swiftnets.spectra.selection import Selection
 from swiftnets.spectra.targets import Target
 

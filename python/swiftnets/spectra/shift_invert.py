@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from swiftnets._support.types import Array
-from swiftnets.spectra.count import negative_count, spectral_norm
+from swiftnets.spectra.inertia import negative_count, spectral_norm
 from swiftnets.spectra.targets import EPS, Target
 
 __all__ = ["Inverse"]
