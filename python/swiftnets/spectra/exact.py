@@ -89,7 +89,8 @@ def cost_of(matrix: Counted, quantity: Quantity) -> Cost:
         if matrix.curvature is None:
             return Cost("exact", products, 2, 5 * order**3 / 3, 4 * square)
         ways = inverse_plan(matrix.curvature)
-        name = next(iter(ways))
+        # The cheapest that fits, as `inverse_of` takes it.
+        name = next((way for way in ways if checks.fits(ways[way][1])), next(iter(ways)))
         needs = products if name == "dense" else 0
         return Cost("exact", needs, 2 if name == "dense" else 1, *ways[name])
     factoring, held = operations + order**3 / 3, 2 * square
