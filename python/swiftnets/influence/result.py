@@ -25,7 +25,7 @@ def __dir__() -> list[str]:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Influence:
-    """Where the minimum goes without samples, one prediction a group; by `leave_one_out`.
+    """Where the minimum goes without samples, one prediction a group; made by `leave_one_out`.
 
     Attributes
     ----------
