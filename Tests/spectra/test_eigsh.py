@@ -362,3 +362,26 @@ def test_bad_matrices():
             spectra.eigsh(given, 1)
         with pytest.raises(kind, match=message):
             spectra.count(given, 0, 1)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-150])
+@pytest.mark.parametrize("certificate", ["auto", "probabilistic", "inertia"])
+def test_what_is_rounding_beside_known_vectors_is_not_taken_for_asymmetry(certificate, scale):
+    """One negative eigenvalue, reflected; the largest are zeros, and products with them rounding."""
+    random = np.random.default_rng(0)
+    mirrors = random.standard_normal((3, 200))
+    mirrors /= np.linalg.norm(mirrors, axis=1)[:, None]
+    values = np.zeros(200)
+    values[7] = -3 * scale
+
+    def products(rows):
+        for mirror in mirrors:
+            rows = rows - 2 * np.outer(rows @ mirror, mirror)
+        rows = rows * values
+        for mirror in mirrors[::-1]:
+            rows = rows - 2 * np.outer(rows @ mirror, mirror)
+        return rows
+
+    found = spectra.eigsh(FunctionOperator(200, products), 16, certificate=certificate)
+    assert abs(found.values).max() <= 1e-13 * scale
+    assert found.certificate is not None

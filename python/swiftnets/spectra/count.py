@@ -94,6 +94,8 @@ def count(A: SymmetricOperator | npt.ArrayLike, a: float, b: float) -> int:
 def _end(value: object, name: str) -> float:
     if isinstance(value, numbers.Real) and not isinstance(value, (bool, np.bool_)):
         number = float(value)
+        if math.isnan(number):
+            raise ValueError(f"{name} is {value}; expected a number, or inf with a sign")
         if math.isinf(number):
             return number
     return checks.real(value, name)

@@ -71,7 +71,8 @@ def eigsh(
         one more from the high one where k is odd. With `sigma`: the nearest above it, below it, on
         either side ("LM", the default there), or half from each side.
     sigma : float, optional
-        Eigenvalues next to it, by Lanczos's method for (A − σ)⁻¹ with factors of A − σ.
+        Eigenvalues next to it, by Lanczos's method for (A − σ)⁻¹ with factors of A − σ. Those that
+        equal it to rounding may be taken for ones above or below it.
     tolerance : float
         Of residual norms, relative to ‖A‖. Errors of values are far smaller where they are
         separated: about its square over the relative gap.
@@ -149,7 +150,8 @@ def eigsh(
     k = checks.integer(k, "k", 1, target.order)
     given = None if start is None else _start(start, target.order)
     if _is_dense(target, k, max_products):
-        return _dense(target, k, *options, certified=certificate is not None)
+        with np.errstate(over="ignore"):
+            return _dense(target, k, *options, certified=certificate is not None)
     if certificate == "auto":
         cheap = target.factor_operations <= _CHEAP and checks.fits(16 * target.order**2)
         methods = ["inertia", "probabilistic"] if cheap else ["probabilistic"]
@@ -157,8 +159,9 @@ def eigsh(
             methods = ["inertia"]
     else:
         methods = [] if certificate is None else [certificate]
-    search = _Search(target, k, options, tolerance, max_products, np.random.default_rng(seed))
-    return search.run(methods, failure_probability, given)
+    with np.errstate(over="ignore"):  # next to a sigma far from A a norm may be beyond all numbers
+        search = _Search(target, k, options, tolerance, max_products, np.random.default_rng(seed))
+        return search.run(methods, failure_probability, given)
 
 
 def _checked(
@@ -187,10 +190,10 @@ def _checked(
 
 def _start(start: npt.ArrayLike, order: int) -> Array:
     """As rows."""
-    shape: tuple[int | str, ...] = (
-        (order,) if checks.dimensions(start, "start") == 1 else (order, "m")
-    )
-    columns = checks.array(start, "start", shape)
+    single = checks.dimensions(start, "start") == 1
+    if single and len(np.atleast_1d(np.asarray(start))) != order:
+        raise ValueError(f"start has shape {np.shape(start)}; expected ({order},) or ({order}, m)")
+    columns = checks.array(start, "start", (order,) if single else (order, "m"))
     checks.finite(columns, "start")
     rows = np.array(columns.reshape(order, -1).T)
     lengths = np.abs(rows).max(axis=1)
@@ -357,6 +360,7 @@ class _Search:
             rng=self.rng,
             enough=enough,
             relative=self.inverse is not None,
+            least_norm=self.norm if self.inverse is None else 0.0,
         )
 
     def _search(self, missing: Missing) -> None:

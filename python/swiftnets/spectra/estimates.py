@@ -30,9 +30,11 @@ class Estimate:
     value : float or (P,) float array
     error : float or (P,) float array
         Where `is_exact`, what rounding may do, an estimate from the factors' certificate or from
-        the sizes of what is summed. Else what `value` is off by at most but in about one case of
-        twenty: twice the standard error, with what few Lanczos steps leave out. Infinite where it
-        takes a positive definite matrix, and that is not certified.
+        the sizes of what is summed. Else twice the standard error that the random vectors show,
+        with what few Lanczos steps leave out: `value` is off by more in one case of twenty for many
+        vectors, in up to one of five for XTrace and XDiag, and far more where there are only a
+        dozen vectors. Infinite where it takes a positive definite matrix, and that is not
+        certified.
     method : str
         In words.
     is_exact : bool

@@ -143,6 +143,7 @@ def thick_restart(
     rng: np.random.Generator,
     enough: Callable[[Array, Array, float], bool] | None = None,
     relative: bool = False,
+    least_norm: float = 0.0,
 ) -> Ritz:
     """Extremal Ritz pairs of a symmetric matrix in the complement of vectors that are known.
 
@@ -168,6 +169,8 @@ def thick_restart(
         Of Ritz values, residuals and the norm: whether to end though not all are converged.
     relative : bool
         Whether the tolerance is relative to each value, down to the rounding: of an inverse.
+    least_norm : float
+        What the norm is at least: the complement may have nothing but rounding.
 
     Returns
     -------
@@ -181,7 +184,7 @@ def thick_restart(
     block, _ = orthonormal(start, [locked], rng, 0.0)
     size = len(block)
     basis[:size] = block
-    first, used, norm, check = 0, 0, 0.0, min(_FIRST, steps)
+    first, used, norm, check = 0, 0, least_norm, min(_FIRST, steps)
     k = ends if isinstance(ends, int) else sum(ends)
     while True:
         # basis[first:size] has no products yet.

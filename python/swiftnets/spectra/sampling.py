@@ -100,7 +100,9 @@ def _of_low_rank(
     rest *= (math.sqrt(order - len(kept)) / np.linalg.norm(rest, axis=1))[:, None]
     images = times(rest)
     value, error = _mean((rest * images).sum(axis=1), 0.0)
-    return float(np.trace(inner)) + value, error + _EPS * float(abs(inner).sum())
+    # Rounding of the products is all that the rest may be.
+    rounding = abs(inner).sum() + 4 * order * abs(inner).max(initial=0.0)
+    return float(np.trace(inner)) + value, error + _EPS * float(rounding)
 
 
 def _mean(values: Array, size: float) -> tuple[float, float]:
