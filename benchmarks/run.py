@@ -19,6 +19,7 @@ import kfac
 import layers
 import sizes
 import slow_net
+import spectra
 from swiftnets import _core
 
 README = Path(__file__).with_name("README.md")
@@ -141,6 +142,8 @@ def main() -> None:
         inverse.report(arguments.rounds),
         "### K-FAC",
         kfac.report(),
+        "### Eigenvalues and the trace of a Hessian",
+        spectra.report(),
         "### slow_net, the original's whole run",
         full_run(None if arguments.all else arguments.iterations, arguments.slow_data),
         "### With AVX2 alone",
