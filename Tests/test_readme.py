@@ -36,8 +36,9 @@ def test_a_snippet_runs_as_pasted(snippet, tmp_path):
     assert run.returncode == 0, run.stderr
 
 
-def test_the_quick_start_runs_from_top_to_bottom():
-    page = (ROOT / "docs" / "quickstart.md").read_text()
+@pytest.mark.parametrize("name", ["quickstart", "spectra"])
+def test_a_page_runs_from_top_to_bottom(name):
+    page = (ROOT / "docs" / f"{name}.md").read_text()
     snippets = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     assert len(snippets) >= 5
     exec("\n".join(snippets), {})
