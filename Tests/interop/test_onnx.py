@@ -111,7 +111,23 @@ def tokens():
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("make", [lenet, resnet, tokens])
+def defaults():
+    """Slopes and ε of ONNX's own, which are numbers of float32."""
+    return model(
+        [
+            ("BatchNormalization", "x g o mean var", "n1", {}),
+            ("LeakyRelu", "n1", "a1", {}),
+            ("InstanceNormalization", "a1 g2 o2", "n2", {}),
+            ("Flatten", "n2", "f", {}),
+            ("MatMul", "f w", "y", {}),
+        ],
+        (2, 3, 3),
+        g=normal(2), o=normal(2, seed=1), mean=normal(2, seed=2), var=[1e-6, 1e-5],
+        g2=normal(2, seed=3), o2=normal(2, seed=4), w=normal(18, 3),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("make", [lenet, resnet, tokens, defaults])
 def test_outputs_are_the_reference_evaluators(make, tmp_path):
     made = make()
     net, w = Network.from_onnx(made, loss="squared_error")
@@ -149,11 +165,11 @@ def test_outputs_are_the_evaluators_to_rounding_without_its_float32(make):
 
 def test_layers_have_the_attributes():
     net, _ = Network.from_onnx(resnet())
-    block = net.layers[3]
+    block, eps = net.layers[3], float(np.float32(1e-5))
     assert [repr(layer) for layer in block.body[1:]] == [
-        "GroupNorm(2, 6)",
+        f"GroupNorm(2, 6, eps={eps})",
         "SiLU()",
-        "GroupNorm(3, 6)",
+        f"GroupNorm(3, 6, eps={eps})",
     ]
     assert [repr(layer) for layer in net.layers[4:]] == [
         "GlobalAvgPool2d()",

@@ -367,7 +367,7 @@ def test_bad_matrices():
 @pytest.mark.parametrize("scale", [1.0, 1e-150])
 @pytest.mark.parametrize("certificate", ["auto", "probabilistic", "inertia"])
 def test_what_is_rounding_beside_known_vectors_is_not_taken_for_asymmetry(certificate, scale):
-    """One negative eigenvalue, reflected; the largest are zeros, and products with them rounding."""
+    """One negative eigenvalue, reflected; the largest are 0, and products with them rounding."""
     random = np.random.default_rng(0)
     mirrors = random.standard_normal((3, 200))
     mirrors /= np.linalg.norm(mirrors, axis=1)[:, None]

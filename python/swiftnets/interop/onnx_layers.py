@@ -35,6 +35,10 @@ def __dir__() -> list[str]:
     return __all__
 
 
+# ONNX's defaults, which are numbers of float32 like all its attributes.
+_EPSILON, _SLOPE = float(np.float32(1e-5)), float(np.float32(0.01))
+
+
 class Constant(NamedTuple):
     """A tensor, and the initializer that it is of."""
 
@@ -406,7 +410,7 @@ class Reader:
     def _on_InstanceNormalization(
         self, inputs: list[str], options: Any, where: str, out: str
     ) -> int | None:
-        eps = options.get("epsilon", 1e-5)
+        eps = options.get("epsilon", _EPSILON)
         scale, bias = (self._constant(one, where) for one in inputs[1:3])
         groups = self._groups.get(inputs[0])
         if groups:
@@ -428,7 +432,7 @@ class Reader:
                 f"{where} is of opset {self._opset}, with one scale a group; supported is opset "
                 "21, with one a channel"
             )
-        layer = GroupNorm(options["num_groups"], channels, float(options.get("epsilon", 1e-5)))
+        layer = GroupNorm(options["num_groups"], channels, float(options.get("epsilon", _EPSILON)))
         return self._put(where, value, layer, (scale.array, scale), (bias.array, bias))
 
     def _on_LayerNormalization(self, inputs: list[str], options: Any, where: str, out: str) -> int:
@@ -437,7 +441,7 @@ class Reader:
         if options.get("axis", -1) not in (-1, len(given.sizes)):
             raise ValueError(f"{where}: axis is {options['axis']}; supported is the last")
         scale = self._constant(inputs[1], where)
-        eps = float(options.get("epsilon", 1e-5))
+        eps = float(options.get("epsilon", _EPSILON))
         if len(inputs) < 3 or not inputs[2]:
             if (scale.array != 1).any():
                 raise ValueError(f"{where} has a scale alone; supported are scale and bias")
@@ -456,13 +460,15 @@ class Reader:
         given = self._given(value, where, "image", "vector")
         scale, bias, mean, var = (self._constant(one, where) for one in inputs[1:5])
         kind: Any = BatchNorm2d if given.kind == "image" else BatchNorm
-        layer = kind(mean.array.tolist(), var.array.tolist(), float(options.get("epsilon", 1e-5)))
+        layer = kind(
+            mean.array.tolist(), var.array.tolist(), float(options.get("epsilon", _EPSILON))
+        )
         return self._put(where, value, layer, (scale.array, scale), (bias.array, bias))
 
     # Activations and tables -----------------------------------------------------------------------
 
     def _on_LeakyRelu(self, inputs: list[str], options: Any, where: str, out: str) -> int:
-        slope = float(options.get("alpha", 0.01))
+        slope = float(options.get("alpha", _SLOPE))
         return self._put(where, self._value(inputs[0], where), activations.LeakyReLU(slope))
 
     def _on_Gelu(self, inputs: list[str], options: Any, where: str, out: str) -> int:

@@ -59,7 +59,8 @@ final class ConvolutionStack<Element: KernelScalar> {
           for column in 0..<outputs { target[column] = bias?[column] ?? 0 }
         }
       }
-      let image = layer.window.padded(x + row * layer.window.size, step.scratch(0, 0))
+      let place = row * layer.window.size  // bounded: in the value
+      let image = layer.window.padded(x + place, step.scratch(0, 0))
       ConvolutionLayer.apply(
         step.member, layer.window, 1, image, kernels.base, width, into: columns.base)
       for place in directions.indices {
@@ -87,7 +88,8 @@ final class ConvolutionStack<Element: KernelScalar> {
           step.addRows(own, positions, outputs, into: target + layer.weightCount)
         }
       }
-      let image = layer.window.padded(x + row * layer.window.size, step.scratch(0, 0))
+      let place = row * layer.window.size  // bounded: in the value
+      let image = layer.window.padded(x + place, step.scratch(0, 0))
       layer.collect(step.member, image, columns.base, width, into: kernels.base)
     }
     for (place, target) in targets.enumerated() {
