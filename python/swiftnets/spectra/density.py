@@ -99,7 +99,7 @@ class Density:
         """What W1 to the true distribution does not exceed but in one run of twenty.
 
         2.5 times the expected sampling error, and the bounds of the other two. 2.5 is for the worst
-        case, an error that one gap in the spectrum makes: it is |z| √(2/π)⁻¹ of a normal z then.
+        case, an error that one gap in the spectrum makes: it is ``|z| √(π/2)`` of a normal z then.
         """
         return _RARE * self.sampling_error + self.truncation_error + self.deflation_error
 
@@ -154,7 +154,7 @@ class Density:
         return (float(low), float(high)) if points.ndim == 0 else (low, high)
 
     def distance(self, other: Density | npt.ArrayLike) -> float:
-        """W1 to another distribution, or to that of eigenvalues: ∫ |F − G| dx.
+        """W1 to another distribution, or to that of eigenvalues: ``∫ |F − G| dx``.
 
         Parameters
         ----------
@@ -296,7 +296,7 @@ def density(
 
     With F the CDF, n = P − k and v probes, F(x) has variance 2 F (1 − F) / ((n + 2) v): a Brownian
     bridge, from which band and W1 follow. CDFs of trained nets jump at 0, where their nodes carry
-    0.2 to 0.9 of the mass: compare by W1, and not by sup|F − G|.
+    0.2 to 0.9 of the mass: compare by W1, and not by ``sup |F − G|``.
 
     Examples
     --------

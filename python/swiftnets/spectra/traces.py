@@ -492,7 +492,7 @@ def norm(
     ----------
     A : CurvatureMatrix, SymmetricOperator or (P, P) array_like
     ord : {"fro", "nuc", 2}
-        As of `numpy.linalg.norm`: (tr A²)^½, Σ |λ|, or max |λ|.
+        As of `numpy.linalg.norm`: (tr A²)^½, ``Σ |λ|``, or ``max |λ|``.
     method : str
         As in `trace`: "exact", "xtrace" and "hutchinson" for ``"fro"``, "exact" and "lanczos" for
         the others.
