@@ -15,6 +15,9 @@ static inline void swk_pause(void) {
 #endif
 }
 
+// In the child of a fork: the thread that is left has another ID than the Swift runtime keeps for it.
+void swk_forget_thread_id(void);
+
 // The level of x86-64 of which the kernels are: "v4" (AVX-512), "v3" (AVX2) or "baseline". The highest one of the
 // processor, or of those up to what the environment variable SWIFTNETS_LEVEL said at the first call.
 const char *swk_level(void);

@@ -1,3 +1,4 @@
+import CKernels
 import Glibc
 import Synchronization
 
@@ -16,6 +17,7 @@ public enum Fork {
     pthread_atfork(
       { OpenBLAS.pause() }, { OpenBLAS.resume() },
       {
+        swk_forget_thread_id()  // before anything that may take a lock of the runtime's
         Fork.count.add(1, ordering: .relaxed)
         OpenBLAS.restart()
         ThreadTeam.forgetHelpers()
