@@ -320,7 +320,7 @@ def logdet(
     Examples
     --------
     >>> round(float(logdet(np.diag([1.0, -2.0, 4.0]))), 12)
-    2.079441541680
+    2.07944154168
     """
     options = Options(120, probes, steps, deflate, seed, progress)
     matrix = counted(A)
