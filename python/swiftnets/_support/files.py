@@ -7,7 +7,7 @@ import fcntl
 import itertools
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, TypeAlias
 
@@ -32,6 +32,11 @@ def writable(file: File, name: str) -> Path:
         raise FileNotFoundError(f"{name} is {path}, and there is no folder {path.parent}")
     if not os.access(path.parent, os.W_OK):
         raise PermissionError(f"{name} is {path}, and the folder {path.parent} is not writable")
+    # A run that is done already writes nothing, beside which a killed one would leave its file.
+    for partial in _partials(path):
+        if not os.path.lexists(partial):
+            break
+        remove_abandoned(partial)
     return path
 
 
@@ -66,8 +71,7 @@ def _beside(path: Path) -> tuple[Path, IO[bytes]]:
     """A new file beside `path`, locked, and open for writing."""
     # What killed processes left there makes way, so that there are never more such files than
     # writers at one time.
-    for number in itertools.count():
-        partial = path.with_name(f".{path.name}.{number}.part")
+    for partial in _partials(path):
         remove_abandoned(partial)
         try:
             stream = open(partial, "xb")  # noqa: SIM115 (the caller's)
@@ -77,6 +81,11 @@ def _beside(path: Path) -> tuple[Path, IO[bytes]]:
             return partial, stream
         stream.close()  # it was taken for an abandoned one before it was locked
     raise AssertionError
+
+
+def _partials(path: Path) -> Iterator[Path]:
+    """The names that files on their way to `path` have, one after the other."""
+    return (path.with_name(f".{path.name}.{number}.part") for number in itertools.count())
 
 
 def lock(descriptor: int, path: Path, *, unknown: bool = True) -> bool:
