@@ -349,7 +349,8 @@ def engine():
 
 # Their long forms, and those under sanitizers, are in Tests/sanitize.py.
 @pytest.mark.parametrize(
-    ("name", "arguments"), [("test_abi", []), ("test_buffers", ["5"]), ("test_threads", ["1"])]
+    ("name", "arguments"),
+    [("test_abi", []), ("test_buffers", ["5"]), ("test_fork", []), ("test_threads", ["1"])],
 )
 def test_c_programs_work_with_the_header_and_the_static_library(name, arguments, engine, tmp_path):
     openblas = package_folder("scipy_openblas32") / "lib"
