@@ -10,7 +10,8 @@ import numpy as np
 
 from swiftnets._support import checks
 from swiftnets._support.types import Array
-from swiftnets.spectra.targets import EPS, Target
+from swiftnets.spectra.given import EPS
+from swiftnets.spectra.targets import Target
 
 __all__ = ["Certificate", "Probe", "beta_cdf", "log_square_sum", "upper_bound"]
 

@@ -9,7 +9,8 @@ import numpy as np
 from swiftnets._support import checks
 from swiftnets.spectra import exact
 from swiftnets.spectra.estimates import Cost, Method
-from swiftnets.spectra.quadrature import Counted, Matrix, counted, leading_products
+from swiftnets.spectra.given import Matrix
+from swiftnets.spectra.quadrature import Counted, counted, leading_products
 
 __all__ = ["Options", "cost", "start"]
 

@@ -18,9 +18,9 @@ from swiftnets._support import checks
 from swiftnets._support.plotting import figure_class
 from swiftnets._support.progress import Progress
 from swiftnets._support.types import Array
+from swiftnets.spectra.given import Matrix
 from swiftnets.spectra.quadrature import (
     Counted,
-    Matrix,
     Pairs,
     Rule,
     Runs,

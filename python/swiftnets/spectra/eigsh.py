@@ -14,11 +14,12 @@ from swiftnets.linalg.lapack import aside, eigh
 from swiftnets.linalg.operator import SymmetricOperator
 from swiftnets.spectra.certificates import Certificate
 from swiftnets.spectra.eigenpairs import Eigenpairs, residual_bounds
+from swiftnets.spectra.given import EPS
 from swiftnets.spectra.proofs import Missing, Refused, by_inertia, by_probe
 from swiftnets.spectra.restarts import orthonormal, thick_restart
 from swiftnets.spectra.selection import Selection, Which
 from swiftnets.spectra.shift_invert import Inverse
-from swiftnets.spectra.targets import EPS, Target
+from swiftnets.spectra.targets import Target
 
 __all__ = ["eigsh"]
 

@@ -11,13 +11,13 @@ import numpy as np
 
 from swiftnets._support import checks
 from swiftnets._support.types import Array
-from swiftnets.curvature.matrix import CurvatureMatrix
 from swiftnets.linalg.dense import DenseFactorization
 from swiftnets.solve.factors import dense_operations
 from swiftnets.solve.inverse import InverseTrace, dense_inverse_trace, inverse_plan, inverse_trace
 from swiftnets.solve.layered import is_layered, plan
 from swiftnets.spectra.estimates import Cost, Estimate
-from swiftnets.spectra.quadrature import EPS, Counted, eigenvalues
+from swiftnets.spectra.given import EPS
+from swiftnets.spectra.quadrature import Counted, eigenvalues
 
 __all__ = [
     "Quantity",
@@ -115,13 +115,6 @@ def _largest_block(matrix: Counted) -> int:
     return int(max(sizes)) ** 2
 
 
-def _in_float64(matrix: CurvatureMatrix) -> CurvatureMatrix:
-    point = matrix.point
-    if point.net.dtype == np.float64:
-        return matrix
-    return CurvatureMatrix(point.in_float64(), matrix.kind, matrix.shift)
-
-
 # Entries
 
 
@@ -129,7 +122,7 @@ def _entries(matrix: Counted) -> Array:
     """The diagonal."""
     if matrix.curvature is not None:
         matrix.count_entries()
-        found = np.asarray(_in_float64(matrix.curvature).diagonal(), np.float64)
+        found = np.asarray(matrix.curvature.diagonal(), np.float64)
     else:
         found = matrix.dense().diagonal().copy()
     if not np.isfinite(found).all():
@@ -168,7 +161,7 @@ def _square_sums(matrix: Counted) -> Array:
         found: Array = np.einsum("ij,ij->i", entries, entries)
         return found
     assert matrix.curvature is not None
-    curvature = _in_float64(matrix.curvature)
+    curvature = matrix.curvature
     slices = curvature.point.net.layer_slices
     sums = np.zeros(matrix.order)
     for i, rows in enumerate(slices):

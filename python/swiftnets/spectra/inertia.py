@@ -9,7 +9,8 @@ import numpy as np
 
 from swiftnets.linalg.lanczos import lanczos
 from swiftnets.linalg.operator import FunctionOperator
-from swiftnets.spectra.targets import EPS, Target
+from swiftnets.spectra.given import EPS
+from swiftnets.spectra.targets import Target
 
 __all__ = ["Below", "negative_count", "spectral_norm"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,15 +13,14 @@ import numpy.typing as npt
 from swiftnets._support import checks
 from swiftnets._support.progress import Progress
 from swiftnets._support.types import Array
-from swiftnets.curvature.blocks import LayerBlock
 from swiftnets.curvature.matrix import CurvatureMatrix
 from swiftnets.linalg.lapack import aside, eigh
 from swiftnets.linalg.operator import SymmetricOperator
 from swiftnets.spectra.eigsh import eigsh
+from swiftnets.spectra.given import EPS, Matrix, given_matrix, has_structure
 
 __all__ = [
     "Counted",
-    "Matrix",
     "Pairs",
     "Rule",
     "Runs",
@@ -37,12 +36,6 @@ def __dir__() -> list[str]:
     return __all__
 
 
-Matrix: TypeAlias = SymmetricOperator | npt.ArrayLike
-"""What the functions of `swiftnets.spectra` take: an operator, or a symmetric array."""
-
-EPS = float(np.finfo(float).eps)
-
-
 class Counted:
     """A symmetric matrix with real entries, in float64, whose products are counted.
 
@@ -56,7 +49,7 @@ class Counted:
     """
 
     def __init__(self, operator: SymmetricOperator | Array) -> None:
-        self.operator = operator.wide() if isinstance(operator, LayerBlock) else operator
+        self.operator = operator
         self.order: int = len(operator) if isinstance(operator, np.ndarray) else operator.order
         self.products = 0
 
@@ -82,19 +75,12 @@ class Counted:
     @property
     def has_structure(self) -> bool:
         """Whether it is a curvature matrix whose entries need no products."""
-        matrix = self.curvature
-        return matrix is not None and "structural_hessian" in matrix.point.net.supports
+        return has_structure(self.curvature)
 
     @property
     def entry_products(self) -> int:
         """Products that all entries take."""
-        if self.is_array or self.has_structure:
-            return 0
-        operator = self.operator
-        if isinstance(operator, LayerBlock):
-            supports = operator.matrix.point.net.supports
-            return 0 if "structural_hessian" in supports else self.order
-        return self.order
+        return 0 if self.is_array or has_structure(self.operator) else self.order
 
     def count_entries(self) -> None:
         """Count the products that all entries take."""
@@ -106,12 +92,7 @@ class Counted:
             return self.operator
         checks.memory(16 * self.order**2, "the dense matrix")
         self.count_entries()
-        matrix = self.curvature
-        if matrix is None:
-            entries = np.asarray(self.operator.dense(), dtype=np.float64)
-        else:
-            point = matrix.point.in_float64()
-            entries = CurvatureMatrix(point, matrix.kind, matrix.shift).dense()
+        entries: Array = np.asarray(self.operator.dense(), dtype=np.float64)
         if not np.isfinite(entries).all():
             raise FloatingPointError("the matrix has numbers that are not finite")
         return entries
@@ -142,43 +123,9 @@ class _Shifted(SymmetricOperator):
         return entries
 
 
-def counted(matrix: Matrix, name: str = "A") -> Counted:
-    """A user's matrix as the functions here take it.
-
-    Parameters
-    ----------
-    matrix : SymmetricOperator or (P, P) array_like
-    name : str
-        Of the argument, for messages.
-
-    Returns
-    -------
-    Counted
-
-    Raises
-    ------
-    TypeError
-        If it is no matrix.
-    ValueError
-        If it is not symmetric, or its numbers are not real and finite.
-    """
-    if isinstance(matrix, SymmetricOperator):
-        if np.dtype(matrix.dtype).kind == "c":
-            raise ValueError(f"{name} has dtype {matrix.dtype}; expected a matrix of real numbers")
-        return Counted(matrix)
-    if callable(matrix):
-        raise TypeError(
-            f"{name} is of type {type(matrix).__name__}; expected a SymmetricOperator or a "
-            "symmetric array (linalg.FunctionOperator makes an operator of a function)"
-        )
-    entries = checks.array(matrix, name, ("P", "P"))
-    if entries.shape[0] != entries.shape[1]:
-        raise ValueError(f"{name} has shape {entries.shape}; expected a square matrix")
-    checks.finite(entries, name)
-    # As far as roundings of sums as long as a row go.
-    if abs(entries - entries.T).max() > len(entries) * EPS * abs(entries).max():
-        raise ValueError(f"{name} differs from its transpose; expected a symmetric matrix")
-    return Counted(entries)
+def counted(A: Matrix) -> Counted:
+    """A user's matrix, whose products are counted; see `given_matrix`."""
+    return Counted(given_matrix(A))
 
 
 def eigenvalues(entries: Array) -> Array:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from swiftnets._support.types import Array
+from swiftnets.spectra.given import EPS
 from swiftnets.spectra.inertia import negative_count, spectral_norm
-from swiftnets.spectra.targets import EPS, Target
+from swiftnets.spectra.targets import Target
 
 __all__ = ["Inverse"]
 

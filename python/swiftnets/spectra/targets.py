@@ -6,26 +6,25 @@ import math
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from swiftnets._support import checks
 from swiftnets._support.types import Array
 from swiftnets.curvature.blocks import LayerBlock
 from swiftnets.curvature.matrix import CurvatureMatrix
-from swiftnets.linalg.dense import DenseFactorization, check_symmetric
+from swiftnets.linalg.dense import DenseFactorization
 from swiftnets.linalg.operator import SymmetricOperator
 from swiftnets.linalg.scaling import exponent
 from swiftnets.solve.factors import Factorization, dense_operations
 from swiftnets.solve.layered import is_layered, plan
+from swiftnets.spectra.given import EPS, given_matrix, has_structure
 
-__all__ = ["EPS", "Target"]
+__all__ = ["Target"]
 
 
 def __dir__() -> list[str]:
     return __all__
 
 
-EPS = float(np.finfo(np.float64).eps)
 _USUAL = 200  # binary places within which squares of sums are far from the range's ends
 _SEED = 0x5EED
 
@@ -48,25 +47,16 @@ class Target:
         self._at = math.nan
         self.operator: SymmetricOperator | None = None
         self.unit = EPS
-        if isinstance(given, SymmetricOperator):
-            self._take(given)
+        matrix = given_matrix(given)
+        if isinstance(matrix, SymmetricOperator):
+            self.operator = matrix
+            self.order = checks.integer(matrix.order, "A.order")
+            if matrix.dtype == np.float32:
+                self.unit = float(np.finfo(np.float32).eps)
         else:
-            self._entries = _matrix(given)
-            self.order = len(self._entries)
+            self._entries = matrix
+            self.order = len(matrix)
         self.exponent = self._exponent()
-
-    def _take(self, given: SymmetricOperator) -> None:
-        if np.dtype(given.dtype).kind == "c":
-            raise ValueError(f"A is of dtype {given.dtype}; expected a real symmetric matrix")
-        single = given.dtype == np.float32
-        if isinstance(given, LayerBlock):
-            given = given.wide()
-        elif isinstance(given, CurvatureMatrix) and single:
-            given = CurvatureMatrix(given.point.in_float64(), given.kind, given.shift)
-        elif single:
-            self.unit = float(np.finfo(np.float32).eps)
-        self.operator = given
-        self.order = checks.integer(given.order, "A.order")
 
     def _exponent(self) -> int:
         """0 for numbers of usual size."""
@@ -110,12 +100,7 @@ class Target:
     @property
     def has_structure(self) -> bool:
         """Whether entries cost less than a product a column."""
-        operator = self.operator
-        if isinstance(operator, LayerBlock):
-            operator = operator.matrix
-        if isinstance(operator, CurvatureMatrix):
-            return "structural_hessian" in operator.point.net.supports
-        return self._entries is not None
+        return self._entries is not None or has_structure(self.operator)
 
     def entries(self) -> Array:
         """All entries, scaled; kept."""
@@ -186,18 +171,3 @@ class Target:
             self._factors = DenseFactorization.trusted(entries, -s, dtype, 0.0)
         self._at = s
         return self._factors
-
-
-def _matrix(given: Any) -> Array:
-    if callable(given) or hasattr(given, "matvec") or hasattr(given, "toarray"):
-        raise TypeError(
-            f"A is of type {type(given).__name__}; expected a SymmetricOperator or a symmetric "
-            "array (see swiftnets.linalg.FunctionOperator, and .toarray() of sparse matrices)"
-        )
-    array = checks.array(given, "A", ("P", "P"))
-    if array.shape[0] != array.shape[1]:
-        raise ValueError(f"A has shape {array.shape}; expected a square matrix")
-    checks.finite(array, "A")
-    check_symmetric(array, "A")
-    half: npt.NDArray[np.float64] = array / 2 + array.T / 2
-    return half

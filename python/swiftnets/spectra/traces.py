@@ -20,10 +20,9 @@ from swiftnets.spectra import exact
 from swiftnets.spectra.costs import Options, start
 from swiftnets.spectra.eigsh import eigsh
 from swiftnets.spectra.estimates import Estimate, Method
+from swiftnets.spectra.given import EPS, Matrix
 from swiftnets.spectra.quadrature import (
-    EPS,
     Counted,
-    Matrix,
     Runs,
     counted,
     leading,
