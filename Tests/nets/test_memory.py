@@ -4,9 +4,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from swiftnets import MLP
+from swiftnets import MLP, Network
+from swiftnets.nets import MeanOverPositions, SelfAttention
 
 CODE = """
 import sys
@@ -98,3 +100,11 @@ def test_a_plan_names_what_is_no_number_of_samples():
     with pytest.raises(TypeError, match="samples"):
         net.memory_plan("many")
     assert net.memory_plan(200).point == 2 * net.memory_plan(100).point
+
+
+def test_a_net_too_large_for_one_sample_says_what_that_takes():
+    net = Network([SelfAttention(4, 2), MeanOverPositions()], (10**6, 4))
+    x, y = np.zeros((1, 10**6, 4)), np.zeros((1, 4))
+    working = net.memory_plan(1).working
+    with pytest.raises(MemoryError, match=f"could not be allocated.* {working} bytes"):
+        net.gradient(net.initial(seed=0), x, y)

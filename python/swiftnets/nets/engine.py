@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+from swiftnets import _core
 from swiftnets._support import checks
 from swiftnets._support.types import FloatArray
 from swiftnets.linalg import scaling
@@ -106,6 +107,16 @@ class Engine:
 
     def reduce(self, fill: Fill, out: FloatArray | None, samples: Samples) -> Reduced:
         """`out` filled for each batch, added up and reduced, and what `fill` returned for each."""
+        try:
+            return self._reduced(fill, out, samples)
+        except MemoryError as error:
+            working = _core.mlp_memory(self.handle, 1)[1]
+            raise MemoryError(
+                f"{error}; with one sample a call on this net works in {working} bytes: see its "
+                "memory_plan"
+            ) from error
+
+    def _reduced(self, fill: Fill, out: FloatArray | None, samples: Samples) -> Reduced:
         if samples.is_single:
             (batch,), scale = samples.batches, 1.0
             if self.averages:
