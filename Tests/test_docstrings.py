@@ -12,6 +12,7 @@ HOMES = [
     "critical",
     "curvature",
     "curvature.tensors",
+    "dynamics",
     "influence",
     "interop",
     "laplace",

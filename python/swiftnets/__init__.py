@@ -9,7 +9,8 @@ derivatives to fourth order.
 nets, `curvature` points and matrices, `solve` solutions and factorisations. `spectra` has
 eigenvalues with proof, `critical` points of zero gradient, `influence` what a minimum would be
 without samples, `laplace` posteriors. `problems` and `optimizers` minimise with all that, `interop`
-takes it to SciPy and PyTorch. `SlowNet` and `FastNet` are the two nets that the package began with;
+takes it to SciPy and PyTorch. `dynamics` follows training at
+the edge of stability and measures its chaos. `SlowNet` and `FastNet` are the two nets that the package began with;
 `swiftnets.slow_net` and `swiftnets.fast_net` also run as programs, and `originals` holds the engine
 against plain NumPy. `datasets` reads images.
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
         critical,
         curvature,
         datasets,
+        dynamics,
         fast_net,
         influence,
         interop,
@@ -72,6 +74,7 @@ __all__ = [
     "critical",
     "curvature",
     "datasets",
+    "dynamics",
     "fast_net",
     "get_threads",
     "influence",
