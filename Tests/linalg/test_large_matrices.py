@@ -1,5 +1,9 @@
 """Matrices so large that the engine factors them in panels of its own: right, and the same bits."""
 
+import mmap
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -108,3 +112,26 @@ def test_a_second_layer_too_large_for_the_batched_kernels_is_solved_right():
             _core.slow_workspace(), xs, ys, w1, w2, 0.1, 0.1, 0, w1 + 0, w2 + 0
         )
         assert max(first, second) <= 1e-12
+
+
+def test_an_order_whose_workspace_lapack_cannot_count_is_refused_before_anything_is_read():
+    # LAPACK asks for 1 + 6 n + 2 n² numbers of workspace: from n = 32,767 on no 32-bit integer.
+    order = 65_536
+    pages = mmap.mmap(-1, order * order * 8, flags=mmap.MAP_PRIVATE | 0x4000)  # MAP_NORESERVE
+    matrix = np.frombuffer(pages).reshape(order, order)
+    with pytest.raises(ValueError, match="of order 65536 is too large for eigenvectors"):
+        _core.symmetric_eigen(matrix, np.zeros(order))
+
+
+def test_eigenvectors_of_a_large_matrix_take_no_workspace_of_lapack_that_grows_with_its_square():
+    code = (
+        "import numpy as np, resource\n"
+        "from swiftnets import _core\n"
+        "a, values = np.diag(np.arange(1500.0)), np.zeros(1500)\n"
+        "_core.set_threads(1); _core.symmetric_eigen(np.eye(8), np.zeros(8))\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "_core.symmetric_eigen(a, values)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
+    )
+    taken = int(subprocess.check_output([sys.executable, "-c", code], text=True)) * 1024
+    assert taken < 2.2 * 8 * 1500**2  # the vectors, and pages of a that nobody had touched

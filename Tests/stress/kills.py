@@ -36,10 +36,12 @@ from matplotlib.figure import Figure
 from swiftnets import (
     MLP,
     FastNet,
+    Network,
     SlowNet,
     _core,
     datasets,
     fast_net,
+    nets,
     optimizers,
     problems,
     slow_net,
@@ -90,7 +92,22 @@ def case():
     return net, net.initial(0), r.standard_normal((20, 4)), r.standard_normal((20, 3))
 
 
-def minimize(method, batch_size=None):
+def convolution_case():
+    r = np.random.default_rng(0)
+    net = Network(
+        [
+            nets.Conv2d(1, 2, 3, padding=1),
+            nets.Tanh(),
+            nets.AvgPool2d(2),
+            nets.Flatten(),
+            nets.Dense(8, 3),
+        ],
+        input_shape=(1, 4, 4),
+    )
+    return net, net.initial(0), r.standard_normal((20, 1, 4, 4)), r.standard_normal((20, 3))
+
+
+def minimize(method, batch_size=None, case=case):
     def run(folder):
         net, w, x, y = case()
         problem = problems.NetProblem(net, x, y)
@@ -109,7 +126,7 @@ def compare_some(folder):
     compare.compare(problem, methods, starts, max_iterations=15, folder=folder / "runs")
 
 
-def tensor(order, suffix):
+def tensor(order, suffix, case=case):
     def run(folder):
         net, w, x, y = case()
         tensors.compute(net.at(w, x, y), order=order, path=folder / f"tensor{suffix}")
@@ -219,6 +236,10 @@ def runs(address):
         method = getattr(optimizers, name)
         if isinstance(method, type) and optimizers.Optimizer in method.__mro__[1:]:
             found[name] = minimize(method)
+    for method in (optimizers.Adam, optimizers.LBFGS, optimizers.TrustRegion):
+        found[f"{method.__name__} of a Network"] = minimize(method, case=convolution_case)
+    found["SGD on batches of a Network"] = minimize(optimizers.SGD, 7, convolution_case)
+    found["Hessian .npy of a Network"] = tensor(2, ".npy", convolution_case)
     for method in (optimizers.SGD, optimizers.Adam, optimizers.KFAC):
         found[f"{method.__name__} on batches"] = minimize(method, 7)
     return found
