@@ -134,7 +134,7 @@ def main():
         for target in targets:
             if target in ABI:
                 build(target, *made)
-    with ThreadPoolExecutor(max(1, (os.cpu_count() or 1) // 2)) as pool:
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
         fine = list(pool.map(lambda target: fuzz(target, given.seconds), targets))
     sys.exit(0 if all(fine) else 1)
 
