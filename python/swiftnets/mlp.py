@@ -317,4 +317,6 @@ def _hidden(value: Any, count: int) -> tuple[Activation, ...]:
 
 
 def _shown(value: Activation | Loss) -> str:
+    if isinstance(value, Loss) and value.factor != 1:
+        return repr(value)
     return f"{value.name}({value.parameter!r})" if value.parameter else repr(value.name)

@@ -101,7 +101,8 @@ class Bounds:
         self._residuals, mass = _residuals(batch, point.outputs, loss)
         self._second, self._third = (mass * most for most in LOSSES[loss])
         weights = np.ones(len(mass)) if batch.weights is None else batch.weights
-        self._weights: Array = weights / weights.sum() if net.reduction == "mean" else weights
+        total = weights.sum() if net.reduction == "mean" else 1.0
+        self._weights: Array = weights / total * net.loss_function.factor
 
     def hessian_and_third(self, radius: float) -> tuple[float, float]:
         """Norms of the second and third derivative of the loss on the ball, at most.

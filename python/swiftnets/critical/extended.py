@@ -99,6 +99,7 @@ def extended_gradient(point: Point) -> _Extended | None:
     delta = _residuals(net.loss_function.name, z, y)
     if batch.weights is not None:
         delta = delta * batch.weights.astype(_WIDE)[:, None]
+    delta = delta * _WIDE(net.loss_function.factor)
     if net.reduction == "mean":
         delta = delta / (len(z) if batch.weights is None else batch.weights.astype(_WIDE).sum())
     parts = []

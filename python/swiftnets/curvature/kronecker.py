@@ -367,10 +367,8 @@ def _drawn(
         normal: FloatArray = random.standard_normal(hessian.shape)
         return normal * np.sqrt(np.maximum(hessian, 0))
     (batch,) = point.samples.batches
-    shares = np.ones(len(hessian))
-    if point.net.engine.averages:
-        batch, scale = batch.averaged()
-        shares *= scale
+    batch, scale = point.net.engine.scaled(batch)
+    shares: Array = np.full(len(hessian), scale)
     if batch.weights is not None:
         shares *= batch.weights
     outputs = point.outputs

@@ -185,9 +185,7 @@ class Point(Fixed, Internals, internal=_INTERNAL):
             Where it says that numbers are not finite: of this kind if they grew so on the way.
         """
         (batch,) = self.samples.batches
-        scale = 1.0
-        if self.net.engine.averages:
-            batch, scale = batch.averaged()
+        batch, scale = self.net.engine.scaled(batch)
         return self._explained(
             lambda: function(self.net.engine.handle, self.w, *batch, scale, *arguments)
         )
@@ -293,6 +291,8 @@ class Point(Fixed, Internals, internal=_INTERNAL):
 
     def per_sample_gradients(self) -> FloatArray:
         """The gradient of each sample's own loss: not weighted, not reduced, without the l2 term.
+
+        The loss's own factor (see `swiftnets.nets.Loss`) is a weight, too, and left out.
 
         Returns
         -------

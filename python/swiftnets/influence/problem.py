@@ -82,6 +82,7 @@ class Problem:
         point = self._part(rows, self.w)
         norms = np.linalg.norm(point.per_sample_gradients(), axis=1)
         mean = float(norms @ self._weights[rows]) / len(rows) * count / self._total
+        mean *= self.net.loss_function.factor
         size = mean + self.net.l2 * float(np.linalg.norm(self.w))
         unit = float(np.finfo(np.float64).eps) / 2
         return unit * float(np.sqrt(len(self.w))) * size

@@ -63,7 +63,8 @@ class Target:
         net = self.point.net
         (batch,) = self.point.samples.batches
         self.count = batch.total_weight
-        self.scale = (self.count if net.reduction == "mean" else 1.0) / self.noise_variance
+        total = self.count if net.reduction == "mean" else 1.0
+        self.scale = total / (loss.factor * self.noise_variance)
         if not 0 < self.scale < math.inf:
             raise ValueError(f"the sample weights sum to {self.count}; expected a number above 0")
         # What is added to the net's l2: nothing, to the last bit, where l2 is the prior.

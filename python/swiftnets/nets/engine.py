@@ -44,6 +44,8 @@ class Engine:
     l2 : float
     averages : bool
         Whether the loss is a mean.
+    factor : float
+        Of the loss, which is a common weight of all samples.
     """
 
     def __init__(self, net: BaseNetwork) -> None:
@@ -51,6 +53,7 @@ class Engine:
         self.dtype: np.dtype[Any] = net.dtype
         self.l2: float = net.l2
         self.averages = net.reduction == "mean"
+        self.factor = net.loss_function.factor
         self.reader = Reader(net.given, net.vocabulary, net.outputs, net.loss_function, self.dtype)
         self.handle = net.make_handle()
         # l2 as a number that its products with arrays of the net's dtype do not round to 0 or inf.
@@ -105,6 +108,22 @@ class Engine:
 
     # Sums over samples
 
+    def scaled(self, batch: Batch) -> tuple[Batch, float]:
+        """Samples and a factor: the loss is their sum times that, if there are no others.
+
+        Parameters
+        ----------
+        batch : Batch
+
+        Returns
+        -------
+        tuple of a Batch, and a float
+        """
+        scale = 1.0
+        if self.averages:
+            batch, scale = batch.averaged()
+        return batch, scale * self.factor
+
     def reduce(self, fill: Fill, out: FloatArray | None, samples: Samples) -> Reduced:
         """`out` filled for each batch, added up and reduced, and what `fill` returned for each."""
         try:
@@ -118,9 +137,8 @@ class Engine:
 
     def _reduced(self, fill: Fill, out: FloatArray | None, samples: Samples) -> Reduced:
         if samples.is_single:
-            (batch,), scale = samples.batches, 1.0
-            if self.averages:
-                batch, scale = batch.averaged()
+            (batch,) = samples.batches
+            batch, scale = self.scaled(batch)
             return Reduced([fill(batch, scale, out)], [1.0], 1.0)
         adder = None if out is None else Adder(out)
         parts: list[Any] = []
@@ -135,7 +153,7 @@ class Engine:
                 shrink = math.ldexp(1.0, last - exponents[-1])
                 batch = batch.divided(exponents[-1], self.dtype)
                 total = total * shrink + batch.total_weight
-            parts.append(fill(batch, 1.0, None if adder is None else adder.place()))
+            parts.append(fill(batch, self.factor, None if adder is None else adder.place()))
             if adder is not None:
                 adder.add(shrink)
         divisor = positive_total(total) if self.averages else 1.0

@@ -36,6 +36,10 @@ class Loss:
         ``"huber"``.
     parameter : float
         Delta of ``"huber"``; 0 and unused for the others.
+    factor : float
+        Above 0: the sum or mean over samples is multiplied by it, the l2 term is not. It counts as
+        a weight that all samples have in common, beside ``sample_weight``, so that the exact Fisher
+        and Gauss–Newton matrices stay the same.
 
     Raises
     ------
@@ -46,10 +50,13 @@ class Loss:
     --------
     >>> Huber(2.0).parameter
     2.0
+    >>> SquaredError(factor=2)  # Σ (z - y)², without the ½
+    Loss('squared_error', factor=2.0)
     """
 
     name: str
     parameter: float = 0.0
+    factor: float = 1.0
 
     def __post_init__(self) -> None:
         checks.choice(self.name, "loss", _KINDS)
@@ -58,6 +65,11 @@ class Loss:
         elif (parameter := checks.real(self.parameter, "parameter")) != 0:
             raise ValueError(f"parameter is {parameter}; {self.name} takes none")
         object.__setattr__(self, "parameter", parameter)
+        object.__setattr__(self, "factor", checks.real(self.factor, "factor", positive=True))
+
+    def __repr__(self) -> str:
+        parts = [repr(self.name)] + [repr(self.parameter)] * (self.name == "huber")
+        return f"Loss({', '.join(parts + [f'factor={self.factor}'] * (self.factor != 1))})"
 
     @property
     def is_elementwise(self) -> bool:
@@ -81,34 +93,63 @@ class Loss:
 LossLike: TypeAlias = Loss | str
 
 
-def SquaredError() -> Loss:
-    """½ Σ (z - y)²."""
-    return Loss("squared_error")
+def SquaredError(*, factor: float = 1.0) -> Loss:
+    """½ Σ (z - y)².
+
+    Parameters
+    ----------
+    factor : float
+        See `Loss`, here and below. With 2 it is Σ (z - y)².
+
+    Returns
+    -------
+    Loss
+    """
+    return Loss("squared_error", factor=factor)
 
 
-def SoftmaxCrossEntropy() -> Loss:
-    """-Σ y log softmax(z), for a class label or a row of target probabilities."""
-    return Loss("softmax_cross_entropy")
+def SoftmaxCrossEntropy(*, factor: float = 1.0) -> Loss:
+    """-Σ y log softmax(z), for a class label or a row of target probabilities.
+
+    Parameters
+    ----------
+    factor : float
+
+    Returns
+    -------
+    Loss
+    """
+    return Loss("softmax_cross_entropy", factor=factor)
 
 
-def BinaryCrossEntropy() -> Loss:
-    """Σ log(1 + exp(z)) - y z, for logits z and targets from 0 to 1."""
-    return Loss("binary_cross_entropy")
+def BinaryCrossEntropy(*, factor: float = 1.0) -> Loss:
+    """Σ log(1 + exp(z)) - y z, for logits z and targets from 0 to 1.
+
+    Parameters
+    ----------
+    factor : float
+
+    Returns
+    -------
+    Loss
+    """
+    return Loss("binary_cross_entropy", factor=factor)
 
 
-def Huber(delta: float = 1.0) -> Loss:
+def Huber(delta: float = 1.0, *, factor: float = 1.0) -> Loss:
     """Σ ½ r² where abs(r) < delta, else delta (abs(r) - ½ delta), with r = z - y (Huber 1964).
 
     Parameters
     ----------
     delta : float
         Above 0. At r = ±delta the second derivative is the outer side's, 0.
+    factor : float
 
     Returns
     -------
     Loss
     """
-    return Loss("huber", checks.real(delta, "delta", positive=True))
+    return Loss("huber", checks.real(delta, "delta", positive=True), factor)
 
 
 def resolve(value: object, name: str) -> Loss:

@@ -128,6 +128,7 @@ class BaseNetwork(Internals, internal=_INTERNAL):
     def _shown_loss(self) -> list[str]:
         loss = self._loss
         shown = f"Huber({loss.parameter!r})" if loss.parameter else repr(loss.name)
+        shown = shown if loss.factor == 1 else repr(loss)
         parts = [f"loss={shown}", f"reduction={self._reduction!r}"]
         parts += [f"l2={self._l2}"] * (self._l2 != 0)
         return parts + ["dtype='float32'"] * (self._dtype == np.float32)
@@ -320,8 +321,9 @@ class BaseNetwork(Internals, internal=_INTERNAL):
         }
 
     def _loss_settings(self) -> dict[str, object]:
+        loss = self._loss
         return {
-            "loss": [self._loss.name, self._loss.parameter],
+            "loss": [loss.name, loss.parameter, *[loss.factor] * (loss.factor != 1)],
             "reduction": self._reduction,
             "l2": self._l2,
             "dtype": self._dtype.name,
