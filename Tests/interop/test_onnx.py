@@ -1,13 +1,16 @@
-"""`Network.from_onnx`: what ONNX's reference evaluator computes, or a clear refusal."""
+"""`Network.from_onnx`, `MLP.from_onnx`: what ONNX's evaluator computes, or a clear refusal."""
 
 import numpy as np
 import pytest
 
-from swiftnets import Network
+from swiftnets import MLP, Network
+from swiftnets.nets import activations
 
 onnx = pytest.importorskip("onnx")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 from onnx.reference import ReferenceEvaluator  # noqa: E402
+
+from swiftnets.interop import onnx_layers  # noqa: E402
 
 
 def model(nodes, size, opset=21, kind=TensorProto.DOUBLE, batch="N", **constants):
@@ -296,3 +299,162 @@ def test_nodes_that_nothing_comes_of_are_not_run():
     made.graph.node.append(helper.make_node("ConstantOfShape", ["much"], ["unused"]))
     net, w = Network.from_onnx(made)
     assert net.parameter_count == w.size == 6
+
+
+# Chains as MLPs
+
+
+def chain():
+    """Gemm, and MatMul with Add in both orders, and the activations that there are here."""
+    nodes = [
+        ("Gemm", "x w0 b0", "h0", {"transB": 1}), ("Tanh", "h0", "a0", {}),
+        ("MatMul", "a0 w1", "m1", {}), ("Add", "m1 b1", "h1", {}), ("Relu", "h1", "a1", {}),
+        ("MatMul", "a1 w2", "m2", {}), ("Add", "b2 m2", "h2", {}),
+        ("LeakyRelu", "h2", "a2", {"alpha": 0.25}),
+        ("Gemm", "a2 w3 b3", "h3", {}), ("Sigmoid", "h3", "s3", {}), ("Mul", "h3 s3", "a3", {}),
+        ("Gemm", "a3 w4 b4", "h4", {}), ("Sin", "h4", "a4", {}),
+        ("Gemm", "a4 w5 b5", "h5", {}), ("Gelu", "h5", "a5", {}),
+        ("Gemm", "a5 w6 b6", "h6", {}), ("Softplus", "h6", "a6", {}),
+        ("Gemm", "a6 w7 b7", "h7", {}), ("Identity", "h7", "y", {}),
+    ]  # fmt: skip
+    arrays = {f"w{i}": normal(4, 4, seed=i) for i in range(8)} | {"w0": normal(4, 3)}
+    arrays |= {f"b{i}": normal(4, seed=10 + i) for i in range(8)} | {"b2": normal(1, 4)}
+    return model(nodes, (3,), **arrays), arrays
+
+
+def evaluated(made, x):
+    return np.asarray(ReferenceEvaluator(made).run(None, {"x": x})[0])
+
+
+def test_a_chain_is_an_mlp():
+    made, arrays = chain()
+    net, w = MLP.from_onnx(made, loss="huber", reduction="mean", l2=0.5)
+    assert type(net) is MLP and net.sizes == (3, *[4] * 8)
+    expected = ("tanh", "relu", 0.25, "silu", "sine", "gelu", "softplus", "identity")
+    assert [one.parameter or one.name for one in net.activations] == list(expected)
+    assert (net.loss_function.name, net.reduction, net.l2) == ("huber", "mean", 0.5)
+    views = net.unflatten(w)
+    np.testing.assert_array_equal(views["w0"], arrays["w0"].T)
+    np.testing.assert_array_equal(views["b2"], arrays["b2"][0])
+    x = normal(6, 3, seed=7)
+    # The evaluator's Gelu has a constant of float32, which is 1e-8 off.
+    np.testing.assert_allclose(net.predict(w, x), evaluated(made, x), rtol=1e-6, atol=1e-6)
+    assert "layered_solve" in net.supports
+
+
+def test_layers_without_biases_are_an_mlp_without():
+    made = model([("MatMul", "x w", "h", {}), ("Tanh", "h", "a", {}), ("MatMul", "a v", "y", {})],
+                 (3,), w=normal(3, 4), v=normal(4, 2))  # fmt: skip
+    net, w = MLP.from_onnx(made)
+    assert (net.sizes, net.bias) == ((3, 4, 2), False)
+    np.testing.assert_array_equal(w, np.concatenate([normal(3, 4).ravel(), normal(4, 2).ravel()]))
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_batch_norms_are_folded_and_flattening_left_out(dtype):
+    norms = {f"{name}{i}": normal(n, seed=i) for i, n in ((0, 6), (1, 4)) for name in "gom"}
+    arrays = norms | {"v0": positive(6), "v1": positive(4), "w": normal(6, 4), "k": normal(4, 2)}
+    made = model(
+        [
+            ("Flatten", "x", "f", {}), ("BatchNormalization", "f g0 o0 m0 v0", "n0", {}),
+            ("MatMul", "n0 w", "h", {}), ("BatchNormalization", "h g1 o1 m1 v1", "n1", {}),
+            ("Tanh", "n1", "a", {}), ("Gemm", "a k b", "y", {}),
+        ],
+        (1, 2, 3), b=normal(2).astype(dtype), kind=helper.np_dtype_to_tensor_dtype(np.dtype(dtype)),
+        **{name: array.astype(dtype) for name, array in arrays.items()},
+    )  # fmt: skip
+    net, w = MLP.from_onnx(made)
+    assert net.sizes == (6, 4, 2) and net.bias and w.dtype == dtype
+    x = normal(5, 1, 2, 3).astype(dtype)
+    # Sums of 6 and 4 products of order 1 and factors of a few.
+    tolerance = 200 * np.finfo(dtype).eps
+    np.testing.assert_allclose(net.predict(w, x.reshape(5, 6)), evaluated(made, x), atol=tolerance)
+    kept, _ = Network.from_onnx(made)
+    assert [type(one).__name__ for one in kept.layers].count("BatchNorm") == 2
+
+
+@pytest.mark.parametrize(
+    ("nodes", "size", "words"),
+    [
+        ([("Conv", "x k", "c", {}), ("Flatten", "c", "y", {})], (1, 3, 3), "Conv.* none of an MLP"),
+        ([("Tanh", "x", "h", {}), ("MatMul", "h w", "y", {})], (2,), "before the first Gemm"),
+        ([("MatMul", "x w", "h", {}), ("Tanh", "h", "a", {}), ("Relu", "a", "y", {})], (2,),
+         "after another activation"),
+        ([("Gemm", "x w b", "h", {}), ("MatMul", "h v", "y", {})], (2,), "MatMul.* no bias"),
+        ([("MatMul", "x w", "h", {}), ("Add", "h x", "y", {})], (2,), "Residual.* none of an MLP"),
+        ([("MatMul", "x w", "h", {}), ("Softmax", "h", "y", {})], (2,), "takes logits"),
+        ([("Flatten", "x", "f", {}), ("Identity", "f", "y", {})], (2,), "of none"),
+    ],
+)  # fmt: skip
+def test_what_is_no_chain_is_named(nodes, size, words):
+    made = model(nodes, size, k=normal(2, 1, 2, 2), w=normal(2, 2), v=normal(2, 2), b=normal(2))
+    with pytest.raises((TypeError, ValueError), match=words):
+        MLP.from_onnx(made)
+
+
+def test_outputs_of_a_chain_are_compared(monkeypatch):
+    made, _ = chain()
+    monkeypatch.setitem(onnx_layers._FUNCTIONS, "Tanh", activations.Sigmoid)
+    with pytest.raises(ValueError, match="outputs differ on random inputs"):
+        MLP.from_onnx(made)
+
+
+# GELU in five nodes
+
+
+ROOT = np.float32(np.sqrt(2))
+SPELLINGS = {
+    "x (1 + erf) / 2": [("Div", "h r", "d"), ("Erf", "d", "e"), ("Add", "e one", "p"),
+                        ("Mul", "h p", "m"), ("Mul", "m half", "y")],
+    "x / 2 (1 + erf)": [("Mul", "inverse h", "d"), ("Erf", "d", "e"), ("Add", "one e", "p"),
+                        ("Mul", "half h", "m"), ("Mul", "m p", "y")],
+    "(1 + erf) / 2 x": [("Div", "h r", "d"), ("Erf", "d", "e"), ("Add", "e one", "p"),
+                        ("Mul", "p half", "m"), ("Mul", "m h", "y")],
+}  # fmt: skip
+
+
+def spelt(nodes, **changes):
+    numbers = {"r": ROOT, "inverse": 1 / ROOT, "one": 1.0, "half": 0.5} | changes
+    arrays = {name: np.float64(value) for name, value in numbers.items()}
+    nodes = [("Gemm", "x w b", "h", {}), *((*node, {}) for node in nodes)]
+    return model(nodes, (3,), w=normal(3, 4), b=normal(4), **arrays)
+
+
+@pytest.mark.parametrize("name", SPELLINGS)
+def test_a_gelu_that_is_written_out_is_one(name):
+    made = spelt(SPELLINGS[name])
+    net, w = MLP.from_onnx(made)
+    assert net.activations == (activations.GELU(),)
+    x = normal(5, 3)
+    np.testing.assert_allclose(net.predict(w, x), evaluated(made, x), rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [("x (1 + erf) / 2", {"r": 2.0}), ("x / 2 (1 + erf)", {"half": 0.25}),
+     ("(1 + erf) / 2 x", {"one": 2.0})],
+)  # fmt: skip
+def test_other_numbers_make_no_gelu(name, change):
+    with pytest.raises(TypeError, match="has no equivalent"):
+        MLP.from_onnx(spelt(SPELLINGS[name], **change))
+
+
+@pytest.mark.filterwarnings("ignore")  # the exporter that needs no more packages is deprecated
+@pytest.mark.parametrize("opset", [17, 20])
+def test_a_chain_that_pytorch_exports_is_the_one_that_it_is(tmp_path, opset):
+    torch = pytest.importorskip("torch")
+    from torch import nn
+
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        nn.Flatten(), nn.Linear(6, 5), nn.GELU(), nn.Linear(5, 5), nn.SiLU(), nn.Linear(5, 4),
+        nn.LeakyReLU(0.2), nn.Linear(4, 4), nn.Softplus(), nn.Linear(4, 2),
+    ).eval()  # fmt: skip
+    path = tmp_path / "net.onnx"
+    torch.onnx.export(module, torch.zeros(1, 2, 3), path, dynamo=False, opset_version=opset)
+    net, w = MLP.from_onnx(path)
+    other, same = MLP.from_torch(module)
+    assert net.sizes == other.sizes
+    for ours, theirs in zip(net.activations, other.activations, strict=True):
+        assert ours.name == theirs.name and ours.parameter == pytest.approx(theirs.parameter)
+    np.testing.assert_array_equal(w, same)

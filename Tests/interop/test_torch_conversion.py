@@ -1,11 +1,12 @@
 """swiftnets.interop.torch: the same net on both sides, or a clear refusal."""
 
 import threading
+from functools import partial
 
 import numpy as np
 import pytest
 
-from swiftnets import MLP
+from swiftnets import MLP, Network
 from swiftnets.interop import torch as torch_conversion
 from swiftnets.nets import activations
 
@@ -75,21 +76,139 @@ def test_the_module_owns_its_parameters():
     np.testing.assert_array_equal(w, net.initial(seed=0))
 
 
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
 @pytest.mark.parametrize(
-    ("loss", "name"),
-    [(nn.BCEWithLogitsLoss(reduction="sum"), "binary_cross_entropy"),
-     (nn.HuberLoss(reduction="sum", delta=0.5), "huber"),
-     (nn.CrossEntropyLoss(reduction="sum"), "softmax_cross_entropy")],
+    ("make", "name"),
+    [(nn.BCEWithLogitsLoss, "binary_cross_entropy"),
+     (nn.MSELoss, "squared_error"),
+     (partial(nn.HuberLoss, delta=0.5), "huber"),
+     (partial(nn.SmoothL1Loss, beta=0.7), "huber"),
+     (nn.CrossEntropyLoss, "softmax_cross_entropy")],
 )  # fmt: skip
-def test_losses_are_the_same_numbers(loss, name):
+@pytest.mark.parametrize("as_network", [False, True])
+def test_losses_and_their_derivatives_are_the_same_numbers(make, name, reduction, as_network):
+    """Of three outputs, by which PyTorch's means divide, too."""
     torch.manual_seed(1)
-    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)).double()
-    net, w = from_torch(model, loss=loss)
-    assert net.loss_function.name == name
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 3)).double()
+    loss = make(reduction=reduction)
     x = torch.randn(6, 3, dtype=torch.float64)
-    y = torch.rand(6, 2, dtype=torch.float64)
+    y = torch.rand(6, 3, dtype=torch.float64)
     y = y / y.sum(1, keepdim=True)
-    assert net.loss(w, x, y) == pytest.approx(loss(model(x), y).item(), rel=1e-14)
+    net, w = Network.from_torch(model, x, loss=loss) if as_network else from_torch(model, loss=loss)
+    assert (net.loss_function.name, net.reduction) == (name, reduction)
+    names = [row.torch_name for row in net.parameter_table]
+    own = [model.get_parameter(one) for one in names]
+
+    def flat(arrays):
+        """In the order and layout of the net's vector."""
+        return np.concatenate([one.detach().numpy().T.ravel() for one in arrays])
+
+    value = loss(model(x), y)
+    gradient = torch.autograd.grad(value, own, create_graph=True)
+    directions = [torch.randn_like(one) for one in own]
+    slope = sum((g * d).sum() for g, d in zip(gradient, directions, strict=True))
+    product = torch.autograd.grad(slope, own)
+    # A few units of rounding for each of 6 x 3 terms of order 1.
+    for batches in ((x, y), ([(x[:2], y[:2]), (x[2:], y[2:])],)):
+        assert net.loss(w, *batches) == pytest.approx(value.item(), rel=1e-14)
+        np.testing.assert_allclose(net.gradient(w, *batches), flat(gradient), atol=1e-14)
+        point = net.at(w, *batches)
+        np.testing.assert_allclose(point.hessian @ flat(directions), flat(product), atol=1e-13)
+
+
+def test_names_are_those_of_the_module():
+    class Own(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.last, self.first = nn.Linear(4, 2), nn.Sequential(nn.Linear(3, 4))
+
+        def forward(self, x):
+            return self.last(torch.tanh(self.first(x)))
+
+    found = [
+        [row.torch_name for row in from_torch(model)[0].parameter_table]
+        for model in (Own(), nn.Linear(2, 1), nn.Linear(2, 1, bias=False))
+    ]
+    names = ["first.0.weight", "first.0.bias", "last.weight", "last.bias"]
+    assert found == [names, ["weight", "bias"], ["weight"]]
+    assert set(names) == {name for name, _ in Own().named_parameters()}
+
+
+def _normed(*parts, dtype=torch.float64):
+    """In evaluation, with statistics of some batches and factors of its own."""
+    torch.manual_seed(3)
+    model = nn.Sequential(*parts).to(dtype).train()
+    with torch.no_grad():
+        for part in model:
+            if isinstance(part, nn.BatchNorm1d) and part.affine:
+                part.weight.uniform_(0.5, 2)
+                part.bias.uniform_(-1, 1)
+        for _ in range(4):
+            model(3 * torch.randn(20, 3, dtype=dtype) + 1)
+    return model.eval()
+
+
+NORMED = {
+    "after": lambda: (nn.Linear(3, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 2)),
+    "makes a bias": lambda: (nn.Linear(3, 4, False), nn.BatchNorm1d(4), nn.Tanh(), nn.Linear(4, 2)),
+    "before": lambda: (nn.Linear(3, 4), nn.Tanh(), nn.BatchNorm1d(4), nn.Linear(4, 2)),
+    "first and last": lambda: (
+        nn.BatchNorm1d(3, affine=False), nn.Linear(3, 4, False), nn.GELU(), nn.BatchNorm1d(4),
+        nn.Dropout(), nn.BatchNorm1d(4, eps=0.1), nn.Linear(4, 2), nn.BatchNorm1d(2),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NORMED)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_batch_norms_in_evaluation_are_folded(name, dtype):
+    model = _normed(*NORMED[name](), dtype=dtype)
+    net, w = from_torch(model, loss=nn.MSELoss())
+    assert isinstance(net, MLP) and net.sizes == (3, 4, 2) and net.bias
+    x, y = torch.randn(8, 3, dtype=dtype), torch.randn(8, 2, dtype=dtype)
+    eps = torch.finfo(dtype).eps
+    outputs = model(x).detach()
+    # Sums of 3 and 4 products of order 1, times factors up to some 10.
+    np.testing.assert_allclose(net.predict(w, x), outputs.numpy(), atol=200 * eps)
+    assert net.loss(w, x, y) == pytest.approx(nn.MSELoss()(outputs, y).item(), rel=200 * eps)
+
+
+def test_a_folded_layer_is_that_of_pytorch():
+    model = _normed(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Tanh(), nn.Linear(4, 2))
+    net, w = from_torch(model)
+    fused = torch.nn.utils.fusion.fuse_linear_bn_eval(model[0], model[1])
+    views = net.unflatten(w)
+    np.testing.assert_allclose(views["w0"], fused.weight.detach().numpy().T, rtol=1e-14)
+    np.testing.assert_allclose(views["b0"], fused.bias.detach().numpy(), atol=1e-14)
+    np.testing.assert_array_equal(views["w1"], model[3].weight.detach().numpy().T)
+
+
+def _norm(**options):
+    return nn.BatchNorm1d(2, **options).eval()
+
+
+NORM = _norm()
+
+
+@pytest.mark.parametrize(
+    ("parts", "words"),
+    [
+        ((nn.Linear(2, 2), nn.BatchNorm1d(2)), "module 1 .*is in training"),
+        ((nn.Linear(2, 2), _norm(track_running_stats=False)), "no running statistics"),
+        ((nn.Linear(2, 2), nn.ReLU(), _norm()), "module 2 .* after an activation with no Linear"),
+        ((nn.Linear(2, 2), nn.ReLU(), _norm(), nn.Tanh()), "module 3 .* is after module 2"),
+        ((nn.Linear(2, 2), NORM, nn.Linear(2, 2), NORM), "module 1 .* is called twice"),
+        ((nn.Linear(2, 3), _norm()), "module 1 .* has 2 inputs; expected 3"),
+        ((_norm(), nn.Linear(3, 2)), "module 1 .* has 3 inputs; expected 2"),
+        ((nn.Linear(2, 2), _norm(eps=0.0)), "eps is 0.0"),
+        ((nn.Linear(2, 2, False), _norm(), nn.Linear(2, 2, False)), "module 2 .* no bias"),
+        ((_norm(),), "no Linear layer"),
+    ],
+)
+def test_batch_norms_that_do_not_fold_are_named(parts, words):
+    model = nn.Sequential(*parts)
+    with pytest.raises(ValueError, match=words):
+        from_torch(model)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +235,11 @@ def test_losses_are_the_same_numbers(loss, name):
         (nn.Linear(2, 2, device="meta"), ValueError, "weight is on the meta device"),
         (nn.Sequential(nn.LazyLinear(2)), ValueError, "0.weight is not initialised"),
         (nn.Sequential(nn.Linear(2, 2), nn.Softplus(threshold=5)), ValueError, "threshold 5"),
-        (nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)).eval(), TypeError, "fuse_linear_bn"),
+        (
+            nn.Sequential(nn.Linear(2, 2), nn.BatchNorm2d(2)).eval(),
+            TypeError,
+            "BatchNorm1d in eval",
+        ),
         (nn.Sequential(nn.Linear(2, 2), nn.Softmax(1)), TypeError, "takes logits"),
         (nn.Sequential(nn.Flatten(0), nn.Linear(2, 2)), ValueError, "all dimensions from 1"),
         (nn.Linear, TypeError, "the class Linear, not an instance"),
@@ -346,9 +469,11 @@ def test_a_softplus_of_the_way_back_is_exact_beyond_twenty():
 @pytest.mark.parametrize(
     "loss",
     [
-        nn.MSELoss(),
-        nn.HuberLoss(),
-        nn.BCEWithLogitsLoss(),
+        nn.L1Loss(),
+        nn.SmoothL1Loss(beta=0),
+        nn.BCELoss(),
+        nn.NLLLoss(),
+        nn.MSELoss(reduction="none"),
         nn.CrossEntropyLoss(reduction="none"),
         nn.CrossEntropyLoss(label_smoothing=0.1),
         nn.CrossEntropyLoss(ignore_index=0),

@@ -6,6 +6,7 @@ The parameters are one flat vector: layer by layer, weights ``[in, out]`` row by
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -28,6 +29,7 @@ from swiftnets.nets.table import ParameterTable
 from swiftnets.network import Network
 
 if TYPE_CHECKING:
+    from onnx import ModelProto
     from torch import nn
 
 __all__ = ["MLP"]
@@ -179,6 +181,67 @@ class MLP(Network):
 
         return from_torch(module, loss=loss, reduction=reduction, l2=l2, dtype=dtype)
 
+    @classmethod
+    def from_onnx(
+        cls,
+        model: ModelProto | str | os.PathLike[str],
+        *,
+        input_shape: int | Sequence[int] | None = None,
+        loss: LossLike = "squared_error",
+        reduction: Literal["sum", "mean"] = "sum",
+        l2: float = 0.0,
+        dtype: npt.DTypeLike | None = None,
+    ) -> tuple[MLP, FloatArray]:
+        """A net and its parameters from an ONNX model that is a chain of dense layers.
+
+        Parameters
+        ----------
+        model : onnx.ModelProto or path
+            Of Gemm, or MatMul and Add, with one of the known activations or none after each;
+            BatchNormalization is folded into the layer before or behind it, whose bias it may make.
+            Flattening before the first is left out: the net takes vectors.
+        input_shape : int or tuple of int, optional
+            Of one sample as the model takes it; needed where the model leaves it open.
+        loss : str or Loss
+        reduction : {"sum", "mean"}
+        l2 : float
+        dtype : float64 or float32, optional
+            The model's.
+
+        Returns
+        -------
+        net : MLP
+        w : (P,) float array
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `Network.from_onnx`, which has layers of all kinds; and for what is no such chain.
+
+        Examples
+        --------
+        >>> import onnx
+        >>> graph = onnx.parser.parse_graph('''
+        ...     net (float[N, 2] x) => (float[N, 1] y)
+        ...     <float[2, 1] w = {3, 4}, float[1] b = {5}> { h = MatMul (x, w)
+        ...                                                  a = Add (h, b)
+        ...                                                  y = Tanh (a) }''')
+        >>> net, w = MLP.from_onnx(onnx.helper.make_model(graph))
+        >>> net.sizes, net.activations, w
+        ((2, 1), (Tanh(),), array([3., 4., 5.], dtype=float32))
+        """
+        from swiftnets.interop import from_onnx
+
+        return from_onnx(
+            model,
+            chain=True,
+            input_shape=input_shape,
+            loss=loss,
+            reduction=reduction,
+            l2=l2,
+            dtype=dtype,
+        )
+
     # Settings
 
     @property
@@ -238,10 +301,11 @@ class MLP(Network):
     @property
     def parameter_table(self) -> ParameterTable:
         names = {"weight": "w", "bias": "b"}
-        return ParameterTable(
+        table = ParameterTable(
             replace(row, name=f"{names[row.name.partition('.')[2]]}{row.layer}")
             for row in self._graph.table
         )
+        return table if self._torch_names is None else table.named(self._torch_names)
 
     @property
     def supports(self) -> frozenset[Support]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,10 @@ import numpy.typing as npt
 from swiftnets._support import checks
 from swiftnets._support.types import FloatArray
 from swiftnets.interop import nesting
+from swiftnets.interop.chains import chain_of
 from swiftnets.interop.onnx_layers import Reader, needed_nodes
+from swiftnets.mlp import MLP
+from swiftnets.nets import losses
 from swiftnets.nets.layer import Value
 from swiftnets.nets.losses import LossLike
 from swiftnets.network import Network
@@ -31,9 +34,36 @@ def __dir__() -> list[str]:
     return __all__
 
 
+@overload
 def from_onnx(
     model: ModelProto | str | os.PathLike[str],
     *,
+    chain: Literal[False] = ...,
+    input_shape: int | Sequence[int] | None = ...,
+    loss: LossLike = ...,
+    reduction: Literal["sum", "mean"] = ...,
+    l2: float = ...,
+    dtype: npt.DTypeLike | None = ...,
+) -> tuple[Network, FloatArray]: ...
+
+
+@overload
+def from_onnx(
+    model: ModelProto | str | os.PathLike[str],
+    *,
+    chain: Literal[True],
+    input_shape: int | Sequence[int] | None = ...,
+    loss: LossLike = ...,
+    reduction: Literal["sum", "mean"] = ...,
+    l2: float = ...,
+    dtype: npt.DTypeLike | None = ...,
+) -> tuple[MLP, FloatArray]: ...
+
+
+def from_onnx(
+    model: ModelProto | str | os.PathLike[str],
+    *,
+    chain: bool = False,
     input_shape: int | Sequence[int] | None = None,
     loss: LossLike = "squared_error",
     reduction: Literal["sum", "mean"] = "sum",
@@ -45,6 +75,9 @@ def from_onnx(
     Parameters
     ----------
     model : onnx.ModelProto or path
+    chain : bool
+        Whether an `MLP` is wanted, of dense layers and activations one after the other: see
+        `swiftnets.MLP.from_onnx`.
     input_shape : int or tuple of int, optional
         Of one sample; needed where the model leaves it open.
     loss : str or Loss
@@ -54,7 +87,7 @@ def from_onnx(
 
     Returns
     -------
-    net : Network
+    net : Network or MLP
     w : (P,) float array
 
     Raises
@@ -94,17 +127,21 @@ def from_onnx(
     if len(found) != 1 or not found <= {np.dtype(np.float32), np.dtype(np.float64)}:
         shown = ", ".join(sorted(map(str, found))) or "none"
         raise ValueError(f"model has parameters of {shown}; expected float32 or float64 alone")
+    wanted = found.pop() if dtype is None else checks.floating(dtype, "dtype")
+    if checks.flag(chain, "chain"):
+        kind = losses.resolve(loss, "loss")
+        mlp, arrays = chain_of(layers, steps).net(lambda outputs: kind, reduction, l2, wanted)
+        double = mlp.astype(np.float64)
+        _compare(onnx, double, double.flatten(arrays), given, model, name, batch)
+        return mlp, mlp.flatten(arrays)
     net = Network(
-        layers,
-        input_shape=given.sizes,
-        loss=loss,
-        reduction=reduction,
-        l2=l2,
-        dtype=found.pop() if dtype is None else checks.floating(dtype, "dtype"),
+        layers, input_shape=given.sizes, loss=loss, reduction=reduction, l2=l2, dtype=wanted
     )
     w, names = nesting.flat_parameters(net, steps)
     net.name_for_torch(names)
-    _compare(onnx, net, steps, model, name, batch)
+    # The model's own numbers, of which a net of float32 may have rounded some.
+    wide = net.astype(np.float64)
+    _compare(onnx, wide, nesting.flat_parameters(wide, steps)[0], given, model, name, batch)
     return net, w
 
 
@@ -168,13 +205,11 @@ def _input(onnx: Any, graph: Any, shape: Any) -> tuple[str, int, Value]:
 
 
 def _compare(
-    onnx: Any, net: Network, steps: Sequence[nesting.Step], model: Any, name: str, batch: int
+    onnx: Any, net: Network, w: FloatArray, given: Value, model: Any, name: str, batch: int
 ) -> None:
     """An error if the reference evaluator's outputs are not the net's, both in float64."""
-    double = net.astype(np.float64)
-    # The model's own numbers, of which a net of float32 may have rounded some.
-    w = nesting.flat_parameters(double, steps)[0]
-    x = nesting.inputs_like(net, batch or 5)
+    ours = nesting.inputs_like(net, batch or 5)
+    x = ours.reshape(len(ours), *given.sizes)  # an MLP takes them flat
     try:
         evaluator = onnx.reference.ReferenceEvaluator(_in_double(onnx, model))
         (theirs,) = evaluator.run(None, {name: x})
@@ -183,15 +218,15 @@ def _compare(
             f"model fails on random inputs of shape {x.shape} ({error}); expected outputs"
         ) from error
     # The evaluator's norm of groups passes through float32 (its stash_type), and its Gelu has
-    # constants of float32.
+    # constants of float32, as have those that are written out.
     kinds = {node.op_type for node in model.graph.node}
     single = float(np.finfo(np.float32).eps)
     unit = float(np.finfo(np.float64).eps)
-    if "Gelu" in kinds:
+    if kinds & {"Gelu", "Erf"}:
         unit = single / 64
     if "GroupNormalization" in kinds:
         unit = single
-    nesting.apart(net, double.predict(w, x), np.asarray(theirs, float), unit, "random inputs")
+    nesting.apart(net, net.predict(w, ours), np.asarray(theirs, float), unit, "random inputs")
 
 
 def _in_double(onnx: Any, model: Any) -> Any:

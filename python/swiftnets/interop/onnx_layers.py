@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from swiftnets.interop import nesting
 from swiftnets.interop.nesting import Graph, Step, WholeMean
+from swiftnets.interop.onnx_gelu import with_gelus
 from swiftnets.nets import activations
 from swiftnets.nets.layer import Layer, Value
 from swiftnets.nets.layers import (
@@ -102,7 +103,8 @@ class Reader:
             If one has settings that no layer has.
         """
         output = self._source.output[0].name
-        for node in needed_nodes(self._source):
+        arrays = {name: constant.array for name, constant in self._constants.items()}
+        for node in with_gelus(self._onnx, needed_nodes(self._source), arrays):
             self._node(node)
         if output not in self._values:
             raise ValueError(f"output {output} does not come from layers; expected that it does")
@@ -114,7 +116,12 @@ class Reader:
         read = getattr(self, f"_on_{node.op_type}", None)
         known = read is not None or node.op_type in (*_FUNCTIONS, "Constant", "Transpose")
         if node.domain not in ("", "ai.onnx") or not known:
-            raise TypeError(f"{where} has no equivalent; supported are {', '.join(_supported())}")
+            hint = " (the cross-entropy takes logits: leave it out)" * (
+                node.op_type in ("Softmax", "LogSoftmax")
+            )
+            raise TypeError(
+                f"{where} has no equivalent{hint}; supported are {', '.join(_supported())}"
+            )
         options = {one.name: self._onnx.helper.get_attribute_value(one) for one in node.attribute}
         options = {k: v.decode() if isinstance(v, bytes) else v for k, v in options.items()}
         inputs = [*node.input]

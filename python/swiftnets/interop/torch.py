@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from swiftnets._support import checks
 from swiftnets._support.types import FloatArray
+from swiftnets.interop.chains import Chain
 from swiftnets.interop.torch_back import network_to_torch
-from swiftnets.interop.torch_graph import network_from_torch
+from swiftnets.interop.torch_graph import compare, network_from_torch
+from swiftnets.interop.torch_layers import layer_of
 from swiftnets.interop.torch_parts import (
     activation_of,
     check_differentiated,
@@ -30,8 +32,7 @@ from swiftnets.interop.torch_parts import (
     require_torch,
 )
 from swiftnets.mlp import MLP
-from swiftnets.nets import activations
-from swiftnets.nets.activations import Activation
+from swiftnets.nets.layers import BatchNorm
 from swiftnets.nets.losses import LossLike
 from swiftnets.network import Network, require_net
 
@@ -86,15 +87,17 @@ def from_torch(
         With an example of its inputs, any layers: see `swiftnets.Network.from_torch`. Without one,
         Linear layers with one of the known activations or none after each: a Linear, a Sequential,
         nested ones, or a class of your own whose forward is such a chain, of modules or functions.
-        Identity, Dropout in evaluation, and flattening of all but the samples before the first
-        layer are seen through. Refused are parameters shared between layers or unused, hooks,
+        BatchNorm1d in evaluation is folded into the Linear before or behind it, whose bias it may
+        make. Identity, Dropout in evaluation, and flattening of all but the samples before the
+        first layer are seen through. Refused are parameters shared between layers or unused, hooks,
         parametrizations, and biases in some layers only.
     example : (N, …) array_like or tensor, optional
     loss : str, Loss, or a PyTorch loss
-        Of PyTorch's: ``CrossEntropyLoss`` with reduction "sum" or "mean", without class weights,
-        ``ignore_index`` or label smoothing; and with reduction "sum" ``BCEWithLogitsLoss`` and
-        ``HuberLoss``. Other reductions divide by the number of outputs too, and ``MSELoss`` has
-        no ½: they are refused, for the derivatives would be other ones.
+        Of PyTorch's: ``CrossEntropyLoss``, without class weights, ``ignore_index`` or label
+        smoothing, ``BCEWithLogitsLoss`` without weights, ``MSELoss``, ``HuberLoss`` and
+        ``SmoothL1Loss``, with reduction "sum" or "mean". The net's loss is the same number: the
+        loss's factor makes up for ``MSELoss`` having no ½ and for means over all outputs, but of
+        ``CrossEntropyLoss`` (see `swiftnets.nets.Loss`).
     reduction : {"sum", "mean"}, optional
         A PyTorch loss's own, or else "sum".
     l2 : float
@@ -107,7 +110,8 @@ def from_torch(
     net : MLP, or with an example a Network
     w : (P,) float array
         A copy of the module's parameters, whether they require gradients or not. PyTorch's weights
-        are [out, in], the net's [in, out].
+        are [out, in], the net's [in, out]. Where a BatchNorm1d is folded in, weights and biases are
+        other ones than the module's, and derivatives are in them.
 
     Raises
     ------
@@ -144,45 +148,38 @@ def from_torch(
             f"module is {kind_of_value(module)}; expected a torch.nn.Module, a net with its "
             "parameters"
         )
-    kind, how = loss_of(loss, reduction)
+    given = loss_of(loss, reduction)
     check_plain(module)
     clone = copied(module)
-    layers: list[tuple[str, nn.Linear]] = []
-    functions: list[Activation | None] = []
+    parts: list[tuple[str, nn.Module]] = []
     for name, part in _calls(clone):
-        if isinstance(part, nn.Linear):
-            layers.append((name, part))
-            functions.append(None)
-        elif not _is_idle(part, name, bool(layers)):
-            function = activation_of(part, name)
-            if not layers or functions[-1] is not None:
-                where = "before the first Linear" if not layers else "after another activation"
-                raise ValueError(
-                    f"module {name} ({part}) is {where}; expected Linear layers between"
-                )
-            functions[-1] = function
-    if not layers:
+        if not _is_idle(part, name, bool(parts)):
+            if not isinstance(part, (nn.Linear, nn.BatchNorm1d)):
+                activation_of(part, name)  # or an error, before those of all layers
+            parts.append((name, part))
+    if not any(isinstance(part, nn.Linear) for _, part in parts):
         raise ValueError("module has no Linear layer; expected at least one")
-    _check_layers(module, layers)
-    chosen = [function or activations.Identity() for function in functions]
-    first = layers[0][1]
-    net = MLP(
-        (first.in_features, *(layer.out_features for _, layer in layers)),
-        activation=chosen[:-1],
-        output_activation=chosen[-1],
-        loss=kind,
-        bias=first.bias is not None,
-        reduction=how,  # type: ignore[arg-type]
-        l2=l2,
-        dtype=str(first.weight.dtype).removeprefix("torch."),
-    )
-    arrays = {}
-    for index, (_, layer) in enumerate(layers):
-        arrays[f"w{index}"] = layer.weight.detach().numpy().T
-        if net.bias:
-            arrays[f"b{index}"] = layer.bias.detach().numpy()
-    w = net.flatten(arrays)
-    _compare(net, w, clone)
+    own = _check_layers(module, parts)
+    chain = Chain("Linear")
+    for name, part in parts:
+        where = f"module {name} ({part})"
+        if isinstance(part, nn.Linear):
+            bias = None if part.bias is None else part.bias.detach().numpy()
+            chain.dense(f"module {name} (Linear)", part.weight.detach().numpy().T, bias)
+        elif isinstance(part, nn.BatchNorm1d):
+            layer, numbers, _ = layer_of(part, f"module {name}", (1, part.num_features))
+            chain.norm(where, cast(BatchNorm, layer), numbers)
+        else:
+            chain.activation(where, activation_of(part, name))
+    net, arrays = chain.net(given.of, given.reduction, l2, own)
+    if chain.is_folded:
+        double = net.astype(np.float64)
+        compare(double, double.flatten(arrays), clone)
+        w = net.flatten(arrays)
+    else:
+        w = net.flatten(arrays)
+        net.name_for_torch(_names(clone, parts))
+        _compare(net, w, clone)
     if dtype is not None:
         net = net.astype(dtype)
     return net, w.astype(net.dtype, copy=False)
@@ -369,42 +366,49 @@ def _is_idle(part: nn.Module, name: str, has_layers: bool) -> bool:
     return type(part) is nn.Identity
 
 
-def _check_layers(module: nn.Module, layers: list[tuple[str, nn.Linear]]) -> None:
-    """Layers of one kind whose parameters are the module's, each once, and finite."""
-    import torch
+def _names(module: nn.Module, layers: list[tuple[str, nn.Module]]) -> list[str]:
+    """Of the parameters of Linear layers, in the order of the net's."""
+    from torch import nn
 
-    first_name, first = layers[0]
+    paths = {id(part): f"{path}." for path, part in module.named_modules() if path}
+    return [
+        f"{paths.get(id(layer), '')}{name}"
+        for _, layer in layers
+        if isinstance(layer, nn.Linear)
+        for name, _ in layer.named_parameters()
+    ]
+
+
+def _check_layers(module: nn.Module, layers: list[tuple[str, nn.Module]]) -> str:
+    """Layers of one dtype, which is returned, with parameters that are the module's, each once."""
+    import torch
+    from torch import nn
+
     # The module's own parameters, not the copy's, which share no memory.
     parts = dict(module.named_modules(remove_duplicate=False))
     seen: dict[int, str] = {}
     places: dict[int, str] = {}
-    for index, (name, layer) in enumerate(layers):
-        where = f"module {name} (Linear)"
-        if layer.in_features < 1 or layer.out_features < 1:
-            raise ValueError(f"{where} has {layer}; expected at least one input and one output")
-        if (layer.bias is None) != (first.bias is None):
-            raise ValueError(
-                f"{where} has {'no bias' * (layer.bias is None) or 'a bias'}, unlike module "
-                f"{first_name}; expected all layers with one, or none"
-            )
-        if layer.weight.shape != (layer.out_features, layer.in_features):
-            raise ValueError(
-                f"{where} has weights of shape {tuple(layer.weight.shape)}; expected "
-                f"{(layer.out_features, layer.in_features)}"
-            )
-        if index and layer.in_features != layers[index - 1][1].out_features:
-            raise ValueError(
-                f"{where} has {layer.in_features} inputs; expected "
-                f"{layers[index - 1][1].out_features}, the outputs of the one before"
-            )
+    width: int | None = None
+    dtype: torch.dtype | None = None
+    for name, layer in layers:
+        if isinstance(layer, nn.Linear):
+            width = _check_linear(layer, f"module {name} (Linear)", width)
+        elif isinstance(layer, nn.BatchNorm1d):
+            if layer.num_features != (width := width or layer.num_features):
+                raise ValueError(
+                    f"module {name} (BatchNorm1d) has {layer.num_features} inputs; expected "
+                    f"{width}, the outputs of the one before"
+                )
+        else:
+            continue
+        where = f"module {name} ({type(layer).__name__})"
         own = dict(parts.get(name, module).named_parameters(recurse=False))
-        if "weight" not in own or ("bias" in own) != (layer.bias is not None):
+        used = {key for key in ("weight", "bias") if getattr(layer, key) is not None}
+        if set(own) != used:
             raise ValueError(f"{where} has {sorted(own)} as parameters; expected all that it uses")
         for kind, parameter in own.items():
-            if parameter.dtype != first.weight.dtype or parameter.dtype not in (
-                torch.float32,
-                torch.float64,
-            ):
+            dtype = dtype or parameter.dtype
+            if parameter.dtype != dtype or dtype not in (torch.float32, torch.float64):
                 raise ValueError(
                     f"{where} has a {kind} of dtype {parameter.dtype}; expected float32 or "
                     "float64, the same for all layers"
@@ -426,6 +430,24 @@ def _check_layers(module: nn.Module, layers: list[tuple[str, nn.Linear]]) -> Non
                 f"parameter {name} is not used by the forward; expected only parameters of the "
                 "layers that it calls"
             )
+    return str(dtype).removeprefix("torch.")
+
+
+def _check_linear(layer: nn.Linear, where: str, width: int | None) -> int:
+    """How many outputs it has."""
+    if layer.in_features < 1 or layer.out_features < 1:
+        raise ValueError(f"{where} has {layer}; expected at least one input and one output")
+    if layer.weight.shape != (layer.out_features, layer.in_features):
+        raise ValueError(
+            f"{where} has weights of shape {tuple(layer.weight.shape)}; expected "
+            f"{(layer.out_features, layer.in_features)}"
+        )
+    if width not in (None, layer.in_features):
+        raise ValueError(
+            f"{where} has {layer.in_features} inputs; expected {width}, the outputs of the one "
+            "before"
+        )
+    return layer.out_features
 
 
 # The same outputs ---------------------------------------------------------------------------------

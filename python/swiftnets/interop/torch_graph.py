@@ -82,7 +82,7 @@ def network_from_torch(
             f"module is {kind_of_value(module)}; expected a torch.nn.Module, a net with its "
             "parameters"
         )
-    kind, reduction = loss_of(loss, reduction)
+    given = loss_of(loss, reduction)
     check_plain(module)
     _check_own(module)
     clone = copied(module)
@@ -104,8 +104,8 @@ def network_from_torch(
         net = Network(
             layers,
             input_shape=reader.graph.values[0].sizes,
-            loss=kind,
-            reduction=reduction,  # type: ignore[arg-type]
+            loss=given.of(reader.graph.values[output].size),
+            reduction=given.reduction,  # type: ignore[arg-type]
             l2=l2,
             dtype=wanted,
         )

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from swiftnets._support import checks
 from swiftnets.nets import activations, losses
 from swiftnets.nets.activations import Activation
-from swiftnets.nets.losses import LossLike
+from swiftnets.nets.losses import Loss
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
 __all__ = [
+    "GivenLoss",
     "activation_of",
     "check_differentiated",
     "check_plain",
@@ -211,17 +213,45 @@ def activation_of(part: nn.Module, name: str) -> Activation:
             raise ValueError(f"{where} has threshold {part.threshold}; expected 20 (or up to 80)")
         return activations.Softplus()
     hint = ""
-    if isinstance(part, nn.BatchNorm1d):
-        hint = " (in evaluation, torch.nn.utils.fusion.fuse_linear_bn_eval puts it into a Linear)"
-    elif isinstance(part, (nn.Softmax, nn.LogSoftmax)):
+    if isinstance(part, (nn.Softmax, nn.LogSoftmax)):
         hint = " (the cross-entropy takes logits: leave it out)"
     raise TypeError(
         f"module {name} is of type {type(part).__name__}; expected Linear, ReLU, LeakyReLU, Tanh, "
-        f"Sigmoid, Softplus, SiLU or GELU{hint}"
+        f"Sigmoid, Softplus, SiLU, GELU, or BatchNorm1d in evaluation{hint}"
     )
 
 
-def loss_of(loss: Any, reduction: str | None = None) -> tuple[LossLike, str]:
+class GivenLoss(NamedTuple):
+    """A loss and a reduction, where those of PyTorch's may be means over all outputs, too.
+
+    Attributes
+    ----------
+    loss : Loss
+    reduction : str
+    divides_by_outputs : bool
+    """
+
+    loss: Loss
+    reduction: str
+    divides_by_outputs: bool = False
+
+    def of(self, outputs: int) -> Loss:
+        """The loss of a net.
+
+        Parameters
+        ----------
+        outputs : int
+
+        Returns
+        -------
+        Loss
+        """
+        if not self.divides_by_outputs:
+            return self.loss
+        return replace(self.loss, factor=self.loss.factor / outputs)
+
+
+def loss_of(loss: Any, reduction: str | None = None) -> GivenLoss:
     """The net's loss and reduction.
 
     Parameters
@@ -231,51 +261,67 @@ def loss_of(loss: Any, reduction: str | None = None) -> tuple[LossLike, str]:
 
     Returns
     -------
-    loss : Loss
-    reduction : str
+    GivenLoss
 
     Raises
     ------
+    TypeError
+        If the loss is a class.
     ValueError
         If a net has no such loss, or both say another reduction.
     """
     from torch import nn
 
-    kind, own = _loss(loss)
-    if isinstance(loss, nn.Module) and reduction not in (None, own):
-        raise ValueError(
-            f"reduction is {reduction!r} and the loss's {own!r}; expected the same, or one of them"
-        )
-    return kind, own if reduction is None else reduction
-
-
-def _loss(loss: Any) -> tuple[LossLike, str]:
-    from torch import nn
-
     if isinstance(loss, type) and issubclass(loss, nn.Module):
         raise TypeError(f"loss is {kind_of_value(loss)}; expected {loss.__name__}()")
     if not isinstance(loss, nn.Module):
-        return losses.resolve(loss, "loss"), "sum"
+        return GivenLoss(losses.resolve(loss, "loss"), "sum" if reduction is None else reduction)
+    found = _loss(loss)
+    own = str(loss.reduction)
+    if own not in ("sum", "mean"):
+        raise ValueError(
+            f'loss is {type(loss).__name__}(reduction="{own}"); expected "sum" or "mean": a net\'s '
+            "loss is one number (for single samples see Point.per_sample_gradients)"
+        )
+    if reduction not in (None, own):
+        raise ValueError(
+            f"reduction is {reduction!r} and the loss's {own!r}; expected the same, or one of them"
+        )
+    return GivenLoss(found, own, own == "mean" and found.is_elementwise)
+
+
+def _loss(loss: nn.Module) -> Loss:
+    """What a sum over samples is of."""
+    from torch import nn
+
     if loss._forward_hooks or loss._forward_pre_hooks:
         raise ValueError(f"loss ({loss}) has a hook; expected none")
+    kind: Any = loss
     if type(loss) is nn.CrossEntropyLoss:
-        if loss.weight is not None or loss.label_smoothing or loss.ignore_index >= 0:
+        if kind.weight is not None or kind.label_smoothing or kind.ignore_index >= 0:
             raise ValueError(
                 f"loss ({loss}) has class weights, an ignore_index from 0 or label smoothing; "
-                "expected none of them"
+                "expected none of them (see sample_weight)"
             )
-        if loss.reduction in ("sum", "mean"):
-            return losses.SoftmaxCrossEntropy(), loss.reduction
-    elif type(loss) is nn.BCEWithLogitsLoss and loss.reduction == "sum":
-        if loss.weight is not None or loss.pos_weight is not None:
-            raise ValueError(f"loss ({loss}) has weights; expected none")
-        return losses.BinaryCrossEntropy(), "sum"
-    elif type(loss) is nn.HuberLoss and loss.reduction == "sum":
-        return losses.Huber(loss.delta), "sum"
+        return losses.SoftmaxCrossEntropy()
+    if type(loss) is nn.BCEWithLogitsLoss:
+        if kind.weight is not None or kind.pos_weight is not None:
+            raise ValueError(f"loss ({loss}) has weights; expected none (see sample_weight)")
+        return losses.BinaryCrossEntropy()
+    if type(loss) is nn.MSELoss:
+        return losses.SquaredError(factor=2)  # ours has a ½
+    if type(loss) is nn.HuberLoss:
+        return losses.Huber(kind.delta)
+    if type(loss) is nn.SmoothL1Loss and kind.beta > 0:
+        return losses.Huber(kind.beta, factor=1 / kind.beta)
+    hint = ""
+    if isinstance(loss, nn.NLLLoss):
+        hint = "; CrossEntropyLoss is NLLLoss of LogSoftmax, which is left out of the module"
+    elif isinstance(loss, nn.BCELoss):
+        hint = "; BCEWithLogitsLoss is BCELoss of Sigmoid, which is left out of the module"
     raise ValueError(
-        f'loss is {type(loss).__name__}(reduction="{getattr(loss, "reduction", None)}"); expected '
-        'CrossEntropyLoss, or with reduction="sum" BCEWithLogitsLoss or HuberLoss, or a loss of '
-        "swiftnets.nets.losses: PyTorch's MSELoss has no ½, and its means divide by the outputs too"
+        f"loss is {loss}; expected CrossEntropyLoss, BCEWithLogitsLoss, MSELoss, HuberLoss, "
+        f"SmoothL1Loss with beta > 0, or a loss of swiftnets.nets.losses{hint}"
     )
 
 
