@@ -273,8 +273,8 @@ class Network(BaseNetwork):
             Inputs that the module takes, samples first; integers (N, T) are tokens. Only their
             shape stays.
         loss : str, Loss, or a PyTorch loss
-            Of PyTorch's: ``CrossEntropyLoss``, ``BCEWithLogitsLoss``, ``MSELoss``, ``HuberLoss`` and
-            ``SmoothL1Loss`` with reduction "sum" or "mean"; see `swiftnets.interop.from_torch`.
+            Of PyTorch's: ``CrossEntropyLoss``, ``BCEWithLogitsLoss``, ``MSELoss``, ``HuberLoss``,
+            ``SmoothL1Loss``, with reduction "sum" or "mean"; see `swiftnets.interop.from_torch`.
         reduction : {"sum", "mean"}, optional
             A PyTorch loss's own, or else "sum".
         l2 : float

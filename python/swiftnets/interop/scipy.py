@@ -8,13 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-
-from swiftnets._support.locks import lock_of
 from swiftnets._support.types import FloatArray
-from swiftnets.curvature.point import Point
-from swiftnets.nets.samples import Samples
+from swiftnets.interop.last_point import LastPoint
 from swiftnets.network import Network, require_net
 
 __all__ = ["ScipyProblem", "as_scipy"]
@@ -63,6 +58,7 @@ def as_scipy(net: Network, x: Any, y: Any = None, *, sample_weight: Any = None) 
 
     Examples
     --------
+    >>> import numpy as np
     >>> from scipy.optimize import minimize
     >>> from swiftnets import MLP
     >>> net = MLP((2, 3, 1), l2=0.01)
@@ -72,31 +68,10 @@ def as_scipy(net: Network, x: Any, y: Any = None, *, sample_weight: Any = None) 
     True
     """
     samples = require_net(net).engine.reader.kept(x, y, sample_weight, copy=True)
-    points = _Points(net, samples)
+    points = LastPoint(net, samples)
     return ScipyProblem(
         fun=lambda w: points.at(w).loss,
         jac=lambda w: points.at(w).gradient.copy(),
         hess=lambda w: points.at(w).hessian.dense(),
         hessp=lambda w, v: points.at(w).hessian @ v,
     )
-
-
-class _Points:
-    """The last point, made anew when w has changed. Threads share it safely."""
-
-    def __init__(self, net: Network, samples: Samples) -> None:
-        self._net, self._samples = net, samples
-        self._lock = lock_of(self)
-        self._last: tuple[bytes, Point] | None = None
-
-    def at(self, w: npt.ArrayLike) -> Point:
-        w = np.asarray(w)
-        key = w.tobytes()
-        with self._lock:
-            last = self._last
-        if last is not None and last[0] == key:
-            return last[1]
-        point = self._net.at_samples(w, self._samples)
-        with self._lock:
-            self._last = key, point
-        return point
