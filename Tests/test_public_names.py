@@ -60,6 +60,7 @@ w = net.initial(seed=0)
 for call in (
     lambda: net.at(w, [[1.0]], [[1.0]]).hessian.as_linear_operator(),
     lambda: swiftnets.interop.torch.to_torch(net, w),
+    lambda: swiftnets.interop.as_torch(net, [[1.0]], [[1.0]]),
     lambda: swiftnets.Network.from_onnx("net.onnx"),
 ):
     try:
@@ -96,9 +97,22 @@ def test_a_module_shows_its_public_names_on_a_plain_install(plain, name):
     assert all(word in shown["pydoc"] for word in shown["all"] if word != "__version__")
 
 
+def test_pydoc_shows_no_addresses(plain):
+    """As of functions that are defaults: they would differ from process to process."""
+    texts = {name: shown["pydoc"] for name, shown in plain["modules"].items()}
+    assert not [name for name, text in texts.items() if re.search(r" at 0x[0-9a-f]{6}", text)]
+
+
+def test_help_of_the_package_is_printed_without_a_word_on_standard_error():
+    command = [sys.executable, "-W", "error", "-m", "pydoc", "swiftnets"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, input="")
+    assert done.stdout.startswith("Help on package swiftnets") and not done.stderr
+
+
 def test_what_needs_more_than_numpy_says_so_when_it_is_called(plain):
     assert plain["errors"] == [
         "operators need SciPy: pip install swiftnets[scipy]",
+        "the conversion needs PyTorch: see pytorch.org for your system",
         "the conversion needs PyTorch: see pytorch.org for your system",
         "the conversion needs onnx: pip install swiftnets[onnx]",
     ]

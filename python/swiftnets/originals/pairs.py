@@ -123,7 +123,7 @@ def prepare(
     insize: int | str,
     outsize: int | str,
     hashing: bool = False,
-    shaper: Callable[[Array], Array | None] = lambda xs: None,
+    shaper: Callable[[Array], Array | None] | None = None,
 ) -> tuple[list[Pair], int, str]:
     """Check, hash and project a data set's batches, to keep them.
 
@@ -138,7 +138,7 @@ def prepare(
     insize, outsize : int or str
         Widths; a string names one that is free, and the same for all batches.
     hashing : bool
-    shaper : callable
+    shaper : callable, optional
         Makes the projection, if there is to be one, of the first batch's inputs.
 
     Returns
@@ -162,7 +162,7 @@ def prepare(
         if hashing:
             hashes.append(identity.digest((xs, ys)))
         if not kept:
-            width, matrix = xs.shape[1], shaper(xs)
+            width, matrix = xs.shape[1], None if shaper is None else shaper(xs)
         if matrix is not None:
             with np.errstate(over="ignore", invalid="ignore"):
                 xs = xs @ matrix

@@ -27,6 +27,10 @@ def __dir__() -> list[str]:
 ReportT = TypeVar("ReportT")
 
 
+def _never(it: int) -> bool:
+    return False
+
+
 @dataclass
 class Run(Generic[ReportT]):
     """One call of `fit`; what the nets do differently comes as functions."""
@@ -39,9 +43,9 @@ class Run(Generic[ReportT]):
     weights: Callable[[], tuple[Array, ...]]
     restore: Callable[[tuple[Array, ...]], None]
     """Sets weights that `weights` returned, now or in an earlier process."""
-    counts_before: Callable[[int], bool] = lambda it: False
+    counts_before: Callable[[int], bool] = field(default_factory=lambda: _never)
     """Whether to count before the step at a position in the epoch."""
-    counts_after: Callable[[int], bool] = lambda it: False
+    counts_after: Callable[[int], bool] = field(default_factory=lambda: _never)
     settings: Settings = field(default_factory=dict)
     """What distinguishes this run from others, for the checkpoint."""
 
