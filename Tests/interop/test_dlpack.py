@@ -1,4 +1,4 @@
-"""JAX's arrays, in without copies by DLPack, and results as JAX's arrays."""
+"""JAX's arrays, in without copies, and results as JAX's arrays by DLPack."""
 
 import numpy as np
 import pytest
@@ -67,7 +67,7 @@ def test_integers_are_labels_and_tokens():
     )
 
 
-def test_what_dlpack_does_not_hand_over_is_converted_or_refused():
+def test_what_is_not_as_the_engine_takes_it_is_converted_or_refused():
     net = MLP((2, 1))
     transposed = jnp.arange(6.0).reshape(2, 3).T
     assert net.loss(np.zeros(3), transposed, jnp.ones((3, 1))) == 1.5

@@ -255,13 +255,8 @@ def unconverted(value: Any, name: str) -> npt.NDArray[Any]:
     try:
         if hasattr(value, "detach"):
             value = value.detach()
-        elif hasattr(value, "__dlpack__") and not isinstance(value, np.ndarray):
-            # JAX's __array__ makes a copy; another device, or bfloat16, DLPack does not hand over.
-            try:
-                return np.from_dlpack(value)
-            except (TypeError, ValueError, RuntimeError, BufferError):
-                if not hasattr(value, "__array__"):
-                    raise
+        if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
+            return np.from_dlpack(value)
         return np.asarray(value)
     except (TypeError, ValueError, RuntimeError, BufferError) as error:
         raise TypeError(
