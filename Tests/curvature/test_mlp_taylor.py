@@ -29,6 +29,9 @@ def test_third_and_fourth_derivatives_are_the_differences_of_the_gradient(name):
         assert_near(ours, theirs[0, 1, 2], few[1], fourth)
         assert_near(point.fourth(u, v, [s, 2 * s])[1], 2 * ours, few[1], fourth)
         assert ours.dtype == dtype
+        # Along one vector alone: the coefficient of a series.
+        assert_near(point.third(u, u), point.third(u, [u, v])[0], 2 * few[0], third)
+        assert_near(point.fourth(u, u, u), point.fourth(u, u, [u, v])[0], 2 * few[1], fourth)
 
 
 def terms(it, order, directions):

@@ -138,16 +138,37 @@ enum AnyDerivatives<Element: KernelScalar>: Sendable {
     }
   }
 
+  /// The multilinear form of the loss's derivatives in `directions` and each of `count` rows of v. Along one vector
+  /// alone it is the coefficient of a series, which has 3 in place of 4, or 4 in place of 8.
   func multilinear(
     _ w: UnsafePointer<Element>, _ samples: Samples<Element>, directions: [UnsafePointer<Element>],
     _ v: UnsafePointer<Element>, _ count: Int, into out: UnsafeMutablePointer<Element>, interruption: Interruption
   ) throws(EngineError) {
+    let order = directions.count + 1
+    if count == 1 && directions.allSatisfy({ isSame($0, v) }) {
+      _ = try taylor(
+        .series(order: order), w, samples, directions: [v], keeping: [order], into: out, interruption: interruption)
+      let factorial = Element(order == 3 ? 6 : order)
+      for index in 0..<parameterCount { out[index] *= factorial }
+      return
+    }
     switch self {
     case .chain(let d):
       try d.multilinear(w, samples, directions: directions, v, count, into: out, interruption: interruption)
     case .graph(let d):
       try d.multilinear(w, samples, directions: directions, v, count, into: out, interruption: interruption)
     }
+  }
+
+  private var parameterCount: Int {
+    switch self {
+    case .chain(let d): d.net.parameterCount
+    case .graph(let d): d.length
+    }
+  }
+
+  private func isSame(_ u: UnsafePointer<Element>, _ v: UnsafePointer<Element>) -> Bool {
+    u == v || (0..<parameterCount).allSatisfy { u[$0] == v[$0] }
   }
 }
 
