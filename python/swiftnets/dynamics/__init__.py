@@ -1,6 +1,16 @@
-"""Training as a dynamical system: the edge of stability, the flow through it, bifurcations, chaos."""
+"""Training as a dynamical system: the edge of stability, its flow, bifurcations, chaos."""
 
-__all__: list[str] = []
+from swiftnets.dynamics.bifurcation import Flip, TwoCycle, flip, two_cycle
+from swiftnets.dynamics.landau import Landau, landau
+
+__all__ = [
+    "Flip",
+    "Landau",
+    "TwoCycle",
+    "flip",
+    "landau",
+    "two_cycle",
+]
 
 
 def __dir__() -> list[str]:
