@@ -73,6 +73,10 @@ def test_the_coefficient_of_two_scalar_layers(l2):
     np.testing.assert_allclose(found.response, found.third / found.sharpness, rtol=1e-13)
     np.testing.assert_allclose([found.least, found.critical_step], [2 * l2, 1 / (1 - l2)], atol=EPS)
     assert math.isclose(found.next, 2 * l2, abs_tol=4 * EPS)
+    a = math.sqrt(0.02 * (1 - l2) / 4)
+    mean = math.sqrt(1 - l2) - a**2 * found.response[0] / 2
+    want = np.outer([mean + a / math.sqrt(2), mean - a / math.sqrt(2)], [1, 1])
+    np.testing.assert_allclose(found.cycle(1.01 * found.critical_step), want, rtol=1e-12)
 
 
 @pytest.mark.parametrize("step", [1.0001, 1.02, 1.2])
@@ -92,9 +96,16 @@ def test_the_cycle_of_two_scalar_layers_and_its_multipliers(step):
     np.testing.assert_allclose(found, np.sort([along, across]), atol=1e-10)
     assert not cycle.multipliers.imag.any()
     assert cycle.is_stable == (max(abs(along), abs(across)) <= 1 + 1e-9)
-    # Its residual is of those points, not of Newton's last ones.
-    again = descended(scalar(), cycle.points[0], step, 2) - cycle.points[0]
-    assert abs(np.linalg.norm(again) - cycle.residual) < 4 * EPS
+    assert cycle.residual < 8 * EPS
+
+
+def test_the_residual_is_that_of_the_points_returned():
+    cycle = dynamics.two_cycle(scalar(), 1.2, tolerance=0.1)
+    once = descended(scalar(), cycle.points[0], 1.2, 1)
+    np.testing.assert_allclose(cycle.points[1], once, rtol=4 * EPS)
+    away = np.linalg.norm(descended(scalar(), cycle.points[0], 1.2, 2) - cycle.points[0])
+    assert away > 1e-7  # far from rounding
+    np.testing.assert_allclose(cycle.residual, away, rtol=1e-8)
 
 
 def test_gradient_descent_goes_to_the_cycle():

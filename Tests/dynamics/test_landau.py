@@ -156,6 +156,12 @@ def test_the_loss_along_the_path_is_the_energy_to_fourth_order(activation, mode)
         for h in (size, size / 2)
     ]
     assert 20 < odd[0] / odd[1] < 45
+    # The other modes are at their minima, but for terms of order x³.
+    slopes = [net.gradient(found.path(h), x, y) for h in (size, size / 2)]
+    slopes = [np.linalg.norm(g - (g @ found.vector) * found.vector) for g in slopes]
+    assert 6 < slopes[0] / slopes[1] < 11
+    want = point.w + 0.3 * found.vector - 0.045 * found.response
+    np.testing.assert_allclose(found.path(0.3), want, rtol=1e-13, atol=1e-13)
 
 
 def test_with_a_cubic_term_the_amplitude_is_the_far_minimum():
@@ -198,7 +204,9 @@ def test_a_null_space_that_takes_part_is_told():
 def test_what_is_no_soft_mode_is_refused():
     with pytest.raises(ValueError, match=r"no critical point: its gradient has norm 0\.327"):
         dynamics.landau(layers(2, 0.0, [1.1, 1.1]))
-    with pytest.raises(ValueError, match=r"vector is no eigenvector.*‖H u − a u‖ is 0\.6 at a = -0\.3"):
+    with pytest.raises(
+        ValueError, match=r"vector is no eigenvector.*‖H u − a u‖ is 0\.6 at a = -0\.3"
+    ):
         dynamics.landau(layers(2, 0.5), vector=[1.0, 2.0])
     with pytest.raises(ValueError, match="vector has norm 0"):
         dynamics.landau(layers(2, 0.5), vector=[0.0, 0.0])
