@@ -24,9 +24,9 @@ from swiftnets.dynamics.criticality import (
     moved,
     pseudo_inverse,
     require_critical,
+    require_smooth,
     signed,
 )
-from swiftnets.dynamics.smooth import require_smooth
 from swiftnets.linalg.lapack import aside, eigh
 from swiftnets.spectra.eigsh import eigsh
 

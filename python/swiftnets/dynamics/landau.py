@@ -19,9 +19,9 @@ from swiftnets.dynamics.criticality import (
     finite,
     pseudo_inverse,
     require_critical,
+    require_smooth,
     signed,
 )
-from swiftnets.dynamics.smooth import require_smooth
 from swiftnets.linalg.lapack import eigh
 
 __all__ = ["Landau", "landau"]
