@@ -39,8 +39,8 @@ class OptimalGrowth:
     ends : (k, D) float64 array
         Orthonormal rows uᵢ: what they become, but for the length.
     residuals : (k,) float64 array
-        ‖Mᵀ uᵢ / σᵢ − vᵢ‖ of the vectors returned, M vᵢ = σᵢ uᵢ holding to rounding: within that part
-        of σᵢ there is a singular value. That no larger one is missed is likely and not proved.
+        ‖Mᵀ uᵢ / σᵢ − vᵢ‖ of the vectors returned, M vᵢ = σᵢ uᵢ holding to rounding: within that
+        part of σᵢ there is a singular value. That no larger one is missed is likely, not proved.
     steps : int
         Of the window.
     iterations : int
@@ -114,8 +114,10 @@ def optimal_growth(
 
     Raises
     ------
-    TypeError, ValueError
-        If an argument is not as above, or the map has no ``adjoint``; the message says so.
+    TypeError
+        If an argument is of another kind, or the map has no ``adjoint``; the message says so.
+    ValueError
+        If an argument is not as above.
     FloatingPointError
         If the orbit diverges, or a derivative has numbers that are not finite.
     numpy.linalg.LinAlgError
@@ -150,16 +152,19 @@ def optimal_growth(
     stepper, path = _path(map, state, steps)
     k = checks.integer(k, "k")
     if k > stepper.dimension:
-        raise ValueError(f"k is {k}; expected at most {stepper.dimension}, the entries of a tangent")
+        raise ValueError(
+            f"k is {k}; expected at most {stepper.dimension}, the entries of a tangent"
+        )
     tolerance = checks.real(tolerance, "tolerance", positive=True)
     limit = checks.integer(max_iterations, "max_iterations")
     seed = checks.integer(seed, "seed", 0)
     bar = Progress(0, limit, "residual") if checks.flag(progress, "progress") else None
     block = min(k + _GUARDS, stepper.dimension)
-    starts = directions(seed, block, stepper.dimension)
+    starts, iterations = directions(seed, block, stepper.dimension), 0
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         try:
-            for iteration in range(1, limit + 1):
+            while True:
+                iterations += 1
                 found, starts = _iterated(stepper, path, starts)
                 if not np.isfinite(found.logarithms[:k]).all():
                     raise np.linalg.LinAlgError(
@@ -169,7 +174,7 @@ def optimal_growth(
                 worst = float(found.residuals[:k].max())
                 if bar is not None:
                     bar.step(worst)
-                if worst <= tolerance:
+                if worst <= tolerance or iterations == limit:
                     break
         finally:
             if bar is not None:
@@ -177,9 +182,12 @@ def optimal_growth(
     success = worst <= tolerance
     told = f"residuals up to {worst:.1e}, tolerance {tolerance:.1e}"
     return OptimalGrowth(
-        *(part[:k].copy() for part in found),
+        logarithms=found.logarithms[:k].copy(),
+        starts=found.starts[:k].copy(),
+        ends=found.ends[:k].copy(),
+        residuals=found.residuals[:k].copy(),
         steps=len(path),
-        iterations=iteration,
+        iterations=iterations,
         success=success,
         message=told if success else f"the limit of {limit} iterations is reached: {told}",
     )
@@ -253,6 +261,15 @@ def _svd(matrix: Array) -> tuple[Array, Array, Array]:
 
     Rotations of pairs of rows (one-sided Jacobi), which keep small singular values to their own
     digits where NumPy's keeps them to those of the largest (Demmel & Veselić 1992).
+
+    Parameters
+    ----------
+    matrix : (K, K) float64 array
+
+    Returns
+    -------
+    U, s, V : (K, K), (K,) and (K, K) float64 arrays
+        s descending.
     """
     rows, left = matrix.copy(), np.eye(len(matrix))
     eps = np.finfo(float).eps

@@ -55,8 +55,8 @@ def lyapunov_spectrum(
     Parameters
     ----------
     map : Map
-        `GradientDescentMap`, `MomentumMap`, `AdamMap`, `NewtonMap`, `StochasticMap`, or an object of
-        your own with ``step(state)`` and ``tangent(state, rows)``; see `Map`.
+        `GradientDescentMap`, `MomentumMap`, `AdamMap`, `NewtonMap`, `StochasticMap`, or an object
+        of your own with ``step(state)`` and ``tangent(state, rows)``; see `Map`.
     state : (S,) array_like
         Where the orbit starts, as ``map.state(w)`` makes it.
     k : int
@@ -76,8 +76,8 @@ def lyapunov_spectrum(
     progress : bool
         Show how far the run is, on standard error.
     checkpoint : path, optional
-        A file that the run is saved to and, where it is there, goes on from: to the bit as if it had
-        not been interrupted, on the same machine.
+        A file that the run is saved to and, where it is there, goes on from: to the bit as if it
+        had not been interrupted, on the same machine.
     checkpoint_every : int
         Steps from one save to the next; it is saved at the end and by Ctrl-C as well.
 
@@ -143,14 +143,13 @@ def lyapunov_spectrum(
     return run.result()
 
 
-def _count(k: Any, dimension: int, certify: bool) -> int:
+def _count(k: int, dimension: int, certify: bool) -> int:
     k = checks.integer(k, "k")
     if k > dimension:
         raise ValueError(f"k is {k}; expected at most {dimension}, the entries of a tangent")
     if certify and k < dimension:
         raise ValueError(
-            f"k is {k} with certify=True; expected {dimension}: it is the sum of all exponents that "
-            "is known"
+            f"k is {k} with certify=True; expected {dimension}: the sum of all exponents is known"
         )
     return k
 
@@ -187,9 +186,9 @@ class _Run:
         bar = Progress(saved.done, self._total, "exponent", "step") if progress else None
         try:
             while self.now.done < self._total:
-                self.now, largest = self._step(self.now)
+                self.now = self._step(self.now)
                 if bar is not None:
-                    bar.step(largest)
+                    bar.step(self._largest())
                 if file is not None and self.now.done % every == 0:
                     file.write(self.now)
                     saved = self.now
@@ -199,7 +198,7 @@ class _Run:
             if file is not None and self.now is not saved:
                 file.write(self.now)
 
-    def _step(self, now: _Now) -> tuple[_Now, float]:
+    def _step(self, now: _Now) -> _Now:
         done, state, rows, partial, blocks, deviation = now
         images = self._stepper.rows("tangent", state, rows, done)
         if self._certify:
@@ -220,7 +219,14 @@ class _Run:
             partial = partial + logs
             if done in self._ends:
                 blocks, partial = np.vstack([blocks, partial]), np.zeros_like(partial)
-        return _Now(done, state, rows, partial, blocks, deviation), float(logs[0])
+        return _Now(done, state, rows, partial, blocks, deviation)
+
+    def _largest(self) -> float | None:
+        """The first exponent so far."""
+        counted = self.now.done - self._transient
+        if counted <= 0:
+            return None
+        return float((self.now.blocks[:, 0].sum() + self.now.partial[0]) / counted)
 
     def result(self) -> LyapunovSpectrum:
         """What is made of a run that is over."""
@@ -260,6 +266,14 @@ class _File:
 
     def read(self, initial: _Now) -> _Now:
         """A run as it was saved, or as it begins if it was not.
+
+        Parameters
+        ----------
+        initial : _Now
+
+        Returns
+        -------
+        _Now
 
         Raises
         ------

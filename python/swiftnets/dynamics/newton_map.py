@@ -45,11 +45,11 @@ class NewtonMap(ProblemMap):
 
     Notes
     -----
-    With s = (H + λ)⁻¹ g the derivative is J = 1 − η (H + λ)⁻¹ (H − T[s, ·]), T the third derivative,
-    and not symmetric. That of (H² + δ²)^−½ is by divided differences (Daleckii & Krein 1965), which
-    need one third derivative T[vᵢ, uᵢ] an eigenvector, whatever the number of tangents. All is dense:
-    a step costs the Hessian, some P³ and as many third derivatives as there are tangents or, with
-    `saddle_free`, weights.
+    With s = (H + λ)⁻¹ g the derivative is J = 1 − η (H + λ)⁻¹ (H − T[s, ·]), T the third
+    derivative, and not symmetric. That of (H² + δ²)^−½ is by divided differences (Daleckii & Krein
+    1965), which need one third derivative T[vᵢ, uᵢ] an eigenvector, whatever the number of
+    tangents. All is dense: a step costs the Hessian, some P³ and as many third derivatives as there
+    are tangents or, with `saddle_free`, weights.
 
     Examples
     --------
@@ -91,15 +91,18 @@ class NewtonMap(ProblemMap):
 
     def step(self, state: Array) -> Array:
         w = self._state(state)
-        return w - self.learning_rate * self._here(w).direction
+        new: Array = w - self.learning_rate * self._here(w).direction
+        return new
 
     def tangent(self, state: Array, rows: Array) -> Array:
         rows = self._rows(rows)
-        return rows - self.learning_rate * self._here(self._state(state)).tangent(rows)
+        moved: Array = self._here(self._state(state)).tangent(rows)
+        return rows - self.learning_rate * moved
 
     def adjoint(self, state: Array, rows: Array) -> Array:
         rows = self._rows(rows)
-        return rows - self.learning_rate * self._here(self._state(state)).adjoint(rows)
+        moved: Array = self._here(self._state(state)).adjoint(rows)
+        return rows - self.learning_rate * moved
 
     def log_determinant(self, state: Array) -> float:
         found: float = self._here(self._state(state)).log_determinant(self.learning_rate)
@@ -172,12 +175,14 @@ class _SaddleFree(_At):
     @cached_property
     def _eigen(self) -> tuple[Array, Array, Array]:
         values, vectors = eigh(self.hessian)
-        return values, vectors, 1 / np.hypot(values, self._damping)
+        f: Array = 1 / np.hypot(values, self._damping)
+        return values, vectors, f
 
     @cached_property
     def direction(self) -> Array:
         _, vectors, f = self._eigen
-        return vectors @ (f * (self.gradient @ vectors))
+        found: Array = vectors @ (f * (self.gradient @ vectors))
+        return found
 
     @cached_property
     def _bent(self) -> Array:

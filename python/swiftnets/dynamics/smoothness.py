@@ -40,8 +40,8 @@ def require_smooth(net: Network, what: str, *, twice: bool = False) -> None:
             )
     if twice and net.loss_function.name == "huber":
         raise ValueError(
-            f"the loss is 'huber'; expected one whose second derivative does not jump, which {what} "
-            "cannot know"
+            "the loss is 'huber'; expected one whose second derivative does not jump, which "
+            f"{what} cannot know"
         )
 
 

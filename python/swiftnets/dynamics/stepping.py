@@ -16,6 +16,7 @@ def __dir__() -> list[str]:
     return __all__
 
 
+_LIKE = "; expected a map such as GradientDescentMap(problem, learning_rate=0.1)"
 _WITHOUT = {
     "adjoint": "; add it, or adjoint = tangent where the derivative is symmetric",
     "log_determinant": "; add it, or leave certify=False",
@@ -42,14 +43,13 @@ class Stepper:
 
     def __init__(self, map: Any, length: int, *needs: str) -> None:
         self._map, self._name, self._length = map, type(map).__name__, length
+        if isinstance(map, type):
+            raise TypeError(f"map is the class {map.__name__}; expected an object made by it")
         for method in ("step", "tangent", *needs):
-            if not callable(getattr(map, method, None)) or isinstance(map, type):
-                what = f"the class {map.__name__}" if isinstance(map, type) else self._name
+            if not callable(getattr(map, method, None)):
                 raise TypeError(
-                    f"map is of type {what}, which has no {method}(); expected a map such as "
-                    f"GradientDescentMap(problem, learning_rate=0.1){_WITHOUT.get(method, '')}"
-                    if not isinstance(map, type)
-                    else f"map is {what}; expected an object made by it"
+                    f"map is of type {self._name}, which has no method {method}"
+                    f"{_WITHOUT.get(method, _LIKE)}"
                 )
         own = getattr(map, "dimension", None)
         self.dimension = length if own is None else checks.integer(own, "map.dimension")
@@ -60,7 +60,17 @@ class Stepper:
             )
 
     def step(self, state: Array, done: int) -> Array:
-        """The next state, a read-only copy, after `done` steps.
+        """The next state, a read-only copy.
+
+        Parameters
+        ----------
+        state : (S,) float64 array
+        done : int
+            Steps before, for messages.
+
+        Returns
+        -------
+        (S,) float64 array
 
         Raises
         ------
@@ -75,7 +85,7 @@ class Stepper:
         return new
 
     def rows(self, method: str, state: Array, rows: Array, done: int) -> Array:
-        """What ``tangent`` or ``adjoint`` make of rows; whoever factors them looks at infinities."""
+        """What ``tangent`` or ``adjoint`` make of rows; `factored` looks at what is not finite."""
         return self._returned(method, self._called(method, done, state, rows), rows.shape)
 
     def log_determinant(self, state: Array, done: int) -> float:
@@ -130,7 +140,17 @@ def directions(seed: int, count: int, dimension: int) -> Array:
 
 
 def factored(rows: Array) -> tuple[Array, Array]:
-    """Rows (K, D) as orthonormal rows and the (K, K) upper triangle R, rows = Rᵀ Q.
+    """Rows as orthonormal rows, rows = Rᵀ Q.
+
+    Parameters
+    ----------
+    rows : (K, D) float64 array
+
+    Returns
+    -------
+    Q : (K, D) float64 array
+    R : (K, K) float64 array
+        An upper triangle.
 
     Raises
     ------
