@@ -87,7 +87,7 @@ class Map(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class ProblemMap(ABC):
+class ProblemMap(Map, ABC):
     """A map made of a problem's derivatives; see its subclasses.
 
     Parameters
@@ -181,12 +181,10 @@ class ProblemMap(ABC):
         return {**self.__dict__, "_last": None}  # a pass is made anew
 
     @abstractmethod
-    def step(self, state: Array) -> Array:
-        """See `Map.step`."""
+    def step(self, state: Array) -> Array: ...
 
     @abstractmethod
-    def tangent(self, state: Array, rows: Array) -> Array:
-        """See `Map.tangent`."""
+    def tangent(self, state: Array, rows: Array) -> Array: ...
 
     @abstractmethod
     def adjoint(self, state: Array, rows: Array) -> Array:
@@ -195,6 +193,7 @@ class ProblemMap(ABC):
         Parameters
         ----------
         state : (S,) float64 array
+            Before the step.
         rows : (K, D) float64 array
 
         Returns

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from swiftnets._support import checks
-from swiftnets._support.types import Array
+from swiftnets._support.types import Array, FloatArray
 from swiftnets.dynamics.maps import ProblemMap, dense, log_determinant
 from swiftnets.linalg.lapack import eigh
 from swiftnets.problems import Problem
@@ -142,11 +142,12 @@ class _Damped(_At):
 
     def _solved(self, columns: Array) -> Array:
         try:
-            return np.linalg.solve(self._shifted, columns)
+            found: FloatArray = np.linalg.solve(self._shifted, columns)
         except np.linalg.LinAlgError:
             raise np.linalg.LinAlgError(
                 f"the Hessian plus damping={self._damping} is singular"
             ) from None
+        return found
 
     @cached_property
     def direction(self) -> Array:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from swiftnets._support import checks
 from swiftnets._support.types import Array
-from swiftnets.dynamics.maps import GradientDescentMap, ProblemMap, whole
+from swiftnets.dynamics.maps import GradientDescentMap, Map, ProblemMap, whole
 from swiftnets.problems import Minibatches
 
 __all__ = ["StochasticMap"]
@@ -20,7 +20,7 @@ def __dir__() -> list[str]:
     return __all__
 
 
-class StochasticMap:
+class StochasticMap(Map):
     """A method on minibatches: each step is another map; the state ends with the steps made.
 
     Parameters
@@ -73,6 +73,9 @@ class StochasticMap:
             )
         self._last: tuple[int, ProblemMap] = (-1, self.full)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_last": (-1, self.full)}
+
     @property
     def dimension(self) -> int:
         """Of tangents: the method's."""
@@ -107,7 +110,16 @@ class StochasticMap:
         return np.concatenate([own.state(w, *parts, **named), [count]])
 
     def parameters(self, state: npt.ArrayLike) -> Array:
-        """The weights in a state; see `ProblemMap.parameters`."""
+        """The weights in a state.
+
+        Parameters
+        ----------
+        state : (S,) array_like
+
+        Returns
+        -------
+        (P,) float64 array
+        """
         return self.full.parameters(np.asarray(state)[:-1])
 
     def _now(self, state: Array) -> tuple[ProblemMap, Array]:
@@ -120,22 +132,40 @@ class StochasticMap:
         return last[1], state[:-1]
 
     def step(self, state: Array) -> Array:
-        """See `Map.step`."""
         own, inner = self._now(state)
         return np.concatenate([own.step(inner), [state[-1] + 1]])
 
     def tangent(self, state: Array, rows: Array) -> Array:
-        """See `Map.tangent`."""
         own, inner = self._now(state)
         return own.tangent(inner, rows)
 
     def adjoint(self, state: Array, rows: Array) -> Array:
-        """See `ProblemMap.adjoint`."""
+        """Jᵀ times each row.
+
+        Parameters
+        ----------
+        state : (S,) float64 array
+            Before the step.
+        rows : (K, D) float64 array
+
+        Returns
+        -------
+        (K, D) float64 array
+        """
         own, inner = self._now(state)
         return own.adjoint(inner, rows)
 
     def log_determinant(self, state: Array) -> float:
-        """See `ProblemMap.log_determinant`."""
+        """ln|det J|, of the batch that is next.
+
+        Parameters
+        ----------
+        state : (S,) float64 array
+
+        Returns
+        -------
+        float
+        """
         own, inner = self._now(state)
         return own.log_determinant(inner)
 
