@@ -27,6 +27,7 @@ _KINDS = {
     "swiftnets checkpoint": "a SlowNet's or FastNet's checkpoint",
     "swiftnets optimizer checkpoint": "an optimizer's checkpoint",
     "swiftnets comparison run": "a run of compare()",
+    "swiftnets dynamics checkpoint": "a checkpoint of swiftnets.dynamics",
 }
 
 

@@ -1,6 +1,30 @@
-"""Training as a dynamical system: the edge of stability, the flow through it, bifurcations, chaos."""
+"""Training as a dynamical system: the edge of stability, flows, bifurcations, chaos."""
 
-__all__: list[str] = []
+from swiftnets.dynamics.complementarity import Complementarity, solve_sdcp
+from swiftnets.dynamics.edge import Edge, LeadingEigenpairs, edge, leading_eigenpairs
+from swiftnets.dynamics.flow import CentralFlow, FlowEvent, central_flow
+from swiftnets.dynamics.iterates import smoothed
+from swiftnets.dynamics.oscillation import (
+    MeanAndOscillation,
+    OscillationEvent,
+    mean_and_oscillation,
+)
+
+__all__ = [
+    "CentralFlow",
+    "Complementarity",
+    "Edge",
+    "FlowEvent",
+    "LeadingEigenpairs",
+    "MeanAndOscillation",
+    "OscillationEvent",
+    "central_flow",
+    "edge",
+    "leading_eigenpairs",
+    "mean_and_oscillation",
+    "smoothed",
+    "solve_sdcp",
+]
 
 
 def __dir__() -> list[str]:
