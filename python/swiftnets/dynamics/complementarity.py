@@ -12,7 +12,7 @@ import numpy.typing as npt
 from swiftnets._support import checks
 from swiftnets._support.types import Array, FloatArray
 
-__all__ = ["Complementarity", "smat", "solve_checked", "solve_sdcp", "svec"]
+__all__ = ["Complementarity", "places", "smat", "solve_checked", "solve_sdcp", "svec"]
 
 
 def __dir__() -> list[str]:
@@ -54,8 +54,18 @@ class Complementarity:
 
 
 @functools.cache
-def _places(k: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], Array, Array]:
-    """Rows and columns of the upper triangle, the factors √2, and the basis (K, k, k)."""
+def places(k: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], Array, Array]:
+    """Rows and columns of the upper triangle, the factors √2, and the basis (K, k, k).
+
+    Parameters
+    ----------
+    k : int
+
+    Returns
+    -------
+    tuple of arrays
+        Not to be changed.
+    """
     rows, columns = np.triu_indices(k)
     factors = np.where(rows == columns, 1.0, _SQRT2)
     basis = np.zeros((len(rows), k, k))
@@ -76,7 +86,7 @@ def svec(X: Array) -> Array:
     array
         The upper triangle row by row, times √2 off the diagonal.
     """
-    rows, columns, factors, _ = _places(len(X))
+    rows, columns, factors, _ = places(len(X))
     vector: Array = X[rows, columns] * factors
     return vector
 
@@ -93,7 +103,7 @@ def smat(x: Array) -> Array:
     (k, k) array
     """
     k = (math.isqrt(8 * len(x) + 1) - 1) // 2
-    rows, columns, factors, _ = _places(k)
+    rows, columns, factors, _ = places(k)
     X = np.empty((k, k))
     X[rows, columns] = X[columns, rows] = x / factors
     return X
@@ -101,7 +111,7 @@ def smat(x: Array) -> Array:
 
 def _sandwich(W: Array) -> Array:
     """The matrix of X to W X W for `svec`."""
-    basis = _places(len(W))[3]
+    basis = places(len(W))[3]
     images = W @ basis @ W
     count = len(basis)
     matrix: Array = basis.reshape(count, -1) @ images.reshape(count, -1).T
@@ -219,7 +229,7 @@ def solve_checked(A: Array, B: Array, start: Array | None = None) -> Complementa
         return Complementarity(X, A + B * X, _residuals(A, B, X), 0, "closed form")
     # Each B_(ii,ii) to 1, then both to norm 1.
     d = np.maximum(diagonal, 1e-12 * largest) ** -0.25
-    rows, columns, _, _ = _places(k)
+    rows, columns, _, _ = places(k)
     pairs = d[rows] * d[columns]
     scaled_A = A * np.outer(d, d)
     scaled_B = B * np.outer(pairs, pairs)
@@ -250,7 +260,7 @@ def solve_checked(A: Array, B: Array, start: Array | None = None) -> Complementa
 @functools.cache
 def _diagonal(k: int) -> npt.NDArray[np.intp]:
     """Where the diagonal's entries are."""
-    rows, columns, _, _ = _places(k)
+    rows, columns, _, _ = places(k)
     return np.flatnonzero(rows == columns)
 
 
@@ -272,7 +282,7 @@ class _Problem:
     def __init__(self, a: Array, B: Array) -> None:
         self._a, self._B = a, B
         self._unit = np.eye(len(a))
-        self._basis = _places(len(smat(a)))[3]
+        self._basis = places(len(smat(a)))[3]
 
     def projected(self, x: Array) -> Array:
         """The positive part of x − a − B x, which a solution x is."""

@@ -11,12 +11,12 @@ import numpy.typing as npt
 from swiftnets._support import checks
 from swiftnets._support.types import Array
 from swiftnets.curvature.point import Point, require_point
-from swiftnets.dynamics.complementarity import Complementarity, solve_checked
+from swiftnets.dynamics.complementarity import places, smat, solve_checked
 from swiftnets.dynamics.ritz import refine
 from swiftnets.dynamics.smooth import smooth_point
 from swiftnets.spectra import Certificate, cost, count, eigsh
 
-__all__ = ["Edge", "LeadingEigenpairs", "certified", "edge", "leading_eigenpairs", "thirds"]
+__all__ = ["Edge", "LeadingEigenpairs", "certified", "edge", "held", "leading_eigenpairs", "thirds"]
 
 
 def __dir__() -> list[str]:
@@ -399,35 +399,44 @@ def edge(point: Point, *, step: float, momentum: float = 0.0) -> Edge:
     alpha, beta = -float(gradient @ third[0, 0]), float(third[0, 0] @ third[0, 0])
     X = np.zeros((0, 0))
     if critical:
-        X = held(gradient, flat, None).X
+        X = held(gradient, flat, None)
     mean_loss = found.loss + (1 + momentum) / step * float(np.trace(X))
     return Edge(limit, pairs, third, alpha, beta, X, mean_loss, found.loss, pairs.certificate)
 
 
-def held(
-    gradient: Array, flat: Array, slack: Array | None, start: Array | None = None
-) -> Complementarity:
-    """The oscillation that holds critical eigenvalues.
+def held(gradient: Array, flat: Array, slack: Array | None, start: Array | None = None) -> Array:
+    """The covariance of oscillation that holds critical eigenvalues.
 
     Parameters
     ----------
     gradient : (P,) array
     flat : (K, P) array
         What `thirds` gives.
-    slack : (c, c) array, optional
+    slack : (c,) array, optional
         By how much the eigenvalues may still rise, over η times the time they have; none without.
     start : (c, c) array, optional
 
     Returns
     -------
-    Complementarity
+    (c, c) array
+
+    Raises
+    ------
+    numpy.linalg.LinAlgError
+        If there is none.
     """
-    c = (math.isqrt(8 * len(flat) + 1) - 1) // 2
-    rows, columns = np.triu_indices(c)
-    factors = np.where(rows == columns, 1.0, math.sqrt(2.0))
+    if len(flat) == 1:
+        t = flat[0]
+        pull = float(t @ t) / 2
+        push = -float(t @ gradient) - (0.0 if slack is None else float(slack[0]))
+        if push > 0 and not pull > 0:
+            raise np.linalg.LinAlgError(
+                "T[u, u] is 0, and nothing holds the eigenvalue: no oscillation does"
+            )
+        return np.array([[push / pull if push > 0 else 0.0]])
+    _, _, factors, _ = places((math.isqrt(8 * len(flat) + 1) - 1) // 2)
     M = flat * factors[:, None]
-    linear = M @ gradient / factors
-    A = np.zeros((c, c)) if slack is None else slack.copy()
-    A[rows, columns] += linear
-    A[columns, rows] = A[rows, columns]
-    return solve_checked(A, M @ M.T / 2, start)
+    A = smat(M @ gradient)
+    if slack is not None:
+        A = A + np.diag(slack)
+    return solve_checked(A, M @ M.T / 2, start).X
