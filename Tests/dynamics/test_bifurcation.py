@@ -230,7 +230,7 @@ CASES = {
 )
 def test_kinks_are_refused(net, ask):
     point = net.at(net.initial(seed=0), [[1.0]], [[1.0]])
-    with pytest.raises(ValueError, match=r"third derivatives, and the net has .*ReLU.*kinks"):
+    with pytest.raises(ValueError, match=r"a net with .*ReLU.*has a kink"):
         ask(point)
 
 
@@ -291,9 +291,11 @@ def test_a_start_of_ones_own_is_taken():
 def test_the_fork_is_drawn():
     pytest.importorskip("matplotlib")
     found = dynamics.flip(scalar())
-    ax = found.plot(color="k", label="theory")
+    ax = found.plot(color="k", label="theory", lw=2)
     solid, dashed, upper, lower = ax.lines
     assert {line.get_color() for line in ax.lines} == {"k"}
+    assert {line.get_linewidth() for line in found.plot(linewidth=3).lines} == {3}
+    assert {line.get_linewidth() for line in ax.lines} == {2}
     assert dashed.get_linestyle() == "--"
     assert solid.get_linestyle() == upper.get_linestyle() == "-"
     x, y = upper.get_data()

@@ -27,11 +27,8 @@ _KINDS = {
     "swiftnets checkpoint": "a SlowNet's or FastNet's checkpoint",
     "swiftnets optimizer checkpoint": "an optimizer's checkpoint",
     "swiftnets comparison run": "a run of compare()",
-<<<<<<< HEAD
     "swiftnets Lyapunov run": "a run of lyapunov_spectrum()",
-=======
     "swiftnets dynamics checkpoint": "a checkpoint of swiftnets.dynamics",
->>>>>>> 752ff9504e658c8a7df76a39a0c6879adaff9645
 }
 
 

@@ -12,7 +12,11 @@ from swiftnets.dynamics.landau import Landau, landau
 from swiftnets.dynamics.lyapunov import lyapunov_spectrum
 from swiftnets.dynamics.maps import GradientDescentMap, Map, MomentumMap, ProblemMap
 from swiftnets.dynamics.newton_map import NewtonMap
-from swiftnets.dynamics.oscillation import MeanAndOscillation, OscillationEvent, mean_and_oscillation
+from swiftnets.dynamics.oscillation import (
+    MeanAndOscillation,
+    OscillationEvent,
+    mean_and_oscillation,
+)
 from swiftnets.dynamics.spectrum import LyapunovSpectrum
 from swiftnets.dynamics.stochastic_map import StochasticMap
 

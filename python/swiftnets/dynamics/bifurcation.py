@@ -14,19 +14,18 @@ import numpy.typing as npt
 
 from swiftnets._core import ConvergenceError
 from swiftnets._support import checks
-from swiftnets._support.plotting import figure_class
+from swiftnets._support.plotting import figure_class, styled
 from swiftnets._support.types import Array
 from swiftnets.curvature.point import Point
 from swiftnets.dynamics.criticality import (
     FLAT,
     VALID,
     finite,
-    moved,
     pseudo_inverse,
     require_critical,
-    require_smooth,
     signed,
 )
+from swiftnets.dynamics.smooth import moved, smooth_point
 from swiftnets.linalg.lapack import aside, eigh
 from swiftnets.spectra.eigsh import eigsh
 
@@ -182,14 +181,14 @@ class Flip:
         if ax is None:
             ax = figure_class()(layout="constrained").add_subplot()
         excess = grid * self.sharpness - 2
-        style = {"color": "tab:blue", "lw": 1.5, **lines}
+        style = styled(lines, color="tab:blue", linewidth=1.5)
         label = style.pop("label", "normal form")
         nothing = np.full(len(grid), np.nan)
         ax.plot(grid, np.where(excess <= 0, 0.0, nothing), **style)
-        ax.plot(grid, np.where(excess >= 0, 0.0, nothing), **{"ls": "--", **style})
+        ax.plot(grid, np.where(excess >= 0, 0.0, nothing), **{"linestyle": "--", **style})
         with np.errstate(divide="ignore", invalid="ignore"):
             there = np.where(excess / self.coefficient >= 0, excess / self.coefficient, np.nan)
-        ends = {} if self.coefficient > 0 else {"ls": "--"}
+        ends = {} if self.coefficient > 0 else {"linestyle": "--"}
         for sign, name in ((1, label), (-1, None)):
             ax.plot(grid, sign * np.sqrt(there), label=name, **{**ends, **style})
         ax.set_xlabel("step η")
@@ -252,7 +251,7 @@ def flip(point: Point, *, tolerance: float = 1e-6) -> Flip:
     >>> round(found.amplitude(1.02), 12)
     0.1
     """
-    here = require_smooth(point, "flip").in_float64()
+    here = smooth_point(point)
     tolerance = checks.real(tolerance, "tolerance", positive=True)
     modes = _DenseModes(here) if len(here.w) <= _DENSE else _Modes(here)
     gradient = require_critical(here, modes.norm, tolerance, "minimum")
@@ -430,7 +429,7 @@ def two_cycle(
     >>> bool(np.isclose(found.amplitude, np.sqrt((1 - 1 / 1.02) / 2), rtol=1e-12))
     True
     """
-    here = require_smooth(point, "two_cycle").in_float64()
+    here = smooth_point(point)
     step = checks.real(step, "step", positive=True)
     tolerance = checks.real(tolerance, "tolerance", positive=True)
     most = checks.integer(max_iterations, "max_iterations")

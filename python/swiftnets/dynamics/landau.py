@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from swiftnets._support import checks
-from swiftnets._support.plotting import figure_class
+from swiftnets._support.plotting import figure_class, styled
 from swiftnets._support.types import Array
 from swiftnets.curvature.point import Point
 from swiftnets.dynamics.criticality import (
@@ -19,9 +19,9 @@ from swiftnets.dynamics.criticality import (
     finite,
     pseudo_inverse,
     require_critical,
-    require_smooth,
     signed,
 )
+from swiftnets.dynamics.smooth import smooth_point
 from swiftnets.linalg.lapack import eigh
 
 __all__ = ["Landau", "landau"]
@@ -177,9 +177,10 @@ class Landau:
         net, samples = self.point.net, self.point.samples
         here = self.point.loss
         loss = [net.loss_on(self.path(float(one)), samples) - here for one in grid]
-        style = {"color": "tab:blue", "lw": 1.5, **lines}
-        ax.plot(grid, loss, **{**style, "color": "0.6", "lw": 3.0, "label": "the loss itself"})
-        ax.plot(grid, self.energy(grid), **{"label": "to fourth order", **style})
+        wide = styled(lines, linewidth=3.0)
+        ax.plot(grid, loss, **{**wide, "color": "0.6", "label": "the loss itself"})
+        style = styled(lines, color="tab:blue", linewidth=1.5, label="to fourth order")
+        ax.plot(grid, self.energy(grid), **style)
         ax.set_xlabel("x, along the soft mode")
         ax.set_ylabel("loss, less that at the point")
         ax.legend(frameon=False)
@@ -241,7 +242,7 @@ def landau(point: Point, *, vector: npt.ArrayLike | None = None, tolerance: floa
     >>> found.order, round(found.a, 12), round(found.b4, 12), round(found.amplitude, 12)
     ('second', -0.08, 3.0, 0.4)
     """
-    here = require_smooth(point, "landau").in_float64()
+    here = smooth_point(point)
     tolerance = checks.real(tolerance, "tolerance", positive=True)
     count = len(here.w)
     checks.memory(24 * count**2, "the Hessian and its eigenvectors")
