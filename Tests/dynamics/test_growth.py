@@ -103,7 +103,7 @@ def test_values_of_very_unlike_sizes_keep_their_digits():
             exact = mpmath.matrix(matrix.tolist()) * exact
         want = [float(mpmath.log(value)) for value in mpmath.svd_r(exact, compute_uv=False)]
     assert want[0] - want[-1] > 1200 and found.success
-    # Each step is exact for a matrix that is off by rounding, which its condition makes as much more.
+    # Each step is exact for a matrix off by rounding, of which its condition makes as much more.
     worst = max(np.linalg.cond(matrix) for matrix in matrices)
     np.testing.assert_allclose(found.logarithms, want, rtol=0, atol=100 * EPS * worst)
 

@@ -234,8 +234,8 @@ def _iterated(stepper: Stepper, path: list[Array], starts: Array) -> tuple[_Foun
     for done in range(len(path) - 1, -1, -1):
         back, triangle = factored(stepper.rows("adjoint", path[done], back, done))
         product.multiply(triangle)
-    # Mᵀ uᵢ over σᵢ, in the rows of `back`. Along vectors of far larger values it is what rounding of
-    # uᵢ has grown to.
+    # Mᵀ uᵢ over σᵢ, in the rows of `back`. Along vectors of far larger values it is rounding of uᵢ,
+    # grown.
     far = np.subtract.outer(logarithms, logarithms) > _FAR
     parts = np.where(np.triu(far, 1), 0.0, product.rows)
     powers = np.exp(product.exponents[:, None] * math.log(2) - logarithms)
