@@ -298,7 +298,7 @@ def test_hubers_loss_is_refused_where_third_derivatives_count():
         (lambda p: NewtonMap(p, damping=1.0, saddle_free=1), TypeError, "saddle_free is 1"),
         (lambda p: StochasticMap(p, learning_rate=1.0), TypeError, "batches is of type NetProblem"),
         (lambda p: StochasticMap(batches(), "adam"), TypeError, "method is 'adam'; expected a fun"),
-        (lambda p: StochasticMap(batches(), Counted, **{}), TypeError, "expected a Problem"),
+        (lambda p: StochasticMap(batches(), Counted), TypeError, "expected a Problem"),
         (lambda p: StochasticMap(batches(), lambda q: 3), TypeError, "method makes int; expected"),
     ],
 )

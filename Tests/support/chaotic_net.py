@@ -26,9 +26,7 @@ def samples():
 
 
 def net():
-    return MLP(
-        (2, 3, 2), activation="tanh", loss="softmax_cross_entropy", reduction="mean", l2=L2
-    )
+    return MLP((2, 3, 2), activation="tanh", loss="softmax_cross_entropy", reduction="mean", l2=L2)
 
 
 def problem():

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from swiftnets._support import checks
 from swiftnets._support.progress import Progress
 from swiftnets._support.types import Array
+from swiftnets.dynamics.graded import Graded
 from swiftnets.dynamics.maps import Map
 from swiftnets.dynamics.stepping import Stepper, directions, factored, fixed
 
@@ -23,7 +24,7 @@ def __dir__() -> list[str]:
 
 
 _GUARDS = 2  # vectors beyond those asked for, which make the others converge faster
-_SWEEPS = 30
+_FAR = math.log(1e9)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -125,8 +126,9 @@ def optimal_growth(
 
     Notes
     -----
-    An iteration costs 2 n passes with k + 2 tangents each; the path of n states is kept. Values
-    below 1e-12 of the largest are known, though rounding keeps their residuals from becoming small.
+    An iteration costs 2 n passes with k + 2 tangents each; the path of n states is kept. Values may
+    differ by any factor, and keep their digits. Of residuals, parts along vectors whose values are
+    over 1e9 times larger are left out: they are rounding alone, times that factor.
 
     Examples
     --------
@@ -199,8 +201,6 @@ def _path(map: Map, state: npt.ArrayLike, steps: Any) -> tuple[Stepper, list[Arr
         if steps is not None:
             raise ValueError(f"steps is {steps!r} with a path of states; expected None")
         rows = checks.array(state, "state", ("n", "S"))
-        if not len(rows):
-            raise ValueError("state is a path without states; expected at least one")
         return Stepper(map, rows.shape[1], "adjoint"), [fixed(row) for row in rows]
     if steps is None:
         raise TypeError("steps is missing; expected how many from state on, or a path of states")
@@ -224,72 +224,21 @@ class _Found(NamedTuple):
 
 def _iterated(stepper: Stepper, path: list[Array], starts: Array) -> tuple[_Found, Array]:
     """Singular values on the span of orthonormal rows, and the span for the next iteration."""
-    ends, triangle, scale = starts, np.eye(len(starts)), 0
+    ends, product = starts, Graded(len(starts))
     for done, state in enumerate(path):
-        ends, triangle, scale = _factored(
-            stepper.rows("tangent", state, ends, done), triangle, scale
-        )
-    left, values, right = _svd(triangle)
+        ends, triangle = factored(stepper.rows("tangent", state, ends, done))
+        product.multiply(triangle)
+    left, logarithms, right = product.svd()
     starts, ends = right.T @ starts, left.T @ ends
-    logarithms = np.log(values) + scale * math.log(2)
-    back, triangle, scale = ends, np.eye(len(ends)), 0
+    back, product = ends, Graded(len(ends))
     for done in range(len(path) - 1, -1, -1):
-        back, triangle, scale = _factored(
-            stepper.rows("adjoint", path[done], back, done), triangle, scale
-        )
-    # Mᵀ uᵢ over σᵢ, in the rows of `back`; the two scales are within what an exponent holds.
-    with np.errstate(under="ignore"):
-        columns = triangle * np.exp(scale * math.log(2) - logarithms)
+        back, triangle = factored(stepper.rows("adjoint", path[done], back, done))
+        product.multiply(triangle)
+    # Mᵀ uᵢ over σᵢ, in the rows of `back`. Along vectors of far larger values it is rounding of uᵢ,
+    # grown.
+    far = np.subtract.outer(logarithms, logarithms) > _FAR
+    parts = np.where(np.triu(far, 1), 0.0, product.rows)
+    powers = np.exp(product.exponents[:, None] * math.log(2) - logarithms)
+    columns = np.where(parts == 0, 0.0, parts * powers)
     residuals = np.linalg.norm(columns.T @ back - starts, axis=1)
     return _Found(logarithms, starts, ends, residuals), back
-
-
-def _factored(rows: Array, triangle: Array, scale: int) -> tuple[Array, Array, int]:
-    """Rows made orthonormal, and what they were: `triangle` times 2**`scale` in them."""
-    rows = np.ascontiguousarray(rows)
-    q, r = factored(rows)
-    product = r @ triangle
-    largest = abs(product).max()
-    if largest > 0:
-        _, exponent = math.frexp(largest)
-        product, scale = np.ldexp(product, -exponent), scale + exponent
-    return q, product, scale
-
-
-def _svd(matrix: Array) -> tuple[Array, Array, Array]:
-    """U, s and V of a triangle whose rows may be of very unlike sizes, matrix = U diag(s) Vᵀ.
-
-    Rotations of pairs of rows (one-sided Jacobi), which keep small singular values to their own
-    digits where NumPy's keeps them to those of the largest (Demmel & Veselić 1992).
-
-    Parameters
-    ----------
-    matrix : (K, K) float64 array
-
-    Returns
-    -------
-    U, s, V : (K, K), (K,) and (K, K) float64 arrays
-        s descending.
-    """
-    rows, left = matrix.copy(), np.eye(len(matrix))
-    eps = np.finfo(float).eps
-    for _ in range(_SWEEPS):
-        turned = False
-        for p in range(len(rows) - 1):
-            for q in range(p + 1, len(rows)):
-                a, b, c = rows[p] @ rows[p], rows[q] @ rows[q], rows[p] @ rows[q]
-                if abs(c) <= eps * math.sqrt(a) * math.sqrt(b):
-                    continue
-                turned = True
-                zeta = (b - a) / (2 * c)
-                t = math.copysign(1.0, zeta) / (abs(zeta) + math.hypot(1.0, zeta))
-                cosine = 1 / math.hypot(1.0, t)
-                turn = np.array([[cosine, -cosine * t], [cosine * t, cosine]])
-                rows[[p, q]], left[[p, q]] = turn @ rows[[p, q]], turn @ left[[p, q]]
-        if not turned:
-            break
-    values = np.linalg.norm(rows, axis=1)
-    order = np.argsort(-values, kind="stable")
-    values, rows, left = values[order], rows[order], left[order]
-    right = rows / np.where(values > 0, values, 1.0)[:, None]
-    return left.T, values, right.T
