@@ -79,7 +79,7 @@ def test_each_method_does_without_the_other(method, monkeypatch):
 
 
 def by_ranks(A, B):
-    """The solution of a 2 x 2 problem with regular B: ranks 0, 1 and 2 of X, one after the other."""
+    """Of a 2 x 2 problem with regular B: ranks 0, 1 and 2 of X, one after the other."""
     if np.linalg.eigvalsh(A)[0] >= 0:
         return np.zeros((2, 2))
     basis = entries(2)
@@ -124,7 +124,9 @@ def test_a_start_near_the_solution_saves_iterations():
         A, B = instance(n)
         cold = solve_sdcp(A, B)
         warm = solve_sdcp(A * (1 + 1e-3), B, start=cold.X)
-        np.testing.assert_allclose(warm.X, cold.X * (1 + 1e-3), rtol=0, atol=1e-8 * abs(cold.X).max())
+        np.testing.assert_allclose(
+            warm.X, cold.X * (1 + 1e-3), rtol=0, atol=1e-8 * abs(cold.X).max()
+        )
         more, fewer = more + cold.iterations, fewer + warm.iterations
     assert fewer < more
 

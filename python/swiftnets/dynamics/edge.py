@@ -404,7 +404,13 @@ def edge(point: Point, *, step: float, momentum: float = 0.0) -> Edge:
     return Edge(limit, pairs, third, alpha, beta, X, mean_loss, found.loss, pairs.certificate)
 
 
-def held(gradient: Array, flat: Array, slack: Array | None, start: Array | None = None) -> Array:
+def held(
+    gradient: Array,
+    flat: Array,
+    slack: Array | None,
+    start: Array | None = None,
+    unit: float = 0.0,
+) -> Array:
     """The covariance of oscillation that holds critical eigenvalues.
 
     Parameters
@@ -415,6 +421,8 @@ def held(gradient: Array, flat: Array, slack: Array | None, start: Array | None 
     slack : (c,) array, optional
         By how much the eigenvalues may still rise, over η times the time they have; none without.
     start : (c, c) array, optional
+    unit : float
+        As of `complementarity.solve_checked`.
 
     Returns
     -------
@@ -439,4 +447,4 @@ def held(gradient: Array, flat: Array, slack: Array | None, start: Array | None 
     A = smat(M @ gradient)
     if slack is not None:
         A = A + np.diag(slack)
-    return solve_checked(A, M @ M.T / 2, start).X
+    return solve_checked(A, M @ M.T / 2, start, unit).X

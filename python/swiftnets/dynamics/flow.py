@@ -312,13 +312,14 @@ class _Flow:
         X, made = np.zeros((c, c)), 0
         if c:
             flat = thirds(point, rows[:c])
-            slack = (self._edge - values[:c]) / (self._step * self._dt)
+            unit = self._edge / (self._step * self._dt)
+            slack = unit * (1 - values[:c] / self._edge)
             start = None
             if len(now.X):  # carried over with the eigenvectors, their signs included
                 turn = rows[:c] @ now.rows[: len(now.X)].T
                 start = turn @ now.X @ turn.T
             try:
-                X = held(velocity, flat, slack, start)
+                X = held(velocity, flat, slack, start, unit)
             except np.linalg.LinAlgError as error:
                 raise np.linalg.LinAlgError(
                     f"after {checks.counted(now.count, 'step')}: {error}"
