@@ -155,6 +155,14 @@ def test_a_mode_that_was_lost_is_found_by_the_next_proof(monkeypatch):
     assert found.missed >= 1
 
 
+def test_without_proofs_it_is_the_same_flow():
+    found = central_flow(small_point(), step=1.0, time=12, certify_every=None)
+    assert found.certificates == () and found.missed == 0
+    whole = central_flow(small_point(), step=1.0, time=12)
+    np.testing.assert_allclose(found.w, whole.w, atol=1e-4)
+    np.testing.assert_array_equal(found.counts, whole.counts)
+
+
 def test_the_path_has_the_times_that_were_asked_for():
     point = small_point()
     whole = central_flow(point, step=0.4, time=7)

@@ -1,9 +1,10 @@
 """Training as a dynamical system: the edge of stability, flows, bifurcations, chaos."""
 
 from swiftnets.dynamics.complementarity import Complementarity, solve_sdcp
-from swiftnets.dynamics.edge import Edge, LeadingEigenpairs, edge, leading_eigenpairs
+from swiftnets.dynamics.edge import Edge, edge
 from swiftnets.dynamics.flow import CentralFlow, FlowEvent, central_flow
 from swiftnets.dynamics.iterates import smoothed
+from swiftnets.dynamics.leading import LeadingEigenpairs, leading_eigenpairs
 from swiftnets.dynamics.oscillation import (
     MeanAndOscillation,
     OscillationEvent,
