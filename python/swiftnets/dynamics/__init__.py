@@ -4,11 +4,12 @@ from swiftnets._support.checkpoints import CheckpointError
 from swiftnets.dynamics.adam_map import AdamMap
 from swiftnets.dynamics.bifurcation import Flip, TwoCycle, flip, two_cycle
 from swiftnets.dynamics.complementarity import Complementarity, solve_sdcp
-from swiftnets.dynamics.edge import Edge, LeadingEigenpairs, edge, leading_eigenpairs
+from swiftnets.dynamics.edge import Edge, edge
 from swiftnets.dynamics.flow import CentralFlow, FlowEvent, central_flow
 from swiftnets.dynamics.growth import OptimalGrowth, optimal_growth
 from swiftnets.dynamics.iterates import smoothed
 from swiftnets.dynamics.landau import Landau, landau
+from swiftnets.dynamics.leading import LeadingEigenpairs, leading_eigenpairs
 from swiftnets.dynamics.lyapunov import lyapunov_spectrum
 from swiftnets.dynamics.maps import GradientDescentMap, Map, MomentumMap, ProblemMap
 from swiftnets.dynamics.newton_map import NewtonMap

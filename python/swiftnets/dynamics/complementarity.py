@@ -20,6 +20,8 @@ def __dir__() -> list[str]:
 
 
 _GOOD = 1e-9  # what a solution's residuals are at most, or there is none
+# Where B[X] cancels against itself its rounding is more; so much counts, and no more.
+_ROUNDING, _WORST = 64 * float(np.finfo(np.float64).eps), 1e-6
 _SQRT2 = math.sqrt(2.0)
 _NEWTON, _HALVINGS, _POLISH = 50, 12, 6
 _INTERIOR, _MU = 100, 1e-13
@@ -151,7 +153,8 @@ def solve_sdcp(
     ValueError
         If it is not as above.
     numpy.linalg.LinAlgError
-        If no X was found with residuals up to 1e-9. With a singular B there may be none.
+        If no X was found with residuals up to 1e-9, or to what the rounding of B[X] allows, at most
+        1e-6. With a singular B there may be none.
 
     Notes
     -----
@@ -200,12 +203,16 @@ def _symmetric(matrix: Array, name: str) -> Array:
     return half
 
 
-def solve_checked(A: Array, B: Array, start: Array | None = None) -> Complementarity:
+def solve_checked(
+    A: Array, B: Array, start: Array | None = None, unit: float = 0.0
+) -> Complementarity:
     """As `solve_sdcp`, of arguments that are known to be good.
 
     Parameters
     ----------
     A, B, start : arrays
+    unit : float
+        Where ‖A‖ is below this, residuals are good that would be with that norm.
 
     Returns
     -------
@@ -238,6 +245,7 @@ def solve_checked(A: Array, B: Array, start: Array | None = None) -> Complementa
     x = np.zeros(len(B)) if start is None else svec(start / np.outer(d, d)) * (b / a)
 
     best: Complementarity | None = None
+    limit = _GOOD * max(1.0, unit / float(np.linalg.norm(A)))
     iterations = 0
     for method, solve in (("newton", problem.newton), ("interior point", problem.interior)):
         x, steps = solve(x)
@@ -247,7 +255,9 @@ def solve_checked(A: Array, B: Array, start: Array | None = None) -> Complementa
             residuals = _residuals(A, B, X)
             if best is None or max(residuals) < max(best.residuals):
                 best = Complementarity(X, A + smat(B @ svec(X)), residuals, iterations, method)
-            if max(residuals) <= _GOOD:
+            # In the scaled problem ‖A‖ and ‖B‖ are 1.
+            rounding = _ROUNDING * float(np.linalg.norm(answer))
+            if max(residuals) <= max(limit, min(_WORST, rounding)):
                 return best
     assert best is not None
     raise np.linalg.LinAlgError(
@@ -346,7 +356,8 @@ class _Problem:
         for steps in range(1, _INTERIOR + 1):  # noqa: B007 (it is returned)
             residual = a + B @ x - s
             mu = float(x @ s) / k
-            if mu <= _MU and float(np.linalg.norm(residual)) <= _MU:
+            rounding = max(_MU, _ROUNDING * float(np.linalg.norm(x)))
+            if mu <= _MU and float(np.linalg.norm(residual)) <= rounding:
                 break
             try:
                 x, s = self._interior_step(x, s, residual, mu, k)

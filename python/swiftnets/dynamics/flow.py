@@ -16,7 +16,8 @@ from swiftnets._support.plotting import figure_class
 from swiftnets._support.types import Array, IntegerArray
 from swiftnets.curvature.point import Point
 from swiftnets.dynamics.complementarity import places
-from swiftnets.dynamics.edge import certified, held, thirds
+from swiftnets.dynamics.holding import held, thirds
+from swiftnets.dynamics.leading import certified
 from swiftnets.dynamics.ritz import refine
 from swiftnets.dynamics.runs import Saved, go, kept_memory, stacked, thinned
 from swiftnets.dynamics.smooth import diverged, finite_loss, moved, problem_of, smooth_point
@@ -268,16 +269,16 @@ class _Flow:
             return np.empty(0), np.empty((0, order)), now
         least = min(2, order)
         values, rows = np.empty(0), now.rows
-        if len(rows):
-            hessian = point.hessian
+        if len(rows) or self._certify_every is None:
+            rng = np.random.default_rng(now.count)
             found = refine(
-                hessian.products,
-                rows,
+                point.hessian.products,
+                rows if len(rows) else rng.standard_normal((1, order)),
                 least,
                 above=self._critical,
-                tolerance=_TOLERANCE,
+                tolerance=_TOLERANCE if len(rows) else _FIRST,
                 most=_MOST,
-                rng=np.random.default_rng(now.count),
+                rng=rng,
                 guard=_GUARD,
             )
             if not found.converged:
@@ -288,7 +289,7 @@ class _Flow:
                 )
             values, rows = found.values, found.rows
             now = replace(now, products=now.products + found.products)
-        if prove or not len(values):
+        if self._certify_every is not None and (prove or not len(values)):
             tolerance = _TOLERANCE if len(values) else _FIRST
             pairs = certified(
                 point, max(len(rows), least), self._critical, tolerance, rows if len(rows) else None
@@ -312,13 +313,14 @@ class _Flow:
         X, made = np.zeros((c, c)), 0
         if c:
             flat = thirds(point, rows[:c])
-            slack = (self._edge - values[:c]) / (self._step * self._dt)
+            unit = self._edge / (self._step * self._dt)
+            slack = unit * (1 - values[:c] / self._edge)
             start = None
             if len(now.X):  # carried over with the eigenvectors, their signs included
                 turn = rows[:c] @ now.rows[: len(now.X)].T
                 start = turn @ now.X @ turn.T
             try:
-                X = held(velocity, flat, slack, start)
+                X = held(velocity, flat, slack, start, unit)
             except np.linalg.LinAlgError as error:
                 raise np.linalg.LinAlgError(
                     f"after {checks.counted(now.count, 'step')}: {error}"
@@ -420,7 +422,7 @@ def central_flow(
         others. Each is 8 P bytes.
     certify_every : int or None
         When to prove that no critical eigenvalue was missed, beside the start and the end: see
-        `leading_eigenpairs`. None: not in between.
+        `leading_eigenpairs`. None: never.
     callback : callable, optional
         Called after each unit of time with a `FlowEvent` of its beginning; the run ends when it
         returns something true.

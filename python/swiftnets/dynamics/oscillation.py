@@ -286,7 +286,7 @@ def mean_and_oscillation(
 
     Examples
     --------
-    Of w⁴ / 4 from m = 0 the mean stays, and d goes as gradient descent does:
+    At a minimum whose curvature, 2, is above 2 / η the oscillation grows:
 
     >>> from swiftnets import MLP
     >>> net = MLP((1, 1, 1), bias=False, activation="identity")
