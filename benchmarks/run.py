@@ -17,6 +17,7 @@ import import_time
 import inverse
 import kfac
 import layers
+import lyapunov
 import sizes
 import slow_net
 import spectra
@@ -144,6 +145,8 @@ def main() -> None:
         kfac.report(),
         "### Eigenvalues and the trace of a Hessian",
         spectra.report(),
+        "### Lyapunov exponents",
+        lyapunov.report(),
         "### slow_net, the original's whole run",
         full_run(None if arguments.all else arguments.iterations, arguments.slow_data),
         "### With AVX2 alone",

@@ -5,6 +5,7 @@ import mpmath
 import numpy as np
 import pytest
 
+from swiftnets import MLP, datasets
 from swiftnets.dynamics import (
     AdamMap,
     GradientDescentMap,
@@ -16,7 +17,7 @@ from swiftnets.dynamics import (
     optimal_growth,
 )
 from swiftnets.dynamics.graded import Graded
-from swiftnets.problems import Minibatches
+from swiftnets.problems import Minibatches, NetProblem
 
 EPS = np.finfo(float).eps
 
@@ -146,6 +147,34 @@ def test_no_tangent_grows_more():
         for seed in range(5)
     ]
     assert max(rates) < growth.rates[0]
+
+
+def test_at_the_edge_of_stability_little_grows_and_nothing_is_chaotic():
+    """A net on the embedded images whose sharpness hovers about 2 / η, from step 400 on."""
+    data = datasets.load(None)
+    rows = np.flatnonzero(data.train_labels < 4)[:200]
+    x = data.train_images[rows].reshape(-1, 3, 4, 8, 4, 8)[:, 0].mean(axis=(2, 4)) / 255
+    x = x.reshape(-1, 16)
+    x = (x - x.mean(axis=0)) / (x.std(axis=0) + 1e-8)
+    net = MLP((16, 16, 16, 4), reduction="mean")
+    problem = NetProblem(net, x, np.eye(4)[data.train_labels[rows]])
+    one = GradientDescentMap(problem, learning_rate=0.4)
+    state = one.state(net.initial(seed=0))
+    assert problem.loss(state) == pytest.approx(0.7658227728, abs=1e-9)
+    for _ in range(400):
+        state = one.step(state)
+    assert problem.loss(state) == pytest.approx(0.0668509330, abs=1e-9)
+    found = lyapunov_spectrum(one, state, k=8, steps=400)
+    assert abs(found.exponents).max() <= 1.3e-3 and found.positive == 0
+    growth = optimal_growth(one, state, steps=60, tolerance=1e-3)
+    assert growth.success
+    matrix = np.eye(612)
+    for _ in range(60):
+        matrix -= 0.4 * (problem.at(state).hessian.dense() @ matrix)
+        state = one.step(state)
+    largest = np.linalg.norm(matrix, 2)
+    assert growth.logarithms[0] == pytest.approx(np.log(largest), abs=1e-3)
+    assert 0 < growth.logarithms[0] < 2
 
 
 def test_the_limit_of_iterations_is_said():

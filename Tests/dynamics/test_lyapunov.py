@@ -314,6 +314,15 @@ def test_the_kaplan_yorke_dimension(exponents, dimension, want):
     assert found == want if want is None else found == pytest.approx(want, rel=1e-14)
 
 
+def test_the_error_of_the_dimension_is_the_exponents_where_it_is_linear_in_one():
+    first = np.random.default_rng(2).normal(0.5, 0.1, 30)
+    blocks = np.stack([first, np.zeros(30), np.full(30, -1.0)], axis=1)
+    found = LyapunovSpectrum(blocks, np.full(30, 10), 0, 3, None, np.zeros(3), np.eye(3))
+    assert found.kaplan_yorke == pytest.approx(2 + first.mean())
+    assert found.kaplan_yorke_error == pytest.approx(found.standard_errors[0], rel=1e-10)
+    assert found.standard_errors[0] == pytest.approx(np.std(first, ddof=1) / np.sqrt(30))
+
+
 # Runs that end badly ------------------------------------------------------------------------------
 
 
