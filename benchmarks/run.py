@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import derivatives
+import dynamics
 import fast_net
 import growth
 import harness
@@ -147,6 +148,8 @@ def main() -> None:
         spectra.report(),
         "### Lyapunov exponents",
         lyapunov.report(),
+        "### The central flow",
+        dynamics.report(arguments.rounds, arguments.data),
         "### slow_net, the original's whole run",
         full_run(None if arguments.all else arguments.iterations, arguments.slow_data),
         "### With AVX2 alone",

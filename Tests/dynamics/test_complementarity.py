@@ -118,6 +118,20 @@ def test_two_by_two_is_what_an_enumeration_of_ranks_finds():
     assert ranks == {0, 1, 2}
 
 
+def test_residuals_are_those_of_what_is_no_solution():
+    A, B = np.array([[-2.0, 0.5], [0.5, 1.0]]), np.diag([1.0, 2.0, 3.0])
+    X = np.array([[1.0, 2.0], [2.0, -1.0]])
+    S = A + applied(B, X)
+    size, norm = np.linalg.norm(X), np.linalg.norm(A)
+    expected = [
+        -np.linalg.eigvalsh(X)[0] / size,
+        -np.linalg.eigvalsh(S)[0] / norm,
+        abs(np.vdot(X, S)) / (size * norm),
+    ]
+    assert min(expected) > 0.1
+    np.testing.assert_allclose(complementarity._residuals(A, B, X), expected, rtol=1e-12)
+
+
 def test_a_start_near_the_solution_saves_iterations():
     more = fewer = 0
     for n in range(5, 400, 32):

@@ -115,13 +115,16 @@ def test_x_holds_all_critical_eigenvalues_at_once(trained):
     assert abs(np.vdot(found.X, rate)) <= 1e-7 * size * np.linalg.norm(found.X)
 
 
-def test_heavy_ball_has_another_edge_and_another_mean_loss():
-    point = small_point()
-    step = 3 / dense(point)[0][0]  # the top one at the edge of momentum 1/2
+def test_heavy_ball_has_another_edge_and_another_mean_loss(trained):
+    problem, _, rows, _ = trained
+    point = problem.at(rows[0])
+    step = 3 / 4.8  # the top one at the edge of momentum 1/2
     found = edge(point, step=step, momentum=0.5)
-    assert found.edge == 3 / step and len(found.X) >= 1
-    assert found.mean_loss == pytest.approx(found.loss + 1.5 / step * np.trace(found.X), rel=1e-15)
-    assert len(edge(point, step=step / 3).X) == 0
+    assert found.edge == 3 / step and len(found.X) == 1
+    oscillation = 2 * found.alpha / found.beta
+    assert oscillation > 0
+    assert found.mean_loss == pytest.approx(found.loss + 1.5 / step * oscillation, rel=1e-12)
+    assert len(edge(point, step=step / 3, momentum=0.5).X) == 0
 
 
 def test_float32_is_that_of_the_rounded_numbers():

@@ -225,7 +225,7 @@ def solve_checked(
     """
     k = len(A)
     zero = np.zeros_like(A)
-    if float(np.linalg.eigvalsh(A)[0]) >= 0:
+    if not A.diagonal().min() < 0 and float(np.linalg.eigvalsh(A)[0]) >= 0:
         return Complementarity(zero, A.copy(), (0.0, 0.0, 0.0), 0, "closed form")
     diagonal = B.diagonal()[_diagonal(k)]
     largest = float(np.abs(B).max())
@@ -240,12 +240,12 @@ def solve_checked(
     pairs = d[rows] * d[columns]
     scaled_A = A * np.outer(d, d)
     scaled_B = B * np.outer(pairs, pairs)
-    a, b = float(np.linalg.norm(scaled_A, 2)), float(np.linalg.norm(scaled_B, 2))
+    a, b = _norm(scaled_A), _norm(scaled_B)
     problem = _Problem(svec(scaled_A) / a, scaled_B / b)
     x = np.zeros(len(B)) if start is None else svec(start / np.outer(d, d)) * (b / a)
 
     best: Complementarity | None = None
-    limit = _GOOD * max(1.0, unit / float(np.linalg.norm(A)))
+    limit = _GOOD * max(1.0, unit / _norm(A))
     iterations = 0
     for method, solve in (("newton", problem.newton), ("interior point", problem.interior)):
         x, steps = solve(x)
@@ -256,7 +256,7 @@ def solve_checked(
             if best is None or max(residuals) < max(best.residuals):
                 best = Complementarity(X, A + smat(B @ svec(X)), residuals, iterations, method)
             # In the scaled problem ‖A‖ and ‖B‖ are 1.
-            rounding = _ROUNDING * float(np.linalg.norm(answer))
+            rounding = _ROUNDING * _norm(answer)
             if max(residuals) <= max(limit, min(_WORST, rounding)):
                 return best
     assert best is not None
@@ -279,11 +279,16 @@ def _residuals(A: Array, B: Array, X: Array) -> tuple[float, float, float]:
     if not np.isfinite(X).all():
         return math.inf, math.inf, math.inf
     S = A + smat(B @ svec(X))
-    size, target = float(np.linalg.norm(X)), float(np.linalg.norm(A))
+    size, target = _norm(X), _norm(A)
     own = max(0.0, -float(np.linalg.eigvalsh(X)[0])) / size if size else 0.0
     slack = max(0.0, -float(np.linalg.eigvalsh(S)[0])) / target
     inner = abs(float(np.vdot(X, S))) / (size * target) if size else 0.0
     return own, slack, inner
+
+
+def _norm(array: Array) -> float:
+    """Frobenius's."""
+    return math.sqrt(np.vdot(array, array))
 
 
 class _Problem:
@@ -321,9 +326,9 @@ class _Problem:
     def newton(self, x: Array) -> tuple[Array, int]:
         """From x, with steps halved until the residual falls."""
         F, *pairs = self._value(x)
-        size = float(np.linalg.norm(F))
+        size = _norm(F)
         for step in range(_NEWTON):
-            if size <= 1e-15 * (1 + float(np.linalg.norm(x))):
+            if size <= 1e-15 * (1 + _norm(x)):
                 return x, step
             try:
                 direction = self._direction(F, *pairs)
@@ -333,7 +338,7 @@ class _Problem:
             for _ in range(_HALVINGS):
                 trial = x + length * direction
                 value, *others = self._value(trial)
-                reached = float(np.linalg.norm(value))
+                reached = _norm(value)
                 if reached <= (1 - 0.1 * length) * size:
                     break
                 length /= 2
@@ -356,8 +361,8 @@ class _Problem:
         for steps in range(1, _INTERIOR + 1):  # noqa: B007 (it is returned)
             residual = a + B @ x - s
             mu = float(x @ s) / k
-            rounding = max(_MU, _ROUNDING * float(np.linalg.norm(x)))
-            if mu <= _MU and float(np.linalg.norm(residual)) <= rounding:
+            rounding = max(_MU, _ROUNDING * _norm(x))
+            if mu <= _MU and _norm(residual) <= rounding:
                 break
             try:
                 x, s = self._interior_step(x, s, residual, mu, k)
@@ -370,7 +375,7 @@ class _Problem:
             except np.linalg.LinAlgError:
                 break
             value, *others = self._value(trial)
-            if not float(np.linalg.norm(value)) < float(np.linalg.norm(F)):
+            if not _norm(value) < _norm(F):
                 break
             x, F, pairs = trial, value, others
         return x, steps

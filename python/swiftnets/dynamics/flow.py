@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -165,6 +165,16 @@ class _Row:
     X: Array
 
 
+class _Known(NamedTuple):
+    """Of the last point that was looked at: eigenvectors followed, X, and the work until there."""
+
+    rows: Array
+    X: Array
+    products: int
+    thirds: int
+    missed: int
+
+
 @dataclass(frozen=True, eq=False)
 class _Now:
     """Between two units of time."""
@@ -173,12 +183,7 @@ class _Now:
     w: Array
     before: Array
     """w one unit of time earlier."""
-    rows: Array
-    """Eigenvectors followed, at the last point that was looked at."""
-    X: Array
-    products: int
-    thirds: int
-    missed: int
+    known: _Known
     records: list[_Row] = field(repr=False)
     """That at `count` comes with the step from there, or at the end."""
     path: list[Array] = field(repr=False)
@@ -192,9 +197,9 @@ class _Now:
         path = [w for w, t in zip(self.path, self.path_times, strict=True) if t < self.count]
         return {
             "w": self.w,
-            "rows": self.rows,
-            "X": self.X,
-            "work": np.array([self.products, self.thirds, self.missed]),
+            "rows": self.known.rows,
+            "X": self.known.X,
+            "work": np.array(self.known[2:]),
             "losses": np.array([[r.loss, r.mean_loss] for r in records]).reshape(-1, 2),
             "lengths": np.array([[len(r.eigenvalues), len(r.X)] for r in records], np.int64),
             "eigenvalues": np.concatenate([r.eigenvalues for r in records] or [np.empty(0)]),
@@ -236,12 +241,11 @@ def _restored(count: int, arrays: dict[str, Any]) -> _Now:
         records.append(_Row(loss, mean, arrays["eigenvalues"][i : i + k], X))
         i, j = i + k, j + c * c
     proofs = zip(arrays["proof_times"].tolist(), arrays["proofs"], strict=True)
-    products, derivatives, missed = arrays["work"].tolist()
     times = arrays["path_times"].tolist()
-    w, rows, X = arrays["w"], arrays["rows"], arrays["X"]
+    w, known = arrays["w"], _Known(arrays["rows"], arrays["X"], *arrays["work"].tolist())
     path = [row for _, row in zip(times, arrays["path"], strict=True)]
-    known = [(time, _certificate(row)) for time, row in proofs]
-    return _Now(count, w, w, rows, X, products, derivatives, missed, records, path, times, known)
+    certificates = [(time, _certificate(row)) for time, row in proofs]
+    return _Now(count, w, w, known, records, path, times, certificates)
 
 
 class _Flow:
@@ -262,23 +266,25 @@ class _Flow:
         self._edge = 2 / step
         self._critical = threshold * self._edge
 
-    def _pairs(self, point: Point, now: _Now, prove: bool) -> tuple[Array, Array, _Now]:
-        """Eigenvalues and eigenvectors at a point, one below the critical ones among them."""
+    def _pairs(
+        self, point: Point, now: _Now, known: _Known, prove: bool
+    ) -> tuple[Array, Array, int, int]:
+        """Eigenpairs at a point, one below the critical ones among them; products; missed ones."""
         order = len(now.w)
         if math.isinf(self._critical):
-            return np.empty(0), np.empty((0, order)), now
-        least = min(2, order)
-        values, rows = np.empty(0), now.rows
-        if len(rows) or self._certify_every is None:
-            rng = np.random.default_rng(now.count)
+            return np.empty(0), np.empty((0, order)), 0, 0
+        is_first, least = not len(known.rows), min(2, order)
+        values, rows, made, missed = np.empty(0), known.rows, 0, 0
+        if not is_first or self._certify_every is None:
             found = refine(
                 point.hessian.products,
-                rows if len(rows) else rng.standard_normal((1, order)),
+                None if is_first else rows,
                 least,
+                order=order,
                 above=self._critical,
-                tolerance=_TOLERANCE if len(rows) else _FIRST,
+                tolerance=_FIRST if is_first else _TOLERANCE,
                 most=_MOST,
-                rng=rng,
+                seed=now.count,
                 guard=_GUARD,
             )
             if not found.converged:
@@ -287,38 +293,34 @@ class _Flow:
                     f"{found.products} products leave residuals of {found.residuals.max():.1e}; "
                     "expected more substeps"
                 )
-            values, rows = found.values, found.rows
-            now = replace(now, products=now.products + found.products)
-        if self._certify_every is not None and (prove or not len(values)):
-            tolerance = _TOLERANCE if len(values) else _FIRST
-            pairs = certified(
-                point, max(len(rows), least), self._critical, tolerance, rows if len(rows) else None
-            )
-            count = int((pairs.values > self._critical).sum())
-            if len(values):
-                more = max(0, count - int((values > self._critical).sum()))
-                now = replace(now, missed=now.missed + more)
+            values, rows, made = found.values, found.rows, found.products
+        if self._certify_every is not None and (prove or is_first):
+            tolerance, start = (_FIRST, None) if is_first else (_TOLERANCE, rows)
+            pairs = certified(point, max(len(rows), least), self._critical, tolerance, start)
+            if not is_first:
+                more = int((pairs.values > self._critical).sum())
+                missed = max(0, more - int((values > self._critical).sum()))
             now.certificates.append((now.count, pairs.certificate))
             values, rows = pairs.values, np.ascontiguousarray(pairs.vectors.T)
         keep = max(int((values > self._critical).sum()) + 1, least)
-        return values[:keep], rows[:keep], now
+        return values[:keep], rows[:keep], made, missed
 
-    def _look(self, w: Array, now: _Now, prove: bool) -> tuple[_Row, Array, _Now]:
+    def _look(self, w: Array, now: _Now, known: _Known, prove: bool) -> tuple[_Row, Array, _Known]:
         """What there is at w, and dw/dt / −η."""
         diverged("the central flow", now.count, w)
         point = moved(self._point, w)
         loss, velocity = finite_loss("the central flow", now.count, point), point.gradient
-        values, rows, now = self._pairs(point, now, prove)
+        values, rows, products, missed = self._pairs(point, now, known, prove)
         c = int((values > self._critical).sum())
-        X, made = np.zeros((c, c)), 0
+        X, made, trace = np.zeros((c, c)), 0, 0.0
         if c:
             flat = thirds(point, rows[:c])
             unit = self._edge / (self._step * self._dt)
             slack = unit * (1 - values[:c] / self._edge)
             start = None
-            if len(now.X):  # carried over with the eigenvectors, their signs included
-                turn = rows[:c] @ now.rows[: len(now.X)].T
-                start = turn @ now.X @ turn.T
+            if len(known.X):  # carried over with the eigenvectors, their signs included
+                turn = rows[:c] @ known.rows[: len(known.X)].T
+                start = turn @ known.X @ turn.T
             try:
                 X = held(velocity, flat, slack, start, unit)
             except np.linalg.LinAlgError as error:
@@ -327,10 +329,10 @@ class _Flow:
                 ) from None
             upper, other, _, _ = places(c)
             velocity = velocity + (np.where(upper == other, 0.5, 1.0) * X[upper, other]) @ flat
-            made = len(flat)
-        now = replace(now, rows=rows, X=X, thirds=now.thirds + made)
-        row = _Row(loss, loss + float(np.trace(X)) / self._step, values, X)
-        return row, velocity, now
+            made, trace = len(flat), float(X.trace())
+        work = (known.products + products, known.thirds + made, known.missed + missed)
+        row = _Row(loss, loss + trace / self._step, values, X)
+        return row, velocity, _Known(rows, X, *work)
 
     def advance(self, now: _Now) -> _Now:
         """One unit of time."""
@@ -346,19 +348,19 @@ class _Flow:
             now.path_times.append(count)
         every = self._certify_every
         is_due = every is not None and count % every == 0
+        known = now.known
         for i in range(self._substeps):
-            row, velocity, now = self._look(w, now, is_due and i == 0)
+            row, velocity, known = self._look(w, now, known, is_due and i == 0)
             if i == 0:
                 now.records.append(row)
             with np.errstate(all="ignore"):
                 w = w - self._step * self._dt * velocity
-        return replace(now, count=count + 1, w=w, before=begin)
+        return replace(now, count=count + 1, w=w, before=begin, known=known)
 
     def finished(self, now: _Now) -> CentralFlow:
         """With what there is at the end."""
         count = now.count
-        products, derivatives = now.products, now.thirds
-        row, _, last = self._look(now.w, now, True)
+        row, _, last = self._look(now.w, now, now.known, True)
         records = [*now.records[:count], row]
         k = max(len(r.eigenvalues) for r in records)
         eigenvalues = np.full((count + 1, k), np.nan)
@@ -375,10 +377,10 @@ class _Flow:
             eigenvalues,
             tuple(r.X for r in records),
             np.array([len(r.X) for r in records], np.int64),
-            tuple(last.certificates),
+            tuple(now.certificates),
             last.missed,
-            products,
-            derivatives,
+            now.known.products,
+            now.known.thirds,
         )
 
 
@@ -510,9 +512,8 @@ def central_flow(
         saved = Saved(checkpoint, checkpoint_every, settings)
         now = saved.read(steps, _restored)
     if now is None:
-        nothing = np.empty((0, order))
-        X = np.zeros((0, 0))
-        now = _Now(0, start.w, start.w, nothing, X, 0, 0, 0, [], [], [], [])
+        known = _Known(np.empty((0, order)), np.zeros((0, 0)), 0, 0, 0)
+        now = _Now(0, start.w, start.w, known, [], [], [], [])
 
     def told(now: _Now) -> object:
         assert callback is not None

@@ -117,16 +117,15 @@ def leading_eigenpairs(
         above = checks.real(above, "above")
     if not 0 < checks.real(tolerance, "tolerance") < 1:
         raise ValueError(f"tolerance is {tolerance}; expected a number between 0 and 1")
-    rng = np.random.default_rng(0)
     if start is None:
-        rows = rng.standard_normal((1, order))
+        rows = None
     else:
         single = checks.dimensions(start, "start") == 1
         columns = checks.array(start, "start", (order,) if single else (order, "m"))
         checks.finite(columns, "start")
         rows = np.ascontiguousarray(columns.reshape(order, -1).T)
     if checks.flag(certify, "certify"):
-        return certified(point, k, above, tolerance, rows if start is not None else None)
+        return certified(point, k, above, tolerance, rows)
     most = 200 + 40 * k
     found = refine(
         lambda rows: _products(point, rows),
@@ -135,7 +134,7 @@ def leading_eigenpairs(
         above=above,
         tolerance=tolerance,
         most=most,
-        rng=rng,
+        order=order,
     )
     if not found.converged:
         raise np.linalg.LinAlgError(
@@ -176,17 +175,16 @@ def certified(
         If they are not found.
     """
     order, products = point.net.parameter_count, 0
-    rng = np.random.default_rng(0)
     if k < order and _is_countable(point):
         more = k if above is not None else k + 1
         found = refine(
             lambda rows: _products(point, rows),
-            rng.standard_normal((1, order)) if start is None else start,
+            start,
             more,
             above=above,
             tolerance=tolerance,
             most=200 + 40 * more,
-            rng=rng,
+            order=order,
         )
         products = found.products
         start = found.rows

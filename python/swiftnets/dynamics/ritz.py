@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -45,13 +46,14 @@ class Ritz:
 
 def refine(
     products: Callable[[Array], Array],
-    start: Array,
+    start: Array | None,
     k: int,
     *,
+    order: int,
     above: float | None,
     tolerance: float,
     most: int,
-    rng: np.random.Generator,
+    seed: int = 0,
     guard: float = 1.0,
 ) -> Ritz:
     """Rayleigh and Ritz on a space that grows by the residuals that are too large.
@@ -64,17 +66,20 @@ def refine(
     ----------
     products : callable
         Of rows (m, P).
-    start : (m, P) array
-        Not zero.
+    start : (m, P) array, optional
+        A random row without.
     k : int
         How many pairs, at least.
+    order : int
+        P.
     above : float, optional
         As many more as it takes for the last to be at most this.
     tolerance : float
         Of residuals, relative to the largest value's modulus.
     most : int
         Products.
-    rng : numpy.random.Generator
+    seed : int
+        Of random directions, where they are needed.
     guard : float
         How much larger the residual of the last of more than one pair may be, if that is not above.
 
@@ -82,11 +87,10 @@ def refine(
     -------
     Ritz
     """
-    order = start.shape[1]
     k = min(k, order)
-    basis = _orthonormal(start, None)
-    if not len(basis):
-        basis = _orthonormal(rng.standard_normal((1, order)), None)
+    basis = _orthonormal(_random(order, seed) if start is None else start, None)
+    if not len(basis):  # zeros
+        basis = _orthonormal(_random(order, seed), None)
     images = products(basis)
     made = len(basis)
     while True:
@@ -99,8 +103,8 @@ def refine(
         have = min(k, len(basis))
         rows, own = turn[:, :have].T @ basis, turn[:, :have].T @ images
         remainders = own - values[:have, None] * rows
-        norms = np.linalg.norm(remainders, axis=1)
-        limits = np.full(have, tolerance * float(np.abs(values).max()))
+        norms = np.sqrt(np.einsum("ij,ij->i", remainders, remainders))
+        limits = np.full(have, tolerance * max(abs(float(values[0])), abs(float(values[-1]))))
         if have == k > 1 and (above is None or values[k - 1] <= above):
             limits[-1] *= guard
         open_ = norms > limits
@@ -117,17 +121,26 @@ def refine(
             # An invariant space, or one that rounding makes so: what is missing is beside it.
             if have == k:
                 return Ritz(values[:have].copy(), rows, norms, made, True)
-            new = _orthonormal(rng.standard_normal((1, order)), basis)
+            new = _orthonormal(_random(order, seed + made), basis)
         basis = np.concatenate([basis, new])
         images = np.concatenate([images, products(new)])
         made += len(new)
 
 
+_NEAR = 1e-8  # of the identity: one step of Newton and Schulz squares it away
+
+
 def _orthonormal(rows: Array, beside: Array | None) -> Array:
     """Orthonormal rows of what the given ones have outside of the space beside; it may be few."""
+    if beside is None:
+        gram = rows @ rows.T
+        gram.flat[:: len(rows) + 1] -= 1.0
+        if float(np.abs(gram).max()) <= _NEAR:
+            close: Array = rows - 0.5 * (gram @ rows)
+            return close
     found: list[Array] = []
     for row in rows:
-        length = float(np.linalg.norm(row))
+        length = _length(row)
         if not length > 0:
             continue
         row = row / length
@@ -136,10 +149,18 @@ def _orthonormal(rows: Array, beside: Array | None) -> Array:
                 row = row - (beside @ row) @ beside
             for other in found:
                 row = row - (other @ row) * other
-        left = float(np.linalg.norm(row))
+        left = _length(row)
         if left > _NEW:
             row = row / left
             if beside is not None:
                 row = row - (beside @ row) @ beside
-            found.append(row / np.linalg.norm(row))
+            found.append(row / _length(row))
     return np.array(found).reshape(-1, rows.shape[1])
+
+
+def _random(order: int, seed: int) -> Array:
+    return np.random.default_rng(seed).standard_normal((1, order))
+
+
+def _length(row: Array) -> float:
+    return math.sqrt(row @ row)
