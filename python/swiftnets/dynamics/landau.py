@@ -102,7 +102,7 @@ class Landau:
 
     @property
     def amplitude(self) -> float:
-        """|x| at E's minimum furthest from 0; 0 where there is none, NaN where b₄ is not above 0.
+        """How far E's furthest minimum is from 0; 0 where there is none, NaN where b₄ ≤ 0.
 
         With b₃ = 0 and a < 0 that is √(−6 a / b₄), right to first order in a. Where b₄ ≤ 0 terms
         that are not here hold the loss up.
