@@ -210,6 +210,23 @@ def test_products_and_a_solve_give_what_all_eigenpairs_give(monkeypatch):
     np.testing.assert_allclose(found[1], math.sqrt(3) / 2, rtol=1e-9)
 
 
+def test_batches_and_weights_are_summed_over():
+    whole = recorded()
+    (batch,) = whole.samples.batches
+    x, y = batch.x, batch.targets
+    # Each sample of the second half twice, by weight or by rows.
+    rows = np.r_[0:20, 20:40, 20:40]
+    start = whole.net.at(whole.w, x[rows], y[rows])
+    one = laplace.mode(start, tolerance=1e-12)
+    parts = [(x[:20], y[:20], np.ones(20)), (x[20:], y[20:], np.full(20, 2.0))]
+    many = whole.net.at(one.w, parts)
+    a, b = dynamics.flip(one), dynamics.flip(many)
+    np.testing.assert_allclose(b.coefficient, a.coefficient, rtol=1e-10)
+    step = 1.001 * a.critical_step
+    a, b = dynamics.two_cycle(one, step), dynamics.two_cycle(many, step)
+    np.testing.assert_allclose(b.points, a.points, atol=1e-12)
+
+
 def test_float32_nets_are_taken_in_float64():
     found = dynamics.flip(scalar(dtype=np.float32))
     assert found.vector.dtype == np.float64

@@ -216,7 +216,7 @@ def flip(point: Point, *, tolerance: float = 1e-6) -> Flip:
     point : Point
         A minimum, of a net without kinks. Its Hessian may have a null space if t has no part in it.
     tolerance : float
-        Of the gradient, relative to S max(1, ‖w‖).
+        Of the gradient, relative to ‖H‖ max(1, ‖w‖), and of eigenvalues below 0, relative to ‖H‖.
 
     Returns
     -------
