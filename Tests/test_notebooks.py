@@ -38,6 +38,7 @@ def test_every_notebook_is_known():
         "04_inverse_hessian",
         "05_second_order_and_beyond",
         "06_spectra",
+        "07_dynamics",
         "08_beyond_dense",
     ]
     assert [path.stem for path in NOTEBOOKS] == names

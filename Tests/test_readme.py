@@ -36,7 +36,7 @@ def test_a_snippet_runs_as_pasted(snippet, tmp_path):
     assert run.returncode == 0, run.stderr
 
 
-@pytest.mark.parametrize("name", ["quickstart", "spectra"])
+@pytest.mark.parametrize("name", ["quickstart", "spectra", "dynamics"])
 def test_a_page_runs_from_top_to_bottom(name):
     page = (ROOT / "docs" / f"{name}.md").read_text()
     snippets = re.findall(r"```python\n(.*?)```", page, re.DOTALL)

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import derivatives
+import dynamics
 import fast_net
 import growth
 import harness
@@ -17,6 +18,7 @@ import import_time
 import inverse
 import kfac
 import layers
+import lyapunov
 import sizes
 import slow_net
 import spectra
@@ -144,6 +146,10 @@ def main() -> None:
         kfac.report(),
         "### Eigenvalues and the trace of a Hessian",
         spectra.report(),
+        "### Lyapunov exponents",
+        lyapunov.report(),
+        "### The central flow",
+        dynamics.report(arguments.rounds, arguments.data),
         "### slow_net, the original's whole run",
         full_run(None if arguments.all else arguments.iterations, arguments.slow_data),
         "### With AVX2 alone",

@@ -28,6 +28,26 @@ def figure_class() -> Any:
     return Figure
 
 
+def styled(given: dict[str, Any], **defaults: Any) -> dict[str, Any]:
+    """What a user gives for a line, over defaults: ``lw`` and ``linewidth`` are one.
+
+    Parameters
+    ----------
+    given : dict
+        As `matplotlib.axes.Axes.plot` takes it.
+    **defaults : object
+        By their long names.
+
+    Returns
+    -------
+    dict
+    """
+    from matplotlib.cbook import normalize_kwargs
+    from matplotlib.lines import Line2D
+
+    return {**defaults, **normalize_kwargs(given, Line2D)}
+
+
 def save_figure(figure: Any, file: File, dpi: int) -> None:
     """Write a Matplotlib figure whole or not at all, in the format that the file's name ends in."""
     path = os.fsdecode(file)

@@ -1,0 +1,79 @@
+"""Third derivatives along critical eigenvectors, and the oscillation with which they hold them."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from swiftnets._support.types import Array
+from swiftnets.curvature.point import Point
+from swiftnets.dynamics.complementarity import places, smat, solve_checked
+
+__all__ = ["held", "thirds"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+def thirds(point: Point, rows: Array) -> Array:
+    """T[u_i, u_j] for i ≤ j: c (c + 1) / 2 third derivatives, the directions of each i at once.
+
+    Parameters
+    ----------
+    point : Point
+    rows : (c, P) array
+
+    Returns
+    -------
+    (c (c + 1) / 2, P) array
+        In the order of `complementarity.svec`, without its factors.
+    """
+    return np.concatenate([point.third(row, rows[i:]) for i, row in enumerate(rows)])
+
+
+def held(
+    gradient: Array,
+    flat: Array,
+    slack: Array | None,
+    start: Array | None = None,
+    unit: float = 0.0,
+) -> Array:
+    """The covariance of oscillation that holds critical eigenvalues.
+
+    Parameters
+    ----------
+    gradient : (P,) array
+    flat : (K, P) array
+        What `thirds` gives.
+    slack : (c,) array, optional
+        By how much the eigenvalues may still rise, over η times the time they have; none without.
+    start : (c, c) array, optional
+    unit : float
+        As of `complementarity.solve_checked`.
+
+    Returns
+    -------
+    (c, c) array
+
+    Raises
+    ------
+    numpy.linalg.LinAlgError
+        If there is none.
+    """
+    if len(flat) == 1:
+        t = flat[0]
+        pull = float(t @ t) / 2
+        push = -float(t @ gradient) - (0.0 if slack is None else float(slack[0]))
+        if push > 0 and not pull > 0:
+            raise np.linalg.LinAlgError(
+                "T[u, u] is 0, and nothing holds the eigenvalue: no oscillation does"
+            )
+        return np.array([[push / pull if push > 0 else 0.0]])
+    _, _, factors, _ = places((math.isqrt(8 * len(flat) + 1) - 1) // 2)
+    M = flat * factors[:, None]
+    A = smat(M @ gradient)
+    if slack is not None:
+        A = A + np.diag(slack)
+    return solve_checked(A, M @ M.T / 2, start, unit).X
