@@ -1,0 +1,228 @@
+"""The client's side: tasks that are given to a cluster, and sums of what they return."""
+
+from __future__ import annotations
+
+import math
+import uuid
+from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError
+from typing import Any, TypeVar
+
+import numpy as np
+
+from swiftnets._support.types import FloatArray
+from swiftnets.dask import worker
+from swiftnets.network import Network
+
+__all__ = ["Cluster", "running"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+_Result = TypeVar("_Result")
+
+# How many terms a task adds: of 1,000 partitions four levels, of 143 tasks.
+_FAN_IN = 8
+# Bytes of vectors that go with the tasks themselves; larger ones go from worker to worker.
+_WITH_TASKS = 2**18
+# How often a sum is asked for whose vectors went with the workers that had them.
+_ATTEMPTS = 5
+
+
+def running(client: Any) -> Any:
+    """A client that takes tasks; by default that of this process, or in a task the worker's.
+
+    Parameters
+    ----------
+    client : distributed.Client or None
+
+    Returns
+    -------
+    distributed.Client
+
+    Raises
+    ------
+    ImportError
+        If Dask is not installed.
+    TypeError
+        If it is no client.
+    ValueError
+        If there is none, or it is closed or asynchronous.
+    """
+    try:
+        import dask.array
+        import distributed
+    except ImportError as error:
+        raise ImportError("clusters need Dask: pip install swiftnets[dask]") from error
+    assert dask.array
+    if client is None:
+        try:
+            client = distributed.get_client()
+        except ValueError:
+            raise ValueError(
+                "client is None and this process has none; expected a distributed.Client"
+            ) from None
+    if not isinstance(client, distributed.Client):
+        raise TypeError(f"client is of type {type(client).__name__}; expected a distributed.Client")
+    if client.asynchronous:
+        raise ValueError("client is asynchronous; expected one that waits, of asynchronous=False")
+    require_open(client)
+    return client
+
+
+def require_open(client: Any) -> None:
+    """A ValueError if it takes no more tasks."""
+    if client.status != "running":
+        raise ValueError(f"client is {client.status}; expected one with a running cluster")
+
+
+class Cluster:
+    """Samples on a cluster, and the client that asks for sums over them.
+
+    Attributes
+    ----------
+    client : distributed.Client
+    net : Network or MLP
+    partitions : list of futures of Partition
+        Of those that have samples that count.
+    facts : list of Facts
+        Of the same.
+    exponent : int
+        Weights are divided by 2 to it.
+    shares : list of float
+        Of each partition in the sum of the weights.
+    divisor : float
+        Of sums over all samples: for a mean the sum of the weights.
+    """
+
+    def __init__(
+        self, client: Any, net: Network, partitions: list[Any], facts: list[worker.Facts]
+    ) -> None:
+        self.client, self.net = client, net
+        self.partitions, self.facts = partitions, facts
+        averages = net.engine.averages
+        largest = max(fact.exponent for fact in facts)
+        weights = [math.ldexp(fact.weight, fact.exponent - largest) for fact in facts]
+        total = math.fsum(weights)
+        self.shares = [weight / total for weight in weights]
+        self.exponent, self.divisor = (largest, total) if averages else (0, 1.0)
+
+    def kept(self, ask: Callable[[], _Result], renew: Callable[[], None]) -> _Result:
+        """What `ask` returns; asked again where workers took with them what no task makes anew.
+
+        Those are vectors alone, which this process still has, and what is made of them.
+
+        Parameters
+        ----------
+        ask : callable
+        renew : callable
+            Forgets what may have been lost.
+
+        Returns
+        -------
+        object
+            What `ask` returned.
+
+        Raises
+        ------
+        RuntimeError
+            If the cluster drops the tasks each time.
+        ValueError
+            If the client is closed.
+        """
+        from distributed.comm.core import CommClosedError
+
+        left = _ATTEMPTS
+        while True:
+            require_open(self.client)
+            try:
+                return ask()
+            except (CancelledError, CommClosedError) as error:
+                require_open(self.client)
+                left -= 1
+                if left == 0:
+                    raise RuntimeError(
+                        f"the cluster dropped the tasks {_ATTEMPTS} times ({error}); are its "
+                        "workers up, and was nothing cancelled?"
+                    ) from error
+                renew()
+
+    def sent(self, value: FloatArray, count: int) -> Any:
+        """A vector for `count` tasks: with them where it is small, else by way of all workers."""
+        if value.nbytes * count <= _WITH_TASKS:
+            return value
+        return self.client.scatter(value, broadcast=True, hash=False)
+
+    def each(self, title: str, function: Callable[..., Any], *columns: Sequence[Any]) -> list[Any]:
+        """A task for each row of the columns; `title` is what the dashboard calls them."""
+        token = uuid.uuid4().hex
+        names = [f"{title}-{token}-{index}" for index in range(len(columns[0]))]
+        futures: list[Any] = self.client.map(function, *columns, key=names, pure=False)
+        return futures
+
+    def parts(
+        self, title: str, function: Callable[..., Any], held: Sequence[Any], *arguments: Any
+    ) -> list[Any]:
+        """What a function makes of each partition, on the workers that have them.
+
+        Parameters
+        ----------
+        title : str
+        function : callable
+            Of what is held of a partition, and the arguments.
+        held : sequence of futures
+        *arguments : object
+            A list has one for each partition.
+
+        Returns
+        -------
+        list of futures
+        """
+        count = len(held)
+        columns = [
+            argument if isinstance(argument, list) else [argument] * count for argument in arguments
+        ]
+        return self.each(title, worker.part, [function] * count, held, *columns)
+
+    def sum(
+        self, title: str, function: Callable[..., Any], held: Sequence[Any], *arguments: Any
+    ) -> worker.Terms:
+        """The sum over partitions of what a function makes of each, in float64.
+
+        In groups of neighbours, and groups of these: in the same order each time.
+
+        Parameters
+        ----------
+        title, function, held, *arguments
+            As of `parts`.
+
+        Returns
+        -------
+        tuple of what the function returns, added up
+        """
+        level = self.parts(title, function, held, *arguments)
+        while len(level) > 1:
+            token, groups = uuid.uuid4().hex, range(0, len(level), _FAN_IN)
+            level = [
+                self.client.submit(
+                    worker.added,
+                    *level[first : first + _FAN_IN],
+                    key=f"{title}-sum-{token}-{first}",
+                    pure=False,
+                )
+                for first in groups
+            ]
+        found: worker.Terms = level[0].result()
+        return found
+
+    def reduced(self, value: Any, ridge: float = 0.0, v: Any = None) -> FloatArray:
+        """A sum over samples, of the net's reduction and dtype, plus a ridge times v."""
+        total = np.array(value, np.float64)
+        with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+            if self.divisor != 1:
+                total /= self.divisor
+            if ridge:
+                total += ridge * np.asarray(v, np.float64)
+            return total.astype(self.net.dtype)
