@@ -6,7 +6,7 @@ import math
 import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -21,14 +21,11 @@ def __dir__() -> list[str]:
     return __all__
 
 
-_Result = TypeVar("_Result")
-
 # How many terms a task adds: of 1,000 partitions four levels, of 143 tasks.
 _FAN_IN = 8
 # Bytes of vectors that go with the tasks themselves; larger ones go from worker to worker.
 _WITH_TASKS = 2**18
-# How often a sum is asked for whose vectors went with the workers that had them.
-_ATTEMPTS = 5
+_WARNING = "distributed.admin.large-graph-warning-threshold"
 
 
 def running(client: Any) -> Any:
@@ -109,51 +106,30 @@ class Cluster:
         self.shares = [weight / total for weight in weights]
         self.exponent, self.divisor = (largest, total) if averages else (0, 1.0)
 
-    def kept(self, ask: Callable[[], _Result], renew: Callable[[], None]) -> _Result:
-        """What `ask` returns; asked again where workers took with them what no task makes anew.
+    def sent(self, value: FloatArray, count: int) -> Any:
+        """A vector for `count` tasks: with each where it is small, else as one that they share.
 
-        Those are vectors alone, which this process still has, and what is made of them.
+        As a task, which the scheduler has done again where its worker dies: data that is scattered
+        is lost then.
 
         Parameters
         ----------
-        ask : callable
-        renew : callable
-            Forgets what may have been lost.
+        value : float array
+        count : int
 
         Returns
         -------
-        object
-            What `ask` returned.
-
-        Raises
-        ------
-        RuntimeError
-            If the cluster drops the tasks each time.
-        ValueError
-            If the client is closed.
+        float array or future
         """
-        from distributed.comm.core import CommClosedError
-
-        left = _ATTEMPTS
-        while True:
-            require_open(self.client)
-            try:
-                return ask()
-            except (CancelledError, CommClosedError) as error:
-                require_open(self.client)
-                left -= 1
-                if left == 0:
-                    raise RuntimeError(
-                        f"the cluster dropped the tasks {_ATTEMPTS} times ({error}); are its "
-                        "workers up, and was nothing cancelled?"
-                    ) from error
-                renew()
-
-    def sent(self, value: FloatArray, count: int) -> Any:
-        """A vector for `count` tasks: with them where it is small, else by way of all workers."""
         if value.nbytes * count <= _WITH_TASKS:
             return value
-        return self.client.scatter(value, broadcast=True, hash=False)
+        import dask
+
+        # Dask warns of large graphs; this one is meant.
+        with dask.config.set({_WARNING: 2**62}):
+            return self.client.submit(
+                worker.sent, value, key=f"send-vectors-{uuid.uuid4().hex}", pure=False
+            )
 
     def each(self, title: str, function: Callable[..., Any], *columns: Sequence[Any]) -> list[Any]:
         """A task for each row of the columns; `title` is what the dashboard calls them."""
@@ -201,7 +177,15 @@ class Cluster:
         Returns
         -------
         tuple of what the function returns, added up
+
+        Raises
+        ------
+        RuntimeError
+            If the cluster forgot what the sum is made from.
+        ValueError
+            If the client is closed.
         """
+        require_open(self.client)
         level = self.parts(title, function, held, *arguments)
         while len(level) > 1:
             token, groups = uuid.uuid4().hex, range(0, len(level), _FAN_IN)
@@ -214,7 +198,14 @@ class Cluster:
                 )
                 for first in groups
             ]
-        found: worker.Terms = level[0].result()
+        try:
+            found: worker.Terms = level[0].result()
+        except CancelledError as error:
+            require_open(self.client)
+            raise RuntimeError(
+                f"the cluster dropped the sum ({error}); was it restarted, or were tasks "
+                "cancelled? A new DaskProblem reads the samples again"
+            ) from error
         return found
 
     def reduced(self, value: Any, ridge: float = 0.0, v: Any = None) -> FloatArray:

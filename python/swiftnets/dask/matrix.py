@@ -213,14 +213,15 @@ class DaskMatrix(Fixed, SymmetricOperator, Internals, internal=_INTERNAL):
         for step in range(steps):
             now = q[going]
             images = np.asarray(now.astype(self.dtype) @ self, np.float64)
-            images -= beta[going, None] * previous[going]
-            alpha = np.einsum("kn,kn->k", now, images)
-            images -= alpha[:, None] * now
+            with np.errstate(invalid="ignore", over="ignore"):  # told below
+                images -= beta[going, None] * previous[going]
+                alpha = np.einsum("kn,kn->k", now, images)
+                images -= alpha[:, None] * now
+            if not np.isfinite(images).all():
+                raise FloatingPointError("a Lanczos coefficient is not finite")
             norms = np.array([scaling.norm(image) for image in images])
             diagonal[going, step], beta[going] = alpha, norms
             scale[going] = np.maximum(scale[going], np.maximum(abs(alpha), norms))
-            if not np.isfinite(scale).all():
-                raise FloatingPointError("a Lanczos coefficient is not finite")
             open_ = norms > self.order * eps * scale[going]
             previous[going] = now
             going, images, norms = going[open_], images[open_], norms[open_]

@@ -17,7 +17,7 @@ from swiftnets.curvature.matrix import Kind
 from swiftnets.curvature.point import FisherKind
 from swiftnets.curvature.taylor import TaylorSeries
 from swiftnets.dask import worker
-from swiftnets.dask.cluster import Cluster
+from swiftnets.dask.cluster import Cluster, require_open
 from swiftnets.dask.matrix import DaskMatrix
 from swiftnets.nets.supports import require_dense
 from swiftnets.network import Network
@@ -70,7 +70,6 @@ class DaskPoint(Fixed, Internals, internal=_INTERNAL):
         self._cluster, self._w = cluster, w
         self._lock = lock_of(self)
         self._passed: list[Any] | None = None
-        self._sent: Any = None
         self._first: tuple[float, FloatArray] | None = None
 
     @property
@@ -100,16 +99,11 @@ class DaskPoint(Fixed, Internals, internal=_INTERNAL):
         with self._lock:
             if self._passed is None:
                 cluster = self._cluster
-                # With the passes, which cannot be made again without it.
-                self._sent = cluster.sent(self.w, len(cluster.partitions))
+                sent = cluster.sent(self.w, len(cluster.partitions))
                 self._passed = cluster.parts(
-                    "linearize", worker.linearize, cluster.partitions, self._sent, cluster.exponent
+                    "linearize", worker.linearize, cluster.partitions, sent, cluster.exponent
                 )
             return self._passed
-
-    def _forget(self) -> None:
-        with self._lock:
-            self._passed = None
 
     def summed(
         self, title: str, function: Callable[..., worker.Terms], *arguments: Any
@@ -130,16 +124,13 @@ class DaskPoint(Fixed, Internals, internal=_INTERNAL):
             Not reduced, and without l2.
         """
         cluster = self._cluster
-
-        def ask() -> worker.Terms:
-            parts = self._parts()
-            given = [
-                cluster.sent(value, len(parts)) if isinstance(value, np.ndarray) else value
-                for value in arguments
-            ]
-            return cluster.sum(title, function, parts, *given)
-
-        return cluster.kept(ask, self._forget)
+        require_open(cluster.client)
+        parts = self._parts()
+        given = [
+            cluster.sent(value, len(parts)) if isinstance(value, np.ndarray) else value
+            for value in arguments
+        ]
+        return cluster.sum(title, function, parts, *given)
 
     def _values(self) -> tuple[float, FloatArray]:
         with self._lock:

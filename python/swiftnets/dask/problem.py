@@ -14,7 +14,7 @@ from swiftnets._support import checks
 from swiftnets._support.types import FloatArray
 from swiftnets.curvature.taylor import TaylorSeries
 from swiftnets.dask import worker
-from swiftnets.dask.cluster import Cluster, running
+from swiftnets.dask.cluster import Cluster, require_open, running
 from swiftnets.dask.point import DaskPoint, finished, loss_of
 from swiftnets.dask.sources import readers
 from swiftnets.network import Network, require_net
@@ -154,12 +154,9 @@ class DaskProblem(Problem):
 
     def _sum(self, title: str, function: Any, w: FloatArray) -> worker.Terms:
         cluster = self._cluster
-
-        def ask() -> worker.Terms:
-            sent = cluster.sent(w, len(cluster.partitions))
-            return cluster.sum(title, function, cluster.partitions, sent, cluster.exponent)
-
-        return cluster.kept(ask, lambda: None)
+        require_open(cluster.client)
+        sent = cluster.sent(w, len(cluster.partitions))
+        return cluster.sum(title, function, cluster.partitions, sent, cluster.exponent)
 
     def hvp(self, w: npt.ArrayLike, v: npt.ArrayLike) -> FloatArray:
         rows = self.vectors(v, "v")

@@ -198,6 +198,11 @@ def facts(partition: Partition) -> Facts:
     return partition.facts
 
 
+def sent(value: FloatArray) -> FloatArray:
+    """A vector, as what a task returns."""
+    return value
+
+
 # Parts of sums -----------------------------------------------------------------------------------
 
 
