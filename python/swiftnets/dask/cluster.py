@@ -131,13 +131,6 @@ class Cluster:
                 worker.sent, value, key=f"send-vectors-{uuid.uuid4().hex}", pure=False
             )
 
-    def each(self, title: str, function: Callable[..., Any], *columns: Sequence[Any]) -> list[Any]:
-        """A task for each row of the columns; `title` is what the dashboard calls them."""
-        token = uuid.uuid4().hex
-        names = [f"{title}-{token}-{index}" for index in range(len(columns[0]))]
-        futures: list[Any] = self.client.map(function, *columns, key=names, pure=False)
-        return futures
-
     def parts(
         self, title: str, function: Callable[..., Any], held: Sequence[Any], *arguments: Any
     ) -> list[Any]:
@@ -146,9 +139,11 @@ class Cluster:
         Parameters
         ----------
         title : str
+            What the dashboard calls the tasks.
         function : callable
             Of what is held of a partition, and the arguments.
-        held : sequence of futures
+        held : list of futures
+            The partitions, or what was made of each of them.
         *arguments : object
             A list has one for each partition.
 
@@ -156,11 +151,51 @@ class Cluster:
         -------
         list of futures
         """
-        count = len(held)
-        columns = [
-            argument if isinstance(argument, list) else [argument] * count for argument in arguments
-        ]
-        return self.each(title, worker.part, [function] * count, held, *columns)
+        rows = list(
+            zip(
+                [function] * len(held),
+                held,
+                *(a if isinstance(a, list) else [a] * len(held) for a in arguments),
+                strict=True,
+            )
+        )
+        token, futures = uuid.uuid4().hex, [None] * len(held)
+        for workers, some in self._places(arguments).items():
+            made = self.client.map(
+                worker.part,
+                *zip(*(rows[index] for index in some), strict=True),
+                key=[f"{title}-{token}-{index}" for index in some],
+                pure=False,
+                workers=list(workers) or None,
+                allow_other_workers=bool(workers),
+            )
+            for index, future in zip(some, made, strict=True):
+                futures[index] = future
+        return futures
+
+    def _places(self, arguments: Sequence[Any]) -> dict[tuple[str, ...], list[int]]:
+        """Partitions by the workers that should have their tasks; by none where Dask knows.
+
+        It sends a task where most of the bytes are that it needs. Vectors that are a task's result
+        may be larger than a partition: all would go where they are.
+
+        Parameters
+        ----------
+        arguments : sequence of object
+
+        Returns
+        -------
+        dict of tuple of str to list of int
+        """
+        everything = list(range(len(self.partitions)))
+        if not any(hasattr(argument, "key") for argument in arguments):
+            return {(): everything}
+        found = self.client.who_has(self.partitions)
+        places: dict[tuple[str, ...], list[int]] = {}
+        for index in everything:
+            workers = tuple(found.get(self.partitions[index].key, ()))
+            places.setdefault(workers, []).append(index)
+        return places
 
     def sum(
         self, title: str, function: Callable[..., Any], held: Sequence[Any], *arguments: Any
