@@ -225,6 +225,8 @@ def test_sampled_factors_are_right_in_the_mean(client):
     draws = [point.kronecker_factors(targets="sampled", seed=seed).outputs[0] for seed in range(12)]
     again = point.kronecker_factors(targets="sampled", seed=7).outputs[0]
     np.testing.assert_array_equal(again, draws[7])
+    # Each partition draws for itself: of the same numbers the sum would have rank 1.
+    assert np.linalg.matrix_rank(draws[0]) == 2
     # Each is Σ g gᵀ over 3 standard normal g, with variances 6 and 3, about 3 I.
     error = abs(np.mean(draws, axis=0) - 3 * np.eye(2))
     assert (error < 5 * np.sqrt(np.array([[6, 3], [3, 6]]) / 12)).all()

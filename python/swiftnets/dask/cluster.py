@@ -29,7 +29,7 @@ _WARNING = "distributed.admin.large-graph-warning-threshold"
 
 
 def running(client: Any) -> Any:
-    """A client that takes tasks; by default that of this process, or in a task the worker's.
+    """A client that takes tasks; by default that of this process.
 
     Parameters
     ----------
@@ -49,14 +49,14 @@ def running(client: Any) -> Any:
         If there is none, or it is closed or asynchronous.
     """
     try:
-        import dask.array
+        import dask.array  # noqa: F401
         import distributed
     except ImportError as error:
         raise ImportError("clusters need Dask: pip install swiftnets[dask]") from error
-    assert dask.array
     if client is None:
+        default: Any = distributed.default_client
         try:
-            client = distributed.get_client()
+            client = default()
         except ValueError:
             raise ValueError(
                 "client is None and this process has none; expected a distributed.Client"
