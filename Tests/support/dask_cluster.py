@@ -21,7 +21,8 @@ class Networks:
     def __init__(self):
         self.name, self.made = f"swd{os.getpid() % 10**6}", []
         self.host, self._bridged = "127.0.0.1", False
-        if os.geteuid() == 0 and shutil.which("ip"):
+        self._tried = os.geteuid() == 0 and shutil.which("ip") is not None
+        if self._tried:
             self._bridged = self._bridge()
 
     def _bridge(self):
@@ -55,6 +56,8 @@ class Networks:
         return self.add() if self._bridged else ([], self.host)
 
     def close(self):
+        if not self._tried:
+            return
         for space in self.made:
             with contextlib.suppress(subprocess.CalledProcessError):
                 self._ip("netns", "del", space)

@@ -112,7 +112,7 @@ class Partition:
         self.facts = Facts(rows, 0, 0.0, 0)
         if batch is not None:
             exponent = batch.exponent
-            weight = batch.divided(exponent, batch.x.dtype).total_weight
+            weight = batch.divided(exponent, self.net.dtype).total_weight
             self.facts = Facts(rows, len(batch.x), weight, exponent)
 
     @property
