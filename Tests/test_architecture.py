@@ -14,7 +14,17 @@ PROJECT = Path(__file__).resolve().parents[1] / "pyproject.toml"
 FILES = sorted(ROOT.rglob("*.py"))
 IDS = [str(path.relative_to(ROOT)) for path in FILES]
 # Packages that a user may not have; what needs one imports it when it is needed.
-OPTIONAL = {"scipy", "torch", "onnx", "matplotlib", "tqdm", "zarr", "IPython"}
+OPTIONAL = {
+    "dask",
+    "distributed",
+    "scipy",
+    "torch",
+    "onnx",
+    "matplotlib",
+    "tqdm",
+    "zarr",
+    "IPython",
+}
 # `Network.from_torch` and its like are names for what the room above them does.
 ABOVE = {"network.py": "swiftnets.interop", "mlp.py": "swiftnets.interop"}
 # Their import takes longer than what most calls need.

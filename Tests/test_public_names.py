@@ -26,7 +26,9 @@ import importlib.abc, json, sys
 
 class Missing(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {"scipy", "torch", "jax", "onnx", "matplotlib", "tqdm", "zarr"}:
+        if name.split(".")[0] in {
+            "dask", "distributed", "scipy", "torch", "jax", "onnx", "matplotlib", "tqdm", "zarr"
+        }:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 sys.meta_path.insert(0, Missing())
@@ -62,6 +64,7 @@ for call in (
     lambda: swiftnets.interop.torch.to_torch(net, w),
     lambda: swiftnets.interop.as_torch(net, [[1.0]], [[1.0]]),
     lambda: swiftnets.Network.from_onnx("net.onnx"),
+    lambda: swiftnets.dask.DaskProblem(net, [], None),
 ):
     try:
         call()
@@ -115,6 +118,7 @@ def test_what_needs_more_than_numpy_says_so_when_it_is_called(plain):
         "the conversion needs PyTorch: see pytorch.org for your system",
         "the conversion needs PyTorch: see pytorch.org for your system",
         "the conversion needs onnx: pip install swiftnets[onnx]",
+        "clusters need Dask: pip install swiftnets[dask]",
     ]
 
 

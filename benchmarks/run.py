@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cluster
 import derivatives
 import dynamics
 import fast_net
@@ -155,6 +156,8 @@ def main() -> None:
         "### With AVX2 alone",
         "`SWIFTNETS_LEVEL=v3`, and the peers kept to AVX2 by variables of their own.",
         avx2(arguments.data),
+        "### Sums on a Dask cluster",
+        cluster.report(),
         "### Import",
         import_time.report(repeats=21),
     ]

@@ -10,9 +10,10 @@ nets, `curvature` points and matrices, `solve` solutions and factorisations. `sp
 eigenvalues with proof, `critical` points of zero gradient, `influence` what a minimum would be
 without samples, `laplace` posteriors. `problems` and `optimizers` minimise with all that, `interop`
 takes it to SciPy and PyTorch. `dynamics` follows training at
-the edge of stability and measures its chaos. `SlowNet` and `FastNet` are the two nets that the package began with;
-`swiftnets.slow_net` and `swiftnets.fast_net` also run as programs, and `originals` holds the engine
-against plain NumPy. `datasets` reads images.
+the edge of stability and measures its chaos. `dask` spreads samples and runs over a cluster.
+`SlowNet` and `FastNet` are the two nets that the package began with; `swiftnets.slow_net` and
+`swiftnets.fast_net` also run as programs, and `originals` holds the engine against plain NumPy.
+`datasets` reads images.
 
 `set_threads` says how many threads a call uses, `threads` for a while, or the environment variable
 ``SWIFTNETS_NUM_THREADS`` from the start; by default all processors that the process may run on.
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from swiftnets import (
         critical,
         curvature,
+        dask,
         datasets,
         dynamics,
         fast_net,
@@ -73,6 +75,7 @@ __all__ = [
     "compare",
     "critical",
     "curvature",
+    "dask",
     "datasets",
     "dynamics",
     "fast_net",

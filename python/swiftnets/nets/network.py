@@ -293,10 +293,10 @@ class BaseNetwork(Internals, internal=_INTERNAL):
         other.engine = Engine(other)
         return other
 
-    def summing(self) -> Self:
-        """The same net with ``reduction="sum"``."""
+    def summing(self, l2: float | None = None) -> Self:
+        """The same net with ``reduction="sum"``, and with another l2 where one is given."""
         other = copy.copy(self)
-        other._reduction = "sum"
+        other._reduction, other._l2 = "sum", self._l2 if l2 is None else l2
         other.engine = Engine(other)
         return other
 

@@ -110,8 +110,8 @@ def compare(
     {'cost'}
     """
     limits = Limits(max_iterations, time_limit, cost_limit, gradient_tolerance)
-    methods = _methods(optimizers)
-    places = _places(starts, seeds)
+    methods = methods_of(optimizers)
+    places = places_of(starts, seeds)
     if evaluate is not None and not callable(evaluate):
         raise TypeError(f"evaluate is {evaluate!r}; expected a function of w")
     if evaluate_every is not None:
@@ -140,7 +140,7 @@ def compare(
     return Comparison(tuple(runs))
 
 
-def _methods(optimizers: object) -> dict[str, Optimizer]:
+def methods_of(optimizers: object) -> dict[str, Optimizer]:
     if not isinstance(optimizers, Mapping) or not optimizers:
         raise TypeError(f"optimizers is {optimizers!r}; expected a mapping of names to optimizers")
     for name, optimizer in optimizers.items():
@@ -151,7 +151,7 @@ def _methods(optimizers: object) -> dict[str, Optimizer]:
     return dict(optimizers)
 
 
-def _places(starts: Any, seeds: Iterable[int] | None) -> list[tuple[int, Any]]:
+def places_of(starts: Any, seeds: Iterable[int] | None) -> list[tuple[int, Any]]:
     """Seeds and starts."""
     if seeds is not None and not checks.iterable(seeds):
         raise TypeError(f"seeds is {seeds!r}; expected several, as range(3)")
