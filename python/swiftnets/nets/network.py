@@ -45,6 +45,7 @@ _INTERNAL = (
     "make_handle",
     "multiplications",
     "name_for_torch",
+    "unpenalized",
     "vocabulary",
 )
 
@@ -296,6 +297,15 @@ class BaseNetwork(Internals, internal=_INTERNAL):
         """The same net with ``reduction="sum"``."""
         other = copy.copy(self)
         other._reduction = "sum"
+        other.engine = Engine(other)
+        return other
+
+    def unpenalized(self) -> Self:
+        """The same net with ``l2=0``; itself if that is its own."""
+        if not self._l2:
+            return self
+        other = copy.copy(self)
+        other._l2 = 0.0
         other.engine = Engine(other)
         return other
 
