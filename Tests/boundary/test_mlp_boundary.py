@@ -255,7 +255,7 @@ def test_any_labels_give_a_result_or_an_exception_that_names_them(labels, method
         "per_sample_gradients": lambda: net.at(*given_arrays).per_sample_gradients(),
     }
     call = calls.get(method, lambda: getattr(net, method)(*given_arrays))
-    good = labels.shape == (4,) and labels.dtype.kind in "iu"
+    good = labels.shape == (4,) and labels.dtype.kind in "iub"
     if good and (labels >= 0).all() and (labels < 2).all():
         call()
     elif labels.shape != (4, 2):
@@ -351,7 +351,6 @@ def test_an_array_that_is_none_is_named(bad, loss):
         ("softmax_cross_entropy", [0, 1, 2, 0], r"y has 2 at 2; expected 4 integers from 0 to 1"),
         ("softmax_cross_entropy", [0, -1, 1, 0], "y has -1 at 1"),
         ("softmax_cross_entropy", [0.0, 1.0, 1.0, 0.0], "y has dtype float64; expected"),
-        ("softmax_cross_entropy", [True, False, True, False], "y has dtype bool; expected"),
         ("softmax_cross_entropy", [0, 1, 1], r"y has shape \(3,\); expected \(4,\)"),
         ("softmax_cross_entropy", [[0], [1], [1], [0]], r"y has shape \(4, 1\); expected"),
         ("softmax_cross_entropy", [[0, -0.1]] * 4, "y has .*below 0"),

@@ -219,6 +219,7 @@ def test_targets_of_one_output_may_have_one_dimension(loss):
         (1, "mse", LABELS[:9], r"^y has shape \(9, 1\); expected \(40, 1\)"),
         (3, "cross_entropy", [None, "a"] * 20, "^y has dtype object"),
         (3, "cross_entropy", LABELS + 0.5, "^y has dtype float64"),
+        (3, "cross_entropy", BITS, "^y has dtype bool"),
     ],
 )
 def test_targets_that_are_none_are_named(outputs, loss, y, message):
@@ -317,7 +318,7 @@ def test_activations_have_the_names_of_other_libraries(name, activation):
 
 
 def test_names_that_other_libraries_mean_otherwise_are_not_taken():
-    for name in ("softmax", "log_softmax", "elu"):
+    for name in ("softmax", "log_softmax", "elu", "tanhloss"):
         with pytest.raises(ValueError, match=f"^output_activation is '{name}'"):
             MLP((2, 1), output_activation=name)
     for name in ("nll", "log_loss", "mae", "loss", ""):

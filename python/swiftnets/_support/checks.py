@@ -139,7 +139,7 @@ def choice(value: object, name: str, choices: tuple[str, ...]) -> int:
     )
 
 
-def alias(value: object, name: str, choices: tuple[str, ...]) -> str:
+def alias(value: object, name: str, choices: tuple[str, ...], ending: str = "") -> str:
     """The one of `choices` that `value` names, as they or other libraries write it.
 
     Parameters
@@ -147,6 +147,8 @@ def alias(value: object, name: str, choices: tuple[str, ...]) -> str:
     value : object
     name : str
     choices : tuple of str
+    ending : str
+        What a name may end in, such as "loss".
 
     Returns
     -------
@@ -158,7 +160,7 @@ def alias(value: object, name: str, choices: tuple[str, ...]) -> str:
         If it names none.
     """
     if isinstance(value, str) and value not in choices:
-        plain = _plain(value)
+        plain = _plain(value, ending)
         known = _ALIASES.get(plain)
         for one in choices:
             if one == known or _plain(one) == plain:
@@ -166,7 +168,7 @@ def alias(value: object, name: str, choices: tuple[str, ...]) -> str:
     return choices[choice(value, name, choices)]
 
 
-# What other libraries call the same, without cases and hyphens; a loss may have "loss" at its end.
+# What other libraries call the same, without cases and hyphens.
 _ALIASES = {
     "bce": "binary_cross_entropy",
     "bcewithlogits": "binary_cross_entropy",
@@ -194,17 +196,16 @@ _ELSEWHERE = _ALIASES | {
     "average": "mean",
     "avg": "mean",
     "kaiming": "he",
-    "logloss": "binary_cross_entropy",
+    "log": "binary_cross_entropy",  # log_loss
     "nll": "softmax_cross_entropy",
     "softmax": "identity",  # of logits, which the cross-entropies take
     "xavier": "glorot",
 }
 
 
-def _plain(name: str) -> str:
-    """A name without cases, hyphens, and the word that says what it is."""
-    short = name.lower().translate(str.maketrans("", "", "_- "))
-    return short.removesuffix("loss") or short
+def _plain(name: str, ending: str = "") -> str:
+    """A name without cases and hyphens, and without the word that says what it is."""
+    return name.lower().translate(str.maketrans("", "", "_- ")).removesuffix(ending)
 
 
 def _suggestion(value: object, choices: tuple[str, ...]) -> str:
@@ -212,7 +213,7 @@ def _suggestion(value: object, choices: tuple[str, ...]) -> str:
     import difflib  # late: only mistakes need it
 
     name = value if isinstance(value, str) else getattr(value, "__name__", type(value).__name__)
-    known = _ELSEWHERE.get(_plain(name))
+    known = _ELSEWHERE.get(_plain(name, "loss"))
     name = name.lower().removesuffix("loss")
     close = [known] if known in choices else difflib.get_close_matches(name, choices, 1)
     return f"; did you mean {close[0]!r}?" if close else ""

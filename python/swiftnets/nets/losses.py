@@ -120,5 +120,5 @@ def resolve(value: object, name: str) -> Loss:
     """`value` as a loss; a string is one with its default parameter."""
     if isinstance(value, Loss):
         return value
-    kind = checks.alias(value, name, _KINDS)
+    kind = checks.alias(value, name, _KINDS, "loss")
     return Huber() if kind == "huber" else Loss(kind)

@@ -217,7 +217,8 @@ class Reader:
         if checks.is_text(raw) and (is_softmax or self._loss.name == "binary_cross_entropy"):
             raw = _codes(raw, name, self._outputs if is_softmax else 2, is_part)
         if is_softmax:
-            return raw.astype(np.int64) if raw.dtype.kind == "b" else raw
+            is_truth = raw.dtype.kind == "b" and self._outputs == 2
+            return raw.astype(np.int64) if is_truth else raw
         return raw[:, None] if self._outputs == 1 else raw
 
     def _takes_labels(self, y: Any, name: str) -> bool:
