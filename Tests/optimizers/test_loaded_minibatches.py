@@ -157,6 +157,27 @@ def test_batches_are_found_again_in_any_order():
         np.testing.assert_array_equal(batches.at(k).batches[0].x, first[k])
 
 
+def test_a_batch_stays_while_the_loader_goes_on():
+    x, y, _ = data()
+    one = net()
+    w = one.initial(seed=0)
+
+    class OneBuffer:
+        def __init__(self):
+            self.buffers = np.empty((5, 3)), np.empty((5, 2))
+
+        def __iter__(self):
+            for batch in cut(x, y):
+                for buffer, a in zip(self.buffers, batch, strict=True):
+                    buffer[: len(a)] = a
+                yield tuple(buffer[: len(batch[0])] for buffer in self.buffers)
+
+    batches = Minibatches(one, OneBuffer())
+    expected = batches.at(1).loss(w)
+    batches.full.loss(w)
+    assert batches.at(1).loss(w) == expected == pytest.approx(one.loss(w, *cut(x, y)[1]) * 23 / 5)
+
+
 def test_methods_of_second_order_end_on_a_loader():
     x, y, _ = data()
     one = net(l2=1.0)

@@ -166,7 +166,7 @@ def test_weight_decay_of_sgd_is_that_of_pytorch():
 
 def test_a_clipped_step_is_as_long_as_asked():
     w = np.array([3.0, 4.0])
-    for clip, length in ((0.5, 0.5), (1e9, np.hypot(3, 8))):
+    for clip, length in ((0.5, 0.5), (8.5, 8.5), (8.6, np.hypot(3, 8)), (1e9, np.hypot(3, 8))):
         result = SGD(learning_rate=1.0).minimize(BOWL, w, max_iterations=1, clip=clip)
         # BOWL's gradient at w is (3, 8).
         np.testing.assert_allclose(np.linalg.norm(result.w - w), length, rtol=1e-15)
@@ -449,6 +449,26 @@ def test_a_run_that_lost_patience_has_lost_it_when_it_goes_on(tmp_path):
     more = run(6)
     assert len(more.history) == len(first.history) + 2
     np.testing.assert_array_equal(more.w, first.w)
+
+
+def test_the_best_weights_come_back_with_their_state(tmp_path):
+    path = tmp_path / "run.npz"
+
+    def run(count, **options):
+        return Momentum(learning_rate=0.02).minimize(
+            BOWL,
+            [3.0, 4.0],
+            max_iterations=count,
+            validation=falling_and_rising,
+            keep_best=True,
+            **options,
+        )
+
+    whole = run(20)
+    assert 0 < whole.iteration < 14
+    for count in (3, 14, 20, 20):
+        found = run(count, checkpoint=path)
+    same(found, whole)
 
 
 def test_an_interrupt_while_validating_leaves_the_step_before(tmp_path):
