@@ -77,10 +77,10 @@ class MLP(Network):
     place in `numpy.unique` of y and must have all classes. In place of x and y, sums over samples
     take one iterable of batches ``(x, y)`` or ``(x, y, sample_weight)`` (a list, a PyTorch
     DataLoader; one that refills one buffer will do). Anything that makes an array is taken,
-    PyTorch's tensors too, and half precision, bfloat16 as well, is widened. Values that are not finite propagate as in NumPy, but for
-    samples of weight 0: those are left out, whatever is in them. A label of theirs need not be a
-    class, as in padding; it counts as 0 where samples are not weighted, as in
-    `Point.per_sample_gradients`.
+    PyTorch's tensors too, and half precision, bfloat16 as well, is widened. Values that are not
+    finite propagate as in NumPy, but for samples of weight 0: those are left out, whatever is in
+    them. A label of theirs need not be a class, as in padding; it counts as 0 where samples are not
+    weighted, as in `Point.per_sample_gradients`.
 
     Working memory does not grow with the number of samples: they are taken in chunks of at most
     4 MB of activations (32 samples where a net is wider than that), and a few such for each thread.
