@@ -50,10 +50,10 @@ def raises(name, *errors):
         ("sizes", [(3,), (), 3, None, "34", b"34"]),
         ("sizes[1]", [(3, 0), (3, -1), (3, 2.5), (3, True), (3, None), (3, "2"), (3, 2**31)]),
         ("sizes[0]", [(10**40, 2), [[3, 2], [1, 1]], np.array([2.5, 2])]),
-        ("activation", ["Tanh", "", 3, None, ["tanh"] * 2, [], Huber()]),
-        ("activation[0]", [["Tanh"], [3], [None], [Huber()]]),
+        ("activation", ["Tanhh", "", 3, None, ["tanh"] * 2, [], Huber()]),
+        ("activation[0]", [["Tanhh"], [3], [None], [Huber()]]),
         ("output_activation", ["softmax", None, 1, ["tanh"], LeakyReLU]),
-        ("loss", ["mse", None, 1, ["huber"], LeakyReLU(), Huber]),
+        ("loss", ["mae", None, 1, ["huber"], LeakyReLU(), Huber]),
         ("bias", [1, 0, None, "yes", 1.0, [True]]),
         ("reduction", ["none", None, 1, True, ["sum"]]),
         ("l2", [-1, -1e-300, np.nan, np.inf, "0", None, True, 1j, [0.1], 10**400]),
@@ -255,7 +255,7 @@ def test_any_labels_give_a_result_or_an_exception_that_names_them(labels, method
         "per_sample_gradients": lambda: net.at(*given_arrays).per_sample_gradients(),
     }
     call = calls.get(method, lambda: getattr(net, method)(*given_arrays))
-    good = labels.shape == (4,) and labels.dtype.kind in "iu"
+    good = labels.shape == (4,) and labels.dtype.kind in "iub"
     if good and (labels >= 0).all() and (labels < 2).all():
         call()
     elif labels.shape != (4, 2):
@@ -351,7 +351,6 @@ def test_an_array_that_is_none_is_named(bad, loss):
         ("softmax_cross_entropy", [0, 1, 2, 0], r"y has 2 at 2; expected 4 integers from 0 to 1"),
         ("softmax_cross_entropy", [0, -1, 1, 0], "y has -1 at 1"),
         ("softmax_cross_entropy", [0.0, 1.0, 1.0, 0.0], "y has dtype float64; expected"),
-        ("softmax_cross_entropy", [True, False, True, False], "y has dtype bool; expected"),
         ("softmax_cross_entropy", [0, 1, 1], r"y has shape \(3,\); expected \(4,\)"),
         ("softmax_cross_entropy", [[0], [1], [1], [0]], r"y has shape \(4, 1\); expected"),
         ("softmax_cross_entropy", [[0, -0.1]] * 4, "y has .*below 0"),

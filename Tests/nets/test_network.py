@@ -373,7 +373,7 @@ def test_a_net_says_which_layer_does_not_take_what_comes(case):
 @pytest.mark.parametrize(
     "options",
     [
-        {"loss": "mse"},
+        {"loss": "mae"},
         {"reduction": "none"},
         {"l2": -1.0},
         {"dtype": "float16"},

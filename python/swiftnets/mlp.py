@@ -74,13 +74,16 @@ class MLP(Network):
     -----
     What is asked of a net at parameters w on samples is asked of the point ``net.at(w, x, y)``; the
     net itself has shorthands for what is typed most. The inputs are x (N, inputs) and the targets
-    y: (N, outputs) rows, or for the softmax cross-entropy also (N,) integer labels. In place of x
-    and y, sums over samples take one iterable of batches ``(x, y)`` or ``(x, y, sample_weight)`` (a
-    list, a PyTorch DataLoader; one that refills one buffer will do). Anything that makes an array
-    is taken: PyTorch's tensors, of which gradients are not recorded, and JAX's arrays, too, are
-    read where they are, if they are of the net's dtype and contiguous. Values that are not finite
-    propagate as in NumPy, but for samples of weight 0: those are left out, whatever is in them. A
-    label of theirs need not be a class, as in padding; it counts as 0 where samples are not
+    y: (N, outputs) rows, (N,) where there is one output, or for the softmax cross-entropy (N,)
+    labels: integers, truth values where there are two classes, or text, which stands for its
+    place in `numpy.unique` of y and must have all classes. In place of x and y, sums over samples
+    take one iterable of batches ``(x, y)`` or ``(x, y, sample_weight)`` (a list, a PyTorch
+    DataLoader; one that refills one buffer will do). Anything that makes an array is taken:
+    PyTorch's tensors, of which gradients are not recorded, and JAX's arrays, too, are read where
+    they are, if they are of the net's dtype and contiguous; half precision, bfloat16 as well, is
+    widened. Values that are not finite propagate as in NumPy, but for samples of weight 0: those
+    are left out, whatever is in them. A label of theirs need not be a class, as in padding; it
+    counts as 0 where samples are not
     weighted, as in `Point.per_sample_gradients`.
 
     Working memory does not grow with the number of samples: they are taken in chunks of at most

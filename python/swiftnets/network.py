@@ -17,8 +17,8 @@ from swiftnets._support.types import FloatArray
 from swiftnets.curvature.matrix import Block, CurvatureMatrix, Kind, Stream, streamed_products
 from swiftnets.curvature.point import Point
 from swiftnets.nets.losses import LossLike
-from swiftnets.nets.network import BaseNetwork
 from swiftnets.nets.samples import Samples
+from swiftnets.nets.saved import StoredNetwork
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -31,7 +31,7 @@ def __dir__() -> list[str]:
     return __all__
 
 
-class Network(BaseNetwork):
+class Network(StoredNetwork):
     """A net of layers one after the other, with exact derivatives.
 
     Parameters
@@ -407,6 +407,23 @@ class Network(BaseNetwork):
         return from_onnx(
             model, input_shape=input_shape, loss=loss, reduction=reduction, l2=l2, dtype=dtype
         )
+
+    @classmethod
+    def kind(cls, is_chain: bool) -> type[Network]:
+        """The class of a net that is read from a file.
+
+        Parameters
+        ----------
+        is_chain : bool
+            Whether it was an `MLP`.
+
+        Returns
+        -------
+        type
+        """
+        from swiftnets.mlp import MLP
+
+        return MLP if is_chain else Network
 
     # For the rooms above -------------------------------------------------------------------------
 

@@ -29,11 +29,13 @@ _KINDS = {
     "swiftnets comparison run": "a run of compare()",
     "swiftnets Lyapunov run": "a run of lyapunov_spectrum()",
     "swiftnets dynamics checkpoint": "a checkpoint of swiftnets.dynamics",
+    "swiftnets net": "a saved net",
 }
+_NET = "swiftnets net"
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that is damaged, or of another run."""
+    """A checkpoint or a saved net that is damaged, or of another run or kind."""
 
 
 def write_archive(
@@ -86,13 +88,20 @@ def read_archive(
         if (kind, found) == (name, version):
             return of(header["settings"], arrays)
     except Exception as error:  # zipfile, NumPy and json fail on damage in many ways
+        what, advice = "no checkpoint", "; choose another path, or remove it to start anew"
+        if name == _NET:
+            what, advice = "no saved net", ""
         raise CheckpointError(
-            f"{argument}: {path} is damaged or no checkpoint "
-            f"({type(error).__name__}: {error}); choose another path, or remove it to start anew"
+            f"{argument}: {path} is damaged or {what} ({type(error).__name__}: {error}){advice}"
         ) from error
     if kind != name:
         raise CheckpointError(
             f"{argument}: {path} is {_KINDS[kind]}, not {_KINDS[name]}; choose another path"
+        )
+    if name == _NET:
+        raise CheckpointError(
+            f"{argument}: {path} is of version {found}; this swiftnets reads {version}: read it "
+            "with the swiftnets that wrote it"
         )
     why = ", as versions before told runs apart less surely" if found < version else ""
     raise CheckpointError(

@@ -139,24 +139,73 @@ def choice(value: object, name: str, choices: tuple[str, ...]) -> int:
     )
 
 
-# What other libraries call it.
-_ELSEWHERE = {
+def alias(value: object, name: str, choices: tuple[str, ...], ending: str = "") -> str:
+    """The one of `choices` that `value` names, as they or other libraries write it.
+
+    Parameters
+    ----------
+    value : object
+    name : str
+    choices : tuple of str
+    ending : str
+        What a name may end in, such as "loss".
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it names none.
+    """
+    if isinstance(value, str) and value not in choices:
+        plain = _plain(value, ending)
+        known = _ALIASES.get(plain)
+        for one in choices:
+            if one == known or _plain(one) == plain:
+                return one
+    return choices[choice(value, name, choices)]
+
+
+# What other libraries call the same, without cases and hyphens.
+_ALIASES = {
+    "bce": "binary_cross_entropy",
+    "bcewithlogits": "binary_cross_entropy",
+    "binarycrossentropy": "binary_cross_entropy",
+    "binarycrossentropywithlogits": "binary_cross_entropy",
+    "categoricalcrossentropy": "softmax_cross_entropy",
+    "crossentropy": "softmax_cross_entropy",
+    "geluapproximate": "gelu_tanh",
+    "gelunew": "gelu_tanh",
+    "gelupytorchtanh": "gelu_tanh",
+    "id": "identity",
+    "linear": "identity",
+    "logistic": "sigmoid",
+    "meansquarederror": "squared_error",
+    "mse": "squared_error",
+    "rectifier": "relu",
+    "sin": "sine",
+    "smoothl1": "huber",
+    "softmaxcrossentropywithlogits": "softmax_cross_entropy",
+    "sparsecategoricalcrossentropy": "softmax_cross_entropy",
+    "swish": "silu",
+}
+# What they call something near, or may mean otherwise.
+_ELSEWHERE = _ALIASES | {
     "average": "mean",
     "avg": "mean",
-    "bce": "binary_cross_entropy",
-    "crossentropy": "softmax_cross_entropy",
-    "cross_entropy": "softmax_cross_entropy",
     "kaiming": "he",
-    "linear": "identity",
-    "log_loss": "binary_cross_entropy",
-    "logistic": "sigmoid",
-    "mse": "squared_error",
+    "log": "binary_cross_entropy",  # log_loss
     "nll": "softmax_cross_entropy",
-    "smooth_l1": "huber",
     "softmax": "identity",  # of logits, which the cross-entropies take
-    "swish": "silu",
     "xavier": "glorot",
 }
+
+
+def _plain(name: str, ending: str = "") -> str:
+    """A name without cases and hyphens, and without the word that says what it is."""
+    return name.lower().translate(str.maketrans("", "", "_- ")).removesuffix(ending)
 
 
 def _suggestion(value: object, choices: tuple[str, ...]) -> str:
@@ -164,8 +213,8 @@ def _suggestion(value: object, choices: tuple[str, ...]) -> str:
     import difflib  # late: only mistakes need it
 
     name = value if isinstance(value, str) else getattr(value, "__name__", type(value).__name__)
+    known = _ELSEWHERE.get(_plain(name, "loss"))
     name = name.lower().removesuffix("loss")
-    known = _ELSEWHERE.get(name)
     close = [known] if known in choices else difflib.get_close_matches(name, choices, 1)
     return f"; did you mean {close[0]!r}?" if close else ""
 
@@ -255,9 +304,13 @@ def unconverted(value: Any, name: str) -> npt.NDArray[Any]:
     try:
         if hasattr(value, "detach"):
             value = value.detach()
+            if str(getattr(value, "dtype", "")) == "torch.bfloat16":  # which NumPy has not
+                value = value.float()
         if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
             return np.from_dlpack(value)
-        return np.asarray(value)
+        found = np.asarray(value)
+        # Of ml_dtypes, which JAX brings: each is a float32 as well.
+        return found.astype(np.float32) if found.dtype.name == "bfloat16" else found
     except (TypeError, ValueError, RuntimeError, BufferError) as error:
         raise TypeError(
             f"{name} is {_kind(value, name)} and makes no array ({error}); expected real numbers"
@@ -276,6 +329,13 @@ def _kind(value: object, name: str) -> str:
     if name in ("x", "y") and (pairs or others and not hasattr(value, "__array__")):
         return f"{of} (sums over samples take batches in place of x, with y=None)"
     return of
+
+
+def is_text(value: npt.NDArray[Any]) -> bool:
+    """Whether an array has strings, as NumPy or pandas hold them."""
+    if value.dtype.kind == "O":
+        return value.size > 0 and all(isinstance(one, str) for one in value.flat)
+    return value.dtype.kind in "UT"
 
 
 def labels(value: Any, name: str, count: int, classes: int) -> npt.NDArray[np.int64]:

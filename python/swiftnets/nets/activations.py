@@ -1,6 +1,7 @@
 """Activations: elementwise functions with exact derivatives to fourth order.
 
-Everywhere a name is enough where an activation has no parameter: ``"tanh"`` is ``Tanh()``. At a
+Everywhere a name is enough where an activation has no parameter: ``"tanh"`` is ``Tanh()``, in any
+case, as are names of other libraries: ``"ReLU"``, ``"swish"``, ``"logistic"``, ``"linear"``. At a
 kink the slope is the one on its left, and second and higher derivatives of the piecewise linear
 ones are 0 everywhere, as in the scripts that this package began with.
 """
@@ -187,5 +188,5 @@ def resolve(value: object, name: str) -> Activation:
     """`value` as an activation; a string is one without parameter (a leaky ReLU has slope 0.01)."""
     if isinstance(value, Activation):
         return value
-    checks.choice(value, name, _NAMES)
-    return LeakyReLU() if value == "leaky_relu" else Activation(str(value))
+    kind = checks.alias(value, name, _NAMES)
+    return LeakyReLU() if kind == "leaky_relu" else Activation(kind)

@@ -1,4 +1,9 @@
-"""Losses of `swiftnets.MLP`, each a function of one sample's outputs z and its target y."""
+"""Losses of `swiftnets.MLP`, each a function of one sample's outputs z and its target y.
+
+Where a loss is asked for its name is enough, in any case, or what other libraries call it:
+``"mse"`` and ``"MSELoss"``, ``"cross_entropy"``, ``"bce"``, ``"smooth_l1"``. The loss is the one of
+this page: ``"mse"`` is ½ the sum of squares as well, and ``"bce"`` takes logits.
+"""
 
 from __future__ import annotations
 
@@ -156,5 +161,5 @@ def resolve(value: object, name: str) -> Loss:
     """`value` as a loss; a string is one with its default parameter."""
     if isinstance(value, Loss):
         return value
-    checks.choice(value, name, _KINDS)
-    return Huber() if value == "huber" else Loss(str(value))
+    kind = checks.alias(value, name, _KINDS, "loss")
+    return Huber() if kind == "huber" else Loss(kind)

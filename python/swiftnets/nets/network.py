@@ -45,6 +45,7 @@ _INTERNAL = (
     "make_handle",
     "multiplications",
     "name_for_torch",
+    "unpenalized",
     "vocabulary",
 )
 
@@ -297,6 +298,15 @@ class BaseNetwork(Internals, internal=_INTERNAL):
         """The same net with ``reduction="sum"``, and with another l2 where one is given."""
         other = copy.copy(self)
         other._reduction, other._l2 = "sum", self._l2 if l2 is None else l2
+        other.engine = Engine(other)
+        return other
+
+    def unpenalized(self) -> Self:
+        """The same net with ``l2=0``; itself if that is its own."""
+        if not self._l2:
+            return self
+        other = copy.copy(self)
+        other._l2 = 0.0
         other.engine = Engine(other)
         return other
 

@@ -182,6 +182,7 @@ class Reader:
             given = checks.unconverted(weights, f"sample_weight{of}")
             x = _without_padding(checks.unconverted(x, f"x{of}"), given, self._vocabulary)
         x = self.inputs(x, f"x{of}")
+        y = self._numbered(y, f"y{of}", bool(of))
         if weights is not None and self._takes_labels(y, f"y{of}"):
             given = checks.unconverted(weights, f"sample_weight{of}")
             y = _without_padding(checks.unconverted(y, f"y{of}"), given, self._outputs)
@@ -204,6 +205,21 @@ class Reader:
         batch = Batch(x, targets, labels, weights)
         self._check_probabilities(batch.counted.targets, f"y{of}")
         return batch if whole else batch.counted
+
+    def _numbered(self, y: Any, name: str, is_part: bool) -> Any:
+        """Targets as numbers in the shape that the loss takes: text, truth values, one a sample."""
+        if y is None or type(y) is np.ndarray and y.ndim > 1 and y.dtype.kind in "biuf":
+            return y
+        raw = checks.unconverted(y, name)
+        if raw.ndim != 1:
+            return y
+        is_softmax = self._loss.name == "softmax_cross_entropy"
+        if checks.is_text(raw) and (is_softmax or self._loss.name == "binary_cross_entropy"):
+            raw = _codes(raw, name, self._outputs if is_softmax else 2, is_part)
+        if is_softmax:
+            is_truth = raw.dtype.kind == "b" and self._outputs == 2
+            return raw.astype(np.int64) if is_truth else raw
+        return raw[:, None] if self._outputs == 1 else raw
 
     def _takes_labels(self, y: Any, name: str) -> bool:
         return self._loss.name == "softmax_cross_entropy" and checks.dimensions(y, name) == 1
@@ -293,6 +309,22 @@ class Reader:
             )
         if empty:
             raise ValueError("x has no batches; expected at least one")
+
+
+def _codes(
+    labels: npt.NDArray[Any], name: str, classes: int, is_part: bool
+) -> npt.NDArray[np.int64]:
+    """Labels that are text by their places in their order."""
+    how = "encode all labels by numpy.unique(labels, return_inverse=True)"
+    if is_part:  # other batches may have others
+        raise TypeError(f"{name} has labels that are text; expected integers in batches: {how}")
+    found, codes = np.unique(np.array(labels.tolist(), str), return_inverse=True)
+    if len(found) != classes:
+        raise ValueError(
+            f"{name} has {len(found)} different labels, as text; expected {classes}, as many as "
+            f"the net has classes, or integers: {how}"
+        )
+    return codes.astype(np.int64)
 
 
 def joined(batches: list[Batch], outputs: int, dtype: np.dtype[Any]) -> Batch:

@@ -2,7 +2,8 @@
 
 Each is a class whose fields are its settings; see `swiftnets.optimizers.base.Optimizer` for `step`
 and `minimize`. They minimise any `swiftnets.problems.Problem`; `GaussNewton`, `LevenbergMarquardt`,
-`KFAC` and some methods of `SaddleFreeNewton` need a net.
+`KFAC` and some methods of `SaddleFreeNewton` need a net. `schedules` has learning rates that change
+along a run, `writers` logs.
 
 Examples
 --------
@@ -25,12 +26,14 @@ from swiftnets.optimizers.line_search import QuarticLineSearch
 from swiftnets.optimizers.newton import Newton
 from swiftnets.optimizers.saddle_free import SaddleFreeNewton
 from swiftnets.optimizers.trust_region import TrustRegion
+from swiftnets.optimizers.writers import CSVWriter, TensorBoardWriter, WandbWriter
 
 __all__ = [
     "KFAC",
     "LBFGS",
     "SGD",
     "Adam",
+    "CSVWriter",
     "Chebyshev",
     "CheckpointError",
     "CubicRegularization",
@@ -49,7 +52,9 @@ __all__ = [
     "SaddleFreeNewton",
     "State",
     "StepResult",
+    "TensorBoardWriter",
     "TrustRegion",
+    "WandbWriter",
 ]
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COLUMNS",
+    "Best",
     "Identity",
     "RunState",
     "fingerprint",
@@ -41,7 +42,20 @@ def __dir__() -> list[str]:
 
 
 COLUMNS = ("loss", "gradient_norm", "seconds", "cost", "accepted")
-_FORMAT, _VERSION = "swiftnets optimizer checkpoint", 3
+_FORMAT, _VERSION = "swiftnets optimizer checkpoint", 4
+
+
+@dataclass(frozen=True, eq=False)
+class Best:
+    """Where the loss that a run looks at was least so far."""
+
+    value: float
+    iteration: int
+    since: int
+    """Looks since then."""
+    w: FloatArray | None
+    """None where it is not kept, and no state then."""
+    state: State
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +67,7 @@ class RunState:
     columns: dict[str, list[float]]
     count: int
     """Entries of the columns that count: an interrupt may leave more."""
+    best: Best | None = None
 
     def history(self) -> History:
         """The columns as they are shown."""
@@ -98,7 +113,8 @@ class Identity:
             **more,
         }
         start = np.empty(0)
-        if not identity.is_known(problem):
+        is_loaded = isinstance(problem, Minibatches) and problem.is_loaded
+        if is_loaded or not identity.is_known(problem):  # a loader has no settings of its samples
             full = problem.full if isinstance(problem, Minibatches) else problem
             start = fingerprint(Counted(full), w)
         return Identity(identity.settings(keyed), start)
@@ -136,6 +152,11 @@ def write_run(path: Path, run: Identity, now: RunState) -> None:
     arrays |= {name: getattr(history, name) for name in COLUMNS}
     arrays |= {f"info {name}": values for name, values in history.info.items()}
     arrays |= {f"state {name}": values for name, values in now.state.items()}
+    if (best := now.best) is not None:
+        arrays["best"] = np.array([best.value, best.iteration, best.since])
+        if best.w is not None:
+            arrays["best w"] = best.w
+            arrays |= {f"best state {name}": values for name, values in best.state.items()}
     write_archive(path, _FORMAT, _VERSION, run.settings, arrays)
 
 
@@ -201,6 +222,7 @@ def _restored(settings: dict[str, Any], arrays: dict[str, Any]) -> tuple[Identit
     if start.dtype != np.float64:
         raise ValueError(f"start has dtype {start.dtype}")
     columns = {name: arrays.pop(name).astype(float).tolist() for name in COLUMNS}
+    best = _best(arrays, w)
     state: State = {}
     for name, values in arrays.items():
         kind, _, own = name.partition(" ")
@@ -211,4 +233,20 @@ def _restored(settings: dict[str, Any], arrays: dict[str, Any]) -> tuple[Identit
     count = len(columns["loss"])
     if any(len(values) != count for values in columns.values()):
         raise ValueError("columns of the history differ in length")
-    return Identity(settings, start), RunState(w, state, columns, count)
+    return Identity(settings, start), RunState(w, state, columns, count, best)
+
+
+def _best(arrays: dict[str, Any], w: FloatArray) -> Best | None:
+    """What a file says of the best weights, taken out of its arrays."""
+    if "best" not in arrays:
+        return None
+    value, iteration, since = arrays.pop("best").tolist()
+    there = arrays.pop("best w", None)
+    if there is not None:
+        there = np.ascontiguousarray(there)
+        if there.shape != w.shape or there.dtype != w.dtype:
+            raise ValueError(f"best w has shape {there.shape} and dtype {there.dtype}")
+    prefix = "best state "
+    names = [name for name in arrays if name.startswith(prefix)]
+    state = {name.removeprefix(prefix): arrays.pop(name) for name in names}
+    return Best(float(value), int(iteration), int(since), there, state)

@@ -33,6 +33,9 @@ class SGD(Optimizer):
     ----------
     learning_rate : float
         η.
+    weight_decay : float
+        λ: w is multiplied by 1 − η λ before the step. Decoupled, as PyTorch's AdamW has it; for
+        this method alone that is the gradient of ½ λ ‖w‖², as PyTorch's SGD has it.
 
     Examples
     --------
@@ -42,15 +45,18 @@ class SGD(Optimizer):
     """
 
     learning_rate: float = 0.01
+    weight_decay: float = 0.0
+
+    clips = True
 
     def __post_init__(self) -> None:
-        check_settings(self, "learning_rate")
+        check_settings(self, "learning_rate", least_zero=("weight_decay",))
 
     def step(self, problem: Problem, w: FloatArray, state: State) -> StepResult:
         w = _weights(w, learning_rate=self.learning_rate)
         loss, gradient = problem.loss_and_gradient(w)
-        new = _like(w)
-        squares = _core.descend(self.learning_rate, w, _dense(gradient), new)
+        new, kept = _like(w), _decayed(w, self.learning_rate * self.weight_decay)
+        squares = _core.descend(self.learning_rate, kept, _dense(gradient), new)
         return _stepped(new, loss, gradient, squares, state)
 
 
@@ -67,6 +73,10 @@ class Momentum(Optimizer):
     momentum : float
         β, in [0, 1).
     nesterov : bool
+    weight_decay : float
+        λ: w is multiplied by 1 − η λ before the step: decoupled (Loshchilov & Hutter 2019, SGDW),
+        as PyTorch's AdamW has it. PyTorch's SGD adds λ w to the gradient, which the momentum then
+        carries on; that is a net's ``l2``.
 
     Examples
     --------
@@ -80,9 +90,12 @@ class Momentum(Optimizer):
     learning_rate: float = 0.01
     momentum: float = 0.9
     nesterov: bool = False
+    weight_decay: float = 0.0
+
+    clips = True
 
     def __post_init__(self) -> None:
-        check_settings(self, "learning_rate", least_zero=("momentum",))
+        check_settings(self, "learning_rate", least_zero=("momentum", "weight_decay"))
         checks.flag(self.nesterov, "nesterov")
         _below_one(self.momentum, "momentum")
 
@@ -97,7 +110,7 @@ class Momentum(Optimizer):
             self.learning_rate,
             self.momentum,
             self.nesterov,
-            w,
+            _decayed(w, self.learning_rate * self.weight_decay),
             _dense(gradient),
             state["velocity"],
             new,
@@ -119,7 +132,7 @@ class Adam(Optimizer):
     epsilon : float
         Added to the root of the corrected mean of squares.
     weight_decay : float
-        w is multiplied by 1 − η weight_decay before the step.
+        λ: w is multiplied by 1 − η λ before the step.
 
     Examples
     --------
@@ -133,6 +146,8 @@ class Adam(Optimizer):
     beta2: float = 0.999
     epsilon: float = 1e-8
     weight_decay: float = 0.0
+
+    clips = True
 
     def __post_init__(self) -> None:
         check_settings(
@@ -182,7 +197,8 @@ class LBFGS(Optimizer):
     They are its inverse Hessian of pairs (`scipy.optimize.LbfgsInvHessProduct`) and its line search
     for the strong Wolfe conditions. SciPy's own loop cannot be stopped and resumed. For full
     batches: curvature from differences of gradients of unlike samples is noise. Needs
-    SciPy: ``pip install swiftnets[scipy]``.
+    SciPy: ``pip install swiftnets[scipy]``. Its weight decay is the net's ``l2``: a line search
+    goes down the loss, and a decay beside the loss would have none.
 
     Parameters
     ----------
@@ -411,6 +427,14 @@ def _weights(w: FloatArray, **settings: float) -> FloatArray:
         if value != 0 and not 0 < held < math.inf:
             raise ValueError(f"{name} is {value!r}; {w.dtype} holds it as {held}")
     return _dense(w)
+
+
+def _decayed(w: FloatArray, decay: float) -> FloatArray:
+    """w after its decay, before the step."""
+    if not decay:
+        return w
+    kept: FloatArray = w * w.dtype.type(1 - decay)
+    return kept
 
 
 def _dense(gradient: FloatArray) -> FloatArray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from swiftnets._support import checks
+from swiftnets._support.plotting import figure_class
 from swiftnets._support.types import FloatArray
 
 __all__ = ["Event", "History", "Result", "State", "Status", "StepResult"]
@@ -23,7 +24,15 @@ State: TypeAlias = dict[str, npt.NDArray[Any]]
 """What a method carries from step to step: arrays alone, so that runs resume bit for bit."""
 
 Status: TypeAlias = Literal[
-    "converged", "saddle", "rounding", "iterations", "time", "callback", "diverged", "failed"
+    "converged",
+    "saddle",
+    "rounding",
+    "iterations",
+    "time",
+    "callback",
+    "patience",
+    "diverged",
+    "failed",
 ]
 
 
@@ -132,6 +141,89 @@ class History:
             f"loss {self.loss[0]:.6g} to {self.loss[-1]:.6g})"
         )
 
+    def plot(
+        self,
+        what: str | Sequence[str] | None = None,
+        against: Literal["iterations", "cost", "seconds"] = "iterations",
+        ax: Any = None,
+        **lines: Any,
+    ) -> Any:
+        """Draw how numbers went.
+
+        Parameters
+        ----------
+        what : str or sequence of str, optional
+            ``"loss"``, ``"gradient_norm"``, or names of `info`. By default the loss, and the
+            validation loss where it was looked at, as points joined by a line.
+        against : {"iterations", "cost", "seconds"}
+            Spent before a loss or a gradient's norm, and after what `info` has.
+        ax : matplotlib.axes.Axes, optional
+            Where to draw; a new figure by default. Its scale is logarithmic where all numbers are
+            positive.
+        **lines : object
+            For all lines, as `matplotlib.axes.Axes.plot` takes it.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+            ``.figure.savefig(path)`` writes it.
+
+        Raises
+        ------
+        ValueError
+            If there are no iterations, or nothing of a name was recorded.
+        ImportError
+            Without Matplotlib: ``pip install swiftnets[plot]``.
+
+        Examples
+        --------
+        >>> from swiftnets.optimizers import SGD
+        >>> from swiftnets.problems import Quadratic
+        >>> history = SGD(learning_rate=0.5).minimize(Quadratic([[1.0]]), [8.0]).history
+        >>> history.plot(color="black").get_ylabel()
+        'loss'
+        """
+        place = checks.choice(against, "against", _AXES)
+        if not len(self):
+            raise ValueError("the history has no iterations; expected at least one")
+        names = [what] if isinstance(what, str) else what
+        if names is None:
+            names = ["loss", *[name for name in _LOSSES if name in self.info]]
+        curves = [(name, *self._curve(name, place)) for name in names]
+        if ax is None:
+            ax = figure_class()(layout="constrained").add_subplot()
+        has_legend = len(curves) > 1
+        for name, x, values in curves:
+            there = np.isfinite(values)
+            style = {"label": name.replace("_", " ") if has_legend else None}
+            if not there.all():
+                style["marker"] = "."
+            ax.plot(x[there], values[there], **style | lines)
+        found = np.concatenate([values[np.isfinite(values)] for _, _, values in curves])
+        if len(found) and (found > 0).all():
+            ax.set_yscale("log")
+        ax.set_xlabel("cost in gradients" if against == "cost" else against)
+        ax.set_ylabel(curves[0][0].replace("_", " "))
+        if has_legend:
+            ax.legend(frameon=False)
+        return ax
+
+    def _curve(
+        self, name: str, place: int
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        spent = (np.arange(1.0, len(self) + 1), self.cost, self.seconds)[place]
+        if name in ("loss", "gradient_norm"):
+            values = self.loss if name == "loss" else self.gradient_norm
+            return np.concatenate([[0.0], spent[:-1]]), values
+        if name not in self.info:
+            known = ", ".join(["loss", "gradient_norm", *sorted(self.info)])
+            raise ValueError(f"what is {name!r}; expected one of {known}")
+        return spent, self.info[name]
+
+
+_AXES = ("iterations", "cost", "seconds")
+_LOSSES = ("validation_loss", "full_loss")
+
 
 @dataclass(frozen=True, eq=False)
 class Result:
@@ -140,7 +232,7 @@ class Result:
     Attributes
     ----------
     w : (P,) float array
-        The last one that is finite.
+        The last one that is finite; with ``keep_best`` that of the least loss.
     loss, gradient_norm : float
         There: of all samples, where steps took minibatches.
     history : History
@@ -151,12 +243,15 @@ class Result:
         ``"rounding"``: the gradient is larger than asked for, and the decrease that is left is
         below the rounding of the loss, or the steps below that of w: SciPy's "precision loss".
         ``"iterations"`` or ``"time"``: a limit. ``"callback"``: it returned something true.
+        ``"patience"``: the loss that is looked at has not fallen for so long.
         ``"diverged"``: a loss, a derivative or a weight is not finite. ``"failed"``: the method
         knows no further step. Of runs of `swiftnets.compare` alone ``"cost"``: its ``cost_limit``.
     message : str
         The status in words.
     state : dict of arrays
-        The method's own, after the last step.
+        The method's own, at w: ``minimize(..., state=…)`` takes it, or the whole result.
+    iteration : int
+        After how many steps w was reached: those of the history, or fewer with ``keep_best``.
     """
 
     w: FloatArray
@@ -166,6 +261,7 @@ class Result:
     status: Status
     message: str
     state: State
+    iteration: int = 0
 
     @property
     def success(self) -> bool:

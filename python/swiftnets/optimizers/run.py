@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,6 +25,8 @@ from swiftnets.optimizers.checkpoints import (
     write_run,
 )
 from swiftnets.optimizers.history import Event, Result, Status, StepResult
+from swiftnets.optimizers.schedules import scheduled
+from swiftnets.optimizers.training import Plan
 from swiftnets.problems import Counted, Minibatches, PointLike, Problem
 from swiftnets.problems.computed import require_finite, trial_loss
 from swiftnets.problems.counted import take_net_problem
@@ -45,17 +45,29 @@ _LOOK = 60  # Lanczos steps for the curvatures where a run would end
 
 
 class _Watched(Counted):
-    """A problem that stops a step whose start is not finite before anything is made of that."""
+    """A problem that stops a step whose start is not finite before anything is made of that.
 
-    def __init__(self, problem: Problem, w: FloatArray) -> None:
+    Attributes
+    ----------
+    length : float or None
+        The gradient's norm, where it was clipped.
+    """
+
+    def __init__(self, problem: Problem, w: FloatArray, clip: float | None) -> None:
         super().__init__(problem)
-        self._w = w
+        self._w, self._clip = w, clip
+        self.length: float | None = None
 
     def loss_and_gradient(self, w: npt.ArrayLike) -> tuple[float, FloatArray]:
         loss, gradient = super().loss_and_gradient(w)
         # The gradient's norm is the methods' to look at: they all form it.
         if w is self._w and not math.isfinite(loss):
             raise FloatingPointError(f"the loss is {loss}")
+        if self._clip is not None:
+            length = norm(gradient)
+            if self._clip < length < math.inf:
+                self.length = length
+                gradient = gradient * gradient.dtype.type(self._clip / length)
         return loss, gradient
 
     def at(self, w: npt.ArrayLike) -> PointLike:
@@ -69,13 +81,9 @@ class Loop:
     """The steps of one run, from its start or from a checkpoint."""
 
     def __init__(
-        self, optimizer: Optimizer, problem: Problem | Minibatches, w: npt.ArrayLike
+        self, optimizer: Optimizer, problem: Problem | Minibatches, w: npt.ArrayLike, plan: Plan
     ) -> None:
-        if not isinstance(problem, (Problem, Minibatches)):
-            raise TypeError(
-                f"problem is of type {type(problem).__name__}; expected a Problem or Minibatches"
-            )
-        self._optimizer, self._problem = optimizer, problem
+        self._optimizer, self._problem, self._plan = optimizer, problem, plan
         self._start: FloatArray = np.array(
             checks.array(w, "w", (problem.parameter_count,), problem.dtype)
         )
@@ -85,40 +93,36 @@ class Loop:
         problem = self._problem
         return problem.at(iteration) if isinstance(problem, Minibatches) else problem
 
-    def go(
-        self,
-        iterations: int,
-        tolerance: float,
-        time_limit: float | None,
-        callback: Callable[[Event], object] | None,
-        progress: bool,
-        path: Path | None,
-        every: int,
-    ) -> Result:
+    def go(self) -> Result:
         """Step until something ends the run; what `Optimizer.minimize` returns."""
-        if callback is not None and not callable(callback):
-            raise TypeError(f"callback is {callback!r}; expected a function of one event")
-        progress = checks.flag(progress, "progress")
-        now = None
+        plan, now = self._plan, None
+        path, iterations, monitor = plan.path, plan.iterations, plan.monitor
         if path is not None:
-            run = Identity.of(self._optimizer, self._problem, self._start)
+            run = Identity.of(self._optimizer, self._problem, self._start, **plan.identity)
             now = read_run(path, run, iterations)
         state = self._optimizer.initial_state(self._at(0), self._start)
         if now is None:
-            now = RunState(self._start, state, {name: [] for name in COLUMNS}, 0)
+            now = plan.beginning(self._start, state)
         else:
             require_state(path, now.state, state, self._start)
         saved = now
-        bar = Progress(now.count, iterations, "loss") if progress else None
         ended: tuple[Status, str] | None = None
+        if monitor is not None:
+            now = saved = monitor.started(now)
+            if (why := monitor.over(now)) is not None:  # as the run that is read did
+                ended = "patience", why
+        bar = Progress(now.count, iterations, "loss") if plan.progress else None
         try:
             while ended is None and now.count < iterations:
-                ended, now = self._step(now, tolerance)
-                if bar is not None and ended is None:
+                ended, after = self._step(now, plan.tolerance)
+                if ended is not None:
+                    break
+                # One assignment, so that an interrupt finds a step with all that belongs to it.
+                now = after if monitor is None else monitor.looked(after)
+                if bar is not None:
                     bar.step(now.last("loss"))
-                if ended is None:
-                    ended = self._stop(now, time_limit, callback)
-                if path is not None and now is not saved and now.count % every == 0:
+                ended = self._stop(now)
+                if path is not None and now.count % plan.every == 0:
                     write_run(path, run, now)
                     saved = now
         finally:
@@ -137,12 +141,19 @@ class Loop:
                     values = f"the loss is {loss}, the gradient's norm {length}"
                     status = "diverged"
                     message = self._lost(f"after {checks.counted(now.count, 'iteration')} {values}")
-            elif length <= tolerance:
+            elif length <= plan.tolerance:
                 # What a step from here would have said: it is not made.
-                verdict = self._step(now, tolerance, length)[0]
+                verdict = self._step(now, plan.tolerance, length)[0]
                 if verdict is not None and verdict[0] in ("converged", "saddle"):
                     status, message = verdict
-        return Result(now.w, loss, length, now.history(), status, message, now.state)
+        w, state, iteration = now.w, now.state, now.count
+        if monitor is not None and monitor.keep:
+            best, words = monitor.chosen(now)
+            if best.w is not None and best.iteration != now.count:
+                w, state, iteration = best.w, best.state, best.iteration
+                loss, length = self._measured(w)
+            message = f"{message}; {words}"
+        return Result(w, loss, length, now.history(), status, message, state, iteration)
 
     @property
     def _full(self) -> Problem:
@@ -169,11 +180,17 @@ class Loop:
         """How the run ends, or what the step leads to; `known` is the norm of the full gradient."""
         place = f"iteration {now.count}"
         begin = time.perf_counter()
-        problem = _Watched(self._at(now.count), now.w)
+        problem = _Watched(self._at(now.count), now.w, self._plan.clip)
+        method, rate = self._optimizer, {}
+        if self._plan.schedule is not None:
+            method, now_rate = scheduled(method, self._plan.schedule, now.count, now.w.dtype)
+            rate = {"learning_rate": now_rate}
         ended: tuple[Status, str] | None = None
         try:
             with np.errstate(all="ignore"):
-                result = self._optimizer.step(problem, now.w, now.state)
+                result = method.step(problem, now.w, now.state)
+                if problem.length is not None:
+                    result = replace(result, gradient_norm=problem.length)
                 if not (math.isfinite(result.loss) and math.isfinite(result.gradient_norm)):
                     raise FloatingPointError(
                         f"the loss is {result.loss}, the gradient's norm {result.gradient_norm}"
@@ -205,13 +222,14 @@ class Loop:
             "cost": now.last("cost") + problem.cost,
             "accepted": float(result.accepted),
             **result.info,
+            **rate,
         }
         for name, value in values.items():
             column = now.columns.setdefault(name, [])
             del column[now.count :]
             column += [np.nan] * (now.count - len(column))
             column.append(float(value))
-        return None, RunState(result.w, result.state, now.columns, now.count + 1)
+        return None, RunState(result.w, result.state, now.columns, now.count + 1, now.best)
 
     def _length(self, now: RunState, problem: Counted, batch: float, tolerance: float) -> float:
         """The norm of the gradient of all samples, given that of a batch; infinite if not seen."""
@@ -270,12 +288,12 @@ class Loop:
             return "saddle", f"{said}, but it is no minimum: there is a curvature of {least:.3g}"
         return "converged", f"{said}; the least curvature that was seen is {least:.3g}; {message}"
 
-    def _stop(
-        self,
-        now: RunState,
-        time_limit: float | None,
-        callback: Callable[[Event], object] | None,
-    ) -> tuple[Status, str] | None:
+    def _stop(self, now: RunState) -> tuple[Status, str] | None:
+        callback, monitor, time_limit = (
+            self._plan.callback,
+            self._plan.monitor,
+            self._plan.time_limit,
+        )
         seconds = now.last("seconds")
         if callback is not None:
             info = {
@@ -298,6 +316,8 @@ class Loop:
                     "callback",
                     f"the callback ended the run after {checks.counted(now.count, 'iteration')}",
                 )
+        if monitor is not None and (why := monitor.over(now)) is not None:
+            return "patience", why
         if time_limit is not None and seconds >= time_limit:
             return "time", f"{seconds:.3g} s are over, of {time_limit:g}"
         return None

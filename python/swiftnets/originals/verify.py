@@ -64,6 +64,7 @@ from swiftnets.originals.rows import (
 )
 from swiftnets.originals.scripts import LINES, WEIGHTS, OriginalError, Timed, script_lines
 from swiftnets.originals.slow import SlowNet
+from swiftnets.originals.waiting import Waiting
 
 __all__ = ["OriginalError", "Row", "check", "draw", "main", "parity", "summary"]
 
@@ -193,8 +194,7 @@ def check(
     """
     if net not in WEIGHTS:
         raise ValueError(f"net is {net!r}; expected 'slow' or 'fast'")
-    if iterations is None:
-        iterations = 5 if net == "fast" else 100 if originals is None else 10
+    iterations = _steps(net, iterations, originals)
     if iterations < 1:
         raise ValueError(f"iterations is {iterations}; expected 1 or more")
     if not 0 <= seed < 2**32:
@@ -267,6 +267,13 @@ def check(
                 if row.note:
                     del peers[against]
     return rows
+
+
+def _steps(net: str, iterations: int | None, originals: object) -> int:
+    """How many steps are made, where it is not said."""
+    if iterations is not None:
+        return iterations
+    return 5 if net == "fast" else 100 if originals is None else 10
 
 
 def _row(
@@ -359,20 +366,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(argv)
     stream = StandardError()
-    terminal = stream.isatty()
-
-    def waiting(name: str, iteration: int, seconds: float) -> None:
-        if terminal:
-            print(f"\r{name}: iteration {iteration}, {seconds:.0f} s ", end="", file=stream)
+    waiting: Waiting | None = None
 
     def report(row: Row) -> None:
-        if terminal:
-            print("\r\x1b[K", end="", file=stream, flush=True)
+        if waiting is not None:
+            waiting.clear()
         print(format_row(row), flush=True)
 
     rows: list[Row] = []
 
     def body() -> None:
+        nonlocal waiting
         # What would spoil the end is better known at the beginning.
         for option, path in (("--plot", options.plot), ("--json", options.json)):
             if path is not None:
@@ -381,6 +385,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             require_format(options.plot)
         print(HEADER, flush=True)
         for net in ("slow", "fast") if options.net == "both" else (options.net,):
+            waiting = Waiting(stream, _steps(net, options.iterations, options.originals))
             rows.extend(
                 check(
                     net,

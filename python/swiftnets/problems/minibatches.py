@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +11,7 @@ import numpy.typing as npt
 from swiftnets._support import checks
 from swiftnets.nets.samples import Batch, Samples
 from swiftnets.network import Network, require_net
+from swiftnets.problems.loader import Loader
 from swiftnets.problems.net import NetProblem
 
 __all__ = ["Minibatches"]
@@ -34,16 +36,32 @@ class Minibatches:
     ----------
     net : Network or MLP
     x, y : array_like
-        All samples; copied.
+        All samples; copied. Or in place of both a loader: anything whose every iteration gives
+        batches ``(x, y)`` or ``(x, y, sample_weight)``, as PyTorch's ``DataLoader`` and lists do.
     batch_size : int
+        Not with a loader, nor what follows.
     seed : int
     sample_weight : array_like, optional
         Samples of weight 0 are not there: no batch holds them.
+
+    Attributes
+    ----------
+    full : NetProblem
+        The loss of all samples.
 
     Raises
     ------
     TypeError, ValueError
         If an argument is not as above, or no weight is above 0.
+
+    Notes
+    -----
+    A loader is gone through once at the beginning, to check and to count, once an epoch, and once
+    wherever the loss of all samples is asked for; its batches are not kept. An epoch takes its
+    batches as they come, so that a run that is resumed has the same bits if the loader's order
+    depends on the epoch alone: if it has none, or a method ``set_epoch``, itself or its sampler,
+    which is called with the epoch. One that shuffles by a generator of its own gives other batches
+    after a resumption.
 
     Examples
     --------
@@ -54,26 +72,37 @@ class Minibatches:
     (3, 2)
     """
 
+    full: NetProblem
+
     def __init__(
         self,
         net: Network,
-        x: npt.ArrayLike,
+        x: npt.ArrayLike | Iterable[Any],
         y: npt.ArrayLike | None = None,
         *,
-        batch_size: int,
+        batch_size: int | None = None,
         seed: int = 0,
         sample_weight: npt.ArrayLike | None = None,
     ) -> None:
         self.net = require_net(net)
+        self.parameter_count, self.dtype = net.parameter_count, net.dtype
+        self.seed = checks.integer(seed, "seed", 0)
+        self.batch_size = None
+        self._loader: Loader | None = None
         if y is None:
-            raise TypeError(
-                f"y is missing and x is of type {type(x).__name__}; expected arrays of all "
-                "samples, of which Minibatches draws its own batches (a loader's go to NetProblem)"
-            )
+            if batch_size is not None or sample_weight is not None:
+                given = "sample_weight" if batch_size is None else "batch_size"
+                raise TypeError(
+                    f"{given} is given and y is missing: x, of type {type(x).__name__}, is taken "
+                    f"for a loader, whose batches have their own; expected x and y, or no {given}"
+                )
+            self._loader = Loader(net, x)
+            self.full = self._loader.full
+            return
+        if batch_size is None:
+            raise TypeError("batch_size is missing; expected how many samples a batch has")
         self.full = NetProblem(net, x, y, sample_weight=sample_weight)
         self.batch_size = checks.integer(batch_size, "batch_size")
-        self.seed = checks.integer(seed, "seed", 0)
-        self.parameter_count, self.dtype = net.parameter_count, net.dtype
         self._count = self.full.sample_count
         self._order: tuple[int, npt.NDArray[np.int64]] = (-1, np.empty(0, np.int64))
         # What a sample counts in an estimate, but for N / b; None where a mean does it.
@@ -103,6 +132,9 @@ class Minibatches:
     @property
     def per_epoch(self) -> int:
         """Batches in an epoch."""
+        if self._loader is not None:
+            return self._loader.per_epoch
+        assert self.batch_size is not None
         return -(-self._count // self.batch_size)
 
     def at(self, iteration: int) -> NetProblem:
@@ -118,6 +150,9 @@ class Minibatches:
         NetProblem
         """
         epoch, place = divmod(checks.integer(iteration, "iteration", 0), self.per_epoch)
+        if self._loader is not None:
+            return self._loader.at(epoch, place)
+        assert self.batch_size is not None
         if self._order[0] != epoch:
             order = np.random.default_rng([self.seed, epoch]).permutation(self._count)
             self._order = epoch, order
@@ -131,6 +166,8 @@ class Minibatches:
 
     def settings(self) -> Mapping[str, object] | None:
         """As `Problem.settings`."""
+        if self._loader is not None:
+            return self._loader.settings()
         return {
             "version": 1,
             "net": self.net,
@@ -139,7 +176,14 @@ class Minibatches:
             "samples": tuple(self.full.batches[0]),
         }
 
+    @property
+    def is_loaded(self) -> bool:
+        """Whether batches come from a loader."""
+        return self._loader is not None
+
     def __repr__(self) -> str:
+        if self._loader is not None:
+            return f"Minibatches({self.net!r}, {self._loader!r})"
         return (
             f"Minibatches({self.net!r}, {self._count} samples, batch_size={self.batch_size}, "
             f"seed={self.seed})"

@@ -1,0 +1,182 @@
+"""A net and its parameters in one file: a NumPy archive with the net's settings, never a pickle."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, Self, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from swiftnets._support import checks
+from swiftnets._support.checkpoints import CheckpointError, read_archive, write_archive
+from swiftnets._support.files import File, writable
+from swiftnets._support.types import FloatArray
+from swiftnets.nets import layers as kinds_of_layers
+from swiftnets.nets.activations import Activation
+from swiftnets.nets.classes import ClassifyingNetwork
+from swiftnets.nets.layer import Layer
+from swiftnets.nets.layers.residual import Residual
+from swiftnets.nets.losses import Loss
+
+__all__ = ["StoredNetwork"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+Maker: TypeAlias = Callable[..., Any]
+
+_FORMAT, _VERSION = "swiftnets net", 1
+_LAYERS: dict[str, type[Layer]] = {
+    "Activation": Activation,
+    **{name: getattr(kinds_of_layers, name) for name in kinds_of_layers.__all__},
+}
+
+
+class StoredNetwork(ClassifyingNetwork, internal=("kind",)):
+    """A net that is written to a file, and read from one; see `swiftnets.Network`."""
+
+    def save(self, path: File, w: npt.ArrayLike) -> None:
+        """Write the net with its parameters to a file, whole or not at all.
+
+        Parameters
+        ----------
+        path : path
+            Of a NumPy archive, as it is: no ending is added.
+        w : (P,) array_like
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is not as above.
+        OSError
+            If the file cannot be written.
+
+        Notes
+        -----
+        In it are the net's `settings` as JSON, with a version, and w as it is, to the last bit; no
+        pickle. What `load` reads is checked, so that a file may come from anyone.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from swiftnets import MLP
+        >>> net = MLP((2, 3, 1), activation="softplus")
+        >>> w = net.initial(seed=0)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     net.save(f"{folder}/net.npz", w)
+        ...     again, weights = MLP.load(f"{folder}/net.npz")
+        >>> again, bool((weights == w).all())
+        (MLP((2, 3, 1), activation='softplus', output_activation='identity', \
+loss='squared_error', reduction='sum'), True)
+        """
+        file = writable(path, "path")
+        vector = self.engine.vector(w, "w")
+        names = [row.torch_name for row in self.parameter_table]
+        settings = {"net": self.settings(), "torch names": names}
+        write_archive(file, _FORMAT, _VERSION, settings, {"w": vector})
+
+    @classmethod
+    def load(cls, path: File) -> tuple[Self, FloatArray]:
+        """A net and its parameters from a file that `save` wrote.
+
+        Parameters
+        ----------
+        path : path
+
+        Returns
+        -------
+        net : Network
+            An `MLP` where one was saved.
+        w : (P,) float array
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        OSError
+            If it is no regular file, or cannot be read.
+        CheckpointError
+            If it is damaged, of another kind or version, or has no net of this class.
+        """
+        file = checks.path(path, "path")
+        if file.exists() and not file.is_file():
+            raise OSError(f"path is {file}, which is no regular file")
+        found = read_archive(file, _FORMAT, _VERSION, cls._made, "path")
+        if found is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(file))
+        net, w = found
+        if not isinstance(net, cls):
+            kind = type(net).__name__
+            raise CheckpointError(
+                f"path: {file} has a net of class {kind}, not {cls.__name__}; see {kind}.load"
+            )
+        return net, w
+
+    @classmethod
+    def kind(cls, is_chain: bool) -> type[StoredNetwork]:
+        """The class of a net that is read; `swiftnets.Network` says which."""
+        raise NotImplementedError
+
+    @classmethod
+    def _made(
+        cls, settings: dict[str, Any], arrays: Mapping[str, npt.NDArray[Any]]
+    ) -> tuple[StoredNetwork, FloatArray]:
+        """What was saved; whatever is wrong is an error that the caller explains."""
+        w, given = np.ascontiguousarray(arrays["w"]), settings["net"]
+        if w.ndim != 1 or w.dtype.name != given["dtype"] or not w.dtype.isnative:
+            raise ValueError(f"w is {w.dtype.str} of shape {w.shape}")
+        is_chain = "sizes" in given
+        net = (_chain if is_chain else _network)(given, cls.kind(is_chain))
+        if net.parameter_count != len(w):
+            raise ValueError(f"w has {len(w)} numbers, and the net {net.parameter_count}")
+        if net.settings() != given:
+            raise ValueError("its settings are not those of a net")
+        names = settings["torch names"]
+        if not all(isinstance(name, str) for name in names):
+            raise ValueError(f"its names are {names!r}")
+        if names != [row.torch_name for row in net.parameter_table]:
+            net.parameter_table.named(names)  # as many as there are
+            net.name_for_torch(names)
+        return net, w
+
+
+def _rest(given: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "loss": Loss(*given["loss"]),
+        "reduction": given["reduction"],
+        "l2": given["l2"],
+        "dtype": given["dtype"],
+    }
+
+
+def _chain(given: Mapping[str, Any], make: Maker) -> Any:
+    *hidden, last = (Activation(name, parameter) for name, parameter in given["activations"])
+    return make(
+        given["sizes"],
+        activation=hidden,
+        output_activation=last,
+        bias=given["bias"],
+        **_rest(given),
+    )
+
+
+def _network(given: Mapping[str, Any], make: Maker) -> Any:
+    return make(_layers(given["layers"]), given["input_shape"], **_rest(given))
+
+
+def _layers(given: list[Any]) -> list[Layer]:
+    return [_layer(name, settings) for name, settings in given]
+
+
+def _layer(name: str, settings: dict[str, Any]) -> Layer:
+    if name not in _LAYERS:
+        raise ValueError(f"there is no layer {name!r}")
+    kind = _LAYERS[name]
+    if kind is Residual:
+        return Residual(_layers(settings["body"]), _layers(settings["shortcut"]))
+    return kind(**settings)
