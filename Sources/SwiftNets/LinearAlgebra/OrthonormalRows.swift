@@ -16,16 +16,19 @@ struct OrthonormalRows<Element: FactorScalar> {
   /// Appends what is orthogonal of a row of length 1; a row at random in place of one that depends on the others.
   mutating func append(_ row: [Element]) {
     var row = row
+    var least = 0.1
     while true {
       let before = norm(row)
       for _ in 0..<2 { project(&row) }
       let after = norm(row)
-      if after > 0.1 * before && after > 0 {
+      if after > least * before && after > 0 {
         let scale = Element(1 / after)
         take(row.map { $0 * scale })
         return
       }
       row = (0..<length).map { _ in Element(noise.next()) }
+      // Where few dimensions are left this has little in them, and the second projection makes it orthogonal.
+      least = 1e-6
     }
   }
 
@@ -33,15 +36,21 @@ struct OrthonormalRows<Element: FactorScalar> {
   mutating func complete(interruption: Interruption) throws(EngineError) {
     while count < length {
       try interruption.check()
-      append((0..<length).map { _ in Element(noise.next()) })
+      append([Element](repeating: 0, count: length))
     }
   }
 
   private func project(_ row: inout [Element]) {
-    for place in 0..<count {
-      var overlap = Element(0)
-      for index in 0..<length { overlap = overlap + numbers[place * length + index].conjugate * row[index] }
-      for index in 0..<length { row[index] = row[index] - overlap * numbers[place * length + index] }
+    let length = length
+    numbers.withUnsafeBufferPointer { numbers in
+      row.withUnsafeMutableBufferPointer { row in
+        for place in 0..<count {
+          let other = numbers.baseAddress! + place * length
+          var overlap = Element(0)
+          for index in 0..<length { overlap = overlap + other[index].conjugate * row[index] }
+          for index in 0..<length { row[index] = row[index] - overlap * other[index] }
+        }
+      }
     }
   }
 
