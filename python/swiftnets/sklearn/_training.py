@@ -1,0 +1,398 @@
+"""The loop around an optimiser's steps: epochs of minibatches, or iterations on all samples."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from swiftnets import optimizers
+from swiftnets._support import checks
+from swiftnets._support.progress import Progress
+from swiftnets._support.types import FloatArray
+from swiftnets.nets.samples import Batch, Samples
+from swiftnets.optimizers import KFAC, SGD, Adam, Momentum, Optimizer, State, StepResult
+from swiftnets.problems import NetProblem, Problem
+from swiftnets.sklearn._decay import DecayedMLP
+from swiftnets.sklearn._lbfgs import CompactLBFGS
+
+__all__ = ["Outcome", "SOLVERS", "Trainer", "resolve"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+def _snake(name: str) -> str:
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
+
+
+# By the names of their classes; SGD, Adam, K-FAC and L-BFGS have settings of the estimator.
+_OTHERS: dict[str, type[Optimizer]] = {
+    _snake(one.__name__): one
+    for one in (
+        optimizers.Chebyshev,
+        optimizers.CubicRegularization,
+        optimizers.FourthOrder,
+        optimizers.FunctionalInverseNewton,
+        optimizers.GaussNewton,
+        optimizers.Halley,
+        optimizers.LevenbergMarquardt,
+        optimizers.Newton,
+        optimizers.QuarticLineSearch,
+        optimizers.SaddleFreeNewton,
+        optimizers.TrustRegion,
+    )
+}
+SOLVERS = ("adam", "lbfgs", "sgd", "kfac", *_OTHERS)
+_BATCH = 200  # samples in a minibatch where nothing else is said, as in scikit-learn
+# Of the loss: what falls by less has come to rest, as for SciPy's L-BFGS-B.
+_REST = 2.2e-9
+_SINGLE_REST = 1e-5  # likewise, of what float32 shows
+
+
+def resolve(settings: Any, seed: int) -> Optimizer:
+    """The optimiser of an estimator's settings."""
+    solver = settings.solver
+    if isinstance(solver, Optimizer):
+        return solver
+    if not isinstance(solver, str):
+        raise TypeError(
+            f"solver is of type {type(solver).__name__}; expected one of {', '.join(SOLVERS)}, or "
+            "an Optimizer of swiftnets.optimizers"
+        )
+    checks.choice(solver, "solver", SOLVERS)
+    if solver == "lbfgs":
+        return CompactLBFGS()
+    if solver == "kfac":
+        return KFAC(seed=seed)
+    if solver in _OTHERS:
+        return _OTHERS[solver]()
+    rate = checks.real(settings.learning_rate_init, "learning_rate_init", positive=True)
+    if solver == "adam":
+        return Adam(
+            learning_rate=rate,
+            beta1=settings.beta_1,
+            beta2=settings.beta_2,
+            epsilon=settings.epsilon,
+        )
+    if settings.momentum == 0:
+        return SGD(learning_rate=rate)
+    return Momentum(
+        learning_rate=rate, momentum=settings.momentum, nesterov=settings.nesterovs_momentum
+    )
+
+
+def is_stochastic(optimizer: Optimizer) -> bool:
+    """Whether it is at home with minibatches."""
+    return isinstance(optimizer, (SGD, Momentum, Adam))
+
+
+class _Mixed(Problem):
+    """The loss on all samples, in float32 as long as that is enough.
+
+    Attributes
+    ----------
+    is_single : bool
+        Whether it is now; the loop says when it no longer is.
+    """
+
+    def __init__(self, net: DecayedMLP, batch: Batch, allowed: bool) -> None:
+        self.parameter_count, self.dtype = net.parameter_count, net.dtype
+        self._double = NetProblem.of(net, Samples([batch], True))
+        self.is_single = False
+        if not allowed or net.dtype == np.float32:
+            return
+        with np.errstate(over="ignore"):
+            small = batch.each(lambda a: a.astype(np.float32) if a.dtype == np.float64 else a)
+        floats = (small.x, small.targets, small.weights)
+        if all(one is None or np.isfinite(one).all() for one in floats):
+            self._single = NetProblem.of(net.astype(np.float32), Samples([small], True))
+            self.is_single = True
+
+    @property
+    def unit(self) -> float:
+        """Rounding of what it returns, relative."""
+        return float(np.finfo(np.float32 if self.is_single else self.dtype).eps)
+
+    def loss_and_gradient(self, w: npt.ArrayLike) -> tuple[float, FloatArray]:
+        if not self.is_single:
+            return self._double.loss_and_gradient(w)
+        loss, gradient = self._single.loss_and_gradient(np.asarray(w, np.float32))
+        return loss, gradient.astype(self.dtype)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a training ended.
+
+    Attributes
+    ----------
+    w : (P,) float array
+    state : dict of arrays
+        The optimiser's.
+    iterations : int
+    problem : str
+        Why it did not converge; empty if it did.
+    """
+
+    w: FloatArray
+    state: State
+    iterations: int
+    problem: str
+
+
+class Trainer:
+    """One fit.
+
+    Parameters
+    ----------
+    settings : MLPClassifier or MLPRegressor
+    net : DecayedMLP
+    batch : Batch
+        All samples that are trained on, each of a weight above 0.
+    optimizer : Optimizer
+    random : numpy.random.RandomState
+        Of the order of minibatches.
+    curve : list of float
+        Losses of fits before, which this one goes on with.
+
+    Attributes
+    ----------
+    curve : list of float
+        Losses.
+    scores : list of float
+        Of the validation, where there is one.
+    """
+
+    def __init__(
+        self,
+        settings: Any,
+        net: DecayedMLP,
+        batch: Batch,
+        optimizer: Optimizer,
+        random: np.random.RandomState,
+        curve: list[float],
+    ) -> None:
+        self._settings, self._net, self._batch = settings, net, batch
+        self.optimizer, self._random, self.curve = optimizer, random, curve
+        self._count = len(batch.x)
+        self._size = self._batch_size()
+        self._order = np.arange(self._count)
+        self._stochastic = is_stochastic(optimizer) or self._size < self._count
+        self._seen = settings.t_
+        net.weigh(batch.total_weight)
+        self._whole = NetProblem.of(net, Samples([batch], True))
+        self._mixed: _Mixed | None = None
+        if isinstance(optimizer, CompactLBFGS):
+            self._mixed = _Mixed(net, batch, settings.mixed_precision)
+        self._rate = getattr(optimizer, "learning_rate", 0.0)
+        self.scores: list[float] = []
+
+    def _batch_size(self) -> int:
+        size = self._settings.batch_size
+        if isinstance(size, str):
+            checks.choice(size, "batch_size", ("auto",))
+            size = _BATCH if is_stochastic(self.optimizer) else self._count
+        elif checks.integer(size, "batch_size") > self._count:
+            warnings.warn(
+                f"batch_size is {size}, of {self._count} samples: all are one batch",
+                stacklevel=4,
+            )
+        if self._settings.solver == "lbfgs":
+            return self._count
+        return min(int(size), self._count)
+
+    # Steps
+
+    def _step(self, problem: Problem, w: FloatArray, state: State) -> StepResult:
+        with np.errstate(all="ignore"):
+            result = self.optimizer.step(problem, w, state)
+        if not (math.isfinite(result.loss) and np.isfinite(result.w).all()):
+            raise FloatingPointError(f"the loss is {result.loss}")
+        return result
+
+    def _epoch(self, w: FloatArray, state: State) -> tuple[FloatArray, State, str]:
+        """Once over the samples in minibatches; the mean of their losses is its loss."""
+        total = 0.0
+        if self._settings.shuffle and self._size < self._count:
+            # As scikit-learn shuffles: from the same random_state come the same minibatches.
+            places = np.arange(self._count)
+            self._random.shuffle(places)
+            self._order = self._order[places]
+        for first in range(0, self._count, self._size):
+            rows: Any = slice(first, min(first + self._size, self._count))
+            length, problem = rows.stop - first, self._whole
+            if self._size < self._count:
+                if self._settings.shuffle:
+                    rows = self._order[rows]
+                part = Batch(*(None if a is None else a[rows] for a in self._batch))  # type: ignore[arg-type]
+                self._net.weigh(part.total_weight)
+                problem = NetProblem.of(self._net, Samples([part], True), is_drawn=True)
+            result = self._step(problem, w, state)
+            total += result.loss * length
+            if result.failure is not None and result.gradient_norm:
+                return w, state, result.failure
+            if result.failure is None:
+                w, state = result.w, result.state
+        self._net.weigh(self._batch.total_weight)
+        self.curve.append(total / self._count)
+        self._seen += self._count
+        return w, state, ""
+
+    def partial(self, w: FloatArray, state: State | None) -> Outcome:
+        """One epoch, going on with a state."""
+        if state is None:
+            state = self.optimizer.initial_state(self._whole, w)
+        w, state, failure = self._epoch(w, state)
+        return Outcome(w, state, 1, failure)
+
+    def run(
+        self, w: FloatArray, score: Callable[[FloatArray], float] | None
+    ) -> tuple[Outcome, FloatArray]:
+        """Train; what it ended with, and the parameters of the best score, or the last.
+
+        Parameters
+        ----------
+        w : (P,) float array
+            Where to start.
+        score : callable, optional
+            Of parameters, on the samples that are held back.
+
+        Returns
+        -------
+        tuple of an Outcome, and a (P,) float array
+        """
+        most = checks.integer(self._settings.max_iter, "max_iter")
+        unit = "epoch" if self._stochastic else "iteration"
+        bar = Progress(0, most, "loss", unit) if self._settings.verbose else None
+        guard = _Guard(self._settings, self.curve, self.scores)
+        state = self.optimizer.initial_state(self._whole, w)
+        last, done, problem = w, 0, ""
+        try:
+            while not problem:
+                if self._stochastic:
+                    last, state, problem = self._epoch(last, state)
+                    rested = False
+                else:
+                    last, state, problem, rested = self._iteration(last, state, done)
+                done += 1
+                if score is not None:
+                    self.scores.append(score(last))
+                    guard.look_at_score(last)
+                elif self._stochastic:
+                    guard.look_at_loss()
+                if bar is not None:
+                    bar.step(self.curve[-1] if self.curve else None)
+                if rested:
+                    break
+                rate = self._next_rate(guard)
+                if guard.is_over:
+                    break
+                if rate is not None:
+                    state = self._at_rate(rate, state)
+                if done == most:
+                    problem = f"after max_iter={most} {unit}s it has not converged to tol"
+        except KeyboardInterrupt:
+            warnings.warn("Training interrupted by user.", stacklevel=4)
+        finally:
+            if bar is not None:
+                bar.close()
+        if not self._stochastic:
+            self.curve.append(self._whole.loss(last))
+        best = guard.best if guard.best is not None else last
+        return Outcome(last, state, done, problem), best
+
+    def _iteration(
+        self, w: FloatArray, state: State, done: int
+    ) -> tuple[FloatArray, State, str, bool]:
+        """One step on all samples, with why it failed, and whether w is at rest."""
+        mixed = self._mixed
+        result = self._step(self._whole if mixed is None else mixed, w, state)
+        before = self._least
+        if done:
+            self.curve.append(result.loss)
+        self._least = min(before, result.loss)
+        state = result.state
+        falls = before - result.loss
+        if mixed is not None and mixed.is_single:
+            slow = not falls > _SINGLE_REST * abs(result.loss)
+            if slow or result.failure is not None or result.gradient_norm <= self._tol:
+                mixed.is_single = False
+                state = {k: v for k, v in state.items() if k not in ("loss", "gradient")}
+                self._least = math.inf  # of another rounding
+            return result.w, state, "", False
+        if result.gradient_norm <= self._tol:
+            return result.w, state, "", True
+        if result.failure is not None:
+            return w, state, "" if result.rounding else result.failure, result.rounding
+        unit = max(_REST, 10 * float(np.finfo(w.dtype).eps))
+        if falls > unit * max(1.0, abs(result.loss)):
+            self._slow = 0
+        elif result.accepted:
+            self._slow += 1
+        limit = 1 if mixed is not None else self._settings.n_iter_no_change
+        return result.w, state, "", self._slow >= limit
+
+    _least, _slow = math.inf, 0
+
+    @property
+    def _tol(self) -> float:
+        return float(self._settings.tol)
+
+    # Learning rates of SGD
+
+    def _next_rate(self, guard: _Guard) -> float | None:
+        """The next epoch's learning rate, if it is another."""
+        if self._settings.solver != "sgd":
+            return None
+        if self._settings.learning_rate == "invscaling":
+            return float(self._rate / (self._seen + 1) ** self._settings.power_t)
+        rate = float(self.optimizer.learning_rate)  # type: ignore[attr-defined]
+        if self._settings.learning_rate == "adaptive" and guard.is_over and rate > 1e-6:
+            guard.count = 0
+            return rate / 5
+        return None
+
+    def _at_rate(self, rate: float, state: State) -> State:
+        """What is on its way keeps its speed, as in scikit-learn: velocities are of gradients."""
+        before = self.optimizer.learning_rate  # type: ignore[attr-defined]
+        self.optimizer = dataclasses.replace(self.optimizer, learning_rate=rate)  # type: ignore[type-var]
+        if "velocity" not in state:
+            return state
+        return state | {"velocity": (state["velocity"] * (before / rate)).astype(self._net.dtype)}
+
+
+class _Guard:
+    """Counts epochs that bring nothing: of the loss, or of the score where there is one."""
+
+    def __init__(self, settings: Any, curve: list[float], scores: list[float]) -> None:
+        self._settings, self._curve, self._scores = settings, curve, scores
+        self._least = min(curve, default=math.inf)
+        self.best_score, self.count = -math.inf, 0
+        self.best: FloatArray | None = None
+
+    def look_at_loss(self) -> None:
+        """After an epoch."""
+        loss = self._curve[-1]
+        self.count = self.count + 1 if loss > self._least - self._settings.tol else 0
+        self._least = min(self._least, loss)
+
+    def look_at_score(self, w: FloatArray) -> None:
+        """After an epoch, w being what was scored."""
+        score = self._scores[-1]
+        self.count = self.count + 1 if score < self.best_score + self._settings.tol else 0
+        if self.best is None or score > self.best_score:
+            self.best_score, self.best = score, w
+
+    @property
+    def is_over(self) -> bool:
+        """Whether they are more than `n_iter_no_change`."""
+        return bool(self.count > self._settings.n_iter_no_change)
