@@ -93,6 +93,8 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
     # What the subclasses say
 
     _score_outputs: Callable[..., float]
+    validation_scores_: list[float] | None
+    best_validation_score_: float | None
 
     def _loss_name(self) -> Any:
         raise NotImplementedError
@@ -118,16 +120,14 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         checks.nonnegative(self.tol, "tol")
         checks.nonnegative(self.power_t, "power_t")
         checks.integer(self.max_iter, "max_iter")
-        checks.choice(
-            self.learning_rate, "learning_rate", ("constant", "invscaling", "adaptive")
-        )
+        checks.choice(self.learning_rate, "learning_rate", ("constant", "invscaling", "adaptive"))
         names = ("shuffle", "warm_start", "nesterovs_momentum", "early_stopping")
         for name in (*names, "mixed_precision"):
             checks.flag(getattr(self, name), name)
-        if not 0 < checks.real(self.validation_fraction, "validation_fraction") < 1:
+        if not 0 <= checks.real(self.validation_fraction, "validation_fraction") < 1:
             raise ValueError(
-                f"validation_fraction is {self.validation_fraction!r}; expected a number between 0 "
-                "and 1"
+                f"validation_fraction is {self.validation_fraction!r}; expected a number from 0 to "
+                "below 1"
             )
         if self.n_iter_no_change != np.inf:
             checks.integer(self.n_iter_no_change, "n_iter_no_change")
@@ -172,12 +172,19 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         if self.early_stopping or structure is not None:
             kept, held = self._hold_back(y, random)
             held = x[held], y[held], None if weights is None else weights[held], targets[held]
-            x, targets, weights = x[kept], targets[kept], weights if weights is None else weights[kept]
+            x, targets, weights = (
+                x[kept],
+                targets[kept],
+                weights if weights is None else weights[kept],
+            )
         batch = _batch(x, targets, weights, net.dtype)
         optimizer = resolve(self, int(random.randint(2**31 - 1)) if self.solver == "kfac" else 0)
         trainer = Trainer(self, net, batch, optimizer, random, self.loss_curve_)
         try:
-            outcome, w = self._trained(trainer, w, held, incremental)
+            with np.errstate(all="ignore"):
+                outcome, w = self._trained(trainer, w, held, incremental)
+            if not np.isfinite(w).all():
+                raise FloatingPointError("the weights are not finite")
         except FloatingPointError as error:
             raise ValueError(
                 "Solver produced non-finite parameter weights or loss "
@@ -209,8 +216,9 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         self, trainer: Trainer, w: FloatArray, held: Any, incremental: bool
     ) -> tuple[Outcome, FloatArray]:
         if incremental:
-            outcome = trainer.partial(w, getattr(self, "_state", None))
-            self._state = outcome.state
+            kind, state = getattr(self, "_state", (None, None))
+            outcome = trainer.partial(w, state if kind is type(trainer.optimizer) else None)
+            self._state = type(trainer.optimizer), outcome.state
             return outcome, outcome.w
         score = None
         if self.early_stopping:
@@ -223,7 +231,8 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
                 return self._score_outputs(y, outputs, weights)
 
         outcome, best = trainer.run(w, score)
-        self._state = outcome.state
+        if self.solver != "lbfgs":  # of no use to partial_fit
+            self._state = type(trainer.optimizer), outcome.state
         self.validation_scores_ = trainer.scores if self.early_stopping else None
         self.best_validation_score_ = max(trainer.scores) if trainer.scores else None
         return outcome, best
@@ -255,14 +264,13 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
                 f"The validation set is too small: it has {held} of {len(y)} samples. Increase "
                 "'validation_fraction' or the size of your dataset."
             )
-        return tuple(  # type: ignore[return-value]
-            train_test_split(
-                np.arange(len(y)),
-                random_state=random,
-                test_size=self.validation_fraction,
-                stratify=self._stratify(y, held),
-            )
+        kept, back = train_test_split(
+            np.arange(len(y)),
+            random_state=random,
+            test_size=self.validation_fraction,
+            stratify=self._stratify(y, held),
         )
+        return kept, back
 
     # Weights in and out
 
@@ -291,8 +299,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             self.intercepts_.append(random.uniform(-bound, bound, n).astype(dtype, copy=False))
         self.loss_curve_: list[float] = []
         self.t_ = 0
-        self.validation_scores_: list[float] | None = None
-        self.best_validation_score_: float | None = None
+        self.validation_scores_, self.best_validation_score_ = None, None
         self.__dict__.pop("_state", None)
 
     def _require_same(self, features: int) -> None:
@@ -302,8 +309,8 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         expected = list(zip(net.sizes, net.sizes[1:], strict=False))
         if shapes != expected:
             raise ValueError(
-                f"coefs_ has shapes {shapes}, and these settings give {expected}; expected those of "
-                "the fit before with warm_start or partial_fit"
+                f"coefs_ has shapes {shapes}, and these settings give {expected}; expected those "
+                "of the fit before with warm_start or partial_fit"
             )
         self._net = net
 
@@ -322,9 +329,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
 
     def _inputs(self, x: Any) -> FloatArray:
         check_is_fitted(self)
-        found = validate_data(
-            self, x, accept_sparse=["csr", "csc"], dtype=self._dtype, reset=False
-        )
+        found = validate_data(self, x, accept_sparse=["csr", "csc"], dtype=self._dtype, reset=False)
         return _dense(found)
 
     def _outputs(self, x: Any) -> FloatArray:

@@ -365,7 +365,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         """
         if hasattr(self, "posterior_"):
             with np.errstate(divide="ignore"):
-                return np.log(self.predict_proba(X))  # type: ignore[no-any-return]
+                found: FloatArray = np.log(self.predict_proba(X))
+                return found
         outputs = self._outputs(X)
         return self._classes.log_probabilities(outputs)
 

@@ -33,23 +33,27 @@ class _DecayEngine(Engine):
         self._parts = weight_slices(net)  # type: ignore[arg-type]
 
     def add_l2(self, out: FloatArray, v: FloatArray | float) -> None:
-        if not self.l2:
+        l2 = self.l2
+        if not l2:
             return
-        with np.errstate(over="ignore", invalid="ignore"):
-            if out.shape[-1] != self.count:
-                # The diagonal of one layer's block, which does not say whose it is: in directions
-                # of layer by layer methods the biases are damped as well.
-                out += self.l2 * v
-                return
-            for part in self._parts:
-                out[..., part] += self.l2 * (v[..., part] if isinstance(v, np.ndarray) else v)
+        if out.shape[-1] != self.count:
+            # The diagonal of one layer's block, which does not say whose it is: in directions of
+            # layer by layer methods the biases are damped as well.
+            out += l2 * v
+            return
+        for part in self._parts:
+            # One at a time, and views where there is one vector: each minibatch comes here.
+            place = out[part] if out.ndim == 1 else out[..., part]
+            place += l2 * (v[..., part] if isinstance(v, np.ndarray) else v)
 
     def penalty(self, w: FloatArray) -> float:
         if not self.l2:
             return 0.0
-        with np.errstate(over="ignore"):
-            wide = w.astype(np.float64, copy=False)
-            return 0.5 * self.l2 * sum(float(np.vdot(wide[s], wide[s])) for s in self._parts)
+        total = 0.0
+        for part in self._parts:
+            weights = w[part]
+            total += float(np.dot(weights, weights))
+        return 0.5 * self.l2 * total
 
 
 class DecayedMLP(MLP):

@@ -98,21 +98,22 @@ class CompactLBFGS(Optimizer):
         if not count:
             down: FloatArray = gradient / -max(1.0, length)
             return down
-        used, place = min(count, self.memory), count % self.memory
-        # From the oldest pair to the newest.
-        order = np.arange(used) if count <= self.memory else np.roll(np.arange(used), -place)
+        used = min(count, self.memory)
         steps, changes = state["steps"][:used], state["changes"][:used]
-        products = state["products"][np.ix_(order, order)]
-        squares = state["squares"][np.ix_(order, order)]
-        scale = products[-1, -1] / squares[-1, -1]
-        upper = np.triu(products)
-        first = np.linalg.solve(upper, (steps @ gradient)[order].astype(np.float64))
-        inner = scale * (squares @ first - (changes @ gradient)[order])
-        second = np.linalg.solve(upper.T, products.diagonal() * first + inner)
+        products = state["products"][:used, :used]
+        # s · y of each pair and those after it: triangular, but for the order of the rows.
+        ages = (np.arange(used) - count) % self.memory if count > self.memory else np.arange(used)
+        inverse = np.linalg.inv(np.where(ages[:, None] <= ages, products, 0.0))
+        last = (count - 1) % self.memory
+        scale = products[last, last] / state["squares"][last, last]
+        first = inverse @ (steps @ gradient)
+        inner = scale * (state["squares"][:used, :used] @ first - changes @ gradient)
+        second = inverse.T @ (products.diagonal() * first + inner)
         dtype: Any = gradient.dtype
-        left, right = np.empty(used, dtype), np.empty(used, dtype)
-        left[order], right[order] = second, -scale * first
-        result: FloatArray = -(dtype.type(scale) * gradient + left @ steps + right @ changes)
+        result: FloatArray = second.astype(dtype) @ steps
+        result -= (scale * first).astype(dtype) @ changes
+        result += dtype.type(scale) * gradient
+        np.negative(result, out=result)
         return result
 
 
@@ -120,7 +121,7 @@ def _search(
     problem: Problem, w: FloatArray, direction: FloatArray, loss: float, slope: float
 ) -> tuple[FloatArray, float, FloatArray] | None:
     """A place along the direction that meets the weak Wolfe conditions, its loss and gradient."""
-    noise = 4 * float(getattr(problem, "unit", np.finfo(w.dtype).eps)) * abs(loss)
+    noise = 4 * float(np.finfo(w.dtype).eps) * abs(loss)
     low, high, length = 0.0, math.inf, 1.0
     best: tuple[FloatArray, float, FloatArray] | None = None
     low_loss, low_slope, high_loss = loss, slope, math.inf

@@ -37,7 +37,8 @@ class Classes:
 
     def __init__(self, y: npt.NDArray[Any], classes: npt.NDArray[Any] | None = None) -> None:
         kind = str(type_of_target(y, input_name="y"))
-        check_classification_targets(y)
+        if kind not in ("binary", "multiclass"):
+            check_classification_targets(y)
         if kind == "multiclass-multioutput":
             raise ValueError(
                 "y has columns of several classes each; expected one column, or a multilabel "
@@ -47,7 +48,7 @@ class Classes:
         if self.is_multilabel:
             self.names: npt.NDArray[Any] = np.arange(np.shape(y)[1])
         else:
-            self.names = unique_labels(y if classes is None else classes)
+            self.names = np.unique(y if classes is None else classes)
         if len(self.names) < 2 and not self.is_multilabel:
             raise ValueError(
                 f"y has one class, {self.names[0]!r}; expected at least 2 classes to tell apart"
@@ -98,10 +99,11 @@ class Classes:
             shifted = outputs - outputs.max(axis=1, keepdims=True)
             found: FloatArray = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
             return found
-        yes = -np.logaddexp(outputs.dtype.type(0), -outputs)
+        zero = outputs.dtype.type(0)
+        yes: FloatArray = -np.logaddexp(zero, -outputs)
         if self.is_multilabel:
             return yes
-        return np.hstack([-np.logaddexp(outputs.dtype.type(0), outputs), yes])
+        return np.hstack([-np.logaddexp(zero, outputs), yes])
 
     def columns(self, probabilities: FloatArray) -> FloatArray:
         """A column a class, of what one output says as well."""
@@ -112,10 +114,13 @@ class Classes:
     def decide(self, scores: FloatArray, threshold: float = 0.0) -> npt.NDArray[Any]:
         """The class of each row of outputs or, with 0.5, of the net's probabilities."""
         if self.is_multilabel:
-            return (scores > threshold).astype(int)
+            return np.asarray(scores > threshold, int)
         if self.outputs == 1:
-            return self.names[(scores[:, 0] > threshold).astype(int)]
-        return self.names[scores.argmax(axis=1)]
+            chosen = (scores[:, 0] > threshold).astype(int)
+        else:
+            chosen = scores.argmax(axis=1)
+        found: npt.NDArray[Any] = self.names[chosen]
+        return found
 
 
 def _sigmoid(z: FloatArray) -> FloatArray:

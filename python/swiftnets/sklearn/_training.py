@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from swiftnets import optimizers
 from swiftnets._support import checks
@@ -53,9 +52,13 @@ _OTHERS: dict[str, type[Optimizer]] = {
 }
 SOLVERS = ("adam", "lbfgs", "sgd", "kfac", *_OTHERS)
 _BATCH = 200  # samples in a minibatch where nothing else is said, as in scikit-learn
+_KFAC_BATCH = 500  # likewise for K-FAC, where there are at least twice as many samples
 # Of the loss: what falls by less has come to rest, as for SciPy's L-BFGS-B.
 _REST = 2.2e-9
 _SINGLE_REST = 1e-5  # likewise, of what float32 shows
+_SINGLE_WORK = 2**18  # multiplications of a pass: below, float32 saves nothing
+# Of the first loss. Below, float32 has probabilities next to its smallest numbers: slow, and few.
+_SINGLE_LOSS = 0.01
 
 
 def resolve(settings: Any, seed: int) -> Optimizer:
@@ -90,43 +93,15 @@ def resolve(settings: Any, seed: int) -> Optimizer:
     )
 
 
+def _period(net: DecayedMLP, samples: int) -> int:
+    """K-FAC's steps from update to update: of about the cost of an update's eigenvectors."""
+    bases = 10 * sum(m**3 + n**3 for m, n in zip(net.layer_rows, net.sizes[1:], strict=True))
+    return min(max(5, bases // (30 * samples * net.multiplications)), 50)
+
+
 def is_stochastic(optimizer: Optimizer) -> bool:
     """Whether it is at home with minibatches."""
     return isinstance(optimizer, (SGD, Momentum, Adam))
-
-
-class _Mixed(Problem):
-    """The loss on all samples, in float32 as long as that is enough.
-
-    Attributes
-    ----------
-    is_single : bool
-        Whether it is now; the loop says when it no longer is.
-    """
-
-    def __init__(self, net: DecayedMLP, batch: Batch, allowed: bool) -> None:
-        self.parameter_count, self.dtype = net.parameter_count, net.dtype
-        self._double = NetProblem.of(net, Samples([batch], True))
-        self.is_single = False
-        if not allowed or net.dtype == np.float32:
-            return
-        with np.errstate(over="ignore"):
-            small = batch.each(lambda a: a.astype(np.float32) if a.dtype == np.float64 else a)
-        floats = (small.x, small.targets, small.weights)
-        if all(one is None or np.isfinite(one).all() for one in floats):
-            self._single = NetProblem.of(net.astype(np.float32), Samples([small], True))
-            self.is_single = True
-
-    @property
-    def unit(self) -> float:
-        """Rounding of what it returns, relative."""
-        return float(np.finfo(np.float32 if self.is_single else self.dtype).eps)
-
-    def loss_and_gradient(self, w: npt.ArrayLike) -> tuple[float, FloatArray]:
-        if not self.is_single:
-            return self._double.loss_and_gradient(w)
-        loss, gradient = self._single.loss_and_gradient(np.asarray(w, np.float32))
-        return loss, gradient.astype(self.dtype)
 
 
 @dataclass(frozen=True)
@@ -181,26 +156,66 @@ class Trainer:
         random: np.random.RandomState,
         curve: list[float],
     ) -> None:
-        self._settings, self._net, self._batch = settings, net, batch
+        self._settings, self._given = settings, (net, batch)
         self.optimizer, self._random, self.curve = optimizer, random, curve
-        self._count = len(batch.x)
+        self._count, self._weight = len(batch.x), batch.total_weight
         self._size = self._batch_size()
         self._order = np.arange(self._count)
         self._stochastic = is_stochastic(optimizer) or self._size < self._count
         self._seen = settings.t_
-        net.weigh(batch.total_weight)
-        self._whole = NetProblem.of(net, Samples([batch], True))
-        self._mixed: _Mixed | None = None
-        if isinstance(optimizer, CompactLBFGS):
-            self._mixed = _Mixed(net, batch, settings.mixed_precision)
+        self._take(net, batch)
+        work = net.multiplications * self._size
+        is_large = self._size < self._count or not self._stochastic
+        can = isinstance(optimizer, (SGD, Momentum, Adam, KFAC, CompactLBFGS))
+        if settings.mixed_precision and can and is_large and work > _SINGLE_WORK:
+            self._narrow()
+        if settings.solver == "kfac":
+            self.optimizer = dataclasses.replace(optimizer, period=_period(net, self._size))  # type: ignore[type-var]
         self._rate = getattr(optimizer, "learning_rate", 0.0)
         self.scores: list[float] = []
+
+    # Precision
+
+    def _take(self, net: DecayedMLP, batch: Batch) -> None:
+        net.weigh(self._weight)
+        self._net, self._batch = net, batch
+        self._whole = NetProblem.of(net, Samples([batch], True))
+
+    def _narrow(self) -> None:
+        """Work in float32, if the samples are in its range."""
+        net, batch = self._given
+        with np.errstate(over="ignore"):
+            small = batch.each(lambda a: a.astype(np.float32) if a.dtype == np.float64 else a)
+        floats = (small.x, small.targets, small.weights)
+        if all(one is None or np.isfinite(one).all() for one in floats):
+            self._take(net.astype(np.float32), small)
+
+    @property
+    def _is_narrow(self) -> bool:
+        return self._net is not self._given[0]
+
+    def _is_small(self, loss: float) -> bool:
+        """Whether the loss is out of what float32 is for."""
+        self._first = loss if self._first is None else self._first
+        return loss < _SINGLE_LOSS * self._first
+
+    _first: float | None = None
+
+    def _widen(self, w: FloatArray, state: State) -> tuple[FloatArray, State]:
+        """Go on in the samples' own precision."""
+        self._take(*self._given)
+        dtype = self._net.dtype
+        wide = {k: v.astype(dtype) if v.dtype == np.float32 else v for k, v in state.items()}
+        # What was computed in float32 is computed again.
+        return w.astype(dtype), {k: v for k, v in wide.items() if k not in ("loss", "gradient")}
 
     def _batch_size(self) -> int:
         size = self._settings.batch_size
         if isinstance(size, str):
             checks.choice(size, "batch_size", ("auto",))
             size = _BATCH if is_stochastic(self.optimizer) else self._count
+            if isinstance(self.optimizer, KFAC) and self._count >= 2 * _KFAC_BATCH:
+                size = _KFAC_BATCH
         elif checks.integer(size, "batch_size") > self._count:
             warnings.warn(
                 f"batch_size is {size}, of {self._count} samples: all are one batch",
@@ -213,9 +228,8 @@ class Trainer:
     # Steps
 
     def _step(self, problem: Problem, w: FloatArray, state: State) -> StepResult:
-        with np.errstate(all="ignore"):
-            result = self.optimizer.step(problem, w, state)
-        if not (math.isfinite(result.loss) and np.isfinite(result.w).all()):
+        result = self.optimizer.step(problem, w, state)
+        if not math.isfinite(result.loss):
             raise FloatingPointError(f"the loss is {result.loss}")
         return result
 
@@ -232,8 +246,10 @@ class Trainer:
             length, problem = rows.stop - first, self._whole
             if self._size < self._count:
                 if self._settings.shuffle:
-                    rows = self._order[rows]
-                part = Batch(*(None if a is None else a[rows] for a in self._batch))  # type: ignore[arg-type]
+                    places = self._order[rows]
+                    part = self._batch.each(lambda a, rows=places: a.take(rows, axis=0))  # type: ignore[misc]
+                else:
+                    part = self._batch.each(lambda a, rows=rows: a[rows])  # type: ignore[misc]
                 self._net.weigh(part.total_weight)
                 problem = NetProblem.of(self._net, Samples([part], True), is_drawn=True)
             result = self._step(problem, w, state)
@@ -242,17 +258,21 @@ class Trainer:
                 return w, state, result.failure
             if result.failure is None:
                 w, state = result.w, result.state
-        self._net.weigh(self._batch.total_weight)
+        self._net.weigh(self._weight)
         self.curve.append(total / self._count)
         self._seen += self._count
+        if self._is_narrow and self._is_small(self.curve[-1]):
+            w, state = self._widen(w, state)
         return w, state, ""
 
     def partial(self, w: FloatArray, state: State | None) -> Outcome:
         """One epoch, going on with a state."""
+        w = w.astype(self._net.dtype)
         if state is None:
             state = self.optimizer.initial_state(self._whole, w)
+        state = {k: v.astype(w.dtype) if v.shape == w.shape else v for k, v in state.items()}
         w, state, failure = self._epoch(w, state)
-        return Outcome(w, state, 1, failure)
+        return Outcome(*self._widen(w, state), 1, failure)
 
     def run(
         self, w: FloatArray, score: Callable[[FloatArray], float] | None
@@ -269,15 +289,22 @@ class Trainer:
         Returns
         -------
         tuple of an Outcome, and a (P,) float array
+
+        Raises
+        ------
+        FloatingPointError
+            If the loss or the weights are no longer finite.
         """
         most = checks.integer(self._settings.max_iter, "max_iter")
         unit = "epoch" if self._stochastic else "iteration"
         bar = Progress(0, most, "loss", unit) if self._settings.verbose else None
         guard = _Guard(self._settings, self.curve, self.scores)
-        state = self.optimizer.initial_state(self._whole, w)
-        last, done, problem = w, 0, ""
+        last, done, problem = w.astype(self._net.dtype), 0, ""
+        state = self.optimizer.initial_state(self._whole, last)
         try:
             while not problem:
+                if not np.isfinite(last).all():
+                    raise FloatingPointError("the weights are not finite")
                 if self._stochastic:
                     last, state, problem = self._epoch(last, state)
                     rested = False
@@ -305,40 +332,41 @@ class Trainer:
         finally:
             if bar is not None:
                 bar.close()
+        last, state = self._widen(last, state)
         if not self._stochastic:
             self.curve.append(self._whole.loss(last))
-        best = guard.best if guard.best is not None else last
+        best = last if guard.best is None else guard.best.astype(last.dtype)
         return Outcome(last, state, done, problem), best
 
     def _iteration(
         self, w: FloatArray, state: State, done: int
     ) -> tuple[FloatArray, State, str, bool]:
         """One step on all samples, with why it failed, and whether w is at rest."""
-        mixed = self._mixed
-        result = self._step(self._whole if mixed is None else mixed, w, state)
-        before = self._least
+        result = self._step(self._whole, w, state)
+        before, state = self._least, result.state
         if done:
             self.curve.append(result.loss)
         self._least = min(before, result.loss)
-        state = result.state
         falls = before - result.loss
-        if mixed is not None and mixed.is_single:
-            slow = not falls > _SINGLE_REST * abs(result.loss)
-            if slow or result.failure is not None or result.gradient_norm <= self._tol:
-                mixed.is_single = False
-                state = {k: v for k, v in state.items() if k not in ("loss", "gradient")}
-                self._least = math.inf  # of another rounding
+        rest = max(_REST, 10 * float(np.finfo(w.dtype).eps)) * max(1.0, abs(result.loss))
+        if falls > (_SINGLE_REST * abs(result.loss) if self._is_narrow else rest):
+            self._slow = 0
+        elif result.accepted:
+            self._slow += 1
+        if self._is_narrow:
+            is_small = self._is_small(result.loss)
+            ends = result.failure is not None or result.gradient_norm <= self._tol
+            if self._slow or is_small or ends:
+                w, state = self._widen(result.w, state)
+                self._least, self._slow = math.inf, 0  # of another rounding
+                return w, state, "", False
             return result.w, state, "", False
         if result.gradient_norm <= self._tol:
             return result.w, state, "", True
         if result.failure is not None:
             return w, state, "" if result.rounding else result.failure, result.rounding
-        unit = max(_REST, 10 * float(np.finfo(w.dtype).eps))
-        if falls > unit * max(1.0, abs(result.loss)):
-            self._slow = 0
-        elif result.accepted:
-            self._slow += 1
-        limit = 1 if mixed is not None else self._settings.n_iter_no_change
+        is_monotone = isinstance(self.optimizer, CompactLBFGS)
+        limit = 1 if is_monotone else self._settings.n_iter_no_change
         return result.w, state, "", self._slow >= limit
 
     _least, _slow = math.inf, 0
