@@ -26,7 +26,7 @@ import importlib.abc, json, sys
 
 class Missing(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {"scipy", "torch", "jax", "onnx", "matplotlib", "tqdm", "zarr"}:
+        if name.split(".")[0] in {"scipy", "torch", "jax", "onnx", "matplotlib", "sklearn", "tqdm", "zarr"}:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 sys.meta_path.insert(0, Missing())
@@ -61,6 +61,7 @@ for call in (
     lambda: net.at(w, [[1.0]], [[1.0]]).hessian.as_linear_operator(),
     lambda: swiftnets.interop.torch.to_torch(net, w),
     lambda: swiftnets.Network.from_onnx("net.onnx"),
+    lambda: swiftnets.sklearn.MLPClassifier(),
 ):
     try:
         call()
@@ -101,6 +102,7 @@ def test_what_needs_more_than_numpy_says_so_when_it_is_called(plain):
         "operators need SciPy: pip install swiftnets[scipy]",
         "the conversion needs PyTorch: see pytorch.org for your system",
         "the conversion needs onnx: pip install swiftnets[onnx]",
+        "the estimators need scikit-learn: pip install swiftnets[sklearn]",
     ]
 
 

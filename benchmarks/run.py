@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import derivatives
+import estimators
 import fast_net
 import growth
 import harness
@@ -142,6 +143,8 @@ def main() -> None:
         inverse.report(arguments.rounds),
         "### K-FAC",
         kfac.report(),
+        "### Estimators for scikit-learn",
+        estimators.report(),
         "### Eigenvalues and the trace of a Hessian",
         spectra.report(),
         "### slow_net, the original's whole run",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import numbers
 import warnings
 from collections.abc import Callable
@@ -258,7 +259,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
 
     def _hold_back(self, y: Any, random: np.random.RandomState) -> tuple[Any, Any]:
         """Which samples are trained on, and which are held back."""
-        held = round(self.validation_fraction * len(y))
+        held = math.ceil(self.validation_fraction * len(y))
         if held < 2:
             raise ValueError(
                 f"The validation set is too small: it has {held} of {len(y)} samples. Increase "

@@ -62,9 +62,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
     random_state : int, RandomState or None
         Of the start, the minibatches and the validation split: drawn as scikit-learn draws them.
     tol : float
-        With minibatches, by how much the loss (or the score with `early_stopping`) has to improve
-        within `n_iter_no_change` epochs. On all samples, the gradient's norm at which it ends; it
-        also ends where the loss is at rest.
+        By how much the loss (or the score with `early_stopping`) has to improve at least once in
+        `n_iter_no_change` epochs or iterations, or else the fit ends. On all samples it also ends
+        where the gradient's norm is not above `tol`; with L-BFGS where no entry of the gradient is,
+        or the loss is at rest.
     verbose : bool
         Show progress on standard error.
     warm_start : bool
@@ -136,7 +137,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
     >>> from sklearn.model_selection import train_test_split
     >>> x, y = load_digits(return_X_y=True)
     >>> x_train, x_test, y_train, y_test = train_test_split(x / 16, y, random_state=0)
-    >>> model = MLPClassifier((32,), solver="lbfgs", alpha=1.0, random_state=0)
+    >>> model = MLPClassifier((32,), "tanh", solver="lbfgs", alpha=0.1, random_state=0)
     >>> bool(model.fit(x_train, y_train).score(x_test, y_test) > 0.95)
     True
     """
@@ -353,7 +354,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         return self._classes.probabilities(outputs)
 
     def predict_log_proba(self, X: Any) -> FloatArray:
-        """Logarithms of `predict_proba`, of logits: finite where a probability rounds to 0.
+        """Logarithms of `predict_proba`.
 
         Parameters
         ----------
@@ -362,13 +363,11 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         Returns
         -------
         (N, n_classes) float array
+            -inf where a probability is below the smallest number.
         """
-        if hasattr(self, "posterior_"):
-            with np.errstate(divide="ignore"):
-                found: FloatArray = np.log(self.predict_proba(X))
-                return found
-        outputs = self._outputs(X)
-        return self._classes.log_probabilities(outputs)
+        with np.errstate(divide="ignore"):
+            found: FloatArray = np.log(self.predict_proba(X))
+        return found
 
     def _averaged(self, x: Any) -> FloatArray:
         """Probabilities of the net's outputs over the posterior."""

@@ -93,18 +93,6 @@ class Classes:
             return _sigmoid(outputs)
         return np.hstack([_sigmoid(-outputs), _sigmoid(outputs)])
 
-    def log_probabilities(self, outputs: FloatArray) -> FloatArray:
-        """Their logarithms, without the rounding of small ones to 0."""
-        if self.loss == "softmax_cross_entropy":
-            shifted = outputs - outputs.max(axis=1, keepdims=True)
-            found: FloatArray = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-            return found
-        zero = outputs.dtype.type(0)
-        yes: FloatArray = -np.logaddexp(zero, -outputs)
-        if self.is_multilabel:
-            return yes
-        return np.hstack([-np.logaddexp(zero, outputs), yes])
-
     def columns(self, probabilities: FloatArray) -> FloatArray:
         """A column a class, of what one output says as well."""
         if self.outputs == 1 and not self.is_multilabel:

@@ -53,8 +53,10 @@ _OTHERS: dict[str, type[Optimizer]] = {
 SOLVERS = ("adam", "lbfgs", "sgd", "kfac", *_OTHERS)
 _BATCH = 200  # samples in a minibatch where nothing else is said, as in scikit-learn
 _KFAC_BATCH = 500  # likewise for K-FAC, where there are at least twice as many samples
-# Of the loss: what falls by less has come to rest, as for SciPy's L-BFGS-B.
+# Of the loss: what falls by less has come to rest, as for SciPy's L-BFGS-B; or by tol², which is of
+# a gradient of tol over curvatures of 1.
 _REST = 2.2e-9
+_RESTS = 2  # iterations of L-BFGS that may bring so little in a row
 _SINGLE_REST = 1e-5  # likewise, of what float32 shows
 _SINGLE_WORK = 2**18  # multiplications of a pass: below, float32 saves nothing
 # Of the first loss. Below, float32 has probabilities next to its smallest numbers: slow, and few.
@@ -347,27 +349,33 @@ class Trainer:
         if done:
             self.curve.append(result.loss)
         self._least = min(before, result.loss)
+        is_lbfgs, length = isinstance(self.optimizer, CompactLBFGS), result.gradient_norm
+        if is_lbfgs and "gradient" in state:  # where the step led to: its largest entry, as SciPy's
+            length = float(abs(state["gradient"]).max())
         falls = before - result.loss
-        rest = max(_REST, 10 * float(np.finfo(w.dtype).eps)) * max(1.0, abs(result.loss))
-        if falls > (_SINGLE_REST * abs(result.loss) if self._is_narrow else rest):
+        unit = max(min(_REST, self._tol**2), 10 * float(np.finfo(w.dtype).eps))
+        rest = unit * max(1.0, abs(result.loss))
+        if self._is_narrow:
+            rest = _SINGLE_REST * abs(result.loss)
+        elif not is_lbfgs:
+            rest = max(rest, self._tol)
+        if falls > rest:
             self._slow = 0
         elif result.accepted:
             self._slow += 1
         if self._is_narrow:
             is_small = self._is_small(result.loss)
-            ends = result.failure is not None or result.gradient_norm <= self._tol
-            if self._slow or is_small or ends:
+            if self._slow or is_small or result.failure is not None or length <= self._tol:
                 w, state = self._widen(result.w, state)
                 self._least, self._slow = math.inf, 0  # of another rounding
                 return w, state, "", False
             return result.w, state, "", False
-        if result.gradient_norm <= self._tol:
+        if length <= self._tol:
             return result.w, state, "", True
         if result.failure is not None:
             return w, state, "" if result.rounding else result.failure, result.rounding
-        is_monotone = isinstance(self.optimizer, CompactLBFGS)
-        limit = 1 if is_monotone else self._settings.n_iter_no_change
-        return result.w, state, "", self._slow >= limit
+        limit = _RESTS if is_lbfgs else self._settings.n_iter_no_change
+        return result.w, state, "", self._slow > limit
 
     _least, _slow = math.inf, 0
 
