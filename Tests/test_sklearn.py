@@ -1,5 +1,6 @@
 """`swiftnets.sklearn` keeps scikit-learn's rules, and beside its own MLP says the same."""
 
+import inspect
 import pickle
 import warnings
 
@@ -104,7 +105,9 @@ def test_the_same_weights_give_the_same_predictions(kind, activation):
 def test_sgd_goes_the_same_way_step_for_step(kind, momentum, rate):
     # Starts, minibatches, losses, gradients with alpha, and learning rates: all of them at once.
     x, y = digits()
+    takes = "sample_weight" in inspect.signature(theirs.MLPClassifier.fit).parameters  # from 1.7 on
     weights = np.random.default_rng(0).uniform(0.5, 2.0, len(x))
+    more = {"sample_weight": weights} if takes else {}
     settings = {
         "hidden_layer_sizes": (12,),
         "solver": "sgd",
@@ -121,7 +124,7 @@ def test_sgd_goes_the_same_way_step_for_step(kind, momentum, rate):
         y, pair = y / 10, (MLPRegressor, theirs.MLPRegressor)
     else:
         y, pair = targets_of(kind, y), (MLPClassifier, theirs.MLPClassifier)
-    ours, other = (one(**settings).fit(x, y, sample_weight=weights) for one in pair)
+    ours, other = (one(**settings).fit(x, y, **more) for one in pair)
     assert ours.n_iter_ == other.n_iter_ and ours.t_ == other.t_
     # A few dozen steps, each with roundings of sums of 200 samples.
     np.testing.assert_allclose(ours.loss_curve_, other.loss_curve_, rtol=1e-11)
@@ -388,6 +391,8 @@ def test_it_says_when_it_has_not_converged_and_when_it_cannot():
         MLPClassifier(max_iter=2).fit(x, y)
     with pytest.warns(ConvergenceWarning, match="after max_iter=2 iterations"):
         MLPClassifier(solver="lbfgs", max_iter=2).fit(x, y)
+    with pytest.warns(ConvergenceWarning, match="after max_fun=7 gradients"):
+        assert MLPClassifier((5,), solver="lbfgs", max_fun=7).fit(x, y).n_iter_ <= 7
     with pytest.raises(ValueError, match="need to be preprocessed"):
         MLPRegressor((5,), "identity", solver="sgd", learning_rate_init=1e3).fit(1e6 * x, 1e6 * y)
     with pytest.warns(UserWarning, match="all are one batch"), pytest.warns(ConvergenceWarning):

@@ -63,6 +63,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         beta_2: float = 0.999,
         epsilon: float = 1e-8,
         n_iter_no_change: float = 10,
+        max_fun: int = 15000,
         mixed_precision: bool = True,
         laplace: Any = False,
     ) -> None:
@@ -88,6 +89,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         self.beta_2 = beta_2
         self.epsilon = epsilon
         self.n_iter_no_change = n_iter_no_change
+        self.max_fun = max_fun
         self.mixed_precision = mixed_precision
         self.laplace = laplace
 
@@ -121,6 +123,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         checks.nonnegative(self.tol, "tol")
         checks.nonnegative(self.power_t, "power_t")
         checks.integer(self.max_iter, "max_iter")
+        checks.integer(self.max_fun, "max_fun")
         checks.choice(self.learning_rate, "learning_rate", ("constant", "invscaling", "adaptive"))
         names = ("shuffle", "warm_start", "nesterovs_momentum", "early_stopping")
         for name in (*names, "mixed_precision"):

@@ -83,9 +83,12 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         Of ``"adam"``.
     n_iter_no_change : int
         See `tol`.
+    max_fun : int
+        Gradients at most, of ``"lbfgs"``.
     mixed_precision : bool
-        Whether ``"lbfgs"`` takes gradients of float64 samples in float32 as long as the loss falls
-        by more than float32 shows. What it ends with is in float64 either way.
+        Whether Adam, SGD, L-BFGS and K-FAC work on float64 samples in float32 as long as the loss
+        is above a hundredth of the first one and, where they see all samples, falls by more than
+        float32 shows; then in float64. Small data is worked on in float64 throughout.
     laplace : bool or str
         Average probabilities over the posterior of the weights (`swiftnets.laplace`), whose prior
         precision is found by the evidence. True is ``"kronecker"``; or another structure of
@@ -167,6 +170,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         beta_2: float = 0.999,
         epsilon: float = 1e-8,
         n_iter_no_change: float = 10,
+        max_fun: int = 15000,
         mixed_precision: bool = True,
         laplace: Any = False,
         class_weight: Any = None,
@@ -194,6 +198,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
             beta_2=beta_2,
             epsilon=epsilon,
             n_iter_no_change=n_iter_no_change,
+            max_fun=max_fun,
             mixed_precision=mixed_precision,
             laplace=laplace,
         )

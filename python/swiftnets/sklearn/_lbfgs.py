@@ -66,7 +66,7 @@ class CompactLBFGS(Optimizer):
             state = state | {"count": np.array(0)}
             direction = self._direction(state, gradient, length)
             slope = float(gradient @ direction)
-        found = _search(problem, w, direction, loss, slope)
+        found, trials = _search(problem, w, direction, loss, slope)
         if found is None and state["count"]:
             again = {k: v for k, v in state.items() if k not in ("gradient", "loss")}
             return self.step(problem, w, again | {"count": np.array(0)})
@@ -76,7 +76,7 @@ class CompactLBFGS(Optimizer):
         new, new_loss, new_gradient = found
         kept = dict(state) | {"gradient": new_gradient, "loss": np.array(new_loss)}
         self._keep(kept, new - w, new_gradient - gradient)
-        return StepResult(new, loss, length, kept)
+        return StepResult(new, loss, length, kept, info={"gradients": float(trials)})
 
     def _keep(self, state: State, step: FloatArray, change: FloatArray) -> None:
         product = float(step @ change)
@@ -119,16 +119,18 @@ class CompactLBFGS(Optimizer):
 
 def _search(
     problem: Problem, w: FloatArray, direction: FloatArray, loss: float, slope: float
-) -> tuple[FloatArray, float, FloatArray] | None:
-    """A place along the direction that meets the weak Wolfe conditions, its loss and gradient."""
+) -> tuple[tuple[FloatArray, float, FloatArray] | None, int]:
+    """A place that meets the weak Wolfe conditions, its loss and gradient; and how many trials."""
     noise = 4 * float(np.finfo(w.dtype).eps) * abs(loss)
     low, high, length = 0.0, math.inf, 1.0
     best: tuple[FloatArray, float, FloatArray] | None = None
     low_loss, low_slope, high_loss = loss, slope, math.inf
-    for _ in range(_TRIALS):
+    trials = 0
+    while trials < _TRIALS:
         new = w + w.dtype.type(length) * direction
         if not (new != w).any():
             break
+        trials += 1
         new_loss, gradient = problem.loss_and_gradient(new)
         new_slope = float(gradient @ direction) if math.isfinite(new_loss) else math.nan
         if not (math.isfinite(new_slope) and new_loss <= loss + _ARMIJO * length * slope + noise):
@@ -136,7 +138,7 @@ def _search(
         else:
             best = new, new_loss, gradient
             if new_slope >= _WOLFE * slope:
-                return best
+                return best, trials
             low, low_loss, low_slope = length, new_loss, new_slope
         if high == math.inf:
             length *= 2
@@ -146,4 +148,4 @@ def _search(
         bend = fall - low_slope * width
         middle = 0.5 if not (math.isfinite(bend) and bend > 0) else -low_slope * width / (2 * bend)
         length = low + width * min(max(middle, 0.1), 0.9)
-    return best
+    return best, trials

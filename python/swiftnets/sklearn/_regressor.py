@@ -40,7 +40,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         As of `MLPClassifier`.
     early_stopping, validation_fraction
         As of `MLPClassifier`; the score is R².
-    beta_1, beta_2, epsilon, n_iter_no_change, mixed_precision
+    beta_1, beta_2, epsilon, n_iter_no_change, max_fun, mixed_precision
         As of `MLPClassifier`.
     laplace : bool or str
         Find the posterior of the weights (`swiftnets.laplace`), its prior precision and the noise's
@@ -99,6 +99,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         beta_2: float = 0.999,
         epsilon: float = 1e-8,
         n_iter_no_change: float = 10,
+        max_fun: int = 15000,
         mixed_precision: bool = True,
         laplace: Any = False,
         loss: Any = "squared_error",
@@ -126,6 +127,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
             beta_2=beta_2,
             epsilon=epsilon,
             n_iter_no_change=n_iter_no_change,
+            max_fun=max_fun,
             mixed_precision=mixed_precision,
             laplace=laplace,
         )

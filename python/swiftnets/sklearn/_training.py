@@ -363,6 +363,10 @@ class Trainer:
             self._slow = 0
         elif result.accepted:
             self._slow += 1
+        self._gradients += result.info.get("gradients", 0.0)
+        if self._gradients >= self._settings.max_fun and length > self._tol:
+            said = f"after max_fun={self._settings.max_fun} gradients it has not converged to tol"
+            return result.w, state, said, False
         if self._is_narrow:
             is_small = self._is_small(result.loss)
             if self._slow or is_small or result.failure is not None or length <= self._tol:
@@ -377,7 +381,7 @@ class Trainer:
         limit = _RESTS if is_lbfgs else self._settings.n_iter_no_change
         return result.w, state, "", self._slow > limit
 
-    _least, _slow = math.inf, 0
+    _least, _slow, _gradients = math.inf, 0, 0.0
 
     @property
     def _tol(self) -> float:
