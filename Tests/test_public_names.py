@@ -24,9 +24,11 @@ MODULES = sorted(
 PLAIN = """
 import importlib.abc, json, sys
 
+MISSING = {"scipy", "torch", "jax", "onnx", "matplotlib", "sklearn", "tqdm", "zarr"}
+
 class Missing(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {"scipy", "torch", "jax", "onnx", "matplotlib", "sklearn", "tqdm", "zarr"}:
+        if name.split(".")[0] in MISSING:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 sys.meta_path.insert(0, Missing())

@@ -21,8 +21,9 @@ from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from swiftnets import MLP
-from swiftnets.optimizers import KFAC, LBFGS, Adam, TrustRegion
+from swiftnets.optimizers import KFAC, LBFGS, Adam, FourthOrder, TrustRegion
 from swiftnets.sklearn import MLPClassifier, MLPRegressor
+from swiftnets.sklearn._training import SOLVERS
 
 quiet = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -132,6 +133,19 @@ def test_sgd_goes_the_same_way_step_for_step(kind, momentum, rate):
     arrays = [one.coefs_ + one.intercepts_ for one in (ours, other)]
     for mine, their in zip(*arrays, strict=True):
         np.testing.assert_allclose(mine, their, rtol=1e-9, atol=1e-12)
+
+
+@quiet
+@pytest.mark.parametrize("activation", ["relu", "logistic"])
+def test_the_same_random_state_is_the_same_start(activation):
+    x, y = digits(100)
+    settings = {"hidden_layer_sizes": (5, 4), "activation": activation, "random_state": 7}
+    still = {"solver": "sgd", "learning_rate_init": 1e-15, "max_iter": 1}
+    ours = MLPClassifier(**settings, **still).fit(x, y)
+    other = theirs.MLPClassifier(**settings, **still).fit(x, y)
+    arrays = [one.coefs_ + one.intercepts_ for one in (ours, other)]
+    for mine, their in zip(*arrays, strict=True):
+        np.testing.assert_allclose(mine, their, rtol=0, atol=1e-12)
 
 
 @quiet
@@ -276,6 +290,54 @@ def test_class_weights_are_sample_weights():
 
 
 # Training -------------------------------------------------------------------------------------
+
+
+@quiet
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_every_solver_lowers_the_loss(solver):
+    x, y = load_iris(return_X_y=True)
+    x = StandardScaler().fit_transform(x)
+    settings = {"hidden_layer_sizes": (4,), "activation": "tanh", "alpha": 1.0, "random_state": 0}
+    start = MLPClassifier(**settings, solver="sgd", learning_rate_init=1e-15, max_iter=1).fit(x, y)
+    model = MLPClassifier(**settings, solver=solver, learning_rate_init=0.03, max_iter=8)
+    losses = [log_loss(y, one.predict_proba(x)) for one in (start, model.fit(x, y))]
+    assert losses[1] < 0.99 * losses[0]
+
+
+@quiet
+def test_a_method_of_third_order_takes_the_last_steps():
+    x, y = load_iris(return_X_y=True)
+    x = StandardScaler().fit_transform(x)
+    model = MLPClassifier(
+        (4,), "tanh", solver="lbfgs", alpha=1.0, max_iter=300, warm_start=True, random_state=0
+    ).fit(x, y)
+    before = model.loss_
+    # Damped, as the softmax does not see a shift of all its biases.
+    model.set_params(solver=FourthOrder(damping=1e-8), max_iter=5, tol=1e-12).fit(x, y)
+    # At rest to tol=1e-4, with curvatures of 1e-2 and more: below by 1e-6 at most.
+    assert before - 1e-6 < model.loss_ < before
+    assert model.n_iter_ <= 5
+
+
+def test_a_solver_that_breaks_down_is_said_to():
+    class Breaking(Adam):
+        def step(self, problem, w, state):
+            raise np.linalg.LinAlgError("the matrix is singular")
+
+    x, y = digits(50)
+    with pytest.warns(ConvergenceWarning, match="after 0 epochs the matrix is singular"):
+        MLPClassifier((3,), solver=Breaking()).fit(x, y)
+
+
+def test_samples_beyond_the_range_of_float32_are_worked_on_in_float64():
+    random = np.random.default_rng(0)
+    x = random.standard_normal((500, 20)) * 1e60
+    y = x[:, 0] / 1e60
+    model = MLPRegressor((60,), "tanh", solver="lbfgs", max_iter=3, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(x, y)
+    assert np.isfinite(model.predict(x)).all() and np.isfinite(model.loss_)
 
 
 @quiet

@@ -38,16 +38,17 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         Of hidden layers: ``"relu"``, ``"tanh"``, ``"logistic"``, ``"identity"``, or another of
         `swiftnets.nets.activations`.
     solver : str or Optimizer
-        ``"adam"``, ``"sgd"``, ``"lbfgs"``, ``"kfac"``, ``"trust_region"``, ``"newton"``,
-        ``"gauss_newton"``, ``"levenberg_marquardt"``, ``"saddle_free_newton"`` and the like, with
-        their defaults; or an object of `swiftnets.optimizers`, with its own settings.
+        ``"adam"``, ``"sgd"``, ``"lbfgs"``, ``"kfac"``, ``"cubic_regularization"``,
+        ``"gauss_newton"``, ``"levenberg_marquardt"``, ``"newton"``, ``"quartic_line_search"``,
+        ``"saddle_free_newton"`` or ``"trust_region"``; or an object of `swiftnets.optimizers`, with
+        its own settings. Those of third order take the last steps to a minimum, with `warm_start`.
     alpha : float
         Strength of the L2 penalty of the weights, not of the biases. As in scikit-learn the
         penalty is divided by the sum of the sample weights that a step sees, so that a minibatch
         decays as much as all samples.
     batch_size : int or "auto"
-        Samples in a minibatch. ``"auto"``: 200 for Adam and SGD, and all for other solvers.
-        L-BFGS takes all samples whatever it is.
+        Samples in a minibatch. ``"auto"``: 200 for Adam and SGD, 500 for K-FAC where there are 1000
+        or more, and all for other solvers. L-BFGS takes all samples whatever it is.
     learning_rate : {"constant", "invscaling", "adaptive"}
         Of ``"sgd"``: as it is, divided by the number of samples seen to the power of `power_t`, or
         a fifth whenever `n_iter_no_change` epochs bring nothing.
@@ -90,9 +91,11 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         is above a hundredth of the first one and, where they see all samples, falls by more than
         float32 shows; then in float64. Small data is worked on in float64 throughout.
     laplace : bool or str
-        Average probabilities over the posterior of the weights (`swiftnets.laplace`), whose prior
-        precision is found by the evidence. True is ``"kronecker"``; or another structure of
-        `swiftnets.laplace.fit`.
+        Average probabilities over the posterior of the weights (`swiftnets.laplace`), so that they
+        are as often right as they say. `validation_fraction` of the samples is held back: its prior
+        precision is the one that makes them most probable. True is ``"kronecker"``; or another
+        structure of `swiftnets.laplace.fit`, of which ``"last_layer"`` is quicker. Predictions then
+        cost a Jacobian and a solve each.
     class_weight : dict, "balanced" or None
         Weights of classes, as in scikit-learn; they multiply those of samples. A list of dicts for
         several labels.

@@ -22,9 +22,10 @@ def __dir__() -> list[str]:
 
 
 _STRUCTURES: tuple[str, ...] = get_args(Structure)
-# Prior precisions that are tried; the last ones leave the net's own outputs.
-_PRIORS = 10.0 ** np.arange(-2.0, 6.1, 0.5)
-_MOST_HELD = 1000  # held back samples that are looked at: each costs a Jacobian a prior
+# Exponents of 10 of prior precisions that are tried, and then beside the best of them by this much.
+# The largest leave the net's own outputs.
+_FIRST, _CLOSER = (-2.0, 0.0, 2.0, 4.0, 6.0), (1.0, 0.5)
+_MOST_HELD = 200  # held back samples that are looked at: each costs a Jacobian a prior
 
 
 class _Choice(NamedTuple):
@@ -72,23 +73,34 @@ def posterior_of(
     point = net.at(w, batch.x, batch.labels_or_targets, sample_weight=batch.weights)
     held = held.each(lambda a: a[:_MOST_HELD])
     is_squared = net.loss_function.name == "squared_error"
-    best: _Choice | None = None
+    tried: dict[float, _Choice] = {}
     failure: np.linalg.LinAlgError | None = None
-    for prior in _PRIORS.tolist():
+
+    def look(exponent: float) -> None:
+        nonlocal failure
+        prior = 10.0**exponent
         try:
             found = laplace.fit(point, structure, prior, tolerance=None)
         except np.linalg.LinAlgError as error:
             failure = error
-            continue
+            return
         if is_squared:
             surprise, noise = _surprise_of_numbers(found, held)
         else:
             surprise, noise = _surprise_of_classes(found, held), 1.0
-        if best is None or surprise < best.surprise:
-            best = _Choice(surprise, prior / noise, noise)
-    if best is None:
-        raise failure or np.linalg.LinAlgError("no prior precision gives a posterior")
-    return laplace.fit(point, structure, best.prior, noise_variance=best.noise, tolerance=None)
+        tried[exponent] = _Choice(surprise, prior / noise, noise)
+
+    for exponent in _FIRST:
+        look(exponent)
+    if failure is not None and not tried:
+        raise failure
+    for step in _CLOSER:
+        best = min(tried, key=lambda exponent: tried[exponent].surprise)
+        for exponent in (best - step, best + step):
+            if _FIRST[0] <= exponent <= _FIRST[-1]:
+                look(exponent)
+    chosen = min(tried.values())
+    return laplace.fit(point, structure, chosen.prior, noise_variance=chosen.noise, tolerance=None)
 
 
 def _mean(values: Array, held: Batch) -> float:

@@ -43,8 +43,9 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
     beta_1, beta_2, epsilon, n_iter_no_change, max_fun, mixed_precision
         As of `MLPClassifier`.
     laplace : bool or str
-        Find the posterior of the weights (`swiftnets.laplace`), its prior precision and the noise's
-        variance by the evidence, for `predict` with ``return_std``. True is ``"kronecker"``.
+        Find the posterior of the weights (`swiftnets.laplace`) for `predict` with ``return_std``,
+        with the prior precision and the noise's variance that make `validation_fraction` of the
+        samples, which is held back, most probable. True is ``"kronecker"``.
     loss : {"squared_error", "huber"} or Loss
         See `swiftnets.nets.losses`.
 

@@ -33,16 +33,13 @@ def _snake(name: str) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
 
 
-# By the names of their classes; SGD, Adam, K-FAC and L-BFGS have settings of the estimator.
+# By the names of their classes; SGD, Adam, K-FAC and L-BFGS have settings of the estimator. Methods
+# of third order are for the last steps to a minimum: objects, with warm_start.
 _OTHERS: dict[str, type[Optimizer]] = {
     _snake(one.__name__): one
     for one in (
-        optimizers.Chebyshev,
         optimizers.CubicRegularization,
-        optimizers.FourthOrder,
-        optimizers.FunctionalInverseNewton,
         optimizers.GaussNewton,
-        optimizers.Halley,
         optimizers.LevenbergMarquardt,
         optimizers.Newton,
         optimizers.QuarticLineSearch,
@@ -329,6 +326,8 @@ class Trainer:
                     state = self._at_rate(rate, state)
                 if done == most:
                     problem = f"after max_iter={most} {unit}s it has not converged to tol"
+        except np.linalg.LinAlgError as error:
+            problem = f"after {checks.counted(done, unit)} {error}"
         except KeyboardInterrupt:
             warnings.warn("Training interrupted by user.", stacklevel=4)
         finally:
