@@ -264,6 +264,18 @@ def test_pandas_comes_in_and_its_names_are_kept():
 
 
 @quiet
+def test_sparse_samples_and_labels_are_their_dense_ones():
+    sparse = pytest.importorskip("scipy.sparse")
+    x, y = digits(120)
+    y = targets_of("multilabel", y)
+    settings = {"hidden_layer_sizes": (5,), "max_iter": 3, "random_state": 0}
+    settings |= {"early_stopping": True}
+    dense = MLPClassifier(**settings).fit(x, y)
+    other = MLPClassifier(**settings).fit(sparse.csr_array(x), sparse.csr_array(y))
+    np.testing.assert_array_equal(dense.predict_proba(x), other.predict_proba(sparse.csc_array(x)))
+
+
+@quiet
 @pytest.mark.parametrize("solver", ["adam", "lbfgs", "kfac"])
 def test_float32_stays_and_float64_stays(solver):
     x, y = digits(300)
@@ -393,7 +405,12 @@ def test_partial_fit_goes_on_where_it_was(solver):
         model.partial_fit(x[:3], [0, 1, 99])
     with pytest.raises(ValueError, match="classes must be passed"):
         MLPClassifier().partial_fit(x, y)
-    for setting in ({"solver": "lbfgs"}, {"early_stopping": True}, {"laplace": True}):
+    for setting in (
+        {"solver": "lbfgs"},
+        {"solver": LBFGS()},
+        {"early_stopping": True},
+        {"laplace": True},
+    ):
         assert not hasattr(MLPClassifier(**setting), "partial_fit")
 
 

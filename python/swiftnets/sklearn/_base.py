@@ -25,7 +25,7 @@ from swiftnets.nets.activations import ActivationLike
 from swiftnets.nets.samples import Batch
 from swiftnets.sklearn._decay import DecayedMLP
 from swiftnets.sklearn._laplace import posterior_of, structure_of
-from swiftnets.sklearn._training import Outcome, Trainer, resolve
+from swiftnets.sklearn._training import Outcome, Trainer, resolve, takes_all
 
 __all__ = ["BaseMLP"]
 
@@ -235,7 +235,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
                 return self._score_outputs(y, outputs, weights)
 
         outcome, best = trainer.run(w, score)
-        if self.solver != "lbfgs":  # of no use to partial_fit
+        if not takes_all(self.solver):  # of no use to partial_fit
             self._state = type(trainer.optimizer), outcome.state
         self.validation_scores_ = trainer.scores if self.early_stopping else None
         self.best_validation_score_ = max(trainer.scores) if trainer.scores else None
@@ -354,7 +354,7 @@ def _dense(x: Any) -> npt.NDArray[Any]:
     """Of a sparse matrix, all entries: the engine has no others."""
     if not hasattr(x, "toarray"):
         return np.asarray(x)
-    checks.memory(x.dtype.itemsize * x.shape[0] * x.shape[1], "X with all its zeros")
+    checks.memory(x.dtype.itemsize * x.shape[0] * x.shape[1], "a sparse matrix with all its zeros")
     return np.asarray(x.toarray())
 
 
@@ -374,10 +374,10 @@ def _batch(x: Any, targets: Any, weights: Any, dtype: npt.DTypeLike) -> Batch:
 
 def is_incremental(estimator: Any) -> bool:
     """Whether it can be trained on a part of the samples; an AttributeError if not."""
-    if isinstance(estimator.solver, str) and estimator.solver == "lbfgs":
+    if takes_all(estimator.solver):
         raise AttributeError(
-            "partial_fit is not there with solver='lbfgs', whose curvature is of differences of "
-            "gradients of the same samples; use 'adam', 'sgd' or 'kfac'"
+            f"partial_fit is not there with solver={estimator.solver!r}, whose curvature is of "
+            "differences of gradients of the same samples; use 'adam', 'sgd' or 'kfac'"
         )
     for name in ("early_stopping", "laplace"):
         value = getattr(estimator, name)

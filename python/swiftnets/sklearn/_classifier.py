@@ -222,6 +222,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
             dtype=(np.float64, np.float32),
             reset=first,
         )
+        y = _dense(y)
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         if first and not (incremental and hasattr(self, "_classes")):

@@ -76,8 +76,7 @@ class Classes:
     def encode(self, y: npt.NDArray[Any], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
         """As targets: int64 labels for a softmax, else rows of 0 and 1."""
         if self.is_multilabel:
-            rows = y.toarray() if hasattr(y, "toarray") else y
-            return np.ascontiguousarray(rows, dtype)
+            return np.ascontiguousarray(y, dtype)
         labels = np.searchsorted(self.names, y)
         if self.outputs > 1:
             return labels.astype(np.int64)

@@ -17,12 +17,12 @@ from swiftnets._support import checks
 from swiftnets._support.progress import Progress
 from swiftnets._support.types import FloatArray
 from swiftnets.nets.samples import Batch, Samples
-from swiftnets.optimizers import KFAC, SGD, Adam, Momentum, Optimizer, State, StepResult
+from swiftnets.optimizers import KFAC, LBFGS, SGD, Adam, Momentum, Optimizer, State, StepResult
 from swiftnets.problems import NetProblem, Problem
 from swiftnets.sklearn._decay import DecayedMLP
 from swiftnets.sklearn._lbfgs import CompactLBFGS
 
-__all__ = ["Outcome", "SOLVERS", "Trainer", "resolve"]
+__all__ = ["SOLVERS", "Outcome", "Trainer", "resolve", "takes_all"]
 
 
 def __dir__() -> list[str]:
@@ -96,6 +96,11 @@ def _period(net: DecayedMLP, samples: int) -> int:
     """K-FAC's steps from update to update: of about the cost of an update's eigenvectors."""
     bases = 10 * sum(m**3 + n**3 for m, n in zip(net.layer_rows, net.sizes[1:], strict=True))
     return min(max(5, bases // (30 * samples * net.multiplications)), 50)
+
+
+def takes_all(solver: object) -> bool:
+    """Whether it is L-BFGS, whose curvature is of gradients of the same samples."""
+    return isinstance(solver, LBFGS) or (isinstance(solver, str) and solver == "lbfgs")
 
 
 def is_stochastic(optimizer: Optimizer) -> bool:
@@ -220,7 +225,7 @@ class Trainer:
                 f"batch_size is {size}, of {self._count} samples: all are one batch",
                 stacklevel=4,
             )
-        if self._settings.solver == "lbfgs":
+        if takes_all(self._settings.solver):
             return self._count
         return min(int(size), self._count)
 
