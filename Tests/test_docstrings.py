@@ -22,6 +22,7 @@ HOMES = [
     "optimizers",
     "optimizers.comparison",
     "problems",
+    "sklearn",
     "solve",
     "spectra",
 ]

@@ -24,11 +24,11 @@ MODULES = sorted(
 PLAIN = """
 import importlib.abc, json, sys
 
+MISSING = {"scipy", "torch", "jax", "onnx", "matplotlib", "sklearn", "tqdm", "zarr"}
+
 class Missing(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {
-            "dask", "distributed", "scipy", "torch", "jax", "onnx", "matplotlib", "tqdm", "zarr"
-        }:
+        if name.split(".")[0] in MISSING:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 sys.meta_path.insert(0, Missing())
@@ -65,6 +65,7 @@ for call in (
     lambda: swiftnets.interop.as_torch(net, [[1.0]], [[1.0]]),
     lambda: swiftnets.Network.from_onnx("net.onnx"),
     lambda: swiftnets.dask.DaskProblem(net, [], None),
+    lambda: swiftnets.sklearn.MLPClassifier(),
 ):
     try:
         call()
@@ -119,6 +120,7 @@ def test_what_needs_more_than_numpy_says_so_when_it_is_called(plain):
         "the conversion needs PyTorch: see pytorch.org for your system",
         "the conversion needs onnx: pip install swiftnets[onnx]",
         "clusters need Dask: pip install swiftnets[dask]",
+        "the estimators need scikit-learn: pip install swiftnets[sklearn]",
     ]
 
 

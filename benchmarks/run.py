@@ -12,6 +12,7 @@ from pathlib import Path
 import cluster
 import derivatives
 import dynamics
+import estimators
 import fast_net
 import growth
 import harness
@@ -145,6 +146,8 @@ def main() -> None:
         inverse.report(arguments.rounds),
         "### K-FAC",
         kfac.report(),
+        "### Estimators for scikit-learn",
+        estimators.report(),
         "### Eigenvalues and the trace of a Hessian",
         spectra.report(),
         "### Lyapunov exponents",

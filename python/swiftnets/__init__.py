@@ -9,10 +9,10 @@ derivatives to fourth order.
 nets, `curvature` points and matrices, `solve` solutions and factorisations. `spectra` has
 eigenvalues with proof, `critical` points of zero gradient, `influence` what a minimum would be
 without samples, `laplace` posteriors. `problems` and `optimizers` minimise with all that, `interop`
-takes it to SciPy and PyTorch. `dynamics` follows training at
-the edge of stability and measures its chaos. `dask` spreads samples and runs over a cluster.
-`SlowNet` and `FastNet` are the two nets that the package began with; `swiftnets.slow_net` and
-`swiftnets.fast_net` also run as programs, and `originals` holds the engine against plain NumPy.
+takes it to SciPy and PyTorch, and `sklearn` has estimators for scikit-learn. `dynamics` follows
+training at the edge of stability and measures its chaos. `dask` spreads samples and runs over a
+cluster. `SlowNet` and `FastNet` are the two nets that the package began with; `swiftnets.slow_net`
+and `swiftnets.fast_net` also run as programs, and `originals` holds the engine against plain NumPy.
 `datasets` reads images.
 
 `set_threads` says how many threads a call uses, `threads` for a while, or the environment variable
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         optimizers,
         originals,
         problems,
+        sklearn,
         slow_net,
         solve,
         spectra,
@@ -91,6 +92,7 @@ __all__ = [
     "originals",
     "problems",
     "set_threads",
+    "sklearn",
     "slow_net",
     "solve",
     "spectra",
