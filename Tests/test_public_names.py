@@ -24,7 +24,9 @@ MODULES = sorted(
 PLAIN = """
 import importlib.abc, json, sys
 
-MISSING = {"scipy", "torch", "jax", "onnx", "matplotlib", "sklearn", "tqdm", "zarr"}
+MISSING = {
+    "dask", "distributed", "scipy", "torch", "jax", "onnx", "matplotlib", "sklearn", "tqdm", "zarr"
+}
 
 class Missing(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from swiftnets._support import checks
 from swiftnets.nets.activations import Activation, Identity
 from swiftnets.nets.layer import ArraySpec, Code, Layer, Refusal, Value
 from swiftnets.nets.layers.dense import Dense
@@ -17,7 +18,7 @@ from swiftnets.nets.layers.residual import Residual
 from swiftnets.nets.layers.sequences import Embedding
 from swiftnets.nets.table import ParameterRow, ParameterTable
 
-__all__ = ["Graph", "Node", "given_value", "shortened"]
+__all__ = ["Graph", "Node", "checked_input_shape", "given_value", "shortened"]
 
 
 def __dir__() -> list[str]:
@@ -264,3 +265,30 @@ def shortened(layer: Layer, most: int = 100) -> str:
     """A layer for a message."""
     text = repr(layer)
     return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def checked_input_shape(value: Any) -> tuple[int, ...]:
+    """What a user gives as the shape of one sample.
+
+    Parameters
+    ----------
+    value : object
+
+    Returns
+    -------
+    tuple of int
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is no integer and not 1 to 3 of them.
+    """
+    expected = "an integer, or 1 to 3 of them: (n,), (C, H, W), (T, d), or (T,) for tokens"
+    if isinstance(value, (str, bytes, dict)):
+        raise TypeError(f"input_shape is {value!r}; expected {expected}")
+    if not checks.iterable(value):
+        return (checks.integer(value, "input_shape"),)
+    given = checks.several(value, "input_shape")
+    if not 1 <= len(given) <= 3:
+        raise ValueError(f"input_shape is {value!r}; expected {expected}")
+    return tuple(checks.integer(n, f"input_shape[{i}]") for i, n in enumerate(given))

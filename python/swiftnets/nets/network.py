@@ -18,7 +18,7 @@ from swiftnets._support.internals import Internals
 from swiftnets._support.types import FloatArray
 from swiftnets.nets import initializers, losses
 from swiftnets.nets.engine import Engine
-from swiftnets.nets.graph import Graph, given_value, shortened
+from swiftnets.nets.graph import Graph, checked_input_shape, given_value, shortened
 from swiftnets.nets.initializers import Scheme
 from swiftnets.nets.layer import ArraySpec, Layer, Value
 from swiftnets.nets.layers.residual import LayerLike, Residual, resolve
@@ -86,7 +86,7 @@ class BaseNetwork(Internals, internal=_INTERNAL):
         self._layers = resolve(layers, "layers")
         if not self._layers:
             raise ValueError("layers is empty; expected at least one layer")
-        self._input_shape = _input_shape(input_shape)
+        self._input_shape = checked_input_shape(input_shape)
         self._set_loss(loss, reduction, l2, dtype)
         self._join()
 
@@ -588,15 +588,3 @@ class BaseNetwork(Internals, internal=_INTERNAL):
         loss = self.engine.reduce(fill, out, samples).loss
         self.engine.add_l2(out, w)
         return loss + self.engine.penalty(w), out
-
-
-def _input_shape(value: Any) -> tuple[int, ...]:
-    expected = "an integer, or 1 to 3 of them: (n,), (C, H, W), (T, d), or (T,) for tokens"
-    if isinstance(value, (str, bytes, dict)):
-        raise TypeError(f"input_shape is {value!r}; expected {expected}")
-    if not checks.iterable(value):
-        return (checks.integer(value, "input_shape"),)
-    given = checks.several(value, "input_shape")
-    if not 1 <= len(given) <= 3:
-        raise ValueError(f"input_shape is {value!r}; expected {expected}")
-    return tuple(checks.integer(n, f"input_shape[{i}]") for i, n in enumerate(given))
