@@ -9,6 +9,7 @@ checksums are made right, so that what lies behind them is reached too.
 """
 
 import contextlib
+import difflib  # noqa: F401 (imported late, by messages, it runs code of its own)
 import gzip
 import io
 import pickle
@@ -28,11 +29,12 @@ with atheris.instrument_imports(include=READERS):
 
     import numpy as np
 
-    from swiftnets import Network, SlowNet, datasets
+    from swiftnets import MLP, Network, SlowNet, datasets
     from swiftnets._support.checkpoints import CheckpointError
     from swiftnets.curvature import tensors
     from swiftnets.datasets import cifar, forms
     from swiftnets.interop import onnx as _onnx  # noqa: F401 (imported late, it is not watched)
+    from swiftnets.nets import Conv2d, Dense, Flatten, LeakyReLU, Residual
     from swiftnets.optimizers import SGD, Adam
     from swiftnets.optimizers.checkpoints import Identity, read_run
     from swiftnets.optimizers.trials import Limits, Trial
@@ -198,7 +200,9 @@ def checkpoints(data):
         warnings.simplefilter("ignore")
         path = put("run.npz", packed(data[1:]) if kind & 1 else data[1:])
     with reading(CheckpointError):
-        if kind & 6 == 0:
+        if kind & 8:
+            Network.load(path)
+        elif kind & 6 == 0:
             found = Checkpoint.read(path)
             settings = found.settings
             found.require(path, {**settings, "seed": 3}, 1 << 40)
@@ -228,6 +232,10 @@ def some_checkpoints():
     path.unlink()
     trial().kept(path)
     made.append((6, path.read_bytes()))
+    layers = [Conv2d(1, 1, 2), "tanh", Residual([LeakyReLU(0.1)]), Flatten(), Dense(4, 1)]
+    for net in (MLP((2, 1), loss="huber"), Network(layers, input_shape=(1, 3, 3))):
+        net.save(path, net.initial(seed=0))
+        made.append((8, path.read_bytes()))
     for kind, content in made:
         yield bytes([kind]) + content
         yield bytes([kind | 1]) + unpacked(content)
