@@ -280,8 +280,10 @@ def checked_input_shape(value: Any) -> tuple[int, ...]:
 
     Raises
     ------
-    TypeError, ValueError
-        If it is no integer and not 1 to 3 of them.
+    TypeError
+        If it is no integer and not several of them.
+    ValueError
+        If it is not 1 to 3 of them, or they are not positive.
     """
     expected = "an integer, or 1 to 3 of them: (n,), (C, H, W), (T, d), or (T,) for tokens"
     if isinstance(value, (str, bytes, dict)):
