@@ -36,7 +36,7 @@ struct OrthonormalRows<Element: FactorScalar> {
   mutating func complete(interruption: Interruption) throws(EngineError) {
     while count < length {
       try interruption.check()
-      append([Element](repeating: 0, count: length))
+      append([Element](repeating: Element(0), count: length))
     }
   }
 
