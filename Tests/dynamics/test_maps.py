@@ -15,7 +15,7 @@ from swiftnets.dynamics import (
     NewtonMap,
     StochasticMap,
 )
-from swiftnets.nets import Dense, Residual
+from swiftnets.nets import Dense, Flatten, LeakyReLU, MaxPool2d, Residual
 from swiftnets.optimizers import SGD, Adam, Momentum, Newton, SaddleFreeNewton
 from swiftnets.problems import Counted, Minibatches, NetProblem, Problem, Quadratic, Rosenbrock
 
@@ -270,6 +270,24 @@ KINKED = {
     "leaky_relu": lambda: MLP((1, 2, 1), activation="leaky_relu"),
     "relu within": lambda: Network([Residual([Dense(1, 1), "relu", Dense(1, 1)])], input_shape=1),
 }
+
+
+def test_a_maximum_is_refused():
+    layers = [MaxPool2d(2), Flatten(), Dense(1, 1)]
+    problem = NetProblem(Network(layers, input_shape=(1, 2, 2)), np.ones((1, 1, 2, 2)), [[1.0]])
+    with pytest.raises(ValueError, match=r"the net has MaxPool2d\(2\); expected layers without a"):
+        GradientDescentMap(problem, learning_rate=0.1)
+
+
+@pytest.mark.parametrize("slope", [0.5, 1.0])
+def test_a_leaky_relu_has_a_kink_unless_it_is_a_line(slope):
+    net = MLP((1, 2, 1), activation=LeakyReLU(slope))
+    problem = NetProblem(net, [[1.0]], [[1.0]])
+    if slope == 1.0:
+        GradientDescentMap(problem, learning_rate=0.1)
+    else:
+        with pytest.raises(ValueError, match=r"LeakyReLU\(0\.5\)"):
+            GradientDescentMap(problem, learning_rate=0.1)
 
 
 @pytest.mark.parametrize("name", KINKED)

@@ -42,6 +42,9 @@ class AdamMap(ProblemMap):
     any net. A step with K tangents costs a pass and K products. Where an entry of v' is 0 the root
     has no derivative, and neither has the map.
 
+    Where gradients are small a change of v moves w by far, the more so for β₂ near 1: J is
+    ill-conditioned, and sums of exponents agree with ln|det J| to fewer digits.
+
     Examples
     --------
     >>> from swiftnets.problems import Quadratic
