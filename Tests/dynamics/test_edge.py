@@ -270,6 +270,19 @@ def test_kinks_are_refused():
         edge(small_point(loss="huber"), step=1.0)
 
 
+def test_numbers_that_are_not_finite_are_told():
+    net = MLP((2, 3, 1))
+    far = net.at(np.full(13, 1e200), np.eye(2), np.ones((2, 1)))
+    with pytest.raises(FloatingPointError):
+        leading_eigenpairs(far)
+    with pytest.raises(FloatingPointError):
+        edge(far, step=1.0)
+    w = net.initial(seed=0)
+    w[3] = np.nan
+    with pytest.raises(ValueError, match=r"point.w has nan at \[3\]"):
+        edge(net.at(w, np.eye(2), np.ones((2, 1))), step=1.0)
+
+
 def test_what_is_no_point_is_refused():
     net = MLP((2, 3, 1))
     with pytest.raises(TypeError, match="point is of type MLP; expected a Point"):

@@ -120,7 +120,8 @@ def edge(point: Point, *, step: float, momentum: float = 0.0) -> Edge:
     -----
     Costs the eigenpairs to 1e-8 with their certificate, and c (c + 1) / 2 third derivatives, each
     about two products. Of heavy ball, only the threshold and the mean loss differ: its eigenvalues
-    burst about the edge, and no flow is offered that follows them.
+    burst about the edge, and no flow is offered that follows them. Nor is a period of oscillation,
+    though alpha and beta suggest one: stiff directions that relax have a part in both.
 
     References
     ----------
@@ -143,6 +144,7 @@ def edge(point: Point, *, step: float, momentum: float = 0.0) -> Edge:
     momentum = checks.nonnegative(momentum, "momentum")
     if momentum >= 1:
         raise ValueError(f"momentum is {momentum}; expected a number from 0 to below 1")
+    loss = checks.loss(found.loss, w=found.w)
     limit = (2 + 2 * momentum) / step
     order = found.net.parameter_count
     pairs = certified(found, min(2, order), _CRITICAL * limit, _EXACT, None)
@@ -159,5 +161,5 @@ def edge(point: Point, *, step: float, momentum: float = 0.0) -> Edge:
     X = np.zeros((0, 0))
     if critical:
         X = held(gradient, flat, None)
-    mean_loss = found.loss + (1 + momentum) / step * float(np.trace(X))
-    return Edge(limit, pairs, third, alpha, beta, X, mean_loss, found.loss, pairs.certificate)
+    mean_loss = loss + (1 + momentum) / step * float(np.trace(X))
+    return Edge(limit, pairs, third, alpha, beta, X, mean_loss, loss, pairs.certificate)

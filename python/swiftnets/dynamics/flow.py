@@ -464,7 +464,11 @@ def central_flow(
     It does not foretell when oscillation sets in: gradient descent that comes to the edge without
     any goes on with the gradient flow for a while, to eigenvalues above 2 / η, and comes back to
     the central flow later. A start with an eigenvalue above 2 / η gives a first X that pushes it
-    down at once, an impulse that the iterates do not have.
+    down at once, an impulse that the iterates do not have. The correction ½ η H g of backward error
+    analysis is not added: the path gets no nearer by it. Of heavy ball there is no flow here, as
+    its eigenvalues burst about its edge; `edge` has the threshold.
+
+    A checkpoint holds what is kept of the path as well.
 
     References
     ----------

@@ -86,6 +86,11 @@ def refine(
     Returns
     -------
     Ritz
+
+    Raises
+    ------
+    FloatingPointError
+        If products are not finite.
     """
     k = min(k, order)
     basis = _orthonormal(_random(order, seed) if start is None else start, None)
@@ -94,7 +99,10 @@ def refine(
     images = products(basis)
     made = len(basis)
     while True:
-        small = basis @ images.T
+        with np.errstate(all="ignore"):
+            small = basis @ images.T
+        if not np.isfinite(small).all():
+            raise FloatingPointError("the matrix times a vector has numbers that are not finite")
         values, turn = np.linalg.eigh((small + small.T) / 2)
         values, turn = values[::-1], turn[:, ::-1]
         if above is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -137,9 +138,12 @@ def finite_loss(what: str, count: int, point: Point) -> float:
     FloatingPointError
     """
     try:
-        return point.loss
+        loss = point.loss
     except FloatingPointError as error:
         raise FloatingPointError(_said(what, count, str(error))) from None
+    if not math.isfinite(loss):
+        raise FloatingPointError(_said(what, count, f"the loss is {loss}"))
+    return loss
 
 
 def _said(what: str, count: int, why: str) -> str:
