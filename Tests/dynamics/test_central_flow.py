@@ -308,7 +308,8 @@ def test_progress_is_told(capsys):
 def test_the_picture_can_be_restyled():
     found = central_flow(small_point(), step=1.0, time=5)
     ax = matplotlib.figure.Figure().add_subplot()
-    assert found.plot(ax, color="k", ls=":") is ax
+    assert found.plot(ax, color="k", ls=":", linewidth=3) is ax
+    assert ax.lines[0].get_linewidth() == 3
     lines = ax.get_lines()
     assert len(lines) == found.eigenvalues.shape[1] + 1
     assert lines[0].get_color() == "k" and lines[-1].get_ydata()[0] == 2.0

@@ -592,6 +592,7 @@ def test_the_plot_has_a_line_an_exponent(chaos):
     labels = [text.get_text() for text in ax.get_legend().get_texts()]
     assert labels == ["positive", "not positive"]
     assert found.plot(ax) is ax
+    assert found.plot(linewidth=3).lines[0].get_linewidth() == 3
     assert {line.get_color() for line in found.plot(color="k").get_lines()[:17]} == {"k"}
 
 

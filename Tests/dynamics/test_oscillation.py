@@ -170,7 +170,8 @@ def test_arguments_are_checked(options, error, message):
 def test_the_picture_can_be_restyled():
     found = mean_and_oscillation(small_point(), D, step=0.6, steps=5)
     ax = matplotlib.figure.Figure().add_subplot()
-    assert found.plot(ax, color="k", label="d") is ax
+    assert found.plot(ax, color="k", label="d", linewidth=3) is ax
+    assert ax.lines[0].get_linewidth() == 3
     (line,) = ax.get_lines()
     assert line.get_color() == "k" and line.get_label() == "d"
     np.testing.assert_array_equal(line.get_ydata(), found.amplitudes)

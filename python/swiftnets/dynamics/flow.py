@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from swiftnets._support import checks
 from swiftnets._support.files import File
-from swiftnets._support.plotting import figure_class
+from swiftnets._support.plotting import figure_class, styled
 from swiftnets._support.types import Array, IntegerArray
 from swiftnets.curvature.point import Point
 from swiftnets.dynamics.complementarity import places
@@ -134,7 +134,7 @@ class CentralFlow:
         """
         if ax is None:
             ax = figure_class()(layout="constrained").add_subplot()
-        style = {"color": "tab:blue", "lw": 1.5, **lines}
+        style = styled(lines, color="tab:blue", linewidth=1.5)
         drawn = ax.plot(self.times, self.eigenvalues, **style)
         if drawn and "label" not in lines:
             drawn[0].set_label("central flow")

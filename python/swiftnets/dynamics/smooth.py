@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -11,8 +10,7 @@ import numpy as np
 from swiftnets._support import checks
 from swiftnets._support.types import Array
 from swiftnets.curvature.point import Point, require_point
-from swiftnets.nets import MaxPool2d, Residual
-from swiftnets.nets.activations import Activation
+from swiftnets.dynamics.smoothness import kinked_layer
 from swiftnets.problems import NetProblem
 
 __all__ = ["diverged", "finite_loss", "moved", "problem_of", "smooth_point"]
@@ -20,17 +18,6 @@ __all__ = ["diverged", "finite_loss", "moved", "problem_of", "smooth_point"]
 
 def __dir__() -> list[str]:
     return __all__
-
-
-_KINKED = ("relu", "leaky_relu")
-
-
-def _layers(layers: Iterable[Any]) -> Iterator[Any]:
-    for layer in layers:
-        if isinstance(layer, Residual):
-            yield from _layers((*layer.body, *layer.shortcut))
-        else:
-            yield layer
 
 
 def smooth_point(point: object) -> Point:
@@ -53,14 +40,12 @@ def smooth_point(point: object) -> Point:
         If a layer or the loss has a kink, or numbers are not finite.
     """
     found = require_point(point)
-    activations = getattr(found.net, "activations", None)  # of an MLP
-    for layer in _layers(found.net.layers if activations is None else activations):
-        name = layer.name if isinstance(layer, Activation) else None
-        if name in _KINKED or isinstance(layer, MaxPool2d):
-            raise ValueError(
-                f"point is of a net with {layer!r}, which has a kink: third derivatives know "
-                'nothing of what happens there; expected smooth layers, such as "tanh", "gelu"'
-            )
+    layer = kinked_layer(found.net)
+    if layer is not None:
+        raise ValueError(
+            f"point is of a net with {layer!r}, which has a kink: third derivatives know nothing "
+            'of what happens there; expected smooth layers, such as "tanh", "gelu"'
+        )
     if found.net.loss_function.name == "huber":
         raise ValueError(
             "point is of a net with the loss 'huber', whose second derivative jumps: third "

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Iterator
 from swiftnets.nets.activations import Activation
 from swiftnets.nets.layer import Layer
 from swiftnets.nets.layers import MaxPool2d, Residual
+from swiftnets.nets.network import BaseNetwork
 from swiftnets.network import Network
 
-__all__ = ["require_smooth"]
+__all__ = ["kinked_layer", "require_smooth"]
 
 
 def __dir__() -> list[str]:
@@ -32,17 +33,22 @@ def require_smooth(net: Network, what: str, *, twice: bool = False) -> None:
     ValueError
         Naming the layer or the loss.
     """
-    for layer in _flat(net.layers):
-        if _has_kink(layer):
-            raise ValueError(
-                f"the net has {layer!r}; expected layers without a kink, such as Tanh(): at one "
-                f"the gradient jumps, which {what} cannot know"
-            )
+    layer = kinked_layer(net)
+    if layer is not None:
+        raise ValueError(
+            f"the net has {layer!r}; expected layers without a kink, such as Tanh(): at one "
+            f"the gradient jumps, which {what} cannot know"
+        )
     if twice and net.loss_function.name == "huber":
         raise ValueError(
             "the loss is 'huber'; expected one whose second derivative does not jump, which "
             f"{what} cannot know"
         )
+
+
+def kinked_layer(net: BaseNetwork) -> Layer | None:
+    """The net's first layer with a kink, if there is one."""
+    return next(filter(_has_kink, _flat(net.layers)), None)
 
 
 def _flat(layers: Iterable[object]) -> Iterator[Layer]:

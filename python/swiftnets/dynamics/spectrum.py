@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from swiftnets._support import checks
-from swiftnets._support.plotting import figure_class
+from swiftnets._support.plotting import figure_class, styled
 from swiftnets._support.types import Array, IntegerArray
 
 __all__ = ["LyapunovSpectrum", "kaplan_yorke"]
@@ -182,12 +182,12 @@ class LyapunovSpectrum:
         for i in range(len(found)):
             sure = found[i] > _SURE * errors[i]
             label = "positive" if sure else "not positive"
-            style = {
-                "color": "tab:red" if sure else "tab:blue",
-                "lw": 1.5,
-                "label": "_" if label in labelled else label,
-                **lines,
-            }
+            style = styled(
+                lines,
+                color="tab:red" if sure else "tab:blue",
+                linewidth=1.5,
+                label="_" if label in labelled else label,
+            )
             labelled.add(label)
             (line,) = ax.plot(ends, means[:, i], **style)
             bar = {"color": line.get_color(), "capsize": 3.0, "lw": 1.0}
