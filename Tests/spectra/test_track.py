@@ -198,7 +198,7 @@ def test_the_plot_has_a_line_for_each_pair_and_can_be_restyled():
     names = [text.get_text() for text in ax.get_legend().get_texts()]
     assert names == ["eigenvalues", "sharpness", "2 / η"]
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("iterations", "eigenvalues")
-    styled = tracker.plot(color="black", lw=3.0)
+    styled = tracker.plot(color="black", linewidth=3.0)
     assert {(line.get_color(), line.get_lw()) for line in styled.get_lines()} == {("black", 3.0)}
     lowest, _ = followed(NetProblem(net, x, y), SGD(), net.initial(0), 2, k=2, which="SA")
     assert len(lowest.plot().get_lines()) == 2

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from swiftnets._support import checks
-from swiftnets._support.plotting import figure_class
+from swiftnets._support.plotting import figure_class, styled
 from swiftnets._support.types import FloatArray
 
 __all__ = ["Event", "History", "Result", "State", "Status", "StepResult"]
@@ -198,7 +198,7 @@ class History:
             style = {"label": name.replace("_", " ") if has_legend else None}
             if not there.all():
                 style["marker"] = "."
-            ax.plot(x[there], values[there], **style | lines)
+            ax.plot(x[there], values[there], **styled(lines, **style))
         found = np.concatenate([values[np.isfinite(values)] for _, _, values in curves])
         if len(found) and (found > 0).all():
             ax.set_yscale("log")

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from swiftnets._support import checks
-from swiftnets._support.plotting import figure_class
+from swiftnets._support.plotting import figure_class, styled
 from swiftnets._support.types import Array, FloatArray
 from swiftnets.linalg.operator import SymmetricOperator
 from swiftnets.spectra.eigsh import eigsh
@@ -267,15 +267,15 @@ class SpectrumTracker:
             learning_rate = checks.real(learning_rate, "learning_rate", positive=True)
         if ax is None:
             ax = figure_class()(layout="constrained").add_subplot()
-        style = {"color": "tab:blue", "lw": 1.0, "alpha": 0.5, **lines}
+        style = styled(lines, color="tab:blue", linewidth=1.0, alpha=0.5)
         has_top = self._which in ("LA", "BE")
         rest = self.values[:, :-1] if has_top else self.values
         drawn = ax.plot(self.iterations, rest, **style) if rest.size else []
         if drawn and "label" not in lines:
             drawn[0].set_label("eigenvalues")
         if has_top:
-            top = {**style, "color": lines.get("color", "tab:red"), "lw": 2.0, "alpha": 1.0}
-            ax.plot(self.iterations, self.sharpness, **{**top, **lines, "label": "sharpness"})
+            top = styled(lines, color="tab:red", linewidth=2.0, alpha=1.0)
+            ax.plot(self.iterations, self.sharpness, **{**top, "label": "sharpness"})
         if learning_rate is not None:
             ax.axhline(2 / learning_rate, color="0.3", ls="--", lw=1.0, label="2 / η")
         ax.set_xlabel("iterations")
