@@ -411,7 +411,7 @@ class _Errors:
             self._set(
                 row,
                 moves[i : i + 1],
-                lambda right, some, solve=solve: solve(right),
+                _every(solve),
                 np.array([smallest]),
             )
 
@@ -471,6 +471,11 @@ class _Errors:
         for i, group in enumerate(members):
             out[i] = problem.reduced_gradient(group, problem.w + moves[i])
         return out
+
+
+def _every(solve: Callable[[Array], Array]) -> Callable[[Array, IntegerArray], Array]:
+    """For one group: which of them is no question."""
+    return lambda right, some: solve(right)
 
 
 def _norms(gradients: Array, steps: Array) -> Array:
