@@ -22,7 +22,8 @@ import Testing
   }
 
   /// The trace of the inverse, its norm by Frobenius, and log|det|, in Float80.
-  static func reference(_ a: Matrix<Double>, shift: Double) -> (trace: Double, inverse: Double, logDeterminant: Double) {
+  static func reference(_ a: Matrix<Double>, shift: Double) -> (trace: Double, inverse: Double, logDeterminant: Double)
+  {
     let n = a.rows
     var rows = a.rowsAsArrays
     for i in 0..<n { rows[i][i] += Float80(shift) }
