@@ -289,6 +289,20 @@ def test_estimates_of_nets_with_many_minima_hold_or_are_withheld(certificate):
     assert saddles  # which contractions alone do not tell
 
 
+def test_refits_end_where_gradients_fall_no_further():
+    """A bit above the model of their rounding, and far below what a step away from there has."""
+    rng = np.random.default_rng(7)
+    x, y = rng.standard_normal((25, 2)), rng.integers(0, 2, 25)
+    options = {"activation": "sine", "loss": "softmax_cross_entropy", "reduction": "mean"}
+    net = MLP((2, 3, 2), l2=0.003, **options)
+    found = leave_one_out(net.at(minimum(net, x, y, seed=7), x, y), 1)
+    for i in np.flatnonzero(~found.is_flagged):
+        retrained = found.refit(i)
+        assert retrained.success and retrained.iterations < 20, retrained
+        assert retrained.gradient_norm < 2e-15
+        assert retrained.error_bound < 1e-10
+
+
 def test_losses_of_samples_of_a_net_on_images(medium):
     rows = np.random.default_rng(0).choice(1000, 12, replace=False)
     found = {order: leave_one_out(medium.point, order, rows) for order in ORDERS}
