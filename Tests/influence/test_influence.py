@@ -117,7 +117,7 @@ def medium():
 # Orders -------------------------------------------------------------------------------------------
 
 
-def test_errors_fall_as_powers_of_the_weight_and_bounds_are_above_them(small):
+def test_errors_fall_as_powers_of_the_weight_and_estimates_are_those_errors(small):
     rows = np.random.default_rng(0).choice(200, 10, replace=False)
     copies = (1, 8, 64)
     errors = np.empty((3, len(copies), len(rows)))
@@ -131,11 +131,9 @@ def test_errors_fall_as_powers_of_the_weight_and_bounds_are_above_them(small):
             for order, one in zip(ORDERS, found, strict=True):
                 errors[order - 1, i, j] = np.linalg.norm(one.moved(j) - w)
         for order, one in zip(ORDERS, found, strict=True):
-            assert (one.error_bounds > errors[order - 1, i]).all()
-            # Estimates are of the size of the errors, down to rounding.
-            if errors[order - 1, i].min() > 1e-12:
-                ratio = one.error_estimates / errors[order - 1, i]
-                assert ratio.min() > 0.3 and ratio.max() < 3
+            assert (one.error_estimates > errors[order - 1, i]).all()
+            # No more than a millionth of the energy is left, and four times rounding.
+            assert (one.error_estimates < 1.001 * errors[order - 1, i] + 1e-11).all()
     slopes = np.log(errors[:, 0] / errors[:, 1]).mean(axis=1) / np.log(8)
     np.testing.assert_allclose(slopes, [2, 3, 4], atol=0.2)
     slopes = np.log(errors[:2, 1] / errors[:2, 2]).mean(axis=1) / np.log(8)
@@ -157,7 +155,7 @@ def test_least_squares_is_the_geometric_series_of_the_leverage():
             np.testing.assert_allclose(found.terms[k], want, rtol=0, atol=1e-14)
         # And what remains of it is all of the rest.
         rest = np.linalg.norm(first, axis=1) * leverage**3 / (1 - leverage)
-        assert (found.error_bounds > rest).all()
+        assert (found.error_estimates > rest).all()
         exact = first / (1 - leverage)[:, None]
         assert np.linalg.norm(found.moves() - exact, axis=1) == pytest.approx(rest, abs=1e-13)
 
@@ -208,7 +206,7 @@ def test_groups_of_weighted_samples_against_retraining(name, divisor):
             continue
         assert errors[2] < 0.5 * errors[1] < 0.2 * errors[0] < 0.1 * np.linalg.norm(true - w)
         for one, error in zip(found, errors, strict=True):
-            assert error < one.error_bounds[i]
+            assert error < one.error_estimates[i]
         norm = np.linalg.norm(gradient(found[2].moved(i)))
         assert found[2].gradient_norms[i] == pytest.approx(norm, rel=1e-6, abs=1e-13)
         refitted = found[0].refit(i)
@@ -225,7 +223,7 @@ def test_nets_beyond_dense():
     for n in range(0, 25, 6):
         keep = np.arange(25) != n
         true = newton(found.moved(n), *functions(net, x[keep], y[keep], None))
-        assert np.linalg.norm(found.moved(n) - true) < found.error_bounds[n]
+        assert np.linalg.norm(found.moved(n) - true) < found.error_estimates[n]
         assert np.linalg.norm(found.moved(n) - true) < 0.1 * found.move_norms[n]
 
 
@@ -233,9 +231,9 @@ def test_nets_beyond_dense():
 
 
 @pytest.mark.parametrize("divisor", ["remaining", "all"])
-def test_bounds_are_what_they_are_said_to_be(small, divisor):
+def test_estimates_are_what_they_are_said_to_be(small, divisor):
     net, x, y = small.net, small.x, small.y
-    group = np.arange(0, 200, 4)
+    group = np.arange(0, 200, 20)
     found = leave_one_out(small.point, 1, [group], divisor=divisor)
     hessian = net.hessian(small.w, x, y)
     w, left = found.moved(0), without(np.ones(200), group)
@@ -243,21 +241,66 @@ def test_bounds_are_what_they_are_said_to_be(small, divisor):
     def gradient(w):  # of E − D
         penalty = net.l2 * w
         mean = net.gradient(w, x, y, sample_weight=left) - penalty
-        return 0.75 * mean + (0.75 if divisor == "remaining" else 1) * penalty
+        return 0.95 * mean + (0.95 if divisor == "remaining" else 1) * penalty
+
+    def energy(g):
+        return np.sqrt(g @ np.linalg.solve(hessian, g))
 
     g = gradient(w)
-    step = np.linalg.solve(hessian, g)
-    assert found.error_estimates[0] == pytest.approx(np.linalg.norm(step), rel=1e-9)
     least = np.linalg.eigvalsh(hessian)[0]
-    # Of the loss that is a mean of the remaining samples both are 4 / 3 of E − D's.
-    unit = 0.75 if divisor == "remaining" else 1
+    # Of the loss that is a mean of the remaining samples both are 1 / 0.95 of E − D's.
+    unit = 0.95 if divisor == "remaining" else 1
     assert 0.89 * least < found.curvatures[0] * unit < 0.91 * least
     assert found.gradient_norms[0] * unit == pytest.approx(np.linalg.norm(g), rel=1e-9)
-    bound = 4 * np.sqrt(g @ step / (found.curvatures[0] * unit))
-    assert found.error_bounds[0] == pytest.approx(bound, rel=1e-9)
-    after = gradient(w - step)
-    contraction = np.sqrt(after @ np.linalg.solve(hessian, after) / (g @ step))
-    assert found.contractions[0] == pytest.approx(contraction, rel=1e-9)
+    first, contraction, v = energy(g), 0.0, w.copy()
+    while energy(g) > 1e-6 * first:
+        before = energy(g)
+        v -= np.linalg.solve(hessian, g)
+        g = gradient(v)
+        contraction = max(contraction, energy(g) / before)
+    rest = 4 * energy(g) / np.sqrt(found.curvatures[0] * unit)
+    assert found.error_estimates[0] == pytest.approx(np.linalg.norm(v - w) + rest, rel=1e-8)
+    # Rounding, some 1e-15, is taken off energies, the last of which are 1e-6 of the first.
+    assert found.contractions[0] == pytest.approx(contraction, rel=1e-4)
+    assert 1e-3 < contraction < 0.5
+
+
+@pytest.mark.parametrize("certificate", ["minimum", "prediction"])
+def test_estimates_of_nets_with_many_minima_hold_or_are_withheld(certificate):
+    """Where minima vanish steps may end at saddles, slowly: 2-3-2, sine, 25 samples at random."""
+    rng = np.random.default_rng(1)
+    x, y = rng.standard_normal((25, 2)), rng.integers(0, 2, 25)
+    options = {"activation": "sine", "loss": "softmax_cross_entropy", "reduction": "mean"}
+    net = MLP((2, 3, 2), l2=0.003, **options)
+    point = net.at(minimum(net, x, y, seed=1), x, y)
+    good = saddles = 0
+    for order in ORDERS:
+        found = leave_one_out(point, order, certificate=certificate)
+        assert (np.isinf(found.error_estimates) <= found.is_flagged).all()
+        for i in range(25):
+            retrained = found.refit(i)
+            if not found.is_flagged[i]:
+                assert retrained.success, retrained
+                assert retrained.error <= found.error_estimates[i]
+                good += 1
+            elif found.contractions[i] < 0.5:
+                saddles += "below 0" in retrained.message
+    assert good >= 15
+    assert saddles  # which contractions alone do not tell
+
+
+def test_refits_end_where_gradients_fall_no_further():
+    """A bit above the model of their rounding, and far below what a step away from there has."""
+    rng = np.random.default_rng(7)
+    x, y = rng.standard_normal((25, 2)), rng.integers(0, 2, 25)
+    options = {"activation": "sine", "loss": "softmax_cross_entropy", "reduction": "mean"}
+    net = MLP((2, 3, 2), l2=0.003, **options)
+    found = leave_one_out(net.at(minimum(net, x, y, seed=7), x, y), 1)
+    for i in np.flatnonzero(~found.is_flagged):
+        retrained = found.refit(i)
+        assert retrained.success and retrained.iterations < 20, retrained
+        assert retrained.gradient_norm < 2e-15
+        assert retrained.error_bound < 1e-10
 
 
 def test_losses_of_samples_of_a_net_on_images(medium):
@@ -269,7 +312,8 @@ def test_losses_of_samples_of_a_net_on_images(medium):
     relative = []
     for one in found.values():
         errors = np.linalg.norm(one.minimum + one.moves() - true, axis=1)
-        assert (errors < one.error_bounds).all() and (one.error_bounds < 100 * errors).all()
+        assert (errors < one.error_estimates).all()
+        assert (one.error_estimates < 1.001 * errors + 1e-11).all()
         missed = one.left_out_loss_changes() - changes
         relative.append(np.linalg.norm(missed) / np.linalg.norm(changes))
         np.testing.assert_allclose(one.left_out_losses(), missed + changes + before)
@@ -290,15 +334,14 @@ def test_groups_of_a_net_on_images(medium):
     for i, (group, most) in enumerate(zip(groups, (0.02, 0.02, 0.08, 0.08), strict=True)):
         true = medium.retrained(group, found.moved(i))
         error = np.linalg.norm(found.moved(i) - true)
-        assert error < min(found.error_bounds[i], most * np.linalg.norm(true - medium.w))
+        assert error < min(found.error_estimates[i], most * np.linalg.norm(true - medium.w))
 
 
 def test_a_minimum_that_is_left_is_flagged(medium):
     group = np.random.default_rng(1).choice(1000, 100, replace=False)
     found = leave_one_out(medium.point, 3, [group])
-    away = found.refit(0, max_iterations=25)
-    assert away.error > found.error_bounds[0]  # another minimum: nothing here says that it is near
-    assert found.is_flagged[0] and found.contractions[0] > 0.5
+    assert found.contractions[0] > 0.5
+    assert found.is_flagged[0] and found.error_estimates[0] == np.inf
 
 
 def test_curvature_at_predictions(medium):
@@ -310,7 +353,7 @@ def test_curvature_at_predictions(medium):
         least = np.linalg.eigvalsh(hessian)[0]
         assert 0.85 * least < found.curvatures[i] < least
         error = np.linalg.norm(found.moved(i) - medium.retrained([n], found.moved(i)))
-        assert error < found.error_bounds[i] and not found.is_flagged[i]
+        assert error < found.error_estimates[i] and not found.is_flagged[i]
     least = np.linalg.eigvalsh(medium.net.hessian(medium.w, medium.x, medium.y))[0]
     found = leave_one_out(medium.point, 1, rows)
     assert 0.85 * least < found.curvatures[0] * (1 - 1e-3) < least
@@ -409,7 +452,7 @@ def test_damping_is_exact_for_the_problem_that_it_states(small):
             for order in ORDERS:
                 found = leave_one_out(point, order, [200 + j], damping)
                 errors[order - 1, i, j] = error = np.linalg.norm(found.moved(0) - true)
-                assert error < found.error_bounds[0] and not found.is_flagged[0]
+                assert error < found.error_estimates[0] and not found.is_flagged[0]
                 assert found.refit(0).error == pytest.approx(error, rel=1e-3, abs=1e-12)
     slopes = np.log(errors[:2, 0] / errors[:2, 1]).mean(axis=1) / np.log(8)
     np.testing.assert_allclose(slopes, [2, 3], atol=0.15)
@@ -559,7 +602,7 @@ def test_samples_without_influence_are_not_flagged():
     assert not found.is_flagged.any() and found.move_norms.max() < 1e-14
 
 
-def test_results_can_be_pickled_drawn_and_left_without_bounds(small, capsys):
+def test_results_can_be_pickled_drawn_and_left_without_estimates(small, capsys):
     found = leave_one_out(small.point, 1, range(5), progress=True)
     shown = capsys.readouterr().err
     assert "5 of 5" in shown or "5/5" in shown
@@ -570,13 +613,14 @@ def test_results_can_be_pickled_drawn_and_left_without_bounds(small, capsys):
     bare = leave_one_out(small.point, 1, range(5), certificate=None)
     assert bare.is_flagged.all() and "not certified" in repr(bare)
     np.testing.assert_array_equal(bare.terms, found.terms)
-    with pytest.raises(ValueError, match="no error bounds to draw"):
+    with pytest.raises(ValueError, match="no error estimates to draw"):
         bare.plot()
     figure = pytest.importorskip("matplotlib.figure").Figure()
     ax = figure.add_subplot()
     assert found.plot(ax) is ax
     drawn = np.concatenate([c.get_offsets() for c in ax.collections])
-    assert sorted(drawn[:, 1]) == pytest.approx(sorted(found.error_bounds))
+    known = np.where(np.isinf(found.error_estimates), found.move_norms, found.error_estimates)
+    assert sorted(drawn[:, 1]) == pytest.approx(sorted(known))
     assert found.plot().get_xlabel() == "move"
 
 

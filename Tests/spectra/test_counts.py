@@ -6,6 +6,7 @@ from clustered import OPTIONS, clustered_hessian, images, spectrum_matrix
 
 from swiftnets import MLP, spectra
 from swiftnets.linalg import FunctionOperator
+from swiftnets.solve import factors, layered
 
 
 def test_counts_of_a_net_by_layered_and_dense_factors():
@@ -80,3 +81,28 @@ def test_operators_and_ends():
     ):
         with pytest.raises(kind, match=message):
             spectra.count(operator, a, b)
+
+
+def test_at_a_multiple_eigenvalue_a_count_is_refused_without_a_search_for_its_zeros(monkeypatch):
+    """Layered factors would delay pivots through all layers, in a thousand times their plan."""
+    deep = MLP((64, *[8] * 10, 10), l2=1e-4, **OPTIONS)
+    hessian = deep.at(deep.initial(seed=0), *images(48, 8)).hessian
+    clustered = clustered_hessian((8, 8, 8), 500)
+    values = np.linalg.eigvalsh(clustered.dense())
+    copies = float(values[np.argmin(values[7:] - values[:-7]) + 3])
+    made = []
+
+    class Recorded(layered.LayeredFactorization):
+        def __init__(self, matrix, *arguments):
+            made.append(matrix)
+            super().__init__(matrix, *arguments)
+
+    monkeypatch.setattr(factors, "LayeredFactorization", Recorded)
+    # Weights outside the span of the inputs: (65 − 48) · 8 eigenvalues are l2.
+    for given, s in ((hessian, 1e-4), (hessian + 0.5, 0.5 + 1e-4), (clustered, copies)):
+        with pytest.raises(np.linalg.LinAlgError, match="no count$"):
+            spectra.count(given, s, np.inf)
+    assert not made
+    wanted = (np.linalg.eigvalsh(hessian.dense()) > 0.1).sum()
+    assert spectra.count(hessian, 0.1, np.inf) == wanted
+    assert len(made) == 1  # elsewhere they are the cheaper ones

@@ -6,6 +6,7 @@ from clustered import OPTIONS, clustered_hessian, images, spectrum_matrix
 
 from swiftnets import MLP, curvature, spectra
 from swiftnets.linalg import FunctionOperator
+from swiftnets.spectra import choice
 
 P = 300
 VALUES = np.sort(
@@ -75,6 +76,9 @@ def test_no_member_of_a_cluster_is_left_out(cluster, which):
             assert (errors <= found.error_bounds).all()
             own = hessian.order if given is not hessian and certificate == "inertia" else 0
             assert found.products - own <= 762
+        found = spectra.eigsh(hessian, k, which=which, method="lanczos", seed=seed)
+        assert found.certificate is not None
+        assert abs(found.values - expected(values, which, k)).max() <= 1e-12 * norm
 
 
 @pytest.mark.parametrize(("which", "k"), [("LA", 8), ("SA", 16)])
@@ -138,8 +142,34 @@ def test_values_next_to_sigma(which, sigma):
 def test_sigma_at_an_eigenvalue_finds_all_its_copies():
     found = spectra.eigsh(operator(MATRIX), 7, sigma=2.0)
     check(found, MATRIX, np.full(7, 2.0))
-    with pytest.raises(np.linalg.LinAlgError, match="singular"):
-        spectra.eigsh(operator(np.diag(np.arange(P, dtype=float))), 7, sigma=2.0, which="LA")
+    assert found.certificate is not None
+    for which in ("LA", "SA", "BE"):
+        message = r'^sigma is 2\.0, an eigenvalue of A to .*; expected which="LM", or a sigma away'
+        with pytest.raises(np.linalg.LinAlgError, match=message):
+            spectra.eigsh(operator(np.diag(np.arange(P, dtype=float))), 7, sigma=2.0, which=which)
+    near = spectra.eigsh(operator(np.diag(np.arange(P, dtype=float))), 3, sigma=2.0)
+    assert abs(near.values - [1, 2, 3]).max() < 1e-12
+
+
+@pytest.mark.parametrize("sigma", [0.0, 1e-300, -1e-170, 1.0, 1e200, 1e308])
+def test_sigma_beside_a_matrix_of_zeros(sigma):
+    """Of every size: numbers like 1 / sigma leave the range on the way."""
+    found = spectra.eigsh(operator(np.zeros((P, P))), 3, sigma=sigma)
+    assert not found.values.any()
+    assert (found.certificate is not None) == (sigma < 1e308)  # whose double is beyond all numbers
+    sides = {"SA": sigma > 0, "LA": sigma < 0}
+    for which, there in sides.items():
+        if not sigma:
+            continue  # an eigenvalue: neither side
+        if there:
+            assert not spectra.eigsh(
+                operator(np.zeros((P, P))), 3, sigma=sigma, which=which
+            ).values.any()
+        else:
+            with pytest.raises(ValueError, match=r"^k is 3, and A has 0 eigenvalues (above|below)"):
+                spectra.eigsh(operator(np.zeros((P, P))), 3, sigma=sigma, which=which)
+    with pytest.raises(np.linalg.LinAlgError, match=r"^sigma is 1e-320: A - sigma is singular"):
+        spectra.eigsh(operator(np.zeros((P, P))), 3, sigma=1e-320)
 
 
 def test_dense_matrices_are_decomposed_whole():
@@ -167,10 +197,11 @@ def test_hessians_by_products_and_layered_factors(point):
     assert hessian.order > 1000
     entries = hessian.dense()
     values = np.linalg.eigvalsh(entries)
-    for which in ("LA", "SA"):
-        found = spectra.eigsh(hessian, 6, which=which)
+    for which, certificate in (("LA", "inertia"), ("SA", "auto")):
+        found = spectra.eigsh(hessian, 6, which=which, certificate=certificate)
         check(found, entries, expected(values, which, 6))
-        assert found.certificate.method == "inertia"
+        assert found.certificate is not None
+        assert found.factorizations == (found.certificate.method == "inertia")
         assert found.products < 200
     check(spectra.eigsh(hessian, 6, sigma=0.0), entries, expected(values, "LM", 6, 0.0))
     shifted = spectra.eigsh(hessian + 0.5, 6, sigma=0.7)
@@ -216,6 +247,48 @@ def test_layer_blocks_are_matrices_of_their_own(point):
             curvature.layer_block(point.hessian, i)
     with pytest.raises(TypeError, match="^matrix is of type "):
         curvature.layer_block(np.eye(3), 0)
+
+
+def test_the_way_with_fewer_operations_is_taken():
+    """By the model of operations: dense below it, Lanczos above, and the cheaper proof."""
+    small, medium = MLP((64, 2, 10), **OPTIONS), MLP((64, 12, 10), l2=1e-4, **OPTIONS)
+    few = small.at(small.initial(seed=0), *images(50, 8)).hessian
+    many = medium.at(medium.initial(seed=0), *images(1000, 8)).hessian
+    assert few.order < 200 < many.order < 1000
+    assert spectra.eigsh(few, 5).certificate.method == "dense"
+    forced = spectra.eigsh(few, 5, method="lanczos")
+    assert forced.certificate.method in ("inertia", "probabilistic")
+    values = np.linalg.eigvalsh(many.dense())
+    # 2 N P² + P³ / 3 operations of factors are more than 1.5 times those of some 85 products.
+    cheap = spectra.eigsh(many, 10)
+    assert cheap.certificate.method == "probabilistic" and not cheap.factorizations
+    bare = spectra.eigsh(many, 10, certificate=None, method="lanczos")
+    assert bare.products < cheap.products <= 2 * bare.products
+    # With as few samples as this both are next to nothing beside the steps.
+    deep = MLP((64, *[8] * 7, 10), l2=1e-4, **OPTIONS)
+    layered = deep.at(deep.initial(seed=0), *images(48, 8)).hessian
+    assert spectra.eigsh(layered, 10).certificate.method == "inertia"
+    forced = spectra.eigsh(many, 10, method="dense")
+    assert forced.certificate.method == "dense"
+    for found in (cheap, bare, forced):
+        assert abs(found.values - values[-10:]).max() <= 1e-13 * abs(values).max()
+    assert spectra.eigsh(many, many.order // 3).certificate.method == "dense"
+    again = spectra.eigsh(many, 10)
+    assert np.array_equal(again.values, cheap.values) and again.products == cheap.products
+
+
+def test_a_random_certificate_that_takes_long_makes_way_for_inertia(monkeypatch):
+    """Ten of a hundred values that are all but equal: the gap beyond them is 1e-9 of the norm."""
+    monkeypatch.setattr(choice, "_EXACT", 0.0)  # or inertia would be first
+    values = np.concatenate([np.linspace(-1, 0.9, 500), 1 + 1e-9 * np.arange(100)])
+    matrix = spectrum_matrix(values)
+    found = spectra.eigsh(matrix, 10, tolerance=1e-13, method="lanczos")
+    assert found.certificate.method == "inertia"
+    assert abs(found.values - values[-10:]).max() < 1e-12
+    assert "random" not in found.message
+    # Together no more than twice what the cheaper one takes.
+    bare = spectra.eigsh(matrix, 10, tolerance=1e-13, method="lanczos", certificate=None)
+    assert bare.products < found.products < bare.products + 60
 
 
 def test_products_of_the_table():
@@ -336,6 +409,7 @@ def test_numbers_that_are_not_finite():
         ({"sigma": np.nan}, ValueError, "^sigma is nan"),
         ({"tolerance": -1.0}, ValueError, "^tolerance is -1"),
         ({"tolerance": 1.0}, ValueError, "^tolerance is 1"),
+        ({"method": "qr"}, ValueError, "^method is 'qr'; expected 'auto' or 'lanczos' or 'dense'"),
         ({"certificate": "proof"}, ValueError, "^certificate is 'proof'"),
         ({"certificate": "probabilistic", "sigma": 0.0}, ValueError, '^certificate is "prob'),
         ({"failure_probability": 0.0}, ValueError, "^failure_probability is 0"),

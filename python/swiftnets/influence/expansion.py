@@ -30,10 +30,13 @@ _NEWTON = 12
 _NULL_PART = 1e-8
 # Right-hand sides that are solved for at once.
 _ROWS = 256
-# 1 over the part of its curvature that E is taken to keep on the way to the minimum.
+# 1 over the part of E's curvature that is taken to be there where steps end.
 _ROOM = 4.0
-# Of the energy of a gradient, what a step with the inverse may leave of it.
-_CONTRACTION = 0.5
+# Of the energy of a gradient, what each step with the inverse may leave of it, and all together.
+_CONTRACTION, _LEFT = 0.5, 1e-6
+# Steps that contract worse than this may have ended at a saddle: its inertia tells.
+_DOUBTFUL = 0.1
+_CHORDS = 24  # enough for 2⁻²⁴ < 1e-6
 
 
 def leave_one_out(
@@ -76,8 +79,8 @@ def leave_one_out(
         Where the net's loss is a mean: whether what is left is the mean of the remaining samples,
         as retraining without them has it, or still divided by the weight of all.
     certificate : {"minimum", "prediction", None}
-        Where the curvature in the error bounds is from: from the minimum; or from each prediction,
-        which takes two factorisations a group; or no bounds.
+        Where the curvature in the error estimates is from: from the minimum; or from each
+        prediction, which takes two factorisations a group; or no estimates.
     method : {"auto", "factors", "eigen", "krylov"}
         How H is inverted. ``"factors"``: dense or layered ones, or all eigenvectors if H is
         singular. ``"krylov"``: conjugate gradients for every group, with an estimate of the
@@ -95,8 +98,8 @@ def leave_one_out(
     Returns
     -------
     Influence
-        Predicted parameters, losses and outputs, and for each group a bound of the error from the
-        gradient of the loss without it, at the prediction.
+        Predicted parameters, losses and outputs, and for each group an estimate of the error by
+        steps from the prediction to where the gradient of the loss without it is 0.
 
     Raises
     ------
@@ -119,16 +122,20 @@ def leave_one_out(
     Where H is singular by an exact symmetry, as of weights that can be rotated into each other, D'
     is orthogonal to its null space, and the pseudo-inverse gives the minimum in the slice
     orthogonal to that: outputs are those of any other on the orbit. That D' is orthogonal is
-    checked, and what R's gradient has in the null space counts in the bounds.
+    checked, and what R's gradient has in the null space counts in the estimates.
 
     Costs a factorisation, and for each group a solve and a product with its own samples an order,
-    beside 0, 4 and 9 gradients over all samples for orders 1, 2 and 3, and 2 for the certificate.
-    Piecewise linear activations are expanded within their present pieces; the gradients that the
-    bounds come from see other ones.
+    beside 0, 4 and 9 gradients over all samples for orders 1, 2 and 3, and for the certificate 2 to
+    25, mostly 3 to 6, with a solve each; where these steps are slow, a factorisation. Piecewise
+    linear activations are expanded within their present pieces; the gradients that the estimates
+    come from see other ones.
 
-    A bound holds if R stays a quarter as curved as H says on the way to its minimum. That is not
-    proven: bounds of third derivatives by norms of the weights are too large to prove it at moves
-    of usual size. `Influence.contractions` test it, and `Influence.refit` retrains.
+    The error is measured: steps −H⁻¹ ∇R from the prediction go on until of √⟨∇R, H⁻¹ ∇R⟩ a
+    millionth is left or what rounding leaves. Each has to leave less than a half of it. Where one
+    does not, R is curved unlike H, as where its minimum is about to vanish, and there is no
+    estimate. That a minimum is where the steps end is not proven: bounds of third derivatives by
+    norms of the weights are too large at moves of usual size. `Influence.refit` retrains, and
+    proves that its end is one.
 
     Examples
     --------
@@ -140,7 +147,7 @@ def leave_one_out(
     >>> x, y = [[0.0], [1.0], [2.0]], [[0.0], [1.0], [4.0]]
     >>> fitted = net.at([2.0, -1 / 3], x, y)
     >>> found = leave_one_out(fitted, order=3, groups=[1])
-    >>> found.moved(0).round(2), bool(found.refit(0).error < found.error_bounds[0])
+    >>> found.moved(0).round(2), bool(found.refit(0).error < found.error_estimates[0])
     (array([ 2.  , -0.01]), True)
     """
     require_point(point)
@@ -186,8 +193,8 @@ def leave_one_out(
     finally:
         if bar is not None:
             bar.close()
-    bounds = _Bounds(problem, inverse, members, certificate)
-    bounds.fill(terms, progress)
+    errors = _Errors(problem, inverse, members, certificate)
+    errors.fill(terms, progress)
     terms.flags.writeable = False
     return Influence(
         point=point,
@@ -197,12 +204,11 @@ def leave_one_out(
         groups=found,
         minimum=problem.w,
         terms=terms,
-        gradient_norms=bounds.gradients,
-        curvatures=bounds.curvatures,
-        error_estimates=bounds.estimates,
-        contractions=bounds.contractions,
-        error_bounds=bounds.errors,
-        is_flagged=bounds.is_flagged,
+        gradient_norms=errors.gradients,
+        curvatures=errors.curvatures,
+        error_estimates=errors.estimates,
+        contractions=errors.contractions,
+        is_flagged=errors.is_flagged,
         is_proven=inverse.is_proven,
         nullity=len(inverse.null),
         null_parts=null_parts,
@@ -340,11 +346,11 @@ def _check_null(parts: Array) -> None:
         )
 
 
-# The bounds ---------------------------------------------------------------------------------------
+# The errors ---------------------------------------------------------------------------------------
 
 
-class _Bounds:
-    """Of errors, from the gradients of the reduced losses at the predictions."""
+class _Errors:
+    """Estimates, by steps to where the gradients of the reduced losses are 0."""
 
     def __init__(
         self,
@@ -356,8 +362,8 @@ class _Bounds:
         self._problem, self._inverse = problem, inverse
         self._members, self._certificate = members, certificate
         self._rounding = problem.rounding
-        self.gradients, self.curvatures, self.estimates, self.errors, self.contractions = np.full(
-            (5, len(members)), np.nan
+        self.gradients, self.curvatures, self.estimates, self.contractions = np.full(
+            (4, len(members)), np.nan
         )
         self.is_flagged = np.ones(len(members), bool)
 
@@ -371,8 +377,7 @@ class _Bounds:
                 moves = terms[:, rows].sum(axis=0)
                 fill(rows, moves)
                 lengths = np.linalg.norm(moves, axis=1)
-                is_good = (self.errors[rows] < lengths) & (self.contractions[rows] < _CONTRACTION)
-                self.is_flagged[rows] = (lengths > 0) & ~is_good
+                self.is_flagged[rows] = (lengths > 0) & ~(self.estimates[rows] < lengths)
                 if bar is not None:
                     bar.step(steps=len(moves))
         finally:
@@ -384,9 +389,12 @@ class _Bounds:
         members = self._members[rows]
         remaining = np.array([1 - self._problem.share(group) for group in members])
         solve, smallest = self._inverse.solve, self._inverse.smallest
-        self._set(
-            rows, moves, lambda right: solve(right) * remaining[:, None], smallest / remaining
-        )
+
+        def scaled(right: Array, some: IntegerArray) -> Array:
+            result: Array = solve(right) * remaining[some, None]
+            return result
+
+        self._set(rows, moves, scaled, smallest / remaining)
 
     def _at_predictions(self, rows: slice, moves: Array) -> None:
         """With the curvature of each R."""
@@ -400,37 +408,74 @@ class _Bounds:
                 solve, smallest = inverse.solve, inverse.smallest
             except np.linalg.LinAlgError:  # no minimum to be near to
                 smallest = 0.0
-            self._set(row, moves[i : i + 1], solve, np.array([smallest]))
+            self._set(
+                row,
+                moves[i : i + 1],
+                _every(solve),
+                np.array([smallest]),
+            )
 
     def _set(
-        self, rows: slice, moves: Array, solve: Callable[[Array], Array], smallest: Array
+        self,
+        rows: slice,
+        moves: Array,
+        solve: Callable[[Array, IntegerArray], Array],
+        smallest: Array,
     ) -> None:
-        """From H⁻¹ and lower bounds of H's eigenvalues."""
+        """From H⁻¹, for some of these groups, and lower bounds of H's eigenvalues."""
         null, members = self._inverse.null, self._members[rows]
-        gradients = self._gradients(members, moves)
-        steps = solve(gradients)
-        after = self._gradients(members, moves - steps)
-        energies, left = _norms(gradients, steps), _norms(after, solve(after))
-        with np.errstate(divide="ignore", invalid="ignore"):
-            roots = np.sqrt(smallest)
-            rounding = self._rounding / roots
-            outside = np.linalg.norm(gradients @ null.T, axis=1) / roots
-            errors = _ROOM * (energies + outside + rounding) / roots
-            most = np.maximum(energies, rounding)
-            contractions = np.where(most > 0, np.maximum(left - rounding, 0) / most, 0.0)
         known = smallest > 0
+        roots = np.sqrt(np.where(known, smallest, 1.0))
+        rounding = self._rounding / roots
+        gradients = self._gradients(members, moves)
+        steps = solve(gradients, np.arange(len(moves)))
+        energies = _norms(gradients, steps)
+        limit = np.maximum(_LEFT * energies, rounding)
         units = np.array([self._problem.unit(group) for group in members])
         self.gradients[rows] = (np.linalg.norm(gradients, axis=1) + self._rounding) * units
-        self.curvatures[rows] = smallest * units
-        self.estimates[rows] = np.where(known, np.linalg.norm(steps, axis=1), np.nan)
-        self.errors[rows] = np.where(known, errors, np.inf)
+        self.curvatures[rows] = np.where(known, smallest, 0.0) * units
+
+        ways, contractions, left = np.zeros_like(moves), np.zeros(len(moves)), energies.copy()
+        some = np.flatnonzero(known & (left > limit))
+        for _ in range(_CHORDS):
+            if not len(some):
+                break
+            ways[some] -= steps[some]
+            gradients[some] = self._gradients([members[i] for i in some], (moves + ways)[some])
+            steps[some] = solve(gradients[some], some)
+            after = _norms(gradients[some], steps[some])
+            with np.errstate(invalid="ignore"):  # what is not finite is no contraction
+                ratios = np.maximum(after - rounding[some], 0) / left[some]
+            contractions[some] = np.fmax(contractions[some], np.where(ratios >= 0, ratios, np.inf))
+            left[some] = after
+            some = some[(contractions[some] < _CONTRACTION) & (after > limit[some])]
+        ended = known & (contractions < _CONTRACTION) & (left <= limit)
+        for i in np.flatnonzero(ended & (contractions > _DOUBTFUL)):
+            ended[i] = self._is_minimum(members[i], moves[i] + ways[i])
+        outside = np.linalg.norm(gradients @ null.T, axis=1) / roots
+        errors = np.linalg.norm(ways, axis=1) + _ROOM * (left + outside + rounding) / roots
+        self.estimates[rows] = np.where(ended, errors, np.inf)
         self.contractions[rows] = np.where(known, contractions, np.inf)
+
+    def _is_minimum(self, group: IntegerArray, move: Array) -> bool:
+        """Whether no eigenvalue of R's Hessian is negative there."""
+        hessian = self._problem.reduced(group, self._problem.w + move).hessian
+        try:
+            invert(hessian, "factors" if self._inverse.is_proven else "krylov", 1.0)
+        except np.linalg.LinAlgError:
+            return False
+        return True
 
     def _gradients(self, members: list[IntegerArray], moves: Array) -> Array:
         problem, out = self._problem, np.empty_like(moves)
         for i, group in enumerate(members):
             out[i] = problem.reduced_gradient(group, problem.w + moves[i])
         return out
+
+
+def _every(solve: Callable[[Array], Array]) -> Callable[[Array, IntegerArray], Array]:
+    """For one group: which of them is no question."""
+    return lambda right, some: solve(right)
 
 
 def _norms(gradients: Array, steps: Array) -> Array:

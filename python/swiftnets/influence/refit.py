@@ -20,6 +20,8 @@ def __dir__() -> list[str]:
 # Of the Hessian's norm, where a Newton step does not descend; and by what part losses may differ
 # from rounding.
 _DAMPING, _EVEN = 1e-3, 1e-13
+# Times the model of rounding, which real gradients may be above and yet fall no further.
+_STALLED = 10.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +39,8 @@ class Refit:
         4 ‖∇R‖ / μ there, μ a proven lower bound of the eigenvalues; infinite where there is none.
     iterations : int
     success : bool
-        Whether the gradient is down to rounding, and no eigenvalue is negative.
+        Whether the gradient is down to rounding, within ten times the model of it, and all
+        eigenvalues are positive or 0.
     message : str
     """
 
@@ -92,16 +95,19 @@ def refit(problem: Problem, members: IntegerArray, start: Array, most: int) -> R
         ):
             w, here, norm = trial, there, left
             damping = 0.0 if damping < _DAMPING * scale else damping / 10
+        elif norm <= _STALLED * rounding:
+            break
         else:
             damping = larger
+    is_down = norm <= _STALLED * rounding
     smallest, message = 0.0, "the gradient is down to rounding"
     try:
         smallest = invert(here.hessian, "factors", 1.0).smallest
     except np.linalg.LinAlgError as error:
         message = str(error)
-    if norm > rounding:
+    if not is_down:
         message = f"after {most} factorisations the gradient is not down to rounding"
     bound = 4 * (norm + rounding) / smallest if smallest > 0 else float("inf")
-    success = smallest > 0 and norm <= rounding
+    success = smallest > 0 and is_down
     length, norm = float(np.linalg.norm(w - start)), norm * problem.unit(members)
     return Refit(w, length, norm, bound, step, success, message)

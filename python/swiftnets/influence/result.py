@@ -47,19 +47,18 @@ class Influence:
         A lower bound μ of the eigenvalues of the Hessian: of E at the minimum, or with
         ``certificate="prediction"`` of R at the prediction; 0 or below where there is none.
     error_estimates : (G,) float64 array
-        ‖H⁻¹ ∇R‖: about what the prediction is from the minimum of R. An estimate, no bound.
-    error_bounds : (G,) float64 array
-        4 √(⟨∇R, H⁻¹ ∇R⟩ / μ), at most 4 ‖∇R‖ / μ: what the prediction is at most from a minimum
-        of R, if R's curvature along every direction is at least a quarter of that which H has,
-        within that distance, which is not proven. H and μ are those of E at the minimum, or with
-        ``certificate="prediction"`` of R at the prediction. Infinite where there is no μ.
+        How far the prediction is from the minimum of R, measured: the way that steps −H⁻¹ ∇R go
+        from it until next to nothing is left of the gradient, and in addition
+        4 √(⟨∇R, H⁻¹ ∇R⟩ / μ) for the rest of it. H and μ are those of E at the minimum, or with
+        ``certificate="prediction"`` of R at the prediction. Infinite where a step leaves more than
+        half of √⟨∇R, H⁻¹ ∇R⟩, where the end is seen to be a saddle, and where there is no μ. No
+        bound: that the end is a minimum is not proven.
     contractions : (G,) float64 array
-        What a step −H⁻¹ ∇R from the prediction leaves of √⟨∇R, H⁻¹ ∇R⟩: far below 1 where H still
-        says how R is curved there.
+        What one of these steps leaves of √⟨∇R, H⁻¹ ∇R⟩ at most: far below 1 where H says how R is
+        curved there.
     is_flagged : (G,) bool array
-        Whether the bound is no smaller than the move, or the contraction no smaller than ½: the
-        prediction is then not to be relied on, and the minimum may be another, or none. True for
-        all without a certificate.
+        Whether the estimate is no smaller than the move, or infinite: the prediction is then not to
+        be relied on, and the minimum may be another, or none. True for all without a certificate.
     is_proven : bool
         Whether μ was proven, by the inertia of factors or all eigenvalues; else it is Lanczos's
         estimate.
@@ -81,7 +80,6 @@ class Influence:
     gradient_norms: Array
     curvatures: Array
     error_estimates: Array
-    error_bounds: Array
     contractions: Array
     is_flagged: npt.NDArray[np.bool_]
     is_proven: bool
@@ -283,7 +281,9 @@ class Influence:
         return refit(self._problem, self._problem.members(self.groups[i]), self.moved(i), most)
 
     def plot(self, ax: Any = None) -> Any:
-        """Draw the error bound of each group against its move; on the line they are equal.
+        """Draw the estimated error of each group against its move; on the line they are equal.
+
+        Flagged groups without an estimate are on the line.
 
         Parameters
         ----------
@@ -300,17 +300,18 @@ class Influence:
         ImportError
             Without Matplotlib: ``pip install swiftnets[plot]``.
         ValueError
-            If there are no bounds.
+            If there are no estimates.
         """
-        if not np.isfinite(self.error_bounds).any():
-            raise ValueError("there are no error bounds to draw; expected a certificate")
+        if np.isnan(self.error_estimates).all():
+            raise ValueError("there are no error estimates to draw; expected a certificate")
         if ax is None:
             ax = figure_class()(layout="constrained").add_subplot()
         moves, good = self.move_norms, ~self.is_flagged
-        ax.scatter(moves[good], self.error_bounds[good], s=9, label="predicted")
-        ax.scatter(moves[~good], self.error_bounds[~good], s=9, label="flagged")
+        errors = np.where(np.isfinite(self.error_estimates), self.error_estimates, moves)
+        ax.scatter(moves[good], errors[good], s=9, label="predicted")
+        ax.scatter(moves[~good], errors[~good], s=9, label="flagged")
         ax.axline((1.0, 1.0), slope=1, color="0.6", linewidth=0.8, zorder=0)
-        ax.set(xscale="log", yscale="log", xlabel="move", ylabel="error bound")
+        ax.set(xscale="log", yscale="log", xlabel="move", ylabel="estimated error")
         ax.legend()
         return ax
 

@@ -63,12 +63,11 @@ class Certificate:
         """
         if not e:
             return self
-        return replace(
-            self,
-            lower=math.ldexp(self.lower, e),
-            upper=math.ldexp(self.upper, e),
-            margin=math.ldexp(self.margin, e),
-        )
+        with np.errstate(over="ignore"):  # a place beyond all numbers is infinite
+            lower, upper, margin = (
+                float(number) for number in np.ldexp([self.lower, self.upper, self.margin], e)
+            )
+        return replace(self, lower=lower, upper=upper, margin=margin)
 
     def __str__(self) -> str:
         if self.method == "dense":

@@ -57,9 +57,10 @@ def count(A: SymmetricOperator | npt.ArrayLike, a: float, b: float) -> int:
     Notes
     -----
     Costs a factorisation for each finite end: layer by layer where A is the Hessian of an `MLP` and
-    that is cheaper, else dense, some P³ / 3 operations. The distance of the shift to the spectrum
-    is estimated by three steps of inverse iteration from two random vectors, the backward error by
-    the residuals of these solves [1]_.
+    that is cheaper, else dense, some P³ / 3 operations; dense as well within 1e-8 of the norm from
+    the net's l2, where layers have no good pivots of their own, if that takes seconds. The distance
+    of the shift to the spectrum is estimated by three steps of inverse iteration from two random
+    vectors, the backward error by the residuals of these solves [1]_.
 
     References
     ----------

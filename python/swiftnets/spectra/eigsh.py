@@ -13,6 +13,7 @@ from swiftnets._support.types import Array
 from swiftnets.linalg.lapack import aside, eigh
 from swiftnets.linalg.operator import SymmetricOperator
 from swiftnets.spectra.certificates import Certificate
+from swiftnets.spectra.choice import certificates, is_dense, step_operations
 from swiftnets.spectra.eigenpairs import Eigenpairs, residual_bounds
 from swiftnets.spectra.given import EPS
 from swiftnets.spectra.proofs import Missing, Refused, by_inertia, by_probe
@@ -29,15 +30,14 @@ def __dir__() -> list[str]:
 
 
 CertificateMethod: TypeAlias = Literal["auto", "inertia", "probabilistic"] | None
+EigenMethod: TypeAlias = Literal["auto", "lanczos", "dense"]
 
-_DENSE = 1000  # up to here all eigenpairs cost less than a few dozen are worth
-_FEW = 128  # the same where entries cost a product a column
 _STEPS, _MOST_STEPS = 128, 400
 _BASIS_BYTES = 2**28
-_CHEAP = 1e11  # operations of a factorisation, some seconds
 _ROUNDS = 24
 _BLOCK, _PROBED_BLOCK = 8, 4
 _PRODUCTS = 4000
+_LEAST_PROBE = 16  # products of a random certificate before another method takes over
 
 
 def eigsh(
@@ -47,6 +47,7 @@ def eigsh(
     which: Which | None = None,
     sigma: float | None = None,
     tolerance: float = 1e-10,
+    method: EigenMethod = "auto",
     certificate: CertificateMethod = "auto",
     failure_probability: float = 1e-6,
     max_products: int | None = None,
@@ -73,15 +74,21 @@ def eigsh(
         either side ("LM", the default there), or half from each side.
     sigma : float, optional
         Eigenvalues next to it, by Lanczos's method for (A − σ)⁻¹ with factors of A − σ. Those that
-        equal it to rounding may be taken for ones above or below it.
+        equal it to rounding may be taken for ones above or below it. Where A − σ is singular,
+        "LM" factors beside it: at 1e-6 ‖A‖ from it, or where that is singular, too, up to 1e-4.
     tolerance : float
         Of residual norms, relative to ‖A‖. Errors of values are far smaller where they are
         separated: about its square over the relative gap.
+    method : {"auto", "lanczos", "dense"}
+        ``"dense"``: all eigenpairs, and of them the k asked for. ``"auto"``: the one that takes
+        fewer operations; see the notes.
     certificate : {"auto", "inertia", "probabilistic"} or None
         ``"inertia"``: counts by factors of A − s, for s beside the last of the values.
         ``"probabilistic"``: another Lanczos run, from a random vector orthogonal to the vectors
-        found, bounds all other eigenvalues. ``"auto"``: by inertia where a factorisation takes
-        seconds, and where that is refused, or would take longer, the other. None: no proof.
+        found, bounds all other eigenvalues. ``"auto"``: by inertia where that takes at most 1.5
+        times the operations that the values did; else the other, and inertia only where that has
+        taken as many in vain. With `sigma` by inertia. None: no proof. Dense eigenpairs are their
+        own proof.
     failure_probability : float
         Of ``"probabilistic"``, in all.
     max_products : int, optional
@@ -105,7 +112,8 @@ def eigsh(
         If it is not as above, A is complex or is seen not to be symmetric, or there are fewer than
         k eigenvalues on that side of `sigma`.
     numpy.linalg.LinAlgError
-        If A − σ and matrices near it are singular to working precision.
+        If A − σ is singular to working precision and one side of it is asked for, or those beside
+        it are as well.
     FloatingPointError
         If A has numbers that are not finite.
     MemoryError
@@ -114,9 +122,16 @@ def eigsh(
     Notes
     -----
     Thick-restart Lanczos [1]_, each vector orthogonalised against all others: some 8 P j operations
-    in step j, and up to max(400, 4 k) vectors in memory, or 128 where these are large. Up to
-    P = 1000, of operators without structure up to 128, and where k is over P / 4, all eigenpairs
-    are computed instead, and the certificate is Weyl's inequality.
+    in step j, and up to max(400, 4 k) vectors in memory, or 128 where these are large. Dense, the
+    certificate is Weyl's inequality.
+
+    ``method="auto"`` compares operations, never times, so that the same question is always answered
+    the same way. Dense: those of all entries, and 9 P³. Lanczos: 40 + 6 k products, each with 3e6
+    for what a step does beside it and four times those of orthogonalising, which wait for memory;
+    and half as many again for a certificate, or if that is less a factorisation, P³ / 3 with the
+    entries or layer by layer. With `sigma`: a factorisation, 20 + 4 k solves and two counts. Up to
+    P = 200, and where k is over P / 4, dense. Of operators that say nothing of the costs of a
+    product, dense up to P = 128.
 
     The count by inertia is exact, and refused where rounding decides, as in `count`. In the random
     certificate an eigenvector y of an eigenvalue t has (y·v)² Σ p_j(t)² ≤ 1 for the run's
@@ -144,25 +159,27 @@ def eigsh(
     'all eigenvalues were computed (dense)'
     """
     options = _checked(which, sigma, tolerance, certificate, failure_probability)
+    checks.choice(method, "method", ("auto", "lanczos", "dense"))
     if max_products is not None:
         max_products = checks.integer(max_products, "max_products")
     seed = checks.integer(seed, "seed", 0, 2**63 - 1)
     target = Target(A)
     k = checks.integer(k, "k", 1, target.order)
     given = None if start is None else _start(start, target.order)
-    if _is_dense(target, k, max_products):
+    interior = sigma is not None
+    if sigma is not None:
+        target.take_scale(sigma)
+    if method == "dense" or (
+        method == "auto"
+        and is_dense(
+            target, k, interior=interior, certificate=certificate, max_products=max_products
+        )
+    ):
         with np.errstate(over="ignore"):
             return _dense(target, k, *options, certified=certificate is not None)
-    if certificate == "auto":
-        cheap = target.factor_operations <= _CHEAP and checks.fits(16 * target.order**2)
-        methods = ["inertia", "probabilistic"] if cheap else ["probabilistic"]
-        if sigma is not None:
-            methods = ["inertia"]
-    else:
-        methods = [] if certificate is None else [certificate]
     with np.errstate(over="ignore"):  # next to a sigma far from A a norm may be beyond all numbers
         search = _Search(target, k, options, tolerance, max_products, np.random.default_rng(seed))
-        return search.run(methods, failure_probability, given)
+        return search.run(certificate, failure_probability, given)
 
 
 def _checked(
@@ -206,14 +223,6 @@ def _start(start: npt.ArrayLike, order: int) -> Array:
 
 
 # All eigenpairs -----------------------------------------------------------------------------------
-
-
-def _is_dense(target: Target, k: int, max_products: int | None) -> bool:
-    if target.has_structure:
-        return target.order <= _DENSE or 4 * k > target.order
-    if max_products is not None and max_products < target.order:
-        return False
-    return target.order <= _FEW or 4 * k > target.order
 
 
 def _dense(
@@ -284,17 +293,20 @@ class _Search:
         self.rows: Array = np.empty((0, target.order))
         self.images: Array = np.empty((0, target.order))
         self.values: Array = np.empty(0)
+        self.methods: list[str] = []
+        self.gives_up, self.probed = math.inf, 0
         self.norm = 0.0 if self.inverse is None else self.inverse.norm
 
     def run(
-        self, methods: list[str], failure_probability: float, given: Array | None
+        self, certificate: CertificateMethod, failure_probability: float, given: Array | None
     ) -> Eigenpairs:
-        if not self._warm(given, bool(methods)):
+        if not self._warm(given, certificate is not None):
             start = self._first(given)
             found = self._lanczos(start, self.selection.ends)
             if self.inverse is None:
                 self.norm = max(self.norm, found.norm)
             self._take(found.vectors)
+        self._plan(certificate)
         proof: Certificate | None = None
         notes: list[str] = []
         left = failure_probability
@@ -304,8 +316,8 @@ class _Search:
             left /= 2
             try:
                 self._require_all()
-                if methods:
-                    proof = self._prove(methods[0], left, failure_probability)
+                if self.methods:
+                    proof = self._prove(self.methods[0], left, failure_probability)
                 break
             except Missing as missing:
                 if self._spent():
@@ -315,9 +327,25 @@ class _Search:
                     break
                 self._search(missing)
             except Refused as refused:
-                notes.append(str(refused))
-                methods = methods[1:]
-        return self._result(proof, methods, notes)
+                if str(refused):
+                    notes.append(str(refused))
+                self.methods = self.methods[1:]
+        return self._result(proof, notes)
+
+    def _plan(self, certificate: CertificateMethod) -> None:
+        """Which proofs to try, after what the values have cost."""
+        if certificate is None:
+            return
+        if certificate != "auto":
+            self.methods = [certificate]
+        elif self.inverse is not None:
+            self.methods = ["inertia"]
+        else:
+            made = self.target.made
+            each = step_operations(self.target, min(made, self.steps))
+            self.methods, self.gives_up = certificates(
+                self.target, made * each, self.selection.sides
+            )
 
     # Runs
 
@@ -425,22 +453,35 @@ class _Search:
         residual = float(np.linalg.norm(self._residuals(chosen), 2))
         tiny = float(np.finfo(np.float64).tiny)
         margin = max(0.5 * self.tolerance, 30 * self.target.order * EPS) * self.norm
+        if self.inverse is not None:  # counts round as A − σ does
+            margin = max(margin, 30 * self.target.order * EPS * abs(self.inverse.sigma))
         margin = max(margin + 2 * residual, 1e10 * tiny)
         values = self.values[chosen]
         if method == "inertia":
             return by_inertia(self.target, self.selection, values, margin, self.norm)
         remainder = self.images - self.values[:, None] * self.rows
-        return by_probe(
-            self.target,
-            self.selection,
-            values,
-            self.rows,
-            margin + float(np.linalg.norm(remainder, 2)),
-            float(np.linalg.norm(remainder, 2)),
-            (delta, whole),
-            (max(_MOST_STEPS, self.steps), self.budget),
-            self.rng,
-        )
+        before, budget, other = self.target.made, self.budget, math.inf
+        if len(self.methods) > 1:
+            each = step_operations(self.target, min(before, self.steps))
+            other = before + max(_LEAST_PROBE, self.gives_up / each - self.probed)
+        try:
+            return by_probe(
+                self.target,
+                self.selection,
+                values,
+                self.rows,
+                margin + float(np.linalg.norm(remainder, 2)),
+                float(np.linalg.norm(remainder, 2)),
+                (delta, whole),
+                (max(_MOST_STEPS, self.steps), min(budget, other)),
+                self.rng,
+            )
+        except Refused:
+            if budget > other:  # the other method is cheaper from here on
+                raise Refused("") from None
+            raise
+        finally:
+            self.probed += self.target.made - before
 
     # What is returned
 
@@ -448,9 +489,7 @@ class _Search:
         counted = self.selection.is_counted(values, proof.lower, proof.upper)
         return int(counted.sum()) == proof.count
 
-    def _result(
-        self, proof: Certificate | None, methods: list[str], notes: list[str]
-    ) -> Eigenpairs:
+    def _result(self, proof: Certificate | None, notes: list[str]) -> Eigenpairs:
         chosen, e = self._chosen(), self.target.exponent
         rows = np.ascontiguousarray(self.rows[chosen])
         images = self.target.products(rows)
@@ -478,7 +517,7 @@ class _Search:
             )
         if proof is not None:
             message = "; ".join([str(proof), *notes])
-        elif not methods and not notes:
+        elif not self.methods and not notes:
             message = "no certificate was asked for: eigenvalues may be missing"
         else:
             message = "; ".join(["nothing is certified, eigenvalues may be missing", *notes])

@@ -69,9 +69,12 @@ def negative_count(target: Target, s: float, norm: float) -> Below:
     numpy.linalg.LinAlgError
         If s is too near an eigenvalue.
     """
-    shown = math.ldexp(s, target.exponent)
     try:
-        factors = target.factors(s)
+        shown = math.ldexp(s, target.exponent)
+    except OverflowError:
+        raise np.linalg.LinAlgError("a shift is beyond the range of float64: no count") from None
+    try:
+        factors = target.factors(s, norm)
         inertia = factors.inertia
         singular = inertia is None or inertia.zero > 0
     except np.linalg.LinAlgError:

@@ -89,6 +89,7 @@ def by_inertia(
     for _ in range(_ATTEMPTS):
         lower, upper = selection.bounds(values, margin)
         if selection.is_interior and lower >= upper:
+            lower = upper = (lower + upper) / 2
             return Certificate("inertia", lower, upper, True, 0, margin)
         try:
             low = negative_count(target, lower, norm).number if math.isfinite(lower) else 0
@@ -123,7 +124,7 @@ def by_probe(
     margin: float,
     residual: float,
     probability: tuple[float, float],
-    limits: tuple[int, int],
+    limits: tuple[int, float],
     rng: np.random.Generator,
 ) -> Certificate:
     """Bound all eigenvalues but those found by a Lanczos run in their complement.
@@ -142,7 +143,7 @@ def by_probe(
         The spectral norm of the residuals of all that were found.
     probability : (float, float)
         Of failure, of this run and of all that there may be.
-    limits : (int, int)
+    limits : (int, float)
         Steps of the run, and products in all.
     rng : numpy.random.Generator
 

@@ -44,6 +44,11 @@ class Selection:
         return self.sigma is not None
 
     @property
+    def sides(self) -> int:
+        """Ends of the spectrum that are asked for."""
+        return 1 if self.which in ("LA", "SA") else 2
+
+    @property
     def ends(self) -> Ends:
         """Of the matrix, or with sigma of the inverse of A − sigma."""
         half = self.k // 2

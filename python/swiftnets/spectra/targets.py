@@ -27,6 +27,10 @@ def __dir__() -> list[str]:
 
 _USUAL = 200  # binary places within which squares of sums are far from the range's ends
 _SEED = 0x5EED
+# Of the norm: so near the 0 of a Hessian without its l2 pivots are delayed through many layers,
+# which may take a thousand times the plan's operations. Dense factors take theirs, if no more than
+# these, some seconds.
+_NEAR_ZERO, _LONG = 1e-8, 1e11
 
 
 class Target:
@@ -61,11 +65,24 @@ class Target:
     def _exponent(self) -> int:
         """0 for numbers of usual size."""
         if self._entries is not None:
-            found = exponent(self._entries)
+            looked = self._entries
         else:
             start = np.random.default_rng(_SEED).standard_normal((1, self.order))
-            found = exponent(self._raw(start / np.abs(start).max()))
+            looked = self._raw(start / np.abs(start).max())
+        self._is_zero = not looked.any()
+        found = exponent(looked)
         return found if abs(found) > _USUAL else 0
+
+    def take_scale(self, sigma: float) -> None:
+        """That of sigma, if no more is known of the matrix than that it is 0.
+
+        Parameters
+        ----------
+        sigma : float
+        """
+        if self._is_zero:
+            found = exponent(np.array([sigma]))
+            self.exponent = found if abs(found) > _USUAL else 0
 
     # Products
 
@@ -119,24 +136,56 @@ class Target:
     # Factors
 
     @property
-    def factor_operations(self) -> float:
-        """What a factorisation takes; inf where there is none but by a product a column."""
+    def product_operations(self) -> float:
+        """Of a product; inf of an operator that says nothing of it."""
         operator = self.operator
+        if self._entries is not None:
+            return 2.0 * self.order**2
+        if isinstance(operator, LayerBlock):
+            operator = operator.matrix  # padded with zeros
         if isinstance(operator, CurvatureMatrix):
             point = operator.point
-            dense = dense_operations(point.net, point.counted_samples, self.order)
-            dense += self.order**3 / 3
-            if is_layered(operator):
-                try:
-                    return min(dense, plan(point.net, point.counted_samples).operations)
-                except MemoryError:
-                    return dense
-            return dense
-        if self._entries is not None or self.has_structure:
-            return self.order**3 / 3
+            return 12.0 * point.counted_samples * point.net.multiplications
         return math.inf
 
-    def factors(self, s: float) -> Factorization:
+    @property
+    def forming_operations(self) -> float:
+        """Of all entries; inf of an operator that says nothing of its products."""
+        operator = self.operator
+        if self._entries is not None:
+            return 0.0
+        if isinstance(operator, LayerBlock):
+            operator = operator.matrix
+        if isinstance(operator, CurvatureMatrix):
+            point = operator.point
+            return dense_operations(point.net, point.counted_samples, self.order)
+        return math.inf
+
+    @property
+    def factor_operations(self) -> float:
+        """Of a first factorisation; inf where there is none but by a product a column."""
+        if self._entries is None and not isinstance(self.operator, CurvatureMatrix):
+            if not self.has_structure:
+                return math.inf
+            return self.forming_operations + self.order**3 / 3
+        return min(self.forming_operations + self.order**3 / 3, self._layered_operations)
+
+    @property
+    def eliminating_operations(self) -> float:
+        """Of another one, for another shift."""
+        return min(self.order**3 / 3, self._layered_operations)
+
+    @property
+    def _layered_operations(self) -> float:
+        operator = self.operator
+        if not (isinstance(operator, CurvatureMatrix) and is_layered(operator)):
+            return math.inf
+        try:
+            return plan(operator.point.net, operator.point.counted_samples).operations
+        except MemoryError:  # sizes that LAPACK does not count
+            return math.inf
+
+    def factors(self, s: float, norm: float = 0.0) -> Factorization:
         """Of A − s, in A's own scale; s in the scaled one.
 
         One is kept: the next is made in its memory.
@@ -144,25 +193,32 @@ class Target:
         Parameters
         ----------
         s : float
+        norm : float
+            About that of the scaled matrix, if it is known: next to a Hessian's own 0, where every
+            layer leaves its pivots to the others, factors are dense unless that takes very long.
 
         Returns
         -------
         LayeredFactorization or DenseFactorization
         """
+        dense = self._is_dense_at(s, norm)
         s = math.ldexp(s, self.exponent)
         if self._factors is not None and self._at == s:
             return self._factors
         self._at = math.nan  # until it is factored
+        self.factorizations += 1
         shift = 0.0
         if isinstance(self.operator, CurvatureMatrix):
             shift = float(np.real(self.operator.shift))
-        self.factorizations += 1
+            if dense is not isinstance(self._factors, DenseFactorization):
+                self._factors = None
         if self._factors is not None:
             self._factors.update(shift - s)
             self._at = s
             return self._factors
         if isinstance(self.operator, CurvatureMatrix):
-            self._factors = (self.operator - s).factorize()
+            # Named: "auto" would prove how many eigenvalues are 0, which nothing here asks for.
+            self._factors = (self.operator - s).factorize(method="dense" if dense else "layered")
         else:
             entries = self.entries()
             if self.exponent:
@@ -171,3 +227,15 @@ class Target:
             self._factors = DenseFactorization.trusted(entries, -s, dtype, 0.0)
         self._at = s
         return self._factors
+
+    def _is_dense_at(self, s: float, norm: float) -> bool:
+        if not isinstance(self.operator, CurvatureMatrix):
+            return True
+        layered = self._layered_operations
+        dense = self.forming_operations + self.order**3 / 3
+        if not layered <= dense:
+            return True
+        own = self.operator.point.net.l2 + float(np.real(self.operator.shift))
+        away = abs(math.ldexp(own, -self.exponent) - s)
+        is_near = away <= _NEAR_ZERO * max(norm, abs(s))
+        return is_near and dense <= _LONG and checks.fits(16 * self.order**2)
