@@ -172,8 +172,8 @@ class Optimizer(ABC):
             Steps from one look to the next: an epoch, or 1 where there are no minibatches.
         keep_best : bool
             The result is the w where the validation loss was least, the start and the end
-            included: without `validation` the loss of all samples, ``info["full_loss"]``. Where it was
-            finite nowhere it is the last w, and the message says so.
+            included: without `validation` the loss of all samples, ``info["full_loss"]``. The last
+            one, as the message says, where that was finite nowhere.
         patience : int, optional
             Ends a run after so many looks at that loss without a lower one.
         state : Result or mapping, optional
