@@ -71,10 +71,11 @@ class CSVWriter:
     Notes
     -----
     A line is appended by one call, so that readers see whole lines, and a process that is killed
-    leaves at most its last one torn, which the next run removes. Where
-    the disk is full nothing is left of a line; the OSError ends the run, of which a checkpoint has
-    the steps. Where columns come or lines make way the file is replaced by a whole one. Numbers are as Python's `repr` has them, and read back
-    to the same bits; what a step did not report is empty. Two runs need two files.
+    leaves at most its last one torn, which the next run removes. Where the disk is full nothing is
+    left of a line; the OSError ends the run, of which a checkpoint has the steps. Where columns
+    come or lines make way the file is replaced by a whole one. Numbers are as Python's `repr` has
+    them, and read back to the same bits; what a step did not report is empty. Two runs need two
+    files.
     """
 
     def __init__(self, path: File, every: int = 1) -> None:
