@@ -12,7 +12,7 @@ pytest.importorskip("sklearn")
 import sklearn.neural_network as theirs
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_iris
-from sklearn.exceptions import ConvergenceWarning
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.metrics import log_loss
 from sklearn.model_selection import GridSearchCV, train_test_split
 from sklearn.pipeline import make_pipeline
@@ -591,3 +591,69 @@ def test_laplace_says_how_far_numbers_are_off(outputs):
     assert np.all(std > model.posterior_.noise_variance**0.5)
     with pytest.raises(ValueError, match="return_std is True; expected a fit with laplace"):
         MLPRegressor(2, max_iter=1).fit(x, x[:, 0]).predict(x, return_std=True)
+
+
+# Hostile input ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("weight", [-1.0, np.nan, np.inf])
+def test_weights_of_classes_are_not_negative(weight):
+    """A negative one makes a loss without a minimum."""
+    x, y = load_iris(return_X_y=True)
+    with pytest.raises(ValueError, match="^class_weight has a weight that is negative or not"):
+        MLPClassifier(class_weight={0: weight, 1: 1, 2: 1}).fit(x, y)
+
+
+@pytest.mark.parametrize("part", ["held back", "trained on"])
+def test_weights_must_count_on_both_sides_of_a_split(part):
+    """Scores of nothing are NaN, and the first epoch was the best."""
+    x, y = load_iris(return_X_y=True)
+    model = MLPClassifier((4,), early_stopping=True, random_state=0, max_iter=3)
+    _, back = train_test_split(
+        np.arange(150), test_size=0.1, stratify=y, random_state=_after_the_start(model, x)
+    )
+    weight = np.full(150, float(part == "held back"))
+    weight[back] = 1 - weight[back]
+    with pytest.raises(ValueError, match=f"^sample_weight is 0 for all samples that are {part}"):
+        model.fit(x, y, sample_weight=weight)
+
+
+def _after_the_start(model, x):
+    """Random numbers as they are when the split is drawn: after the weights."""
+    random = np.random.RandomState(model.random_state)
+    for m, n in ((x.shape[1], 4), (4, 3)):
+        random.uniform(size=(m, n)), random.uniform(size=n)
+    return random
+
+
+@quiet
+def test_a_fit_that_fails_leaves_nothing_fitted():
+    """Its weights were those of the start, and predicted."""
+    x, y = load_iris(return_X_y=True)
+    model = MLPClassifier((4,), max_iter=3, laplace=True, random_state=0).fit(x, y)
+    with pytest.raises(ValueError, match="^Solver produced non-finite"):
+        model.fit(x[:, :2] * 1e300, y)
+    for call in (model.predict, model.predict_proba):
+        with pytest.raises(NotFittedError):
+            call(x[:, :2])
+    warm = MLPClassifier((4,), max_iter=3, warm_start=True, random_state=0).fit(x, y)
+    before = warm.predict_proba(x)
+    with pytest.raises(ValueError, match="^Solver produced non-finite"):
+        warm.fit(x * 1e300, y)
+    np.testing.assert_array_equal(warm.predict_proba(x), before)
+
+
+def test_what_laplace_does_not_take_is_said_before_the_training():
+    x, y = load_diabetes(return_X_y=True)
+    model = MLPRegressor((4,), loss="huber", laplace=True)
+    with pytest.raises(
+        ValueError, match="^laplace is True and loss 'huber', which is no likelihood"
+    ):
+        model.fit(x, y)
+    assert not hasattr(model, "loss_curve_")
+
+
+@pytest.mark.parametrize("sizes", [5.5, "5", None])
+def test_sizes_of_layers_are_integers(sizes):
+    with pytest.raises(TypeError, match="^hidden_layer_sizes is .*; expected an integer or a seq"):
+        MLPRegressor(sizes).fit(np.ones((4, 2)), np.arange(4.0))

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from swiftnets import MLP
 from swiftnets._support.files import lock
 from swiftnets.optimizers import Newton
 from swiftnets.problems import Rosenbrock
@@ -23,3 +24,13 @@ def test_a_run_that_is_done_removes_what_a_killed_one_left(tmp_path):
         again = run()
         assert [partial.exists() for partial in left] == [False, True]
     assert (again.w == first.w).all()
+
+
+def test_a_file_that_others_may_not_read_stays_so(tmp_path):
+    net = MLP((2, 1))
+    for mode in (0o600, 0o640, 0o664):
+        path = tmp_path / f"{mode:o}.npz"
+        path.touch()
+        path.chmod(mode)
+        net.save(path, net.initial(seed=0))
+        assert path.stat().st_size > 0 and path.stat().st_mode & 0o777 == mode

@@ -324,3 +324,33 @@ def test_names_that_other_libraries_mean_otherwise_are_not_taken():
     for name in ("nll", "log_loss", "mae", "loss", ""):
         with pytest.raises(ValueError, match=f"^loss is '{name}'"):
             MLP((2, 1), loss=name)
+
+
+def test_what_is_no_number_is_no_class():
+    """A NaN compares as the first class, so that a net of NaNs was right about all of those."""
+    bad = X.copy()
+    bad[[3, 5]] = np.nan
+    for outputs, loss in ((3, "cross_entropy"), (1, "bce"), (4, "bce"), (1, "mse"), (2, "mse")):
+        one, w = net(outputs, loss)
+        with pytest.raises(FloatingPointError, match="^outputs of 2 samples have NaN"):
+            one.predict_classes(w, bad)
+        y = np.zeros((len(X), outputs)) if outputs > 1 and loss != "cross_entropy" else None
+        y = np.zeros(len(X), int) if y is None else y
+        with pytest.raises(FloatingPointError, match="^outputs of 2 samples have NaN"):
+            one.accuracy(w, bad, y)
+        weight = np.isfinite(bad[:, 0]).astype(float)
+        assert one.accuracy(w, bad, y, sample_weight=weight) == one.accuracy(
+            w, X, y, sample_weight=weight
+        )
+    one, w = net(1, "mse")
+    with pytest.raises(FloatingPointError, match="^targets of 40 samples have NaN"):
+        one.accuracy(w, X, np.full(len(X), np.nan))
+
+
+@pytest.mark.parametrize("other", [float("nan"), None, 1])
+def test_labels_of_two_kinds_are_refused(other):
+    """NumPy makes text of what is missing: a class of its own, where as many are expected."""
+    one, w = net(1, "bce")
+    with pytest.raises(TypeError, match=r"^y(\[1\] is .*, beside text| has dtype object)"):
+        one.loss(w, X[:4], ["yes", other, "yes", "yes"])
+    assert one.loss(w, X[:4], ["yes", "no", "yes", "yes"]) == one.loss(w, X[:4], [1, 0, 1, 1])

@@ -648,3 +648,68 @@ def test_problems_without_nets_take_functions_as_validation():
     np.testing.assert_array_equal(
         result.history.info["validation_loss"][:-1], result.history.loss[1:]
     )
+
+
+def test_a_schedule_of_the_same_name_is_no_other_schedule(tmp_path):
+    """All that the settings of a function say is its name, and that of each is <lambda>."""
+    path, w = tmp_path / "run.npz", net().initial(seed=0)
+
+    def run(schedule, epochs):
+        return SGD().minimize(batches(), w, epochs=epochs, schedule=schedule, checkpoint=path)
+
+    run(lambda step: 0.9**step, 2)
+    for other in (lambda step: 0.5, lambda step: 0.9**step if step < 7 else 0.1):
+        with pytest.raises(CheckpointError, match="the learning rate at iteration . is .* there"):
+            run(other, 4)
+    with_break = run(lambda step: 0.9**step, 4)
+    whole = SGD().minimize(batches(), w, epochs=4, schedule=falling)
+    np.testing.assert_array_equal(with_break.w, whole.w)
+
+
+def test_a_schedule_may_return_an_array_of_no_axes():
+    """As those of optax do, which are functions of JAX."""
+    rates = []
+    for kind in (float, np.float32, np.array):
+        result = SGD().minimize(
+            BOWL, [1.0, 1.0], max_iterations=2, schedule=lambda _, k=kind: k(0.5)
+        )
+        rates.append(result.history.info["learning_rate"])
+    np.testing.assert_array_equal(rates, np.full((3, 2), 0.005))
+    with pytest.raises(TypeError, match=r"^schedule\(0\) is array\(\[0.5\]\)"):
+        SGD().minimize(BOWL, [1.0, 1.0], schedule=lambda step: np.array([0.5]))
+
+
+def test_a_validation_loss_that_is_finite_nowhere_gives_no_steps_away():
+    """It gave the start back as the best, after all steps."""
+    x, y = data()
+    w, spoilt = net().initial(seed=0), (np.full_like(x, np.nan), y)
+    plain = SGD().minimize(batches(), w, epochs=3)
+    result = SGD().minimize(batches(), w, epochs=3, validation=spoilt, keep_best=True)
+    np.testing.assert_array_equal(result.w, plain.w)
+    assert (result.loss, result.iteration) == (plain.loss, plain.iteration)
+    assert "the validation loss was finite nowhere, so that w is the last one" in result.message
+    on = SGD().minimize(batches(), result.w, epochs=5, state=result)
+    np.testing.assert_array_equal(on.w, SGD().minimize(batches(), w, epochs=5).w)
+    ended = SGD().minimize(batches(), w, epochs=9, validation=spoilt, patience=2)
+    assert (ended.status, len(ended.history)) == ("patience", 8)
+    assert ended.message == "the validation loss was finite in none of 2 looks"
+
+
+def test_a_class_is_no_callback():
+    for callback in (Quadratic, [print, Quadratic]):
+        with pytest.raises(TypeError, match="^callback.* is .*Quadratic.*; expected a function"):
+            SGD().minimize(BOWL, [1.0, 1.0], callback=callback)
+
+
+@pytest.mark.parametrize("steps", [np.nan, 1.0, [1, 2]])
+def test_a_count_in_a_state_is_an_integer(steps):
+    state = Adam().minimize(BOWL, [1.0, 1.0], max_iterations=2).state | {"steps": np.array(steps)}
+    with pytest.raises(ValueError, match="^state 'steps' is .*; expected an integer"):
+        Adam().minimize(BOWL, [1.0, 1.0], state=state)
+
+
+@pytest.mark.parametrize("what", [[], 3, ()])
+def test_a_plot_of_nothing_is_refused(what):
+    history = SGD().minimize(BOWL, [1.0, 1.0], max_iterations=2).history
+    with pytest.raises(ValueError, match="^what is .*; expected a name, or a list"):
+        history.plot(what)

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import resource
 import subprocess
 import sys
 
@@ -228,3 +229,25 @@ def test_what_cannot_be_drawn_is_named():
         history.plot(against="time")
     with pytest.raises(ValueError, match="^the history has no iterations"):
         run(None, 0).history.plot()
+
+
+def test_a_full_disk_leaves_whole_lines(tmp_path):
+    """It takes a part of a line first, and nothing the next time: the next line was joined on."""
+    path, losses = tmp_path / "run.csv", [1 / 3 ** (k + 1) for k in range(20)]
+    log = CSVWriter(path)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    lost = []
+    for iteration, loss in enumerate(losses):
+        event = Event(iteration, np.zeros(2), loss, 1 / 7, 0.1, 1.0, True, {})
+        resource.setrlimit(resource.RLIMIT_FSIZE, (500 if iteration < 10 else soft, hard))
+        try:
+            log(event)
+        except OSError as error:
+            assert error.filename == str(path)
+            lost.append(iteration)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert lost and max(lost) == 9
+    kept = [k for k in range(20) if k not in lost]
+    assert [float(row["loss"]) for row in rows(path)] == [losses[k] for k in kept]
+    CSVWriter(path)  # is a log still

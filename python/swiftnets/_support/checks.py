@@ -338,6 +338,16 @@ def is_text(value: npt.NDArray[Any]) -> bool:
     return value.dtype.kind in "UT"
 
 
+def all_text(value: Any, name: str) -> None:
+    """A TypeError where a list has more than strings: NumPy makes text of a NaN, too."""
+    if isinstance(value, (list, tuple)):
+        for index, one in enumerate(value):
+            if not isinstance(one, str):
+                raise TypeError(
+                    f"{name}[{index}] is {_shown(one)}, beside text; expected labels of one kind"
+                )
+
+
 def labels(value: Any, name: str, count: int, classes: int) -> npt.NDArray[np.int64]:
     """`count` class labels below `classes`, as the engine takes them."""
     raw = unconverted(value, name)

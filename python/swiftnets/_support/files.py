@@ -7,6 +7,7 @@ import fcntl
 import itertools
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, TypeAlias
@@ -47,6 +48,8 @@ def write_atomically(file: File, write: Callable[[IO[bytes]], object]) -> None:
         partial, stream = _beside(path)
         try:
             with stream:
+                with contextlib.suppress(OSError):  # one that others may not read stays so
+                    os.fchmod(stream.fileno(), stat.S_IMODE(os.stat(path).st_mode))
                 write(stream)
                 stream.flush()
                 os.fsync(stream.fileno())

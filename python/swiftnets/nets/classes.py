@@ -76,6 +76,8 @@ class ClassifyingNetwork(BaseNetwork):
         ------
         TypeError, ValueError
             If an argument is not as above.
+        FloatingPointError
+            If an output is NaN, which says no class.
 
         Examples
         --------
@@ -88,7 +90,9 @@ class ClassifyingNetwork(BaseNetwork):
         """
         loss = self.loss_function
         threshold = _threshold(loss, self.outputs, threshold)
-        return _classes(loss, self.predict(w, x), threshold)
+        outputs = self.predict(w, x)
+        _require_numbers(outputs, "outputs")
+        return _classes(loss, outputs, threshold)
 
     def accuracy(
         self,
@@ -119,6 +123,8 @@ class ClassifyingNetwork(BaseNetwork):
         ------
         TypeError, ValueError
             If an argument is not as above, or the weights sum to 0.
+        FloatingPointError
+            If an output or a target of a sample that counts is NaN, which says no class.
 
         Examples
         --------
@@ -132,7 +138,9 @@ class ClassifyingNetwork(BaseNetwork):
         reader = self.engine.reader
         right, total = 0.0, 0.0
         for batch in reader.samples(x, y, sample_weight).batches:
-            found = _classes(loss, self.predict(vector, reader.shaped(batch.x)), threshold)
+            outputs = self.predict(vector, reader.shaped(batch.x))
+            _require_numbers(outputs, "outputs")
+            found = _classes(loss, outputs, threshold)
             part, weight = _counts(loss, batch, found)
             right, total = right + part, total + weight
         return right / positive_total(total)
@@ -183,6 +191,15 @@ def _threshold(loss: Loss, count: int, threshold: Any) -> float:
     return number
 
 
+def _require_numbers(values: FloatArray, name: str) -> None:
+    """A FloatingPointError where there is a NaN: it compares as the first class."""
+    if np.isnan(values).any():
+        count = int(np.isnan(values).any(axis=1).sum())
+        raise FloatingPointError(
+            f"{name} of {checks.counted(count, 'sample')} have NaN, which is no class"
+        )
+
+
 def _is_binary(loss: Loss) -> bool:
     return loss.name == "binary_cross_entropy"
 
@@ -221,6 +238,7 @@ def _counts(loss: Loss, batch: Batch, found: IntegerArray) -> tuple[float, float
     else:
         targets = batch.targets
         assert targets is not None
+        _require_numbers(targets, "targets")
         if found.ndim == 2:
             true = targets > 0.5
         elif targets.shape[1] == 1:

@@ -215,6 +215,7 @@ class Reader:
             return y
         is_softmax = self._loss.name == "softmax_cross_entropy"
         if checks.is_text(raw) and (is_softmax or self._loss.name == "binary_cross_entropy"):
+            checks.all_text(y, name)
             raw = _codes(raw, name, self._outputs if is_softmax else 2, is_part)
         if is_softmax:
             is_truth = raw.dtype.kind == "b" and self._outputs == 2

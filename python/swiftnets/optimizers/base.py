@@ -172,7 +172,8 @@ class Optimizer(ABC):
             Steps from one look to the next: an epoch, or 1 where there are no minibatches.
         keep_best : bool
             The result is the w where the validation loss was least, the start and the end
-            included: without `validation` the loss of all samples, ``info["full_loss"]``.
+            included: without `validation` the loss of all samples, ``info["full_loss"]``. The last
+            one, as the message says, where that was finite nowhere.
         patience : int, optional
             Ends a run after so many looks at that loss without a lower one.
         state : Result or mapping, optional
@@ -189,7 +190,8 @@ class Optimizer(ABC):
             The run is saved here at the end, on Ctrl-C, and every so many steps. If the file
             exists, the run goes on from it and ends with the same bits as one without a break. It
             must be of the same settings, samples and w, to the last bit: see `Optimizer.settings`
-            and, for own problems, `Problem.settings`. Functions are told apart by their names.
+            and, for own problems, `Problem.settings`. Functions are told apart by their names, a
+            `schedule` by the rates of the steps that were made as well.
         checkpoint_every : int
 
         Returns

@@ -186,9 +186,11 @@ class History:
         place = checks.choice(against, "against", _AXES)
         if not len(self):
             raise ValueError("the history has no iterations; expected at least one")
+        if what is None:
+            what = ["loss", *[name for name in _LOSSES if name in self.info]]
+        if not checks.iterable(what) or not len(what):
+            raise ValueError(f"what is {what!r}; expected a name, or a list of at least one")
         names = [what] if isinstance(what, str) else what
-        if names is None:
-            names = ["loss", *[name for name in _LOSSES if name in self.info]]
         curves = [(name, *self._curve(name, place)) for name in names]
         if ax is None:
             ax = figure_class()(layout="constrained").add_subplot()

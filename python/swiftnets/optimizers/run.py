@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from swiftnets._support import checks
+from swiftnets._support.checkpoints import CheckpointError
 from swiftnets._support.progress import Progress
 from swiftnets._support.types import FloatArray
 from swiftnets.linalg.lanczos import lanczos
@@ -25,7 +27,7 @@ from swiftnets.optimizers.checkpoints import (
     write_run,
 )
 from swiftnets.optimizers.history import Event, Result, Status, StepResult
-from swiftnets.optimizers.schedules import scheduled
+from swiftnets.optimizers.schedules import Schedule, scheduled
 from swiftnets.optimizers.training import Plan
 from swiftnets.problems import Counted, Minibatches, PointLike, Problem
 from swiftnets.problems.computed import require_finite, trial_loss
@@ -41,6 +43,7 @@ def __dir__() -> list[str]:
     return __all__
 
 
+_RATES = 100  # steps whose learning rates are compared where a run goes on
 _LOOK = 60  # Lanczos steps for the curvatures where a run would end
 
 
@@ -105,6 +108,7 @@ class Loop:
             now = plan.beginning(self._start, state)
         else:
             require_state(path, now.state, state, self._start)
+            self._require_rates(path, now)
         saved = now
         ended: tuple[Status, str] | None = None
         if monitor is not None:
@@ -154,6 +158,20 @@ class Loop:
                 loss, length = self._measured(w)
             message = f"{message}; {words}"
         return Result(w, loss, length, now.history(), status, message, state, iteration)
+
+    def _require_rates(self, path: Path | None, now: RunState) -> None:
+        """A CheckpointError where a function gives other rates than those that the run had."""
+        # Its name, which is all that its settings say, may be that of another: <lambda>.
+        schedule, rates = self._plan.schedule, now.columns.get("learning_rate", [])
+        if schedule is None or isinstance(schedule, Schedule) or not now.count:
+            return
+        for step in sorted(set(np.linspace(0, now.count - 1, _RATES, dtype=int).tolist())):
+            rate = scheduled(self._optimizer, schedule, step, now.w.dtype)[1]
+            if not math.isclose(rate, rates[step], rel_tol=1e-6):
+                raise CheckpointError(
+                    f"checkpoint: {path} is of another run: the learning rate at iteration {step} "
+                    f"is {rates[step]:.6g} there and {rate:.6g} by the schedule here"
+                )
 
     @property
     def _full(self) -> Problem:

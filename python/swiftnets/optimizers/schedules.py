@@ -304,7 +304,9 @@ def scheduled(
     TypeError, ValueError
         If the factor is no number, negative or not finite.
     """
-    factor = schedule(step)
+    factor: Any = schedule(step)
+    if getattr(factor, "shape", None) == ():  # an array of no axes, as optax's schedules return
+        factor = checks.unconverted(factor, f"schedule({step})")[()]
     rate = require_rate(optimizer) * checks.nonnegative(factor, f"schedule({step})")
     rate = rate if rate >= float(np.finfo(dtype).tiny) else 0.0
     changed = copy.copy(optimizer)

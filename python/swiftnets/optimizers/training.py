@@ -102,8 +102,11 @@ class Monitor:
         return now if now.best is not None else replace(now, best=self._best(now))
 
     def _best(self, now: RunState) -> Best:
+        return self._here(now, self.value(now.w))
+
+    def _here(self, now: RunState, value: float) -> Best:
         w, state = (now.w, now.state) if self.keep else (None, {})
-        return Best(self.value(now.w), now.count, 0, w, state)
+        return Best(value, now.count, 0, w, state)
 
     def looked(self, now: RunState) -> RunState:
         """A run after a step, and after a look if it is time for one."""
@@ -123,9 +126,12 @@ class Monitor:
         """Why the run ends here, if its patience is over."""
         if self.patience is None or now.best is None or now.best.since < self.patience:
             return None
+        looks = checks.counted(self.patience, "look")
+        if not math.isfinite(now.best.value):
+            return f"{self._words} was finite in none of {looks}"
         return (
-            f"{self._words} has not fallen in {checks.counted(self.patience, 'look')}; it was "
-            f"least, {now.best.value:.6g}, after {checks.counted(now.best.iteration, 'iteration')}"
+            f"{self._words} has not fallen in {looks}; it was least, {now.best.value:.6g}, after "
+            f"{checks.counted(now.best.iteration, 'iteration')}"
         )
 
     @property
@@ -139,6 +145,10 @@ class Monitor:
             last = self._best(now)  # nobody has looked at the end
             if best is None or best.w is None or last.value < best.value:
                 best = last
+        if not math.isfinite(best.value):
+            # None is better than another, and the end has the most steps behind it.
+            words = f"{self._words} was finite nowhere, so that w is the last one"
+            return self._here(now, math.inf), words
         where = (
             "at the end"
             if best.iteration == now.count
@@ -291,6 +301,11 @@ def _state(given: Mapping[str, Any], initial: State, w: FloatArray) -> State:
     state = {str(name): np.array(values) for name, values in given.items()}
     for name, values in initial.items():
         there = state[name]
+        is_count = values.ndim == 0 and values.dtype.kind in "iu"
+        if is_count and (there.ndim or there.dtype.kind not in "iu"):
+            raise ValueError(
+                f"state {name!r} is {there.dtype} of shape {there.shape}; expected an integer"
+            )
         if values.shape == w.shape and (there.shape, there.dtype) != (w.shape, values.dtype):
             raise ValueError(
                 f"state {name!r} is {there.dtype} of shape {there.shape}; expected {values.dtype} "
@@ -315,14 +330,16 @@ def _iterations(
 
 def _callback(callback: Any) -> Callback | None:
     """One function of all that are given; true if one of them is."""
+    expected = "expected a function of one event, or a list of them"
+    if isinstance(callback, type):
+        raise TypeError(f"callback is the class {callback.__name__}; {expected}")
     if callback is None or callable(callback):
         return callback  # type: ignore[no-any-return]
-    expected = "expected a function of one event, or a list of them"
     if isinstance(callback, (str, bytes)) or not checks.iterable(callback):
         raise TypeError(f"callback is {callback!r}; {expected}")
     each = checks.several(callback, "callback")
     for index, one in enumerate(each):
-        if not callable(one):
+        if not callable(one) or isinstance(one, type):
             raise TypeError(f"callback[{index}] is {one!r}; {expected}")
     # A list, not a generator: all of them see the event.
     return lambda event: any([one(event) for one in each])

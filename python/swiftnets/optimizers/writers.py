@@ -27,6 +27,7 @@ import csv
 import io
 import math
 import os
+from pathlib import Path
 from typing import Any, Protocol
 
 from swiftnets._support import checks
@@ -70,9 +71,11 @@ class CSVWriter:
     Notes
     -----
     A line is appended by one call, so that readers see whole lines, and a process that is killed
-    leaves at most its last one torn, which the next run removes. Where columns come or lines make
-    way the file is replaced by a whole one. Numbers are as Python's `repr` has them, and read back
-    to the same bits; what a step did not report is empty. Two runs need two files.
+    leaves at most its last one torn, which the next run removes. Where the disk is full nothing is
+    left of a line; the OSError ends the run, of which a checkpoint has the steps. Where columns
+    come or lines make way the file is replaced by a whole one. Numbers are as Python's `repr` has
+    them, and read back to the same bits; what a step did not report is empty. Two runs need two
+    files.
     """
 
     def __init__(self, path: File, every: int = 1) -> None:
@@ -103,11 +106,7 @@ class CSVWriter:
             self._names += more
             self._replace(rows)
         line = _line([cells.get(name, "") for name in self._names])
-        descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND)
-        try:
-            os.write(descriptor, line)
-        finally:
-            os.close(descriptor)
+        _append(self._path, line)
 
     def _begin(self, iteration: int) -> None:
         """The file before the first line of this run."""
@@ -143,6 +142,22 @@ class CSVWriter:
 
     def __repr__(self) -> str:
         return f"CSVWriter({str(self._path)!r}, every={self._every})"
+
+
+def _append(path: Path, line: bytes) -> None:
+    """A line at the end of a file, or an OSError that names it and leaves it as it was."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
+    try:
+        length = os.fstat(descriptor).st_size
+        try:
+            while line:  # a disk that fills up takes a part first, and says so the next time
+                line = line[os.write(descriptor, line) :]
+        except OSError as error:
+            os.ftruncate(descriptor, length)
+            error.filename = str(path)
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def _cell(value: Any) -> str:

@@ -113,6 +113,9 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
     def _class_weights(self, y: Any, incremental: bool) -> npt.NDArray[Any] | None:
         return None
 
+    def _require_likelihood(self) -> None:
+        """A ValueError where the loss is none that `laplace` takes."""
+
     def _stratify(self, y: Any, held: int) -> Any:
         return None
 
@@ -139,6 +142,10 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
     def _hidden(self) -> list[int]:
         sizes = self.hidden_layer_sizes
         single = isinstance(sizes, numbers.Integral)
+        if not single and (isinstance(sizes, (str, bytes)) or not checks.iterable(sizes)):
+            raise TypeError(
+                f"hidden_layer_sizes is {sizes!r}; expected an integer or a sequence of them"
+            )
         given = [sizes] if single else checks.several(sizes, "hidden_layer_sizes")
         return [
             checks.integer(size, "hidden_layer_sizes" + ("" if single else f"[{index}]"), 1)
@@ -162,6 +169,8 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
     def _fit(self, x: Any, y: Any, sample_weight: Any, incremental: bool) -> Self:
         self._check_settings()
         structure = structure_of(self.laplace)
+        if structure is not None:
+            self._require_likelihood()
         first = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
         x, y = self._read(x, y, first, incremental)
         weights = self._weights(sample_weight, x, y, incremental)
@@ -175,6 +184,12 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         held: Any = None
         if self.early_stopping or structure is not None:
             kept, held = self._hold_back(y, random)
+            for part, words in ((kept, "trained on"), (held, "held back")):
+                if weights is not None and not weights[part].any():
+                    raise ValueError(
+                        f"sample_weight is 0 for all samples that are {words}; expected one above "
+                        "0: leave out samples that do not count, or take another random_state"
+                    )
             held = x[held], y[held], None if weights is None else weights[held], targets[held]
             x, targets, weights = (
                 x[kept],
@@ -255,6 +270,10 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
                 )
         by_class = self._class_weights(y, incremental)
         if by_class is not None:
+            if not (by_class >= 0).all() or not np.isfinite(by_class).all():
+                raise ValueError(
+                    "class_weight has a weight that is negative or not finite; expected weights ≥ 0"
+                )
             weights = by_class if weights is None else weights * by_class
         if weights is not None and not weights.any():
             raise ValueError("every sample_weight is zero; expected a weight above 0")
@@ -304,7 +323,8 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         self.loss_curve_: list[float] = []
         self.t_ = 0
         self.validation_scores_, self.best_validation_score_ = None, None
-        self.__dict__.pop("_state", None)
+        for name in ("_state", "posterior_", "n_iter_"):  # a fit that fails leaves none fitted
+            self.__dict__.pop(name, None)
 
     def _require_same(self, features: int) -> None:
         """Going on needs the net of the fit before; alpha alone may be another."""

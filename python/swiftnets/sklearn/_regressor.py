@@ -142,6 +142,13 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
             raise ValueError(f"loss is {found.name!r}; expected 'squared_error' or 'huber'")
         return found
 
+    def _require_likelihood(self) -> None:
+        if (name := self._loss_name().name) != "squared_error":
+            raise ValueError(
+                f"laplace is {self.laplace!r} and loss {name!r}, which is no likelihood; expected "
+                "loss='squared_error', or laplace=False"
+            )
+
     def _read(self, x: Any, y: Any, first: bool, incremental: bool) -> tuple[Any, Any]:
         x, y = validate_data(
             self,

@@ -50,8 +50,9 @@ class Classes:
         else:
             self.names = np.unique(y if classes is None else classes)
         if len(self.names) < 2 and not self.is_multilabel:
+            [name] = self.names.tolist()
             raise ValueError(
-                f"y has one class, {self.names[0]!r}; expected at least 2 classes to tell apart"
+                f"y has one class, {name!r}; expected at least 2 classes to tell apart"
             )
         self.outputs = len(self.names) if self.is_multilabel or len(self.names) > 2 else 1
         self.loss = "binary_cross_entropy"
