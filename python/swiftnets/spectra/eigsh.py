@@ -469,7 +469,7 @@ class _Search:
                 self.target,
                 self.selection,
                 values,
-                self.rows,
+                (self.values, self.rows),
                 margin + float(np.linalg.norm(remainder, 2)),
                 float(np.linalg.norm(remainder, 2)),
                 (delta, whole),
