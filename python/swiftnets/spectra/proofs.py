@@ -179,9 +179,7 @@ def by_probe(
             if max(fails.values()) <= delta / len(sides):
                 top = probe.above(delta / len(sides)) + residual
                 bottom = probe.below(delta / len(sides)) - residual
-                lower, upper = _sharper(
-                    values, found[0], (lower, upper), (bottom, top), residual
-                )
+                lower, upper = _sharper(values, found[0], (lower, upper), (bottom, top), residual)
                 break
             if target.made >= budget:
                 raise Refused("no random certificate: max_products are spent")
@@ -204,10 +202,8 @@ def _sharper(
     proved: tuple[float, float],
     residual: float,
 ) -> tuple[float, float]:
-    """In the gap that the proof shows beyond the last of the values, where there is one.
-
-    Where copies of the last value were found and not chosen, there is none.
-    """
+    """In the gap that the proof shows beyond the last of the values, where there is one."""
+    # There is none where copies of the last value were found and not chosen.
     (lower, upper), (bottom, top) = bounds, proved
     inner = values[values > top + 8 * residual]
     if math.isfinite(upper) and top < upper and len(inner):
