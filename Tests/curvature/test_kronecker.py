@@ -212,6 +212,20 @@ def test_the_audit_says_what_dense_algebra_says(dtype):
     assert shifted.frobenius_error == pytest.approx(audit.frobenius_error, rel=few)
 
 
+@pytest.mark.parametrize("damping", [1e8, 1e17, 1e300])
+def test_errors_of_an_audit_do_not_depend_on_damping_or_shift(damping):
+    """Beside a damping the matrix may be nothing but its rounding."""
+    point = a_point()
+    factors = kronecker_factors(point)
+    small = kronecker_audit(factors, point.gauss_newton, damping=0.1)
+    for shift in (0.0, 1e12):
+        large = kronecker_audit(factors, point.gauss_newton + shift, damping=damping)
+        assert large.frobenius_error == pytest.approx(small.frobenius_error, rel=1e-13)
+        assert large.block_errors == pytest.approx(small.block_errors, rel=1e-13)
+        assert large.outside == pytest.approx(small.outside, rel=1e-13)
+        assert large.eigenvalues == pytest.approx(1.0, rel=0.1)
+
+
 def a_single_point():
     net = MLP((3, 4, 2), dtype=np.float32, l2=0.01, reduction="mean")
     random = np.random.default_rng(1)

@@ -289,6 +289,41 @@ def test_estimates_of_nets_with_many_minima_hold_or_are_withheld(certificate):
     assert saddles  # which contractions alone do not tell
 
 
+@pytest.mark.parametrize("certificate", ["minimum", "prediction"])
+def test_saddles_in_directions_in_which_no_gradient_is(certificate):
+    """Weights of 0 stay at a critical point; the last sample is what makes it a minimum.
+
+    Beside the bias the Hessian is ((λ, c), (c, λ)), c the mean of −x (y − b).
+    """
+    count = 40
+    x, y = np.ones((count, 1)), np.full((count, 1), 1.0)
+    x[::2], y[::2] = -1.0, -1.0
+    y[-1], x[-1] = -19.0, 1.0
+    net = MLP((1, 1, 1), l2=0.6, reduction="mean")
+    ahead = y.mean() / 1.6  # the bias; the others are 0
+    w = np.zeros(net.parameter_count)
+    w[-1] = ahead
+    point = net.at(w, x, y)
+    assert np.linalg.norm(point.gradient) < 1e-14
+    assert np.linalg.eigvalsh(point.hessian.dense())[0] > 0.05
+    found = leave_one_out(point, order=3, groups=[0, count - 1], certificate=certificate)
+    without = net.at(found.moved(1), x[:-1], y[:-1])
+    assert np.linalg.norm(without.gradient) < 1e-3
+    assert np.linalg.eigvalsh(without.hessian.dense())[0] < -0.05
+    assert found.move_norms[1] > 0.1
+    assert found.is_flagged.tolist() == [False, True]
+    assert np.isinf(found.error_estimates[1])
+    assert found.error_estimates[0] < 1e-4
+    # Without a move, too.
+    y = np.array([[1.0], [1.0], [1.0], [-2.0]])
+    net = MLP((1, 1, 1), l2=0.5, reduction="mean", bias=False)
+    point = net.at([0.0, 0.0], np.ones((4, 1)), y)
+    found = leave_one_out(point, certificate=certificate)
+    assert found.move_norms.tolist() == [0.0] * 4
+    assert found.is_flagged.tolist() == [False, False, False, True]
+    assert np.isinf(found.error_estimates[3])
+
+
 def test_refits_end_where_gradients_fall_no_further():
     """A bit above the model of their rounding, and far below what a step away from there has."""
     rng = np.random.default_rng(7)

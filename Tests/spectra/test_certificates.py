@@ -113,3 +113,31 @@ def test_bounds_hold_where_a_neighbour_within_the_margin_is_returned(certificate
     found = spectra.eigsh(operator, 1, certificate=certificate, start=np.eye(300)[:, 298])
     assert found.certificate is not None
     assert abs(found.values[0] - 2.0) <= found.error_bounds[0] < 1e-9
+
+
+@pytest.mark.parametrize("which", ["LA", "SA", "LM", "BE"])
+def test_counts_are_true_where_copies_of_the_last_value_were_found_and_not_chosen(which):
+    """Searches for what is missing find all copies of a triple value, of which k cuts some off."""
+    sizes = np.repeat(np.linspace(0.05, 2.0, 30), 3)
+    values = np.concatenate([sizes, -sizes]) if which in ("LM", "BE") else sizes
+    values = -values if which == "SA" else values
+    operator = FunctionOperator(len(values), lambda rows: rows * values)
+    checked = 0
+    for seed in range(12):
+        found = spectra.eigsh(
+            operator, 4, which=which, method="lanczos", certificate="probabilistic", seed=seed
+        )
+        proof = found.certificate
+        if proof is not None:
+            there = (values < proof.lower) | (values > proof.upper)
+            assert proof.count == there.sum()
+            checked += 1
+    assert checked == 12
+
+
+def test_where_all_was_found_nothing_is_left_to_probe():
+    """Without 0 / 0: warnings are errors here."""
+    operator = FunctionOperator(1, lambda rows: 3.0 * rows)
+    found = spectra.eigsh(operator, 1, method="lanczos", certificate="probabilistic")
+    assert abs(found.values - 3.0).max() < 1e-14
+    assert found.certificate.method == "probabilistic"

@@ -5,7 +5,7 @@ import pytest
 from clustered import OPTIONS, clustered_hessian, images, spectrum_matrix
 
 from swiftnets import MLP, curvature, spectra
-from swiftnets.linalg import FunctionOperator
+from swiftnets.linalg import FunctionOperator, SymmetricOperator
 from swiftnets.spectra import choice
 
 P = 300
@@ -383,6 +383,78 @@ def test_a_matrix_that_is_not_symmetric_is_noticed():
         spectra.eigsh(operator(skew), 4)
     with pytest.raises(ValueError, match=r"^A has .* at \[3, 7\] .* expected a symmetric matrix$"):
         spectra.eigsh(skew, 4)
+
+
+SKEWED = {
+    "dense": lambda given: spectra.eigsh(given, 2, method="dense"),
+    "inertia": lambda given: spectra.count(given, 0.1, 9.9),
+    "sigma": lambda given: spectra.eigsh(given, 2, sigma=0.123),
+    "trace": lambda given: spectra.trace(given, method="exact"),
+    "trace of inverse": lambda given: spectra.trace(given, "inverse", method="exact"),
+    "logdet": lambda given: spectra.logdet(given, method="exact"),
+    "norm": lambda given: spectra.norm(given, 2, method="exact"),
+    "density": lambda given: spectra.density(given, method="exact"),
+}
+
+
+@pytest.mark.parametrize("name", SKEWED)
+@pytest.mark.parametrize("order", [2, 60, 210])
+def test_entries_from_products_are_those_of_a_symmetric_matrix(name, order):
+    """Their symmetric part is another matrix."""
+    random = np.random.default_rng(order)
+    skew = np.diag(np.linspace(1, 2, order)) + 0.01 * random.standard_normal((order, order))
+    with pytest.raises(ValueError, match=r"^A is not symmetric: by its products it has .* at \["):
+        SKEWED[name](operator(skew))
+
+
+def test_dense_bounds_have_what_is_not_symmetric_in_them():
+    """Where so little differs that it is taken for rounding of the operator's."""
+    random = np.random.default_rng(0)
+    matrix = np.diag(np.linspace(1.0, 2.0, 60))
+    for size in (1e-13, 1e-11, 1e-9):
+        noise = size * random.standard_normal((60, 60))
+        found = spectra.eigsh(operator(matrix + noise), 3)
+        skew = np.linalg.norm(noise - noise.T) / 2
+        assert (found.error_bounds >= skew).all()
+        assert (found.error_bounds <= 1.01 * skew + 1e-12).all()
+
+
+class _Odd(SymmetricOperator):
+    order, dtype = P, np.dtype(np.float64)
+
+    def __init__(self, kind):
+        self._kind, self._kept = kind, np.empty((2 * P, P))
+
+    def products(self, rows):
+        if self._kind == "writes into what it gets":
+            rows[:] = rows @ MATRIX
+            return rows
+        if self._kind == "lists":
+            return (rows @ MATRIX).tolist()
+        if self._kind == "complex":
+            return rows @ MATRIX + 0j
+        kept = self._kept[: len(rows)]
+        kept.flags.writeable = True
+        kept[:] = rows @ MATRIX
+        kept.flags.writeable = self._kind != "read-only"
+        return kept
+
+
+@pytest.mark.parametrize("certificate", ["probabilistic", "inertia"])
+@pytest.mark.parametrize("method", ["dense", "lanczos"])
+@pytest.mark.parametrize("kind", ["writes into what it gets", "lists", "read-only", "one buffer"])
+def test_what_operators_do_with_arrays(kind, method, certificate):
+    odd = _Odd(kind)
+    found = spectra.eigsh(odd, 4, method=method, certificate=certificate)
+    assert found.certificate is not None
+    assert abs(found.values - VALUES[-4:]).max() < 1e-9 * abs(VALUES).max()
+    assert abs(spectra.trace(odd, method="exact").value - MATRIX.trace()) < 1e-9
+
+
+@pytest.mark.parametrize("method", ["dense", "lanczos"])
+def test_complex_products_are_refused(method):
+    with pytest.raises(ValueError, match=r"^A.products returned dtype complex128; expected real"):
+        spectra.eigsh(_Odd("complex"), 4, method=method)
 
 
 def test_numbers_that_are_not_finite():

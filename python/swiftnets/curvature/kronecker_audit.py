@@ -130,16 +130,18 @@ def kronecker_audit(
             f"expected those of the matrix's net, {sizes}"
         )
     checks.memory(24 * matrix.order**2, "three matrices of all parameters")
-    exact = matrix.dense().astype(np.float64, copy=False)
+    # Without shift and damping, whose roundings may be larger than all of A: they come after.
+    exact = (matrix - shift).dense().astype(np.float64, copy=False)
     if not np.isfinite(exact).all():
         raise FloatingPointError(f"the {matrix.kind.title} has numbers that are not finite")
     diagonal = np.arange(len(exact))
-    exact[diagonal, diagonal] += damping
+    own_diagonal = exact[diagonal, diagonal]
+    exact[diagonal, diagonal] += shift + damping
     plain = _spectrum(exact)
     # Symmetric, and with the eigenvalues of (K + λ)⁻¹ (A + λ).
     half = _halved(basis, _halved(basis, exact, total + damping).T, total + damping)
     eigenvalues = _spectrum((half + half.T) / 2)
-    exact[diagonal, diagonal] -= damping + total
+    exact[diagonal, diagonal] = own_diagonal - net.l2
     norm, block_errors, missed = float(np.linalg.norm(exact)), [], 0.0
     for part, block in zip(net.layer_slices, basis.dense(), strict=True):
         own = exact[part, part]

@@ -126,9 +126,10 @@ def leave_one_out(
 
     Costs a factorisation, and for each group a solve and a product with its own samples an order,
     beside 0, 4 and 9 gradients over all samples for orders 1, 2 and 3, and for the certificate 2 to
-    25, mostly 3 to 6, with a solve each; where these steps are slow, a factorisation. Piecewise
-    linear activations are expanded within their present pieces; the gradients that the estimates
-    come from see other ones.
+    25, mostly 3 to 6, with a solve each, and two solves and products with its own samples that
+    tell whether they hold up a direction in which no step goes; where these steps are slow or they
+    may, a factorisation. Piecewise linear activations are expanded within their present pieces; the
+    gradients that the estimates come from see other ones.
 
     The error is measured: steps −H⁻¹ ∇R from the prediction go on until of √⟨∇R, H⁻¹ ∇R⟩ a
     millionth is left or what rounding leaves. Each has to leave less than a half of it. Where one
@@ -377,7 +378,10 @@ class _Errors:
                 moves = terms[:, rows].sum(axis=0)
                 fill(rows, moves)
                 lengths = np.linalg.norm(moves, axis=1)
-                self.is_flagged[rows] = (lengths > 0) & ~(self.estimates[rows] < lengths)
+                estimates = self.estimates[rows]
+                self.is_flagged[rows] = ~(estimates < lengths) & (
+                    (lengths > 0) | ~(estimates < np.inf)
+                )
                 if bar is not None:
                     bar.step(steps=len(moves))
         finally:
@@ -450,12 +454,37 @@ class _Errors:
             left[some] = after
             some = some[(contractions[some] < _CONTRACTION) & (after > limit[some])]
         ended = known & (contractions < _CONTRACTION) & (left <= limit)
-        for i in np.flatnonzero(ended & (contractions > _DOUBTFUL)):
+        doubtful = ended & (contractions > _DOUBTFUL)
+        if self._certificate == "minimum":
+            doubtful[self._turned(members, np.flatnonzero(ended & ~doubtful))] = True
+        for i in np.flatnonzero(doubtful):
             ended[i] = self._is_minimum(members[i], moves[i] + ways[i])
         outside = np.linalg.norm(gradients @ null.T, axis=1) / roots
         errors = np.linalg.norm(ways, axis=1) + _ROOM * (left + outside + rounding) / roots
         self.estimates[rows] = np.where(ended, errors, np.inf)
         self.contractions[rows] = np.where(known, contractions, np.inf)
+
+    def _turned(self, members: list[IntegerArray], some: IntegerArray) -> IntegerArray:
+        """Those of some groups without which curvature may be negative where no step has gone."""
+        # Steps see H⁻¹ D'' along gradients alone, which by symmetry may lie in a subspace, as where
+        # units are copies. Two power steps from a random vector see its largest eigenvalue: above
+        # 1, E − D is curved down at the minimum.
+        problem, inverse = self._problem, self._inverse
+        removed = {i: problem.removed(members[i]) for i in some if len(members[i])}
+        some = np.array(list(removed), np.int64)
+        start = np.random.default_rng(0).standard_normal(len(problem.w))
+        rows = np.tile(start - (inverse.null @ start) @ inverse.null, (len(some), 1))
+        lengths = np.zeros((2, len(some)))
+        for k in range(2):
+            images = [part.product(row) for part, row in zip(removed.values(), rows, strict=True)]
+            right = np.array(images).reshape(rows.shape)
+            rows = np.zeros_like(right)
+            live = np.flatnonzero(right.any(axis=1))
+            if len(live):
+                rows[live] = inverse.solve(np.ascontiguousarray(right[live]))
+            lengths[k] = _norms(right, rows)
+        turned: IntegerArray = some[lengths[1] > _CONTRACTION * lengths[0]]
+        return turned
 
     def _is_minimum(self, group: IntegerArray, move: Array) -> bool:
         """Whether no eigenvalue of R's Hessian is negative there."""

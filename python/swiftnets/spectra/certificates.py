@@ -254,16 +254,17 @@ class Probe:
         self._target, self._found = target, found
         self.dimension = target.order - len(found)
         self._limit = min(steps, self.dimension)
+        self.alpha: list[float] = []
+        self.beta: list[float] = []
+        self._norm, self.ended = 0.0, self.dimension <= 0
+        if self.ended:  # nothing is left, and no direction to start in
+            return
         v = rng.standard_normal(target.order)
         v /= np.linalg.norm(v)
         for _ in range(2):
             v -= (found @ v) @ found
         self._basis = np.empty((self._limit + 1, target.order))
         self._basis[0] = v / np.linalg.norm(v)
-        self.alpha: list[float] = []
-        self.beta: list[float] = []
-        self.ended = False
-        self._norm = 0.0
 
     @property
     def least(self) -> float:

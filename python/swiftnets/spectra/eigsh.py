@@ -240,7 +240,7 @@ def _dense(
     gram = aside(operations, np.matmul, vectors.T, vectors) - np.eye(target.order)
     norm = float(np.abs(values).max())
     # Weyl: of the orthogonal matrix next to the vectors.
-    rounding = 4 * math.sqrt(target.order) * target.unit * norm
+    rounding = 4 * math.sqrt(target.order) * target.unit * norm + target.asymmetry
     bound = float(np.linalg.norm(remainder)) + 2 * norm * float(np.linalg.norm(gram)) + rounding
     residuals = np.linalg.norm(remainder[:, chosen], axis=0)
     proof = None
@@ -469,7 +469,7 @@ class _Search:
                 self.target,
                 self.selection,
                 values,
-                self.rows,
+                (self.values, self.rows),
                 margin + float(np.linalg.norm(remainder, 2)),
                 float(np.linalg.norm(remainder, 2)),
                 (delta, whole),

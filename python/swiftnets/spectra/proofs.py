@@ -120,7 +120,7 @@ def by_probe(
     target: Target,
     selection: Selection,
     values: Array,
-    found: Array,
+    found: tuple[Array, Array],
     margin: float,
     residual: float,
     probability: tuple[float, float],
@@ -135,8 +135,8 @@ def by_probe(
     selection : Selection
     values : (k,) array
         Those chosen, ascending.
-    found : (n, P) array
-        Orthonormal rows, those of the values among them.
+    found : (n,) and (n, P) arrays
+        All Ritz values, those chosen among them, and their vectors as orthonormal rows.
     margin : float
         How far from the last of the values the bound may be.
     residual : float
@@ -167,7 +167,7 @@ def by_probe(
     ends = {1: upper - residual, -1: lower + residual}
     before = dict.fromkeys(sides, 1.0)
     for _ in range(_RUNS):
-        probe = Probe(target, found, steps, rng)
+        probe = Probe(target, found[1], steps, rng)
         while probe.dimension and not probe.ended:
             probe.step()
             if len(probe.alpha) % _CHECK and not probe.ended:
@@ -179,7 +179,7 @@ def by_probe(
             if max(fails.values()) <= delta / len(sides):
                 top = probe.above(delta / len(sides)) + residual
                 bottom = probe.below(delta / len(sides)) - residual
-                lower, upper = _sharper(values, (lower, upper), (bottom, top), residual)
+                lower, upper = _sharper(values, found[0], (lower, upper), (bottom, top), residual)
                 break
             if target.made >= budget:
                 raise Refused("no random certificate: max_products are spent")
@@ -197,25 +197,22 @@ def by_probe(
 
 def _sharper(
     values: Array,
+    known: Array,
     bounds: tuple[float, float],
     proved: tuple[float, float],
     residual: float,
 ) -> tuple[float, float]:
     """In the gap that the proof shows beyond the last of the values, where there is one."""
+    # There is none where copies of the last value were found and not chosen.
     (lower, upper), (bottom, top) = bounds, proved
     inner = values[values > top + 8 * residual]
-    if math.isfinite(upper) and top < upper and len(inner) and not _between(values, top, inner[0]):
-        upper = min(upper, (top + float(inner[0])) / 2)
+    if math.isfinite(upper) and top < upper and len(inner):
+        place = (top + float(inner[0])) / 2
+        if (known > place - residual).sum() == len(inner):
+            upper = min(upper, place)
     inner = values[values < bottom - 8 * residual]
-    if (
-        math.isfinite(lower)
-        and bottom > lower
-        and len(inner)
-        and not _between(values, inner[-1], bottom)
-    ):
-        lower = max(lower, (bottom + float(inner[-1])) / 2)
+    if math.isfinite(lower) and bottom > lower and len(inner):
+        place = (bottom + float(inner[-1])) / 2
+        if (known < place + residual).sum() == len(inner):
+            lower = max(lower, place)
     return lower, upper
-
-
-def _between(values: Array, low: float, high: float) -> bool:
-    return bool(((values > low) & (values < high)).any())

@@ -17,7 +17,7 @@ from swiftnets.curvature.matrix import CurvatureMatrix
 from swiftnets.linalg.lapack import aside, eigh
 from swiftnets.linalg.operator import SymmetricOperator
 from swiftnets.spectra.eigsh import eigsh
-from swiftnets.spectra.given import EPS, Matrix, given_matrix, has_structure
+from swiftnets.spectra.given import EPS, Matrix, entries_of, given_matrix, has_structure, images_of
 
 __all__ = [
     "Counted",
@@ -66,6 +66,8 @@ class Counted:
     def times(self, rows: Array) -> Array:
         """The matrix times each row (K, P); a FloatingPointError where that is not finite."""
         self.products += len(rows)
+        if isinstance(self.operator, SymmetricOperator):
+            return images_of(self.operator, rows)
         with np.errstate(over="ignore", invalid="ignore"):
             images: Array = np.asarray(rows @ self.operator, dtype=np.float64)
         if not np.isfinite(images).all():
@@ -92,10 +94,7 @@ class Counted:
             return self.operator
         checks.memory(16 * self.order**2, "the dense matrix")
         self.count_entries()
-        entries: Array = np.asarray(self.operator.dense(), dtype=np.float64)
-        if not np.isfinite(entries).all():
-            raise FloatingPointError("the matrix has numbers that are not finite")
-        return entries
+        return entries_of(self.operator)[0]
 
     def plus(self, shift: float) -> Counted:
         """The matrix plus a multiple of the identity."""
@@ -118,7 +117,7 @@ class _Shifted(SymmetricOperator):
         return result
 
     def dense(self) -> npt.NDArray[Any]:
-        entries = np.array(self._operator.dense(), dtype=np.float64)
+        entries = entries_of(self._operator)[0]
         entries[np.diag_indices(self.order)] += self._shift
         return entries
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from swiftnets._support.types import Array, IntegerArray
 from swiftnets.linalg.lapack import eigh
+from swiftnets.spectra.given import ASYMMETRY
 
 __all__ = ["Ends", "Ritz", "orthonormal", "thick_restart", "wanted"]
 
@@ -28,7 +29,6 @@ Ends: TypeAlias = tuple[int, int] | int
 
 Why: TypeAlias = Literal["converged", "budget", "whole space"]
 
-_ASYMMETRY = 1.5e-8  # of the norm: roundings are some 1e-13, or 1e-6 in float32
 _FIRST = 8  # steps before Ritz values are looked at
 
 
@@ -265,7 +265,7 @@ def _check_symmetric(known: Array, square: Array, norm: float, unit: float) -> N
         raise FloatingPointError("products with A are beyond the range of float64")
     difference = float(np.abs(known).max(initial=0.0))
     difference = max(difference, float(np.abs(square - square.T).max(initial=0.0)))
-    if difference > max(_ASYMMETRY, 1e3 * unit) * norm:
+    if difference > max(ASYMMETRY, 1e3 * unit) * norm:
         raise ValueError(
             f"A is not symmetric: two products of its vectors, u·(A v) and v·(A u), differ by "
             f"{difference / norm:.1e} of its norm; expected a symmetric matrix"

@@ -16,7 +16,7 @@ from swiftnets.linalg.operator import SymmetricOperator
 from swiftnets.linalg.scaling import exponent
 from swiftnets.solve.factors import Factorization, dense_operations
 from swiftnets.solve.layered import is_layered, plan
-from swiftnets.spectra.given import EPS, given_matrix, has_structure
+from swiftnets.spectra.given import EPS, entries_of, given_matrix, has_structure, images_of
 
 __all__ = ["Target"]
 
@@ -47,6 +47,7 @@ class Target:
     def __init__(self, given: Any) -> None:
         self.made = self.factorizations = 0
         self._entries: Array | None = None
+        self._asymmetry = 0.0
         self._factors: Factorization | None = None
         self._at = math.nan
         self.operator: SymmetricOperator | None = None
@@ -102,15 +103,8 @@ class Target:
 
     def _raw(self, rows: Array) -> Array:
         assert self.operator is not None
-        real = np.float32 if self.operator.dtype == np.float32 else np.float64
         self.made += len(rows)
-        raw = self.operator.products(np.ascontiguousarray(rows, real))
-        images: Array = np.asarray(raw, np.float64)
-        if images.shape != rows.shape:
-            raise ValueError(f"A.products returned shape {images.shape}; expected {rows.shape}")
-        if not np.isfinite(images).all():
-            raise FloatingPointError("A times a vector has numbers that are not finite")
-        return images
+        return images_of(self.operator, rows)
 
     # Entries
 
@@ -126,12 +120,15 @@ class Target:
             assert self.operator is not None
             if not isinstance(self.operator, (CurvatureMatrix, LayerBlock)):
                 self.made += self.order
-            self._entries = np.array(self.operator.dense(), np.float64)
-            if not np.isfinite(self._entries).all():
-                raise FloatingPointError("A has entries that are not finite")
+            self._entries, self._asymmetry = entries_of(self.operator)
         if self.exponent:
             return np.ldexp(self._entries, -self.exponent)
         return self._entries
+
+    @property
+    def asymmetry(self) -> float:
+        """How far the entries that were made, scaled, are from those of the products."""
+        return math.ldexp(self._asymmetry, -self.exponent)
 
     # Factors
 
