@@ -36,7 +36,7 @@ _MOST = 400  # products for the eigenpairs of one point
 
 @dataclass(frozen=True, eq=False)
 class FlowEvent:
-    """What a callback of `central_flow` is given, after each unit of time.
+    """What a callback of `central_flow` is given, after each unit of time; arrays are read-only.
 
     Attributes
     ----------
@@ -246,6 +246,13 @@ def _restored(count: int, arrays: dict[str, Any]) -> _Now:
     path = [row for _, row in zip(times, arrays["path"], strict=True)]
     certificates = [(time, _certificate(row)) for time, row in proofs]
     return _Now(count, w, w, known, records, path, times, certificates)
+
+
+def _shown(array: Array) -> Array:
+    """The same numbers for others, who cannot change the run's."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
 
 
 class _Flow:
@@ -522,9 +529,8 @@ def central_flow(
     def told(now: _Now) -> object:
         assert callback is not None
         row = now.records[now.count - 1]
-        return callback(
-            FlowEvent(now.count - 1, now.before, row.loss, row.mean_loss, row.eigenvalues, row.X)
-        )
+        w, values, X = _shown(now.before), _shown(row.eigenvalues), _shown(row.X)
+        return callback(FlowEvent(now.count - 1, w, row.loss, row.mean_loss, values, X))
 
     now = go(
         now,

@@ -99,7 +99,9 @@ def leading_eigenpairs(
     A net's Hessian has few outliers, so that a random start takes about 12 products for one
     eigenvalue to 1e-3, and a start from a step before some k + 1. A single column finds one vector
     of each multiple eigenvalue only, and training at the edge of stability makes eigenvalues equal:
-    there, start from more columns than are equal, or certify.
+    there, start from more columns than are equal, or certify. Nor does anything but `certify` find
+    a larger eigenvalue where the start spans an invariant space, such as that of other eigenvectors
+    to the last digit.
 
     Examples
     --------
