@@ -205,3 +205,53 @@ def test_the_length_of_a_start_does_not_matter(size):
 def test_means_of_the_largest_numbers():
     most = np.finfo(np.float64).max
     np.testing.assert_array_equal(dynamics.smoothed([most] * 9), [most])
+
+
+class Henon:
+    def step(self, state):
+        return np.array([1 - 1.4 * state[0] ** 2 + state[1], 0.3 * state[0]])
+
+    def tangent(self, state, rows):
+        return np.stack([-2.8 * state[0] * rows[:, 0] + rows[:, 1], 0.3 * rows[:, 0]], axis=1)
+
+    def settings(self):
+        return {}
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("done", lambda array: array - 20),
+        ("done", lambda array: array + 10**6),
+        ("blocks", lambda array: array[:3]),
+        ("blocks", lambda array: array[:, :1]),
+        ("blocks", lambda array: array * math.nan),
+        ("state", lambda array: array * math.nan),
+        ("deviation", lambda array: array * math.nan),
+    ],
+)
+def test_a_checkpoint_of_no_state_is_refused(tmp_path, name, change):
+    path = tmp_path / "run"
+    dynamics.lyapunov_spectrum(Henon(), [0.1, 0.1], k=2, steps=200, checkpoint=path)
+    with np.load(path) as file:
+        arrays = dict(file)
+    arrays[name] = change(arrays[name])
+    with path.open("wb") as file:
+        np.savez(file, **arrays)
+    with pytest.raises(dynamics.CheckpointError, match="damaged"):
+        dynamics.lyapunov_spectrum(Henon(), [0.1, 0.1], k=2, steps=200, checkpoint=path)
+
+
+def test_leading_eigenpairs_of_no_numbers():
+    net = MLP((2, 3, 1))
+    w = net.initial(seed=0)
+    w[0] = math.inf
+    with pytest.raises(ValueError, match=r"point\.w has inf"):
+        dynamics.leading_eigenpairs(net.at(w, np.eye(2), np.ones((2, 1))))
+
+
+def test_eigenpairs_are_shown_in_a_line():
+    found = dynamics.leading_eigenpairs(trained(), k=6, above=1.0, certify=True)
+    assert "\n" not in repr(found)
+    assert repr(found).startswith(f"LeadingEigenpairs({found.values[0]:.6g}, ")
+    assert f"{found.count} above the threshold, by inertia" in repr(found)

@@ -51,6 +51,15 @@ class LeadingEigenpairs:
     count: int | None
     certificate: Certificate | None
 
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{value:.6g}" for value in self.values[:4])
+        count = "" if self.count is None else f", {self.count} above the threshold"
+        proof = "not certified" if self.certificate is None else f"by {self.certificate.method}"
+        return (
+            f"LeadingEigenpairs({shown}{', …' * (len(self.values) > 4)}: residuals up to "
+            f"{self.residuals.max():.1e}{count}, {proof})"
+        )
+
 
 def leading_eigenpairs(
     point: Point,
@@ -114,6 +123,7 @@ def leading_eigenpairs(
     True
     """
     order = require_point(point).net.parameter_count
+    checks.finite(point.w, "point.w")
     k = checks.integer(k, "k", 1, order)
     if above is not None:
         above = checks.real(above, "above")
