@@ -255,3 +255,47 @@ def test_eigenpairs_are_shown_in_a_line():
     assert "\n" not in repr(found)
     assert repr(found).startswith(f"LeadingEigenpairs({found.values[0]:.6g}, ")
     assert f"{found.count} above the threshold, by inertia" in repr(found)
+
+
+def test_a_flow_that_leaves_the_edge_says_so():
+    # (I − W₂ W₁) of two equal singular values: the path along the symmetric matrices is unstable
+    # for Euler's method in steps of ½, and what rounding leaves beside it grows.
+    net = MLP((2, 2, 2), activation="identity", bias=False)
+    point = net.at([0.9, 0, 0, 0.9, 0.8, 0, 0, 0.8], np.eye(2), np.eye(2))
+    step = 2 / float(np.linalg.eigvalsh(point.hessian.dense())[-1])
+    coarse = dynamics.central_flow(point, step=step, time=20)
+    fine = dynamics.central_flow(point, step=step, time=20, substeps=4)
+    rises = coarse.eigenvalues[1:, 0] * step / 2 - 1
+    assert coarse.excess == pytest.approx(rises.max(), rel=1e-12)
+    assert coarse.excess > 0.1
+    (said,) = coarse.messages
+    time = 1 + int(rises.argmax())
+    assert f"% above 2 / η at time {time}" in said
+    assert "expected more" in said
+    assert "see messages" in repr(coarse)
+    assert fine.excess < 1e-3
+    assert fine.messages == []
+    assert "see messages" not in repr(fine)
+    # What the fine one goes to, by hand: W₁ = W₂ = s I has the largest eigenvalue s² + 1.
+    s = math.sqrt(2 / step - 1)
+    np.testing.assert_allclose(fine.w, s * np.eye(2).ravel()[[0, 1, 2, 3] * 2], atol=2e-3)
+
+
+def test_a_flow_without_eigenvalues_has_nothing_to_say():
+    assert dynamics.central_flow(trained(), step=0.1, time=3, threshold=math.inf).messages == []
+    start = dynamics.central_flow(trained(), step=1.2, time=0)
+    assert start.excess == 0
+    assert dynamics.central_flow(trained(), step=0.8, time=12).messages == []
+
+
+def test_a_step_far_above_the_edge_is_refused_and_does_not_hang():
+    net = MLP((9, 9), activation="identity", bias=False)
+    point = net.at(net.initial(seed=0), np.eye(9), np.ones((9, 9)))
+    for call in (
+        lambda: dynamics.edge(point, step=1e9),
+        lambda: dynamics.central_flow(point, step=1e9, time=2),
+    ):
+        with pytest.raises(
+            np.linalg.LinAlgError, match=r"\d+ eigenvalues are critical; .* up to 64"
+        ):
+            call()

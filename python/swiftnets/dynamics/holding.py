@@ -17,6 +17,9 @@ def __dir__() -> list[str]:
     return __all__
 
 
+_MOST = 64  # critical eigenvalues: the complementarity problem takes some c⁶
+
+
 def thirds(point: Point, rows: Array) -> Array:
     """T[u_i, u_j] for i ≤ j: c (c + 1) / 2 third derivatives, the directions of each i at once.
 
@@ -29,7 +32,17 @@ def thirds(point: Point, rows: Array) -> Array:
     -------
     (c (c + 1) / 2, P) array
         In the order of `complementarity.svec`, without its factors.
+
+    Raises
+    ------
+    numpy.linalg.LinAlgError
+        If c is so large that the complementarity problem would take minutes, or hours: some c⁶.
     """
+    if len(rows) > _MOST:
+        raise np.linalg.LinAlgError(
+            f"{len(rows)} eigenvalues are critical; expected up to {_MOST}: the step is far above "
+            "the edge of stability, where gradient descent diverges; expected a smaller step"
+        )
     return np.concatenate([point.third(row, rows[i:]) for i, row in enumerate(rows)])
 
 
