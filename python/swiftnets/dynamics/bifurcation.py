@@ -21,6 +21,7 @@ from swiftnets.dynamics.criticality import (
     FLAT,
     VALID,
     finite,
+    length,
     pseudo_inverse,
     require_critical,
     signed,
@@ -39,6 +40,7 @@ def __dir__() -> list[str]:
 _DENSE = 1000  # parameters up to which all eigenpairs are computed
 _SIMPLE = 1e-6  # of the norm: closer eigenvalues have no eigenvectors of their own
 _NULL = 1e-13  # of the norm: the same in Newton's matrix, which is small of itself near the flip
+_ROUNDING = 1e-13  # what it may leave of a coefficient that is 0, relative
 _COLLAPSED = 1e-3  # of the start's distance: two points that are nearer have become one
 
 
@@ -56,7 +58,8 @@ class Flip:
         u, its eigenvector; the entry of largest modulus is positive.
     coefficient : float
         c at η = 2 / S. Above 0: past it there is a stable 2-cycle, which grows like √(η S − 2).
-        Below 0: there is an unstable one before it, and past it nothing near to go to.
+        Below 0: there is an unstable one before it, and past it nothing near to go to. 0 where it
+        is that to rounding: higher orders decide.
     null_fraction : float
         The part of t = T[u, u] in the Hessian's null space, relative to ‖t‖. c means nothing where
         it is not nearly 0; see `is_valid`.
@@ -113,6 +116,8 @@ class Flip:
         ValueError
             If there is no cycle at this step, as it is on the other side of 2 / S, or the
             coefficient is 0.
+        FloatingPointError
+            If it is beyond float64.
         """
         step = checks.real(step, "step", positive=True)
         excess = step * self.sharpness - 2
@@ -129,7 +134,13 @@ class Flip:
                 f"step is {step:.10g}, and with a coefficient of {self.coefficient:.6g} there are "
                 f"cycles only at steps {side} 2 / sharpness = {self.critical_step:.10g}"
             )
-        return math.sqrt(excess / self.coefficient)
+        found = math.sqrt(excess / self.coefficient)
+        if math.isinf(found):
+            raise FloatingPointError(
+                f"the amplitude at a step of {step:.6g} is beyond float64: the normal form is of "
+                "steps near 2 / sharpness"
+            )
+        return found
 
     def cycle(self, step: float) -> Array:
         """The cycle's two points to second order, w* ± A u − ½ A² H⁺ t.
@@ -142,10 +153,24 @@ class Flip:
         -------
         (2, P) float64 array
             `two_cycle` makes them exact.
+
+        Raises
+        ------
+        ValueError
+            As `amplitude`.
+        FloatingPointError
+            If they are beyond float64.
         """
         a = self.amplitude(step)
-        mean = self.point.w - 0.5 * a * a * self.response
-        return np.array([mean + a * self.vector, mean - a * self.vector])
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean = self.point.w - 0.5 * a * a * self.response
+            found = np.array([mean + a * self.vector, mean - a * self.vector])
+        if not np.isfinite(found).all():
+            raise FloatingPointError(
+                f"the cycle at a step of {step:.6g} is beyond float64: the normal form is of steps "
+                "near 2 / sharpness"
+            )
+        return found
 
     def plot(self, ax: Any = None, *, steps: npt.ArrayLike | None = None, **lines: Any) -> Any:
         """Draw the fork: where the iterates are along u, against the step; unstable parts dashed.
@@ -196,7 +221,10 @@ class Flip:
         return ax
 
     def __repr__(self) -> str:
-        kind = "a stable 2-cycle" if self.coefficient > 0 else "a hard loss of stability"
+        if self.coefficient:
+            kind = "a stable 2-cycle" if self.coefficient > 0 else "a hard loss of stability"
+        else:
+            kind = "cycles not decided by the coefficient"
         doubt = "" if self.is_valid else f", not valid: null fraction {self.null_fraction:.1e}"
         return (
             f"Flip({kind} past a step of {self.critical_step:.6g}: sharpness "
@@ -273,7 +301,7 @@ def flip(point: Point, *, tolerance: float = 1e-6) -> Flip:
         point=here,
         sharpness=modes.top,
         vector=u,
-        coefficient=(3 * float(t @ response) - fourth) / (3 * modes.top),
+        coefficient=_coefficient(3 * float(t @ response), fourth, modes.top, length(here.w)),
         null_fraction=lost,
         third=t,
         response=response,
@@ -282,6 +310,30 @@ def flip(point: Point, *, tolerance: float = 1e-6) -> Flip:
         next=modes.next,
         gradient_norm=gradient,
     )
+
+
+def _coefficient(coupling: float, fourth: float, sharpness: float, size: float) -> float:
+    """c, or 0 where it is that to rounding.
+
+    A derivative of order n is of the size of S / lⁿ⁻², with l the weights' length but at least 1,
+    as in the tolerance of gradients: of that rounding leaves a part where they vanish, as at
+    minima that symmetries make.
+
+    Parameters
+    ----------
+    coupling : float
+        3 tᵀ H⁺ t.
+    fourth, sharpness, size : float
+        Q[u, u, u, u], S and l.
+
+    Returns
+    -------
+    float
+    """
+    size = max(1.0, size)
+    least = _ROUNDING * max(abs(coupling) + abs(fourth), sharpness / size / size)
+    found = coupling - fourth
+    return found / (3 * sharpness) if abs(found) > least else 0.0
 
 
 class _DenseModes:
@@ -296,7 +348,7 @@ class _DenseModes:
 
     def inverse(self, t: Array) -> tuple[Array, float]:
         """H⁺ t, and the part of t's norm that is in the null space."""
-        return pseudo_inverse(self._values, self._vectors, t, float(np.linalg.norm(t)))
+        return pseudo_inverse(self._values, self._vectors, t, length(t))
 
 
 class _Modes:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from swiftnets._support import checks
 from swiftnets._support.types import Array, FloatArray
 
-__all__ = ["Complementarity", "places", "smat", "solve_checked", "solve_sdcp", "svec"]
+__all__ = ["Complementarity", "exponent", "places", "smat", "solve_checked", "solve_sdcp", "svec"]
 
 
 def __dir__() -> list[str]:
@@ -25,6 +25,7 @@ _ROUNDING, _WORST = 64 * float(np.finfo(np.float64).eps), 1e-6
 _SQRT2 = math.sqrt(2.0)
 _NEWTON, _HALVINGS, _POLISH = 50, 12, 6
 _INTERIOR, _MU = 100, 1e-13
+_FAR = 200  # binary orders of magnitude: norms of matrices further from 1 may not be numbers
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,6 +156,8 @@ def solve_sdcp(
     numpy.linalg.LinAlgError
         If no X was found with residuals up to 1e-9, or to what the rounding of B[X] allows, at most
         1e-6. With a singular B there may be none.
+    FloatingPointError
+        If X is too large, or too small, for float64.
 
     Notes
     -----
@@ -222,6 +225,8 @@ def solve_checked(
     ------
     numpy.linalg.LinAlgError
         As there.
+    FloatingPointError
+        As there.
     """
     k = len(A)
     zero = np.zeros_like(A)
@@ -231,6 +236,9 @@ def solve_checked(
     largest = float(np.abs(B).max())
     if not largest > 0:
         raise np.linalg.LinAlgError("A has a negative eigenvalue and B is 0: there is no solution")
+    a_exponent, b_exponent = exponent(A), exponent(B)
+    if max(abs(a_exponent), abs(b_exponent)) > _FAR:
+        return _rescaled(A, B, start, unit, a_exponent, b_exponent)
     if k == 1:
         X = -A / B
         return Complementarity(X, A + B * X, _residuals(A, B, X), 0, "closed form")
@@ -242,7 +250,12 @@ def solve_checked(
     scaled_B = B * np.outer(pairs, pairs)
     a, b = _norm(scaled_A), _norm(scaled_B)
     problem = _Problem(svec(scaled_A) / a, scaled_B / b)
-    x = np.zeros(len(B)) if start is None else svec(start / np.outer(d, d)) * (b / a)
+    x = np.zeros(len(B))
+    if start is not None:
+        with np.errstate(over="ignore", invalid="ignore"):
+            near = svec(start / np.outer(d, d)) * (b / a)
+            if math.isfinite(near @ near):  # else it is far off
+                x = near
 
     best: Complementarity | None = None
     limit = _GOOD * max(1.0, unit / _norm(A))
@@ -267,6 +280,31 @@ def solve_checked(
     )
 
 
+def exponent(array: Array) -> int:
+    """That of two by which the largest modulus is brought between ½ and 1; 0 of zeros."""
+    return math.frexp(float(np.abs(array).max()))[1]
+
+
+def _rescaled(
+    A: Array, B: Array, start: Array | None, unit: float, a: int, b: int
+) -> Complementarity:
+    """By way of A / 2ᵃ and B / 2ᵇ, which are near 1."""
+    small_A, small_B = np.ldexp(A, -a), np.ldexp(B, -b)
+    with np.errstate(over="ignore", under="ignore"):
+        near = None if start is None else np.ldexp(start, b - a)
+        if near is not None and not np.isfinite(near).all():
+            near = None
+        found = solve_checked(small_A, small_B, near, float(np.ldexp(unit, -a)))
+        X, S = np.ldexp(found.X, a - b), np.ldexp(found.S, a)
+        back = np.ldexp(X, b - a)  # without the digits that X has lost
+    residuals = _residuals(small_A, small_B, back)
+    if not max(residuals) <= max(_WORST, *found.residuals):
+        raise FloatingPointError(
+            f"X is some 2^{a - b + exponent(found.X)}, which float64 does not hold to {_WORST:.0e}"
+        )
+    return Complementarity(X, S, residuals, found.iterations, found.method)
+
+
 @functools.cache
 def _diagonal(k: int) -> npt.NDArray[np.intp]:
     """Where the diagonal's entries are."""
@@ -283,7 +321,8 @@ def _residuals(A: Array, B: Array, X: Array) -> tuple[float, float, float]:
     own = max(0.0, -float(np.linalg.eigvalsh(X)[0])) / size if size else 0.0
     slack = max(0.0, -float(np.linalg.eigvalsh(S)[0])) / target
     inner = abs(float(np.vdot(X, S))) / (size * target) if size else 0.0
-    return own, slack, inner
+    # A NaN would pass for small wherever it is compared.
+    return tuple(math.inf if math.isnan(r) else r for r in (own, slack, inner))  # type: ignore[return-value]
 
 
 def _norm(array: Array) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from swiftnets._support.types import Array, FloatArray
@@ -11,6 +13,7 @@ __all__ = [
     "FLAT",
     "VALID",
     "finite",
+    "length",
     "pseudo_inverse",
     "require_critical",
     "signed",
@@ -27,8 +30,8 @@ VALID = 1e-6  # of |t|: what may be in the null space
 
 def require_critical(point: Point, size: float, tolerance: float, what: str) -> float:
     """The gradient's norm; a ValueError if it is too large for curvatures of that size."""
-    norm = float(np.linalg.norm(point.gradient))
-    most = tolerance * size * max(1.0, float(np.linalg.norm(point.w)))
+    norm = length(point.gradient)
+    most = tolerance * size * max(1.0, length(point.w))
     if not norm <= most:
         raise ValueError(
             f"point is no {what}: its gradient has norm {norm:.3g}; expected at most {most:.3g}, "
@@ -44,9 +47,17 @@ def pseudo_inverse(values: Array, vectors: Array, t: Array, size: float) -> tupl
     flat = abs(values) <= FLAT * abs(values).max()
     with np.errstate(divide="ignore", invalid="ignore"):
         inverse = np.where(flat, 0.0, parts / values)
-    lost = float(np.linalg.norm(parts[flat])) / size if size else 0.0
+    lost = length(parts[flat]) / size if size else 0.0
     response: Array = vectors @ inverse
     return response, lost
+
+
+def length(vector: Array) -> float:
+    """A vector's norm, where squares of its entries are no numbers too."""
+    largest = float(np.abs(vector).max(initial=0.0))
+    if not 0 < largest < math.inf:
+        return largest
+    return largest * float(np.linalg.norm(vector / largest))
 
 
 def signed(vector: FloatArray) -> Array:

@@ -146,6 +146,8 @@ def edge(point: Point, *, step: float, momentum: float = 0.0) -> Edge:
         raise ValueError(f"momentum is {momentum}; expected a number from 0 to below 1")
     loss = checks.loss(found.loss, w=found.w)
     limit = (2 + 2 * momentum) / step
+    if math.isinf(limit):
+        raise FloatingPointError(f"step is {step}: 2 / step is beyond float64")
     order = found.net.parameter_count
     pairs = certified(found, min(2, order), _CRITICAL * limit, _EXACT, None)
     critical = pairs.count or 0
@@ -157,9 +159,16 @@ def edge(point: Point, *, step: float, momentum: float = 0.0) -> Edge:
     third[upper] = flat
     third[upper[1], upper[0]] = flat
     gradient = found.gradient
-    alpha, beta = -float(gradient @ third[0, 0]), float(third[0, 0] @ third[0, 0])
-    X = np.zeros((0, 0))
-    if critical:
-        X = held(gradient, flat, None)
-    mean_loss = loss + (1 + momentum) / step * float(np.trace(X))
+    with np.errstate(over="ignore", invalid="ignore"):
+        # 0 less it: no −0.0.
+        alpha, beta = 0.0 - float(gradient @ third[0, 0]), float(third[0, 0] @ third[0, 0])
+    X = held(gradient, flat, None) if critical else np.zeros((0, 0))
+    with np.errstate(over="ignore"):
+        mean_loss = loss + (1 + momentum) * float(np.trace(X) / step)
+    for name, value in (("alpha", alpha), ("beta", beta), ("mean_loss", mean_loss)):
+        if not math.isfinite(value):
+            raise FloatingPointError(
+                f"{name} is {value}: the derivatives are too large; expected samples, parameters "
+                "or a loss of smaller scale"
+            )
     return Edge(limit, pairs, third, alpha, beta, X, mean_loss, loss, pairs.certificate)

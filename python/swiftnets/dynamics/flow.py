@@ -32,11 +32,12 @@ def __dir__() -> list[str]:
 
 _TOLERANCE, _FIRST, _GUARD = 1e-3, 1e-6, 10.0
 _MOST = 400  # products for the eigenpairs of one point
+_HELD = 0.02  # of 2 / η: what eigenvalues that X holds are above it at most
 
 
 @dataclass(frozen=True, eq=False)
 class FlowEvent:
-    """What a callback of `central_flow` is given, after each unit of time.
+    """What a callback of `central_flow` is given, after each unit of time; arrays are read-only.
 
     Attributes
     ----------
@@ -90,6 +91,8 @@ class CentralFlow:
         How many critical ones the proofs found that were not followed; they are from then on.
     products, thirds : int
         Hessian-vector products and third derivatives that it took, without those of certificates.
+    excess : float
+    messages : list of str
     """
 
     step: float
@@ -111,6 +114,36 @@ class CentralFlow:
     def traces(self) -> Array:
         """tr X at each time, (n,): the mean of ‖w − w̄‖² over the iterates."""
         return np.array([float(np.trace(X)) for X in self.X])
+
+    @property
+    def excess(self) -> float:
+        """By which part of 2 / η eigenvalues were above it at most, after the start; else 0.
+
+        X is to hold them there. Where it does so within a substep this is as small as their
+        tolerance of 1e-3, or as what a substep brings them to when they come to 2 / η.
+        """
+        after = self.eigenvalues[1:]
+        return max(0.0, float(np.nanmax(after, initial=0.0)) * self.step / 2 - 1)
+
+    @property
+    def messages(self) -> list[str]:
+        """What to know of the path, in words; empty where all was held and proved."""
+        said = []
+        if self.excess > _HELD:
+            time = 1 + int(np.nanargmax(np.nanmax(self.eigenvalues[1:], axis=1)))
+            said.append(
+                f"an eigenvalue was {100 * self.excess:.2g} % above 2 / η at time {time}, where X "
+                "should hold it: substeps are too long; expected more of them"
+            )
+        if self.missed:
+            said.append(
+                f"{checks.counted(self.missed, 'critical eigenvalue')} had not been followed "
+                "before a certificate found it: until then X was without"
+            )
+        lacking = [time for time, proof in self.certificates if proof is None]
+        if lacking:
+            said.append(f"no certificate was reached at {', '.join(map(str, lacking))}")
+        return said
 
     def plot(self, ax: Any = None, **lines: Any) -> Any:
         """Draw the eigenvalues that were followed against time, and the edge.
@@ -148,7 +181,8 @@ class CentralFlow:
         last = len(self.times) - 1
         return (
             f"CentralFlow(time={last}, loss={self.losses[-1]:.6g}, "
-            f"mean_loss={self.mean_losses[-1]:.6g}, critical={self.counts[-1]})"
+            f"mean_loss={self.mean_losses[-1]:.6g}, critical={self.counts[-1]}"
+            f"{', see messages' * bool(self.messages)})"
         )
 
 
@@ -246,6 +280,13 @@ def _restored(count: int, arrays: dict[str, Any]) -> _Now:
     path = [row for _, row in zip(times, arrays["path"], strict=True)]
     certificates = [(time, _certificate(row)) for time, row in proofs]
     return _Now(count, w, w, known, records, path, times, certificates)
+
+
+def _shown(array: Array) -> Array:
+    """The same numbers for others, who cannot change the run's."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
 
 
 class _Flow:
@@ -463,10 +504,13 @@ def central_flow(
 
     It does not foretell when oscillation sets in: gradient descent that comes to the edge without
     any goes on with the gradient flow for a while, to eigenvalues above 2 / η, and comes back to
-    the central flow later. A start with an eigenvalue above 2 / η gives a first X that pushes it
-    down at once, an impulse that the iterates do not have. The correction ½ η H g of backward error
-    analysis is not added: the path gets no nearer by it. Of heavy ball there is no flow here, as
-    its eigenvalues burst about its edge; `edge` has the threshold.
+    the central flow later. Where substeps are too long for the third derivatives X does not hold
+    eigenvalues, or the path leaves an unstable line that it should keep to: the result's
+    ``messages`` say how far eigenvalues were above 2 / η, and more `substeps` help. A start with an
+    eigenvalue above 2 / η gives a first X that pushes it down at once, an impulse that the iterates
+    do not have. The correction ½ η H g of backward error analysis is not added: the path gets no
+    nearer by it. Of heavy ball there is no flow here, as its eigenvalues burst about its edge;
+    `edge` has the threshold. More than 64 critical eigenvalues are refused.
 
     A checkpoint holds what is kept of the path as well.
 
@@ -522,9 +566,8 @@ def central_flow(
     def told(now: _Now) -> object:
         assert callback is not None
         row = now.records[now.count - 1]
-        return callback(
-            FlowEvent(now.count - 1, now.before, row.loss, row.mean_loss, row.eigenvalues, row.X)
-        )
+        w, values, X = _shown(now.before), _shown(row.eigenvalues), _shown(row.X)
+        return callback(FlowEvent(now.count - 1, w, row.loss, row.mean_loss, values, X))
 
     now = go(
         now,

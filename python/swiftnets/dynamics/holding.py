@@ -8,13 +8,16 @@ import numpy as np
 
 from swiftnets._support.types import Array
 from swiftnets.curvature.point import Point
-from swiftnets.dynamics.complementarity import places, smat, solve_checked
+from swiftnets.dynamics.complementarity import exponent, places, smat, solve_checked
 
 __all__ = ["held", "thirds"]
 
 
 def __dir__() -> list[str]:
     return __all__
+
+
+_MOST = 64  # critical eigenvalues: the complementarity problem takes some c⁶
 
 
 def thirds(point: Point, rows: Array) -> Array:
@@ -29,7 +32,17 @@ def thirds(point: Point, rows: Array) -> Array:
     -------
     (c (c + 1) / 2, P) array
         In the order of `complementarity.svec`, without its factors.
+
+    Raises
+    ------
+    numpy.linalg.LinAlgError
+        If c is so large that the complementarity problem would take minutes, or hours: some c⁶.
     """
+    if len(rows) > _MOST:
+        raise np.linalg.LinAlgError(
+            f"{len(rows)} eigenvalues are critical; expected up to {_MOST}: the step is far above "
+            "the edge of stability, where gradient descent diverges; expected a smaller step"
+        )
     return np.concatenate([point.third(row, rows[i:]) for i, row in enumerate(rows)])
 
 
@@ -61,7 +74,31 @@ def held(
     ------
     numpy.linalg.LinAlgError
         If there is none.
+    FloatingPointError
+        If it, or a third derivative, is beyond float64.
     """
+    if not np.isfinite(flat).all():
+        raise FloatingPointError("the third derivative at the point is not finite")
+    # T / 2ᵉ and (g, slack / 2ᵉ) / 2ᶠ are near 1, so that products of them are numbers.
+    e = exponent(flat)
+    f = exponent(gradient)
+    if slack is not None:
+        f = max(f, exponent(slack) - e)
+        slack = np.ldexp(slack, -e - f)
+    flat, gradient = np.ldexp(flat, -e), np.ldexp(gradient, -f)
+    near = None if start is None else np.ldexp(start, e - f)
+    X = np.ldexp(_held(gradient, flat, slack, near, float(np.ldexp(unit, -e - f))), f - e)
+    if not np.isfinite(X).all():
+        raise FloatingPointError(
+            "the oscillation that would hold the eigenvalues is beyond float64"
+        )
+    return X
+
+
+def _held(
+    gradient: Array, flat: Array, slack: Array | None, start: Array | None, unit: float
+) -> Array:
+    """The same in units where products of the arguments are numbers."""
     if len(flat) == 1:
         t = flat[0]
         pull = float(t @ t) / 2

@@ -55,5 +55,5 @@ def smoothed(iterates: npt.ArrayLike, passes: int = 4) -> Array:
         )
     mean: Array = rows
     for _ in range(passes):
-        mean = 0.5 * mean[1:-1] + 0.25 * (mean[:-2] + mean[2:])
+        mean = 0.5 * mean[1:-1] + (0.25 * mean[:-2] + 0.25 * mean[2:])
     return np.ascontiguousarray(mean)

@@ -13,10 +13,12 @@ from swiftnets._support import checks
 from swiftnets._support.plotting import figure_class, styled
 from swiftnets._support.types import Array
 from swiftnets.curvature.point import Point
+from swiftnets.dynamics.complementarity import exponent
 from swiftnets.dynamics.criticality import (
     FLAT,
     VALID,
     finite,
+    length,
     pseudo_inverse,
     require_critical,
     signed,
@@ -125,9 +127,19 @@ class Landau:
         -------
         float64 array
             Of the same shape.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If x is not of finite real numbers.
+        FloatingPointError
+            If E is beyond float64.
         """
-        x = np.asarray(checks.unconverted(x, "x"), np.float64)
-        value: Array = x * x * (self.a / 2 + x * (self.b3 / 6 + x * self.b4 / 24))
+        x = _numbers(x)
+        with np.errstate(over="ignore", invalid="ignore"):
+            value: Array = x * x * (self.a / 2 + x * (self.b3 / 6 + x * self.b4 / 24))
+        if not np.isfinite(value).all():
+            raise FloatingPointError("x has entries so large that E is beyond float64")
         return value
 
     def path(self, x: float) -> Array:
@@ -260,7 +272,7 @@ def landau(point: Point, *, vector: npt.ArrayLike | None = None, tolerance: floa
     values, vectors = eigh(off)
     t = finite(here.third(u, u), "third")
     b3 = float(u @ t)
-    response, lost = pseudo_inverse(values, vectors, t - b3 * u, float(np.linalg.norm(t)))
+    response, lost = pseudo_inverse(values, vectors, t - b3 * u, length(t))
     response -= (u @ response) * u
     fourth = float(u @ finite(here.fourth(u, u, u), "fourth"))
     coupling = 3 * float(t @ response)
@@ -275,11 +287,21 @@ def landau(point: Point, *, vector: npt.ArrayLike | None = None, tolerance: floa
         fourth=fourth,
         third=t,
         response=response,
-        order=_order(b3, fourth, coupling, float(np.linalg.norm(t)), size),
+        order=_order(b3, fourth, coupling, length(t), size),
         null_fraction=lost,
         gap=float(rest.min()) if len(rest) else math.inf,
         gradient_norm=gradient,
     )
+
+
+def _numbers(x: npt.ArrayLike) -> Array:
+    """Float64 numbers of any shape, all finite."""
+    given = checks.unconverted(x, "x")
+    if given.dtype.kind not in "fiub":
+        raise TypeError(f"x has dtype {given.dtype}; expected real numbers")
+    found = np.asarray(given, np.float64)
+    checks.finite(found, "x")
+    return found
 
 
 def _softest(values: Array, vectors: Array, size: float) -> tuple[Array, float]:
@@ -296,10 +318,10 @@ def _softest(values: Array, vectors: Array, size: float) -> tuple[Array, float]:
 def _given(hessian: Array, vector: npt.ArrayLike, most: float) -> tuple[Array, float]:
     u = np.array(checks.array(vector, "vector", (len(hessian),)))
     checks.finite(u, "vector")
-    size = float(np.linalg.norm(u))
-    if not 0 < size < math.inf:
-        raise ValueError(f"vector has norm {size}; expected a number above 0")
-    u /= size
+    if not u.any():
+        raise ValueError("vector has norm 0; expected a number above 0")
+    u = np.ldexp(u, -exponent(u))
+    u /= np.linalg.norm(u)
     u.flags.writeable = False
     image = hessian @ u
     a = float(u @ image)

@@ -51,6 +51,15 @@ class LeadingEigenpairs:
     count: int | None
     certificate: Certificate | None
 
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{value:.6g}" for value in self.values[:4])
+        count = "" if self.count is None else f", {self.count} above the threshold"
+        proof = "not certified" if self.certificate is None else f"by {self.certificate.method}"
+        return (
+            f"LeadingEigenpairs({shown}{', …' * (len(self.values) > 4)}: residuals up to "
+            f"{self.residuals.max():.1e}{count}, {proof})"
+        )
+
 
 def leading_eigenpairs(
     point: Point,
@@ -99,7 +108,9 @@ def leading_eigenpairs(
     A net's Hessian has few outliers, so that a random start takes about 12 products for one
     eigenvalue to 1e-3, and a start from a step before some k + 1. A single column finds one vector
     of each multiple eigenvalue only, and training at the edge of stability makes eigenvalues equal:
-    there, start from more columns than are equal, or certify.
+    there, start from more columns than are equal, or certify. Nor does anything but `certify` find
+    a larger eigenvalue where the start spans an invariant space, such as that of other eigenvectors
+    to the last digit.
 
     Examples
     --------
@@ -112,6 +123,7 @@ def leading_eigenpairs(
     True
     """
     order = require_point(point).net.parameter_count
+    checks.finite(point.w, "point.w")
     k = checks.integer(k, "k", 1, order)
     if above is not None:
         above = checks.real(above, "above")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -138,7 +139,7 @@ def lyapunov_spectrum(
         file = None
         if checkpoint is not None:
             file = _File(writable(checkpoint, "checkpoint"), map, start, settings, stepper)
-            run.now = file.read(run.now)
+            run.now = file.read(run.now, run.fits)
         run.go(progress, file, every)
     return run.result()
 
@@ -197,6 +198,15 @@ class _Run:
                 bar.close()
             if file is not None and self.now is not saved:
                 file.write(self.now)
+
+    def fits(self, now: _Now) -> bool:
+        """Whether it is of so many steps as it says, and all of it are numbers."""
+        count = sum(end <= now.done for end in self._ends)
+        whole = 0 <= now.done <= self._total and now.blocks.shape == (count, len(now.rows))
+        finite = np.isfinite(now.state).all() and np.isfinite(now.rows).all()
+        # −inf is that of what a step sends to 0.
+        sums = (now.partial, now.blocks, now.deviation)
+        return bool(whole and finite and not any(np.isnan(x).any() for x in sums))
 
     def _step(self, now: _Now) -> _Now:
         done, state, rows, partial, blocks, deviation = now
@@ -264,12 +274,14 @@ class _File:
             self._path, _FORMAT, _VERSION, self._settings, {"first": self._first, **arrays}
         )
 
-    def read(self, initial: _Now) -> _Now:
+    def read(self, initial: _Now, fits: Callable[[_Now], bool]) -> _Now:
         """A run as it was saved, or as it begins if it was not.
 
         Parameters
         ----------
         initial : _Now
+        fits : callable
+            Whether the run can come to a state.
 
         Returns
         -------
@@ -292,6 +304,10 @@ class _File:
             )
         if any(getattr(now, name).shape != getattr(initial, name).shape for name in _SAME):
             raise CheckpointError(f"checkpoint: {self._path} is damaged: an array's shape is wrong")
+        if not fits(now):
+            raise CheckpointError(
+                f"checkpoint: {self._path} is damaged: its numbers are of no run's state"
+            )
         return now
 
 

@@ -135,13 +135,15 @@ def refine(
         made += len(new)
 
 
+_SMALLEST = 1e-280  # squares below have lost digits
 _NEAR = 1e-8  # of the identity: one step of Newton and Schulz squares it away
 
 
 def _orthonormal(rows: Array, beside: Array | None) -> Array:
     """Orthonormal rows of what the given ones have outside of the space beside; it may be few."""
     if beside is None:
-        gram = rows @ rows.T
+        with np.errstate(over="ignore", invalid="ignore"):
+            gram = rows @ rows.T
         gram.flat[:: len(rows) + 1] -= 1.0
         if float(np.abs(gram).max()) <= _NEAR:
             close: Array = rows - 0.5 * (gram @ rows)
@@ -171,4 +173,9 @@ def _random(order: int, seed: int) -> Array:
 
 
 def _length(row: Array) -> float:
-    return math.sqrt(row @ row)
+    with np.errstate(over="ignore"):
+        square = float(row @ row)
+    if _SMALLEST < square < math.inf:
+        return math.sqrt(square)
+    largest = float(np.abs(row).max())  # its squares are no numbers, or have lost digits
+    return largest * math.sqrt((row / largest) @ (row / largest)) if largest > 0 else 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -91,11 +92,17 @@ class Stepper:
     def log_determinant(self, state: Array, done: int) -> float:
         found = self._called("log_determinant", done, state)
         try:
-            return float(found)
+            value = float(found)
         except (TypeError, ValueError):
             raise TypeError(
                 f"{self._name}.log_determinant returned {type(found).__name__}; expected a float"
             ) from None
+        if math.isnan(value):  # no comparison with it would fail
+            raise FloatingPointError(
+                f"{self._name}.log_determinant returned nan after {checks.counted(done, 'step')}; "
+                "expected ln|det J|"
+            )
+        return value
 
     def _called(self, method: str, done: int, *arguments: Any) -> Any:
         try:

@@ -100,7 +100,8 @@ def negative_count(target: Target, s: float, norm: float) -> Below:
         inverse = np.ldexp(1 / largest, -target.exponent)  # in the scaled matrix's scale
         remainder = target.products(x) - s * x - z * inverse[:, None]
         distance = min(distance, float((inverse / lengths).min()))
-        error = max(error, float((np.linalg.norm(remainder, axis=1) / lengths).max()))
+        with np.errstate(over="ignore"):  # then there is no count
+            error = max(error, float((np.linalg.norm(remainder, axis=1) / lengths).max()))
         z = x
     least = _FACTOR * max(error, target.order * EPS * size)
     if not distance >= least:
