@@ -17,13 +17,23 @@ import time
 import numpy as np
 import pytest
 
-from swiftnets import MLP, FastNet, Network, SlowNet, _core, nets, optimizers
+from swiftnets import (
+    MLP,
+    FastNet,
+    Network,
+    SlowNet,
+    _core,
+    dynamics,
+    laplace,
+    nets,
+    optimizers,
+)
 from swiftnets.curvature import layer_states
 from swiftnets.curvature.kronecker import kronecker_factors
 from swiftnets.linalg import DenseFactorization
 from swiftnets.linalg.krylov import cg, minres
 from swiftnets.linalg.lanczos import lanczos
-from swiftnets.linalg.lapack import aside, eigh
+from swiftnets.linalg.lapack import aside, eigh, log_determinant, qr
 from swiftnets.optimizers.comparison import compare
 from swiftnets.problems import NetProblem
 from swiftnets.problems.functional_inverse import FunctionalInverse, PerceptronInverse
@@ -325,6 +335,31 @@ def test_inverses_end_in_time():
     check(lambda: PerceptronInverse(x, y, np.zeros((1500, 10))))
 
 
+def test_dynamics_end_in_time():
+    net = MLP((60, 60, 10))
+    w, x, y = arguments(net, 50)
+    problem = NetProblem(net, x, y)
+    newton = dynamics.NewtonMap(problem, 1.0)
+    check(lambda: newton.step(w))
+    count = 60 * 61 // 2
+    B, A = symmetric(count), symmetric(60)
+    check(lambda: dynamics.solve_sdcp(A, B @ B / count + np.eye(count)))
+    wide = MLP((400, 500, 10))
+    w, x, y = arguments(wide, 20)
+    descent = dynamics.GradientDescentMap(NetProblem(wide, x, y), 1e-4)
+    check(lambda: dynamics.lyapunov_spectrum(descent, w, k=40, steps=40, blocks=2))
+    path = np.ones((1000, 20_000))
+    check(lambda: dynamics.smoothed(path))
+
+
+def test_posteriors_end_in_time():
+    net = MLP((200, 300, 10), l2=1.0)
+    point = net.at(*arguments(net, 30))
+    for structure in ("diagonal", "kronecker"):
+        posterior = laplace.fit(point, structure, tolerance=None)
+        check(lambda posterior=posterior: posterior.samples(400))
+
+
 def test_slow_net_ends_in_time():
     samples, insize, hidsize, outsize = 20_000, 300, 200, 300
     xs = RNG.standard_normal((samples, insize))
@@ -407,6 +442,48 @@ def test_what_is_done_aside_is_left_and_tells_its_errors():
     with pytest.raises(np.linalg.LinAlgError, match="square"):
         aside(1e12, np.linalg.eigvals, np.ones((2, 3)))
     assert aside(1e12, np.add, 1, 2) == aside(1.0, np.add, 1, 2) == 3
+
+
+def test_what_is_done_aside_keeps_its_callers_settings_and_does_without_a_thread(monkeypatch):
+    with np.errstate(divide="raise"), pytest.raises(FloatingPointError):
+        aside(1e12, np.log, 0.0)
+
+    def refuse(self):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert aside(1e12, np.add, 1, 2) == 3
+
+
+@pytest.mark.parametrize("shape", [(40_000, 60), (700, 700)])
+def test_orthonormal_factors_are_those_of_numpy_and_end_in_time(shape):
+    matrix = RNG.standard_normal(shape)
+    q, r = qr(matrix)
+    # Householder's factors are backward stable, each column to a small multiple of its norm, and
+    # unique but for signs.
+    assert np.abs(q.T @ q - np.eye(shape[1])).max() < 1e-13
+    assert np.linalg.norm(q @ r - matrix) < 1e-13 * np.linalg.norm(matrix)
+    expected = np.linalg.qr(matrix, "r")
+    condition = np.linalg.cond(expected)
+    error = np.abs(np.abs(r) - np.abs(expected)).max()
+    assert error < 1e-14 * condition * np.linalg.norm(matrix)
+    assert not np.tril(r, -1).any()
+    large = np.tile(matrix, (5, 1)) if len(matrix) > 700 else symmetric(1500)
+    check(lambda: qr(large))
+
+
+def test_large_determinants_are_right_and_end_in_time():
+    matrix = RNG.standard_normal((1500, 1500))
+    # ln|det| of A times a diagonal is known from A's.
+    scales = RNG.uniform(0.5, 2.0, 1500)
+    expected = np.linalg.slogdet(matrix)[1]
+    assert log_determinant(matrix) == pytest.approx(expected, rel=1e-11)
+    scaled = log_determinant(matrix * scales)
+    assert scaled == pytest.approx(expected + np.log(scales).sum(), rel=1e-11)
+    matrix[:, 3] = 0
+    assert log_determinant(matrix) == -np.inf
+    large = RNG.standard_normal((3000, 3000))
+    check(lambda: log_determinant(large))
 
 
 @pytest.mark.parametrize(

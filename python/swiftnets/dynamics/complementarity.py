@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from swiftnets._support import checks
 from swiftnets._support.types import Array, FloatArray
+from swiftnets.linalg.lapack import aside
 
 __all__ = ["Complementarity", "exponent", "places", "smat", "solve_checked", "solve_sdcp", "svec"]
 
@@ -184,7 +185,8 @@ def solve_sdcp(
     A = _symmetric(checks.array(A, "A", (k, k)), "A")
     count = k * (k + 1) // 2
     B = _symmetric(checks.array(B, "B", (count, count)), "B")
-    least, *_, most = [float(x) for x in np.linalg.eigvalsh(B)[[0, -1]]]
+    values: Array = aside(4 * len(B) ** 3 / 3, np.linalg.eigvalsh, B)
+    least, most = float(values[0]), float(values[-1])
     if least < -1e-10 * max(most, -least):
         raise ValueError(
             f"B has the eigenvalue {least:.3g} beside {most:.3g}; expected a positive semidefinite "
@@ -351,6 +353,10 @@ class _Problem:
 
     def _direction(self, F: Array, values: Array, vectors: Array, *, least: bool = False) -> Array:
         """Newton's step; where it is not unique the least, if asked for."""
+        operations = (24.0 if least else 5.0) * len(F) ** 3
+        return aside(operations, self._step, F, values, vectors, least)
+
+    def _step(self, F: Array, values: Array, vectors: Array, least: bool) -> Array:
         plus = np.maximum(values, 0)
         size = np.abs(values)
         total = np.add.outer(size, size)
@@ -390,7 +396,7 @@ class _Problem:
         """From well inside, by a predictor and a corrector; then Newton's undamped steps."""
         a, B = self._a, self._B
         k = len(smat(a))
-        middle = np.linalg.solve(B + 1e-6 * self._unit, a)
+        middle: Array = aside(len(a) ** 3, np.linalg.solve, B + 1e-6 * self._unit, a)
         x = svec(np.eye(k)) * max(1.0, float(np.linalg.norm(middle)) / math.sqrt(k))
         s = a + B @ x
         lowest = float(np.linalg.eigvalsh(smat(s))[0])
@@ -404,7 +410,7 @@ class _Problem:
             if mu <= _MU and _norm(residual) <= rounding:
                 break
             try:
-                x, s = self._interior_step(x, s, residual, mu, k)
+                x, s = aside(2.0 * len(x) ** 3, self._interior_step, x, s, residual, mu, k)
             except np.linalg.LinAlgError:
                 break
         F, *pairs = self._value(x)

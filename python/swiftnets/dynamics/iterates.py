@@ -15,6 +15,9 @@ def __dir__() -> list[str]:
     return __all__
 
 
+_CHUNK = 2**20  # numbers that are worked on at once
+
+
 def smoothed(iterates: npt.ArrayLike, passes: int = 4) -> Array:
     """Iterates with the oscillation from one to the next taken out: means of three, several times.
 
@@ -53,7 +56,12 @@ def smoothed(iterates: npt.ArrayLike, passes: int = 4) -> Array:
             f"iterates has {len(rows)} rows and passes is {passes}; expected at least "
             f"{2 * passes + 1} rows"
         )
-    mean: Array = rows
-    for _ in range(passes):
-        mean = 0.5 * mean[1:-1] + (0.25 * mean[:-2] + 0.25 * mean[2:])
-    return np.ascontiguousarray(mean)
+    found = np.empty((len(rows) - 2 * passes, *rows.shape[1:]))
+    # Part by part: Ctrl-C comes between two, and what lies between the passes stays small.
+    step = max(8 * passes, _CHUNK // max(1, rows[0].size), 1)
+    for first in range(0, len(found), step):
+        mean: Array = rows[first : first + step + 2 * passes]
+        for _ in range(passes):
+            mean = 0.5 * mean[1:-1] + (0.25 * mean[:-2] + 0.25 * mean[2:])
+        found[first : first + step] = mean
+    return found

@@ -18,6 +18,7 @@ from swiftnets._support import checks
 from swiftnets._support.types import Array
 from swiftnets.curvature import CurvatureMatrix
 from swiftnets.dynamics.smoothness import require_smooth
+from swiftnets.linalg.lapack import log_determinant
 from swiftnets.problems import Minibatches, PointLike, Problem
 from swiftnets.problems.counted import uncounted
 from swiftnets.problems.net import NetProblem
@@ -214,11 +215,6 @@ class ProblemMap(Map, ABC):
         float
             −inf where J is singular.
         """
-
-
-def log_determinant(matrix: Array) -> float:
-    """ln|det| of a matrix, −inf where it is singular."""
-    return float(np.linalg.slogdet(matrix)[1])
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from swiftnets._support import checks
 from swiftnets._support.types import Array, FloatArray
-from swiftnets.dynamics.maps import ProblemMap, dense, log_determinant
-from swiftnets.linalg.lapack import eigh
+from swiftnets.dynamics.maps import ProblemMap, dense
+from swiftnets.linalg.lapack import aside, eigh, log_determinant
 from swiftnets.problems import Problem
 
 __all__ = ["NewtonMap"]
@@ -142,7 +142,8 @@ class _Damped(_At):
 
     def _solved(self, columns: Array) -> Array:
         try:
-            found: FloatArray = np.linalg.solve(self._shifted, columns)
+            operations = len(columns) ** 2 * (len(columns) + 2.0 * columns.shape[1])
+            found: FloatArray = aside(operations, np.linalg.solve, self._shifted, columns)
         except np.linalg.LinAlgError:
             raise np.linalg.LinAlgError(
                 f"the Hessian plus damping={self._damping} is singular"

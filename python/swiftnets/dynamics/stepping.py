@@ -9,6 +9,7 @@ import numpy as np
 
 from swiftnets._support import checks
 from swiftnets._support.types import Array
+from swiftnets.linalg.lapack import qr
 
 __all__ = ["Stepper"]
 
@@ -164,7 +165,7 @@ def factored(rows: Array) -> tuple[Array, Array]:
     FloatingPointError
         If a row is not finite.
     """
-    q, r = np.linalg.qr(rows.T)
+    q, r = qr(rows.T)
     if not np.isfinite(r).all():
         raise FloatingPointError(
             "a tangent is not finite: the map's derivative has numbers beyond float64"

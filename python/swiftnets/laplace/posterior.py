@@ -295,15 +295,18 @@ class Laplace(Fixed):
         >>> bool(abs(posterior.samples(10_000).std() - 0.5) < 0.02)
         True
         """
-        return self.mean + self._deviations(n, seed)
+        return self._deviations(n, seed, self.mean)
 
-    def _deviations(self, n: int, seed: int | None) -> Array:
+    def _deviations(self, n: int, seed: int | None, mean: Array | float = 0.0) -> Array:
         n = checks.integer(n, "n")
         checks.memory(16 * n * len(self.mean), "the drawn parameters")
         generator = np.random.default_rng(checks.seed(seed))
-        return self._put(
-            self._precision.half(generator.standard_normal((n, self._precision.order)))
-        )
+        order = self._precision.order
+        found, step = np.empty((n, len(self.mean))), max(1, _CHUNK // order)
+        for first in range(0, n, step):  # Ctrl-C comes between two parts
+            rows = generator.standard_normal((min(step, n - first), order))
+            found[first : first + step] = mean + self._put(self._precision.half(rows))
+        return found
 
     # The outputs
 

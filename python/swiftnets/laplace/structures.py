@@ -289,7 +289,7 @@ class Kronecker(Precision):
         into = np.empty_like(rows)
         for part, (left, right, _) in self._parts():
             blocks = rows[:, part].reshape(len(rows), len(left), len(right))
-            into[:, part] = (left.T @ blocks @ right).reshape(len(rows), -1)
+            into[:, part] = _on_both_sides(left.T, blocks, right).reshape(len(rows), -1)
         return self._out(into, 1.0)
 
     def half(self, rows: Array) -> Array:
@@ -300,7 +300,7 @@ class Kronecker(Precision):
         result = np.empty_like(rows)
         for part, (left, right, values) in self._parts():
             blocks = rows[:, part].reshape(len(rows), *values.shape) / values**power
-            result[:, part] = (left @ blocks @ right.T).reshape(len(rows), -1)
+            result[:, part] = _on_both_sides(left, blocks, right.T).reshape(len(rows), -1)
         return result
 
     def _parts(self) -> Iterator[tuple[slice, tuple[Array, Array, Array]]]:
@@ -312,5 +312,14 @@ class Kronecker(Precision):
 
     @property
     def variances(self) -> Array:
-        parts = [(left**2) @ (1 / values) @ (right**2).T for left, right, values in self._layers]
+        parts = [
+            _on_both_sides(left**2, 1 / values, (right**2).T)
+            for left, right, values in self._layers
+        ]
         return np.concatenate([part.ravel() for part in parts])
+
+
+def _on_both_sides(left: Array, blocks: Array, right: Array) -> Array:
+    """`left @ blocks @ right`."""
+    operations = 2.0 * blocks.size * (len(left) + len(right))
+    return aside(operations, lambda: left @ blocks @ right)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from swiftnets._support import checks
-from swiftnets.linalg.lapack import aside
+from swiftnets.linalg.lapack import qr
 from swiftnets.nets.layer import ArraySpec
 
 __all__ = ["Scheme", "arrays"]
@@ -70,6 +70,6 @@ def arrays(
 def _orthonormal(normal: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Orthonormal rows or columns, whichever are fewer, uniformly distributed."""
     m, n = normal.shape
-    q, r = aside(4.0 * m * n * min(m, n), np.linalg.qr, normal if m >= n else normal.T)
+    q, r = qr(normal if m >= n else normal.T)
     q = q * np.sign(np.diag(r))
     return q if m >= n else np.ascontiguousarray(q.T)

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from swiftnets._support import checks
 from swiftnets._support.types import FloatArray
 from swiftnets.curvature.taylor import TaylorSeries
+from swiftnets.linalg.lapack import aside
 from swiftnets.problems.base import Problem
 
 __all__ = ["LinearRegression", "Quadratic", "Rosenbrock"]
@@ -103,7 +104,9 @@ class LinearRegression(Quadratic):
         checks.finite(self.y, "y")
         self.l2 = checks.nonnegative(l2, "l2")
         with np.errstate(over="ignore", invalid="ignore"):
-            matrix, image = self.x.T @ self.x, self.x.T @ self.y
+            operations = 1.0 * self.x.size * self.x.shape[1]
+            matrix: FloatArray = aside(operations, np.matmul, self.x.T, self.x)
+            image = self.x.T @ self.y
             matrix[np.diag_indices_from(matrix)] += self.l2
         if not (np.isfinite(matrix).all() and np.isfinite(image).all()):
             raise ValueError("x has numbers so large that xᵀ x or xᵀ y is not finite")

@@ -13,6 +13,7 @@ from typing import TypeAlias
 import numpy as np
 
 from swiftnets._support.types import Array
+from swiftnets.linalg.lapack import qr
 
 __all__ = ["hutchinson", "hutchinson_diagonal", "xdiag", "xtrace"]
 
@@ -37,7 +38,7 @@ def _spherical(count: int, order: int, rng: np.random.Generator) -> Array:
 
 def _basis(images: Array) -> tuple[Array, Array, bool]:
     """Orthonormal rows of the range, R with images = Rᵀ rows, and whether R is regular."""
-    columns, triangle = np.linalg.qr(images.T)
+    columns, triangle = qr(images.T)
     sizes = abs(triangle.diagonal())
     is_regular = bool(sizes.min() > 1e-13 * sizes.max())
     return np.ascontiguousarray(columns.T), triangle, is_regular
