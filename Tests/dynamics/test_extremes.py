@@ -1,5 +1,6 @@
 """Numbers at the ends of float64, callbacks that interfere, and coefficients that are 0."""
 
+import importlib
 import math
 
 import numpy as np
@@ -299,3 +300,19 @@ def test_a_step_far_above_the_edge_is_refused_and_does_not_hang():
             np.linalg.LinAlgError, match=r"\d+ eigenvalues are critical; .* up to 64"
         ):
             call()
+
+
+def test_many_leading_eigenpairs_take_few_rounds(monkeypatch):
+    net = MLP((9, 9), activation="identity", bias=False)
+    point = net.at(net.initial(seed=0), np.diag(np.arange(1.0, 10.0)), np.ones((9, 9)))
+    rounds = []
+    module = importlib.import_module("swiftnets.dynamics.leading")
+    eigsh = module.eigsh
+    monkeypatch.setattr(module, "eigsh", lambda *a, **k: rounds.append(a) or eigsh(*a, **k))
+    found = dynamics.leading_eigenpairs(point, above=3.5**2, certify=True)
+    # The squares of the inputs' lengths, nine times each: six of them are above.
+    assert found.count == 54
+    np.testing.assert_allclose(
+        found.values, np.repeat(np.arange(9.0, 2, -1) ** 2, 9)[:55], rtol=1e-6
+    )
+    assert len(rounds) <= 10

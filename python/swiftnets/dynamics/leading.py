@@ -212,20 +212,28 @@ def certified(
                 number,
                 proof,
             )
+    least = k
     while True:
         columns = None if start is None else start.T
         pairs = eigsh(point.hessian, k, which="LA", tolerance=tolerance, start=columns)
         products += pairs.products
         if above is None or pairs.values[0] <= above or k == order:
             break
-        k, start = min(k + 2, order), np.ascontiguousarray(pairs.vectors.T)
+        # By parts of what there is, so that many take few rounds.
+        k, start = min(k + max(2, k // 2), order), np.ascontiguousarray(pairs.vectors.T)
     if not pairs.converged:
         raise np.linalg.LinAlgError(f"the eigenvalues were not found: {pairs.message}")
     values = np.array(pairs.values[::-1])
     number = None if above is None else int((values > above).sum())
-    vectors = np.ascontiguousarray(pairs.vectors[:, ::-1])
-    residuals = np.array(pairs.residual_norms[::-1])
-    return LeadingEigenpairs(values, vectors, residuals, products, number, pairs.certificate)
+    keep = least if number is None else max(least, number + 1)
+    return LeadingEigenpairs(
+        values[:keep].copy(),
+        np.ascontiguousarray(pairs.vectors[:, ::-1][:, :keep]),
+        np.array(pairs.residual_norms[::-1][:keep]),
+        products,
+        number,
+        pairs.certificate,
+    )
 
 
 def _is_countable(point: Point) -> bool:
