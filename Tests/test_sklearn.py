@@ -483,7 +483,7 @@ def test_it_says_when_it_has_not_converged_and_when_it_cannot():
     [
         ({"solver": "sag"}, ValueError, "solver is 'sag'; expected"),
         ({"solver": 3}, TypeError, "solver is of type int"),
-        ({"activation": "swish"}, ValueError, "activation"),
+        ({"activation": "swoosh"}, ValueError, "activation"),
         ({"activation": ["tanh", "tanh"]}, ValueError, "activation has 2 entries; expected 1"),
         ({"hidden_layer_sizes": (3, 0)}, ValueError, r"hidden_layer_sizes\[1\] is 0"),
         ({"alpha": -1.0}, ValueError, "alpha is -1.0"),
