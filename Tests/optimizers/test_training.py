@@ -661,6 +661,16 @@ def test_a_schedule_of_the_same_name_is_no_other_schedule(tmp_path):
     for other in (lambda step: 0.5, lambda step: 0.9**step if step < 7 else 0.1):
         with pytest.raises(CheckpointError, match="the learning rate at iteration . is .* there"):
             run(other, 4)
+    before = SGD().minimize(batches(), w, epochs=1, schedule=lambda step: 0.7)
+    for epochs in (2, 3):  # steps of a run before had a schedule of their own
+        SGD().minimize(
+            batches(),
+            before.w,
+            epochs=epochs,
+            state=before,
+            schedule=lambda step: 0.2,
+            checkpoint=tmp_path / "second.npz",
+        )
     with_break = run(lambda step: 0.9**step, 4)
     whole = SGD().minimize(batches(), w, epochs=4, schedule=falling)
     np.testing.assert_array_equal(with_break.w, whole.w)
