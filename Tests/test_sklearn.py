@@ -483,7 +483,7 @@ def test_it_says_when_it_has_not_converged_and_when_it_cannot():
     [
         ({"solver": "sag"}, ValueError, "solver is 'sag'; expected"),
         ({"solver": 3}, TypeError, "solver is of type int"),
-        ({"activation": "swish"}, ValueError, "activation"),
+        ({"activation": "swoosh"}, ValueError, "activation"),
         ({"activation": ["tanh", "tanh"]}, ValueError, "activation has 2 entries; expected 1"),
         ({"hidden_layer_sizes": (3, 0)}, ValueError, r"hidden_layer_sizes\[1\] is 0"),
         ({"alpha": -1.0}, ValueError, "alpha is -1.0"),
@@ -657,3 +657,17 @@ def test_what_laplace_does_not_take_is_said_before_the_training():
 def test_sizes_of_layers_are_integers(sizes):
     with pytest.raises(TypeError, match="^hidden_layer_sizes is .*; expected an integer or a seq"):
         MLPRegressor(sizes).fit(np.ones((4, 2)), np.arange(4.0))
+
+
+@quiet
+def test_outputs_that_are_no_numbers_are_no_predictions():
+    """inf - inf in float32: NaN, which compares as the first class."""
+    x, y = load_iris(return_X_y=True)
+    x = x.astype(np.float32)
+    huge = np.full((2, 4), 3e38, np.float32)
+    for model in (MLPClassifier(5, "identity"), MLPRegressor(5, "identity")):
+        model.set_params(random_state=0, max_iter=3).fit(x, y)
+        model.coefs_[0][:] = [[10], [-10], [10], [-10]]
+        for call in {"predict", "predict_proba"} & set(dir(model)):
+            with pytest.raises(ValueError, match="^outputs of 2 samples are NaN"):
+                getattr(model, call)(huge)

@@ -224,3 +224,38 @@ def test_a_loader_that_has_less_than_it_had_is_an_error():
     del loader[3:]
     with pytest.raises(ValueError, match="has 3 batches in epoch 0; expected 5"):
         SGD(learning_rate=1e-3).minimize(batches, net().initial(seed=0), epochs=1)
+
+
+@pytest.mark.parametrize("place", [0, 4])
+def test_a_loader_that_has_more_than_it_had_is_an_error(place):
+    """What came on top was left out without a word."""
+    x, y, _ = data()
+    loader = cut(x, y)
+    batches = Minibatches(net(), loader)
+    count = batches.per_epoch
+    loader.append(loader[0])
+    for iteration in range(place, count - 1):  # from the start of an epoch, or its end alone
+        batches.at(iteration)
+    with pytest.raises(ValueError, match=f"^x, of type list, has more than {count} batches in ep"):
+        batches.at(count - 1)
+
+
+def test_the_last_batch_stays_while_the_end_is_looked_for():
+    """A loader may have one buffer for all batches."""
+    x, y, _ = data()
+    parts = cut(x, y)
+
+    class OneBuffer:
+        def __iter__(self):
+            buffers = [np.empty_like(part) for part in parts[0]]
+            for part in parts:
+                rows = [one[: len(new)] for one, new in zip(buffers, part, strict=True)]
+                for row, new in zip(rows, part, strict=True):
+                    row[:] = new
+                yield tuple(rows)
+            for buffer in buffers:
+                buffer[:] = 0
+
+    one, w = net(), net().initial(seed=0)
+    found = [Minibatches(one, loader).at(len(parts) - 1).loss(w) for loader in (OneBuffer(), parts)]
+    assert found[0] == found[1]

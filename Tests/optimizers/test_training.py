@@ -661,6 +661,16 @@ def test_a_schedule_of_the_same_name_is_no_other_schedule(tmp_path):
     for other in (lambda step: 0.5, lambda step: 0.9**step if step < 7 else 0.1):
         with pytest.raises(CheckpointError, match="the learning rate at iteration . is .* there"):
             run(other, 4)
+    before = SGD().minimize(batches(), w, epochs=1, schedule=lambda step: 0.7)
+    for epochs in (2, 3):  # steps of a run before had a schedule of their own
+        SGD().minimize(
+            batches(),
+            before.w,
+            epochs=epochs,
+            state=before,
+            schedule=lambda step: 0.2,
+            checkpoint=tmp_path / "second.npz",
+        )
     with_break = run(lambda step: 0.9**step, 4)
     whole = SGD().minimize(batches(), w, epochs=4, schedule=falling)
     np.testing.assert_array_equal(with_break.w, whole.w)
@@ -713,3 +723,33 @@ def test_a_plot_of_nothing_is_refused(what):
     history = SGD().minimize(BOWL, [1.0, 1.0], max_iterations=2).history
     with pytest.raises(ValueError, match="^what is .*; expected a name, or a list"):
         history.plot(what)
+
+
+def test_samples_of_a_validation_need_a_problem_that_knows_its_net():
+    """Not a NetProblem: `swiftnets.dask.DaskProblem` has its samples elsewhere."""
+
+    class Elsewhere(Problem):
+        def __init__(self, net, x, y):
+            self.net, self._inner = net, NetProblem(net, x, y)
+            self.parameter_count, self.dtype = net.parameter_count, net.dtype
+
+        def loss_and_gradient(self, w):
+            return self._inner.loss_and_gradient(w)
+
+        def hvp(self, w, v):
+            return self._inner.hvp(w, v)
+
+    one, (x, y) = net(l2=0.3), data()
+    found = SGD().minimize(
+        Elsewhere(one, x, y), one.initial(seed=0), max_iterations=3, validation=(x[:5], y[:5])
+    )
+    last = found.history.info["validation_loss"][-1]
+    assert last == net().loss(found.w, x[:5], y[:5])
+
+
+def test_what_differs_is_said_in_few_words(tmp_path):
+    path, w = tmp_path / "run.npz", net().initial(seed=0)
+    SGD().minimize(batches(), w, epochs=1, checkpoint=path)
+    with pytest.raises(CheckpointError, match="validation is None there and {'of': ") as caught:
+        SGD().minimize(batches(), w, epochs=1, checkpoint=path, validation=data())
+    assert len(str(caught.value)) < 200 + len(str(path))

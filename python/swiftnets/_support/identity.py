@@ -20,6 +20,7 @@ import numpy.typing as npt
 from swiftnets._support import checks
 
 _HASH, _OTHER = "blake2b ", ": other data"
+_MOST_SHOWN = 60  # characters of a setting in a message
 
 
 def digest(arrays: Iterable[npt.NDArray[Any] | None]) -> str:
@@ -125,4 +126,7 @@ def _has_hash(value: Any) -> bool:
 
 
 def _shown(value: Any) -> str:
-    return str(value["type"]) if isinstance(value, dict) and "type" in value else repr(value)
+    if isinstance(value, dict) and "type" in value:
+        return str(value["type"])
+    text = repr(value)
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"

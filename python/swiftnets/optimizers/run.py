@@ -163,9 +163,11 @@ class Loop:
         """A CheckpointError where a function gives other rates than those that the run had."""
         # Its name, which is all that its settings say, may be that of another: <lambda>.
         schedule, rates = self._plan.schedule, now.columns.get("learning_rate", [])
-        if schedule is None or isinstance(schedule, Schedule) or not now.count:
+        given = self._plan.state
+        first = given.iteration if isinstance(given, Result) else 0  # those before had their own
+        if schedule is None or isinstance(schedule, Schedule) or now.count <= first:
             return
-        for step in sorted(set(np.linspace(0, now.count - 1, _RATES, dtype=int).tolist())):
+        for step in sorted(set(np.linspace(first, now.count - 1, _RATES, dtype=int).tolist())):
             rate = scheduled(self._optimizer, schedule, step, now.w.dtype)[1]
             if not math.isclose(rate, rates[step], rel_tol=1e-6):
                 raise CheckpointError(

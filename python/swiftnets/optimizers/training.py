@@ -14,12 +14,13 @@ import numpy as np
 from swiftnets._support import checks
 from swiftnets._support.files import File, writable
 from swiftnets._support.types import FloatArray
+from swiftnets.network import Network
 from swiftnets.optimizers.checkpoints import COLUMNS, Best, RunState
 from swiftnets.optimizers.history import Event, Result, State
 from swiftnets.optimizers.schedules import ScheduleLike, require_rate, resolve
 from swiftnets.problems import Minibatches, NetProblem, Problem
 from swiftnets.problems.computed import trial_loss
-from swiftnets.problems.counted import take_net_problem
+from swiftnets.problems.counted import uncounted
 
 if TYPE_CHECKING:
     from swiftnets.optimizers.base import Optimizer
@@ -380,14 +381,14 @@ def _validation(
             )
         return given
     if isinstance(given, tuple) or (checks.iterable(given) and not callable(given)):
-        full = problem.full if isinstance(problem, Minibatches) else take_net_problem(problem)
-        if full is None:
+        net = getattr(uncounted(problem), "net", None)  # of minibatches, and on a cluster
+        if not isinstance(net, Network):
             raise TypeError(
                 "validation has samples, and problem has no net; expected a Problem or a function "
                 "of w"
             )
         # The loss without its penalty, which says nothing of samples that are new.
-        net = full.net.unpenalized()
+        net = net.unpenalized()
         if not isinstance(given, tuple):
             return NetProblem(net, given)
         if len(given) not in (2, 3):

@@ -101,7 +101,7 @@ class Loader:
         Raises
         ------
         ValueError
-            If there are fewer batches than when they were counted.
+            If there are fewer batches than when they were counted, or more.
         """
         if self._last is not None and (epoch, place) == (self._epoch, self._next - 1):
             return self._last
@@ -122,6 +122,11 @@ class Loader:
             self._next += 1
         assert batch is not None
         self._last = self._problem(batch.each(np.array))
+        if self._next == self.per_epoch and next(self._batches, None) is not None:
+            raise ValueError(
+                f"x, of type {type(self._loader).__name__}, has more than {self.per_epoch} batches "
+                f"in epoch {epoch}; expected as many as when they were counted"
+            )
         return self._last
 
     def _problem(self, batch: Batch) -> NetProblem:

@@ -359,7 +359,13 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
     def _outputs(self, x: Any) -> FloatArray:
         """Of the net: logits for a classifier."""
         rows = self._inputs(x)
-        return self._net.predict(self._joined().astype(self._dtype, copy=False), rows)
+        found = self._net.predict(self._joined().astype(self._dtype, copy=False), rows)
+        if np.isnan(found).any():  # which compares as the first class
+            count = checks.counted(int(np.isnan(found).any(axis=1).sum()), "sample")
+            raise ValueError(
+                f"outputs of {count} are NaN; expected an X that {self._dtype} has room for"
+            )
+        return found
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
