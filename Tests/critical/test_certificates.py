@@ -367,3 +367,11 @@ def test_weights_precisions_and_batches_are_taken_as_the_point_has_them():
         assert other.holds and other.lipschitz == pytest.approx(whole.lipschitz, rel=1e-9)
     single = critical.certify(net.astype(np.float32).at(one.w, x, y, sample_weight=weights))
     assert single.holds and 1e-9 < single.distance < 1e-5  # w was rounded
+
+
+def test_bounds_beyond_all_numbers_certify_nothing():
+    """Without a warning: they are errors here."""
+    net = MLP((2, 2, 1), bias=False, activation="identity")
+    for size in (1e110, 1e125, 1e140):
+        point = net.at([0.1, 0.2, 0.3, 0.4, 0.5, 0.6], [[size, 10 * size]], [[1.0]])
+        assert not critical.certify(point).holds

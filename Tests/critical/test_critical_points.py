@@ -295,3 +295,23 @@ def test_distinct_points_and_bad_arguments():
         found.distinct(by="loss")
     with pytest.raises(ValueError, match="tolerance"):
         found.distinct(tolerance=0.0)
+
+
+def test_krylov_steps_count_where_the_gradient_is_rounding_in_a_null_space():
+    """Its Krylov space has next to nothing of ‖H‖, by which eigenvalues are told from 0."""
+    random = np.random.default_rng(0)
+    x, y = random.standard_normal((5, 2)), np.arange(5) % 2
+    net = MLP((2, 2, 2), activation="identity", loss="softmax_cross_entropy")
+    (point,) = critical.find(net, x, y, np.zeros((1, net.parameter_count)), method="krylov")
+    values = np.linalg.eigvalsh(point.point.hessian.dense())
+    assert point.status == "critical"
+    assert point.index == (values < -0.1).sum() == 2
+    assert point.nullity == (abs(values) < 1e-8).sum() == 7
+
+
+def test_krylov_steps_where_squares_of_the_hessian_are_0():
+    """Without dividing by them: warnings are errors here."""
+    net = MLP((1, 1), bias=False, loss="binary_cross_entropy")
+    options = {"method": "krylov", "gradient_tolerance": 1e-200}
+    (point,) = critical.find(net, [[1e-100]], [[1.0]], [[0.5]], **options)
+    assert point.status != "critical" and point.point.w == 0.5

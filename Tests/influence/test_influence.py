@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 
-from swiftnets import MLP, Network, datasets
+from swiftnets import MLP, Network, datasets, laplace
 from swiftnets.influence import leave_one_out
 from swiftnets.nets import Conv2d, Dense, Flatten
 from swiftnets.nets.losses import Huber
@@ -336,6 +336,39 @@ def test_refits_end_where_gradients_fall_no_further():
         assert retrained.success and retrained.iterations < 20, retrained
         assert retrained.gradient_norm < 2e-15
         assert retrained.error_bound < 1e-10
+
+
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+def test_refits_end_where_nets_go_through_their_samples(reduction):
+    """Terms of gradients are nearly 0 there, and say little of their rounding: w's digits do."""
+    for seed in (1, 4, 5, 11):
+        rng = np.random.default_rng(seed)
+        x, y = rng.standard_normal((3, 2)), 3 * rng.standard_normal((3, 1))
+        net = MLP((2, 2, 1), l2=1e-3, reduction=reduction)
+        point = laplace.mode(net.at(net.initial(seed=seed), x, y), tolerance=1e-10)
+        found = leave_one_out(point, gradient_tolerance=1e-4)
+        for i in range(2):
+            retrained = found.refit(i)
+            assert retrained.success, retrained
+            without = net.at(retrained.w, np.delete(x, i, 0), np.delete(y, i, 0))
+            assert np.linalg.norm(without.gradient) < 1e-13
+            least = np.linalg.eigvalsh(without.hessian.dense())[0]
+            assert 0 < retrained.error_bound < 1e-11 / least
+
+
+@pytest.mark.parametrize("l2", [1e-3, 1e-6])
+def test_minima_of_nets_that_go_through_their_samples_are_taken(l2):
+    """And samples without which little changes have small estimates."""
+    for seed in (2, 4, 5):
+        rng = np.random.default_rng(seed)
+        x, y = rng.standard_normal((3, 2)), 3 * rng.standard_normal((3, 1))
+        net = MLP((2, 2, 1), l2=l2)
+        point = laplace.mode(net.at(net.initial(seed=seed), x, y), tolerance=1e-14)
+        weights = np.array([1.0, 1.0, 1.0, 1e-9])  # of a sample of which next to nothing depends
+        x, y = np.append(x, x[:1], 0), np.append(y, y[:1], 0)
+        found = leave_one_out(net.at(point.w, x, y, sample_weight=weights), groups=[3])
+        assert found.error_estimates[0] < 1e-6
+        assert found.refit(0).success
 
 
 def test_losses_of_samples_of_a_net_on_images(medium):

@@ -116,6 +116,11 @@ class Bounds:
         tuple of two floats
             The l2 term is not in the second; in the third it has no part.
         """
+        # Bounds beyond all numbers are infinite, or what is no number: nothing is certified then.
+        with np.errstate(over="ignore", invalid="ignore"):
+            return self._on_ball(radius)
+
+    def _on_ball(self, radius: float) -> tuple[float, float]:
         z1 = z2 = z3 = np.zeros(len(self._weights))
         for layer in self._layers:
             s1, s2, s3 = layer.slopes

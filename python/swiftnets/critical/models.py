@@ -134,7 +134,10 @@ class Krylov:
         self.slope = self._size * norm(small[:, 0])
 
     def step(self, mu: float) -> tuple[Array, float]:
-        filtered = self._parts / (self._values**2 + mu)
+        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+            filtered = self._parts / (self._values**2 + mu)
+        if not np.isfinite(filtered).all():
+            raise np.linalg.LinAlgError(f"H² + {mu} is singular")
         s = -((self._right @ (self._values * filtered)) @ self._basis)
         return s, math.hypot(mu * norm(filtered), self._rest)
 

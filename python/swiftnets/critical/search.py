@@ -15,6 +15,7 @@ from swiftnets._support.types import Array
 from swiftnets.critical.models import LEAST, METHODS, Method, Model, chosen
 from swiftnets.critical.results import CriticalPoint, CriticalPoints
 from swiftnets.curvature.point import Point
+from swiftnets.linalg.lanczos import lanczos
 from swiftnets.linalg.scaling import norm
 from swiftnets.nets.network import BaseNetwork
 from swiftnets.nets.supports import require_dense
@@ -35,6 +36,7 @@ _LONG = 1e-3
 _FURTHER = 2  # steps after convergence
 _MOST_COUNTED = 3000  # parameters of a Hessian that is factored for the index alone
 _LEAST_STEP = 1e-15  # of ‖w‖
+_LOOK = 12  # steps of Lanczos's method
 _MESSAGES = {
     "critical": "the gradient's norm is at most the tolerance",
     "rounding": "the gradient is 0 to rounding",
@@ -293,7 +295,7 @@ def _ended(
         doubt = "; the index is not counted, as nothing this large is factored beside Krylov steps"
     else:
         try:
-            index, nullity = _index(point, settings.null * model.norm)
+            index, nullity = _index(point, settings.null * _norm(point, model))
         except (np.linalg.LinAlgError, MemoryError) as error:
             doubt = f"; the index is not proved: {error}"
     return CriticalPoint(
@@ -309,6 +311,13 @@ def _ended(
         flatness,
         steps,
     )
+
+
+def _norm(point: Point, model: Model) -> float:
+    """‖H‖: a Krylov space of a gradient that is rounding may have next to nothing of it."""
+    start = np.random.default_rng(0).standard_normal(len(point.w))
+    values, _ = lanczos(point.hessian, start, _LOOK).eigenvalues()
+    return max(model.norm, float(abs(values).max()))
 
 
 def _index(point: Point, tau: float) -> tuple[int, int]:

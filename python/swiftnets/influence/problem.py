@@ -14,7 +14,7 @@ from swiftnets.curvature.matrix import CurvatureMatrix
 from swiftnets.curvature.point import Point
 from swiftnets.nets.samples import Samples
 
-__all__ = ["DIVISORS", "Divisor", "Problem", "checked_groups"]
+__all__ = ["DIVISORS", "Divisor", "Problem", "checked_groups", "digits"]
 
 
 def __dir__() -> list[str]:
@@ -75,7 +75,8 @@ class Problem:
     def rounding(self) -> float:
         """What rounding may leave of the norm of a gradient that is 0: u √P times its terms'.
 
-        A model: errors of sums of many terms mostly cancel.
+        A model: errors of sums of many terms mostly cancel. Where the net goes through its samples
+        the terms are nearly 0 themselves, and the digits of w leave more.
         """
         count = len(self._batch.x)
         rows = np.unique(np.linspace(0, count - 1, min(count, _LOOKS)).astype(int))
@@ -85,7 +86,7 @@ class Problem:
         mean *= self.net.loss_function.factor
         size = mean + self.net.l2 * float(np.linalg.norm(self.w))
         unit = float(np.finfo(np.float64).eps) / 2
-        return unit * float(np.sqrt(len(self.w))) * size
+        return max(unit * float(np.sqrt(len(self.w))) * size, digits(self.point.hessian, self.w))
 
     # A group
 
@@ -198,6 +199,24 @@ class Removed:
         """Its third derivative applied to v twice."""
         result: Array = self._part.third(v, v) / self._divisor
         return result
+
+
+def digits(hessian: CurvatureMatrix, w: Array) -> float:
+    """By how much about a gradient changes as each weight does by its rounding.
+
+    Parameters
+    ----------
+    hessian : CurvatureMatrix
+    w : (P,) array
+
+    Returns
+    -------
+    float
+        The larger of two draws.
+    """
+    signs = np.random.default_rng(0).integers(0, 2, (2, len(w))) * 2 - 1
+    images = hessian.products(w * signs)
+    return float(np.finfo(np.float64).eps) / 2 * float(np.linalg.norm(images, axis=1).max())
 
 
 def checked_groups(groups: Any, count: int) -> tuple[IntegerArray, ...]:

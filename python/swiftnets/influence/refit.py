@@ -8,7 +8,7 @@ import numpy as np
 
 from swiftnets._support.types import Array, IntegerArray
 from swiftnets.influence.inverse import invert, norm_of
-from swiftnets.influence.problem import Problem
+from swiftnets.influence.problem import Problem, digits
 
 __all__ = ["Refit", "refit"]
 
@@ -75,9 +75,11 @@ def refit(problem: Problem, members: IntegerArray, start: Array, most: int) -> R
     -------
     Refit
     """
-    rounding, w, here = problem.rounding, start, problem.reduced(members, start)
+    w, here = start, problem.reduced(members, start)
     norm, damping, step = float(np.linalg.norm(here.gradient)), 0.0, 0
     scale = norm_of(here.hessian)
+    # As `Problem.rounding` has it, of R.
+    rounding = max(problem.rounding, digits(here.hessian, w))
     while norm > rounding and step < most:
         step += 1
         larger = max(4 * damping, _DAMPING * scale)
