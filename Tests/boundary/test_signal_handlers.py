@@ -144,7 +144,7 @@ def fork(number, frame):
     if is_child:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.alarm(3)  # whether it may take for ever is another question
+        signal.alarm(60)  # a child that hangs
     else:
         children.append(child)
 
@@ -171,5 +171,5 @@ def test_a_handler_that_forks_crashes_no_child():
         [sys.executable, "-c", FORKING], capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 0, done.stderr
-    codes = {int(code) for code in done.stdout.split()} - {-signal.SIGALRM}
+    codes = {int(code) for code in done.stdout.split()}
     assert codes and codes <= {10, 11}, (done.stdout, done.stderr[-2000:])

@@ -343,6 +343,11 @@ private final class Pool: @unchecked Sendable {
       spin { finished.load(ordering: .acquiring) == parts - 1 || Fork.generation != fork } + barrier.takeWaited()
     job = nil
     self.stop = nil
+    guard Fork.generation == fork else {
+      // A child: at the barrier nobody but this thread came, and the next job's members must not meet what it left.
+      barrier.reset()
+      return
+    }
     // A helper that had to be woken says nothing about the processors, nor does a single job that was mostly waiting;
     // two in a row are processors that do something else.
     let now = nanoseconds()
