@@ -5,8 +5,6 @@ starts, and the same meaning of each; K-FAC, trust regions and all else in `swif
 are solvers beside L-BFGS, SGD and Adam, and ``laplace=True`` calibrates what is predicted. Needs
 scikit-learn: ``pip install swiftnets[sklearn]``.
 
-Examples
---------
 >>> from sklearn.datasets import load_iris
 >>> from sklearn.pipeline import make_pipeline
 >>> from sklearn.preprocessing import StandardScaler
