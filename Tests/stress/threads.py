@@ -17,6 +17,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 
 import numpy as np
 from forks import images_net, tokens_net
@@ -123,7 +124,13 @@ def main():
 
     def check(generator):
         name = generator.choice(list(stable))
-        same = np.asarray(stable[name]()).tobytes() == expected[name]
+        try:
+            same = np.asarray(stable[name]()).tobytes() == expected[name]
+        except np.linalg.LinAlgError as error:
+            # What the main thread's update, interrupted, leaves until the next one.
+            same = "there is no factorisation" in str(error) and name.endswith(" solve")
+            if not same:
+                traceback.print_exc()
         with lock:
             counts["done"] += 1
             faulthandler.dump_traceback_later(60, exit=True)
@@ -133,7 +140,11 @@ def main():
     def steady(seed):
         generator = random.Random(seed)
         while time.monotonic() < end:
-            check(generator)
+            try:
+                check(generator)
+            except Exception:
+                traceback.print_exc()
+                different.append("an exception")
 
     def careless():
         generator = random.Random(options.seed)
