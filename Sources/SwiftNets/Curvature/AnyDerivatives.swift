@@ -145,11 +145,15 @@ enum AnyDerivatives<Element: KernelScalar>: Sendable {
     _ v: UnsafePointer<Element>, _ count: Int, into out: UnsafeMutablePointer<Element>, interruption: Interruption
   ) throws(EngineError) {
     let order = directions.count + 1
-    if count == 1 && directions.allSatisfy({ isSame($0, v) }) {
+    var isOne = count == 1
+    for direction in directions where isOne { isOne = try isSame(direction, v, interruption) }
+    if isOne {
       _ = try taylor(
         .series(order: order), w, samples, directions: [v], keeping: [order], into: out, interruption: interruption)
       let factorial = Element(order == 3 ? 6 : order)
-      for index in 0..<parameterCount { out[index] *= factorial }
+      try inSlices(of: parameterCount, weight: copied, interruption: interruption) { slice in
+        for index in slice { out[index] *= factorial }
+      }
       return
     }
     switch self {
@@ -167,8 +171,15 @@ enum AnyDerivatives<Element: KernelScalar>: Sendable {
     }
   }
 
-  private func isSame(_ u: UnsafePointer<Element>, _ v: UnsafePointer<Element>) -> Bool {
-    u == v || (0..<parameterCount).allSatisfy { u[$0] == v[$0] }
+  private func isSame(
+    _ u: UnsafePointer<Element>, _ v: UnsafePointer<Element>, _ interruption: Interruption
+  ) throws(EngineError) -> Bool {
+    var isSame = true
+    guard u != v else { return isSame }
+    try inSlices(of: parameterCount, weight: copied, interruption: interruption) { slice in
+      isSame = isSame && slice.allSatisfy { u[$0] == v[$0] }
+    }
+    return isSame
   }
 }
 
