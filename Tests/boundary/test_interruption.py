@@ -341,8 +341,8 @@ def test_dynamics_end_in_time():
     problem = NetProblem(net, x, y)
     newton = dynamics.NewtonMap(problem, 1.0)
     check(lambda: newton.step(w))
-    count = 60 * 61 // 2
-    B, A = symmetric(count), symmetric(60)
+    count = 50 * 51 // 2
+    B, A = symmetric(count), symmetric(50)
     check(lambda: dynamics.solve_sdcp(A, B @ B / count + np.eye(count)))
     wide = MLP((400, 500, 10))
     w, x, y = arguments(wide, 20)
