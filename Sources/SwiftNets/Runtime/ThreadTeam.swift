@@ -23,18 +23,20 @@ enum ThreadTeam {
     let count: Int
     fileprivate let barrierState: Barrier?
     fileprivate let stop: Stop?
+    /// Of forks, when the job began.
+    fileprivate let generation = Fork.generation
 
     /// The caller without a team, whom nobody stops.
     static var alone: Member { Member(index: 0, parts: 0..<1, partCount: 1, count: 1, barrierState: nil, stop: nil) }
 
     /// Returns when every member of the team has come here.
-    func barrier() { barrierState?.wait(count) }
+    func barrier() { barrierState?.wait(count, since: generation) }
 
     /// A barrier that tells every member the same: what member 0 says. A flag read on its own may have changed between
     /// two members' looks, and members that part wait for each other for ever.
     func agree(_ value: @autoclosure () -> Bool) -> Bool {
       guard let barrierState else { return value() }
-      return barrierState.agree(index == 0 ? value() : nil, count)
+      return barrierState.agree(index == 0 ? value() : nil, count, since: generation)
     }
 
     /// Whether to skip what is left to do, but for the meetings: members that part wait for each other for ever. The
@@ -98,8 +100,35 @@ enum ThreadTeam {
     guard pool.isWorthwhile(), pool.hire(parts - 1) else { return body(alone) }
     // By another name, as the length of this file's whole path would be in the code.
     #sourceLocation(file:"team",line:1)
-    withoutActuallyEscaping(body) { pool.perform(parts: parts, stop, $0) }
+    withoutActuallyEscaping(body) { body in
+      let generation = Fork.generation
+      let held = references(to: body)
+      pool.perform(parts: parts, stop, body)
+      // A member may ask its caller, whose signal handler may fork: in the child the helpers are gone, and what they
+      // held of the body stays held, which the language takes for an escape and ends the process.
+      if Fork.generation != generation { release(body, downTo: held) }
+    }
     #sourceLocation()
+  }
+
+  /// Keeps the compiler from wrapping the closure in another, which it would for a generic function.
+  private struct Held { let body: (Member) -> Void }
+
+  /// What a closure captured, as the language counts it. Nil for one that captured nothing.
+  private static func context(of body: @escaping (Member) -> Void) -> Unmanaged<AnyObject>? {
+    unsafeBitCast(Held(body: body), to: (code: UnsafeRawPointer, context: UnsafeRawPointer?).self).context.map {
+      .fromOpaque($0)
+    }
+  }
+
+  @inline(never)
+  private static func references(to body: @escaping (Member) -> Void) -> UInt {
+    context(of: body).map { _getRetainCount($0.takeUnretainedValue()) } ?? 0
+  }
+
+  @inline(never)
+  private static func release(_ body: @escaping (Member) -> Void, downTo count: UInt) {
+    for _ in 0..<max(references(to: body), count) - count { context(of: body)?.release() }
   }
 
   /// In the child of a fork: the helpers are the parent's.
@@ -132,21 +161,21 @@ private final class Barrier: Sendable {
   private let even = Atomic<Bool>(false)
   private let odd = Atomic<Bool>(false)
 
-  func agree(_ value: Bool?, _ count: Int) -> Bool {
+  func agree(_ value: Bool?, _ count: Int, since generation: Int) -> Bool {
     let isEven = phase.load(ordering: .relaxed) & 1 == 0
     if let value { isEven ? even.store(value, ordering: .relaxed) : odd.store(value, ordering: .relaxed) }
-    wait(count)
+    wait(count, since: generation)
     return isEven ? even.load(ordering: .relaxed) : odd.load(ordering: .relaxed)
   }
 
-  func wait(_ count: Int) {
-    let generation = Fork.generation
+  func wait(_ count: Int, since generation: Int) {
     let now = phase.load(ordering: .relaxed)
     if arrived.add(1, ordering: .acquiringAndReleasing).newValue == count {
       arrived.store(0, ordering: .relaxed)
       phase.store(now &+ 1, ordering: .releasing)
     } else {
-      // In a child, where a member's caller forked, nobody else comes: the job runs out, and its call fails.
+      // In a child, where a member's caller forked since the job began, nobody else comes: the job runs out, and its
+      // call fails.
       waited.add(
         spin { phase.load(ordering: .acquiring) != now || Fork.generation != generation }, ordering: .relaxed)
     }
@@ -314,6 +343,11 @@ private final class Pool: @unchecked Sendable {
       spin { finished.load(ordering: .acquiring) == parts - 1 || Fork.generation != fork } + barrier.takeWaited()
     job = nil
     self.stop = nil
+    guard Fork.generation == fork else {
+      // A child: at the barrier nobody but this thread came, and the next job's members must not meet what it left.
+      barrier.reset()
+      return
+    }
     // A helper that had to be woken says nothing about the processors, nor does a single job that was mostly waiting;
     // two in a row are processors that do something else.
     let now = nanoseconds()
