@@ -68,6 +68,14 @@
   void swk_multiply_add_##suffix(size_t n, const T *x, const T *y, T *z) {                                      \
     DISPATCH(multiply_add_##suffix, n, x, y, z)                                                                 \
   }                                                                                                             \
+  void swk_mixed_tangent_##suffix(size_t n, T factor, const T *slope, const T *second, const T *u, const T *v,  \
+                                  const T *uv, T *out) {                                                        \
+    DISPATCH(mixed_tangent_##suffix, n, factor, slope, second, u, v, uv, out)                                   \
+  }                                                                                                             \
+  void swk_mixed_delta_##suffix(size_t n, T factor, const T *const states[4], const T *const images[3],         \
+                                const T *const cotangents[3], T *out) {                                         \
+    DISPATCH(mixed_delta_##suffix, n, factor, states, images, cotangents, out)                                  \
+  }                                                                                                             \
   void swk_scale_rows_##suffix(size_t m, size_t n, const T *x, size_t x_step, const T *a, size_t lda,           \
                                const T *y, size_t y_step, const T *b, size_t ldb, T *c, size_t ldc) {           \
     DISPATCH(scale_rows_##suffix, m, n, x, x_step, a, lda, y, y_step, b, ldb, c, ldc)                           \

@@ -64,6 +64,32 @@ static void TYPED(multiply_add)(size_t n, const T *x, const T *y, T *z) {
   for (; i < n; i++) z[i] += x[i] * y[i];
 }
 
+static void TYPED(mixed_tangent)(size_t n, T factor, const T *slope, const T *second, const T *u, const T *v,
+                                 const T *uv, T *out) {
+  size_t i = 0;
+#define AT(x) (*(const V *)((x) + i))
+  for (; i + LANES <= n; i += LANES)
+    *(V *)(out + i) = AT(slope) * AT(uv) + factor * AT(second) * (AT(u) * AT(v));
+#undef AT
+  for (; i < n; i++) out[i] = slope[i] * uv[i] + factor * second[i] * (u[i] * v[i]);
+}
+
+static void TYPED(mixed_delta)(size_t n, T factor, const T *const states[4], const T *const images[3],
+                               const T *const cotangents[3], T *out) {
+  const T *slope = states[0], *second = states[1], *curvature = states[2], *third = states[3];
+  const T *u = images[0], *v = images[1], *uv = images[2];
+  const T *gu = cotangents[0], *gv = cotangents[1], *guv = cotangents[2];
+  size_t i = 0;
+#define AT(x) (*(const V *)((x) + i))
+  for (; i + LANES <= n; i += LANES)
+    *(V *)(out + i) = AT(slope) * AT(guv) + AT(curvature) * AT(uv) +
+                      factor * (AT(third) * (AT(u) * AT(v)) + AT(second) * (AT(u) * AT(gv) + AT(v) * AT(gu)));
+#undef AT
+  for (; i < n; i++)
+    out[i] = slope[i] * guv[i] + curvature[i] * uv[i] +
+             factor * (third[i] * (u[i] * v[i]) + second[i] * (u[i] * gv[i] + v[i] * gu[i]));
+}
+
 static void TYPED(scale_rows)(size_t m, size_t n, const T *x, size_t x_step, const T *a, size_t lda, const T *y,
                               size_t y_step, const T *b, size_t ldb, T *c, size_t ldc) {
   for (size_t i = 0; i < m; i++) {

@@ -287,6 +287,17 @@ public func swnLinearizationProduct(
   }
 }
 
+@_cdecl("swn_linearization_third")
+public func swnLinearizationThird(
+  _ linearization: OpaquePointer?, _ u: UnsafeRawPointer?, _ k: Int, _ v: UnsafeRawPointer?,
+  _ out: UnsafeMutableRawPointer?, _ control: UnsafePointer<swn_control>?
+) -> swn_status {
+  status {
+    try point(linearization).third(
+      memory(u, "u"), memory(v, "v"), size(k, "k"), into: memory(out, "out"), interruption: Interruption(control))
+  }
+}
+
 @_cdecl("swn_linearization_lanczos")
 public func swnLinearizationLanczos(
   _ linearization: OpaquePointer?, _ kind: Int32, _ shift: Double, _ k: Int, _ steps: Int,

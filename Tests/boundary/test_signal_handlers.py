@@ -143,7 +143,7 @@ def fork(number, frame):
     child = os.fork()
     if child:
         children.append(child)
-        signal.setitimer(signal.ITIMER_REAL, 0.1)  # from now: a slow fork is not interrupted by the next
+        signal.setitimer(signal.ITIMER_REAL, 0.1)  # not while it forks
     else:
         is_child = True
         signal.signal(signal.SIGALRM, signal.SIG_DFL)

@@ -406,6 +406,12 @@ static void mlp_refusals(void)
 
   swn_linearization *point = NULL;
   expect(swn_linearize(net, w, &samples, out, &loss, &point, NULL) == SWN_OK, "a linearisation");
+  REFUSED("u is", swn_linearization_third(point, NULL, 1, w, out, NULL));
+  REFUSED("v is", swn_linearization_third(point, w, 1, NULL, out, NULL));
+  REFUSED("k is", swn_linearization_third(point, w, 0, w, out, NULL));
+  REFUSED("k is", swn_linearization_third(point, w, SIZE_MAX, w, out, NULL));
+  REFUSED("out", swn_linearization_third(point, w, 1, w, NULL, NULL));
+  REFUSED("linearization", swn_linearization_third(NULL, w, 1, w, out, NULL));
   REFUSED("kind", swn_linearization_lanczos(point, 3, 0, 1, 1, w, out, more, NULL));
   REFUSED("steps", swn_linearization_lanczos(point, 0, 0, 1, 0, w, out, more, NULL));
   REFUSED("steps", swn_linearization_lanczos(point, 0, 0, 1, SIZE_MAX, w, out, more, NULL));

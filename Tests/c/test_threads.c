@@ -74,6 +74,11 @@ static swn_status kept_product(Own *own, const swn_control *control)
   return swn_linearization_product(point, SWN_HESSIAN, DIRECTIONS, v, own->out, control);
 }
 
+static swn_status kept_third(Own *own, const swn_control *control)
+{
+  return swn_linearization_third(point, v, DIRECTIONS, v, own->out, control);
+}
+
 static swn_status lanczos(Own *own, const swn_control *control)
 {
   return swn_linearization_lanczos(point, SWN_HESSIAN, 0, 2, 8, v, own->out, own->more, control);
@@ -244,6 +249,7 @@ static const struct {
              {"taylor", taylor, 4 * PARAMETERS, 1},
              {"third", third, DIRECTIONS * PARAMETERS, 1},
              {"kept product", kept_product, DIRECTIONS * PARAMETERS, 1},
+             {"kept third", kept_third, DIRECTIONS * PARAMETERS, 1},
              {"lanczos", lanczos, 16, 1},
              {"a point of its own", own_point, 2 * PARAMETERS, 1},
              {"layered solve", layered_solve, 4 * SMALL_PARAMETERS, 2},

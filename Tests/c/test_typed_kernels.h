@@ -189,6 +189,30 @@ static void NAME(vectors)(size_t n)
   free_buffers();
 }
 
+/* Sums of three, and of five products of up to four factors, each rounded at most five and eight times. */
+static void NAME(mixed)(size_t n)
+{
+  UNDER_WAY("mixed derivatives %d bytes, %zu", (int)sizeof(T), n);
+  const T *s[4], *a[3], *g[3], factor = (T)noise();
+  for (int i = 0; i < 4; i++) s[i] = NAME(filled)(n);
+  for (int i = 0; i < 3; i++) a[i] = NAME(filled)(n), g[i] = NAME(filled)(n);
+  T *out = NAME(filled)(n);
+  JOINED(swk_mixed_tangent)(n, factor, s[0], s[1], a[0], a[1], a[2], out);
+  for (size_t i = 0; i < n; i++) {
+    real linear = (real)s[0][i] * a[2][i], square = (real)factor * s[1][i] * a[0][i] * a[1][i];
+    near(out[i], linear + square, 5 * UNIT_ROUNDOFF * 1.01L * (fabsl(linear) + fabsl(square)), "mixed_tangent");
+  }
+  JOINED(swk_mixed_delta)(n, factor, s, a, g, out);
+  for (size_t i = 0; i < n; i++) {
+    real terms[] = {(real)s[0][i] * g[2][i], (real)s[2][i] * a[2][i], (real)factor * s[3][i] * a[0][i] * a[1][i],
+                    (real)factor * s[1][i] * a[0][i] * g[1][i], (real)factor * s[1][i] * a[1][i] * g[0][i]};
+    real sum = 0, size = 0;
+    for (int t = 0; t < 5; t++) sum += terms[t], size += fabsl(terms[t]);
+    near(out[i], sum, 8 * UNIT_ROUNDOFF * 1.01L * size, "mixed_delta");
+  }
+  free_buffers();
+}
+
 /* Steps of optimisers to the bit, as each operation is rounded on its own: x is the next one's rounded value. */
 #define ROUNDED(name, expression) \
   volatile T name##_now = (T)(expression); \
@@ -321,6 +345,7 @@ static void NAME(typed)(void)
   NAME(steps)(0, 0);
   for (size_t i = 0; i < SIZES; i++) {
     NAME(vectors)(sizes[i]);
+    NAME(mixed)(sizes[i]);
     for (int is_nesterov = 0; is_nesterov < 2; is_nesterov++) NAME(steps)(sizes[i], is_nesterov);
     for (size_t j = 0; j < SIZES; j++) NAME(transposition)(sizes[i], sizes[j]);
     for (int v = 0; v < 4; v++) NAME(rows)(1 + i % 5, sizes[i], v);

@@ -137,7 +137,13 @@ static void call(unsigned which)
       if (!(point = linearized(w, given))) break;
       for (unsigned calls = 1 + pick(3); calls; calls--) {
         size_t steps = absurd || seldom(16) ? impossible() : small(30);
-        if (!seldom(3)) {
+        if (seldom(4)) {
+          swn_status found = checked(swn_linearization_third(
+              point, input(m.count, m.scalar), k, input(k * m.count, m.scalar), output(k * m.count, m.scalar),
+              control()));
+          must(m.states || absurd || found == SWN_INVALID_ARGUMENT || found == SWN_CANCELLED,
+               "kept third derivatives are of dense layers");
+        } else if (!seldom(3)) {
           checked(swn_linearization_product(
               seldom(97) ? NULL : point, (int32_t)pick(3), k, input(k * m.count, m.scalar),
               output(k * m.count, m.scalar), control()));

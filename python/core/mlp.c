@@ -361,6 +361,27 @@ static PyObject *linearization_product(PyObject *module, PyObject *const *args, 
   return result;
 }
 
+static PyObject *linearization_third(PyObject *module, PyObject *const *args, Py_ssize_t given)
+{
+  static const ArraySpec arrays[] = {{"u", "p", false, 0}, {"v", "kp", false, 0}, {"out", "kp", true, 0}};
+  if (!take_count("linearization_third", given, 4)) return NULL;
+  Linearization *linearization = take_linearization(args[0]);
+  if (!linearization) return NULL;
+  Call call;
+  begin(&call, module);
+  call.format = linearization->format;
+  call.sizes['p'] = (Py_ssize_t)linearization->parameters;
+  PyObject *result = NULL;
+  if (take_arrays(&call, args + 1, arrays, 3)) {
+    release(&call);
+    swn_status status = swn_linearization_third(linearization->engine, data(&call, 0), size(&call, 'k'), data(&call, 1),
+                                                data(&call, 2), &call.control);
+    if (finish(&call, status)) result = Py_NewRef(Py_None);
+  }
+  end(&call);
+  return result;
+}
+
 static PyObject *linearization_lanczos(PyObject *module, PyObject *const *args, Py_ssize_t given)
 {
   static const ArraySpec arrays[] = {
@@ -420,6 +441,8 @@ PyMethodDef mlp_methods[] = {
     {"linearize", FASTCALL(linearize), METH_FASTCALL, "linearize(" SAMPLES_TEXT ", gradient_out) -> (capsule, loss)"},
     {"linearization_product", FASTCALL(linearization_product), METH_FASTCALL,
      "linearization_product(linearization, kind, v, out)"},
+    {"linearization_third", FASTCALL(linearization_third), METH_FASTCALL,
+     "linearization_third(linearization, u, v, out)"},
     {"linearization_lanczos", FASTCALL(linearization_lanczos), METH_FASTCALL,
      "linearization_lanczos(linearization, kind, shift, starts, diagonal_out, off_diagonal_out)"},
     {NULL, NULL, 0, NULL},

@@ -258,6 +258,9 @@ def linearize(
 def linearization_product(
     linearization: Linearization, kind: int, v: _Floats, out: _Floats, /
 ) -> None: ...
+def linearization_third(
+    linearization: Linearization, u: _Floats, v: _Floats, out: _Floats, /
+) -> None: ...
 def linearization_lanczos(
     linearization: Linearization,
     kind: int,

@@ -319,6 +319,10 @@ class MLP(Network):
     def multiplications(self) -> int:
         return sum(m * n for m, n in zip(self._sizes, self._sizes[1:], strict=False))
 
+    @property
+    def is_chain(self) -> bool:
+        return True
+
     def make_handle(self) -> _core.Mlp:
         return _core.mlp(
             self._sizes,

@@ -23,7 +23,7 @@ enum {
 };
 
 // d0 = s(a), d1 = s′(a), … to d[order], over n contiguous scalars; order from 0 to 4. Those above `order` are not
-// touched. None may overlap a, except that d0 may be a itself. d0 may be NULL.
+// touched. None may overlap a, except that d0 may be a itself. Any may be NULL.
 void swk_activation_f32(int kind, float parameter, int order, size_t n, const float *a, float *d0, float *d1,
                         float *d2, float *d3, float *d4);
 void swk_activation_f64(int kind, double parameter, int order, size_t n, const double *a, double *d0, double *d1,

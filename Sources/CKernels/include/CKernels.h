@@ -50,6 +50,20 @@ void swk_multiply_f32(size_t n, const float *x, const float *y, float *z);
 void swk_multiply_f64(size_t n, const double *x, const double *y, double *z);
 void swk_multiply_add_f32(size_t n, const float *x, const float *y, float *z);
 void swk_multiply_add_f64(size_t n, const double *x, const double *y, double *z);
+
+// Mixed second derivatives along u and v at an activation with slopes s, second derivatives b, curvatures k = b ∘ g and
+// j, third derivatives times g, where g is the loss's derivative in the outputs. Of the outputs, from tangents of the
+// images: out = s ∘ uv + factor b ∘ u ∘ v. Of the deltas, states being s, b, k, j, with those of g besides:
+// out = s ∘ guv + k ∘ uv + factor (j ∘ u ∘ v + b ∘ (u ∘ gv + v ∘ gu)). `out` may be uv, or guv.
+void swk_mixed_tangent_f32(size_t n, float factor, const float *slope, const float *second, const float *u,
+                           const float *v, const float *uv, float *out);
+void swk_mixed_tangent_f64(size_t n, double factor, const double *slope, const double *second, const double *u,
+                           const double *v, const double *uv, double *out);
+void swk_mixed_delta_f32(size_t n, float factor, const float *const states[4], const float *const images[3],
+                         const float *const cotangents[3], float *out);
+void swk_mixed_delta_f64(size_t n, double factor, const double *const states[4], const double *const images[3],
+                         const double *const cotangents[3], double *out);
+
 // Row i of C [m, n] is x[i·x_step] times row i of A, plus y[i·y_step] times row i of B where B is not NULL; all padded.
 void swk_scale_rows_f32(size_t m, size_t n, const float *x, size_t x_step, const float *a, size_t lda, const float *y,
                         size_t y_step, const float *b, size_t ldb, float *c, size_t ldc);

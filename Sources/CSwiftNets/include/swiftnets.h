@@ -338,6 +338,10 @@ void swn_linearization_destroy(swn_linearization *linearization); /* NULL is all
 /* out [k, P] for v [k, P]. */
 swn_status swn_linearization_product(const swn_linearization *linearization, int32_t kind, size_t k, const void *v,
                                      void *out, const swn_control *control);
+/* out [k, P]: the third derivative applied to u and each row of v [k, P]. Chains of dense layers alone keep what it needs;
+ * others have swn_mlp_multilinear. */
+swn_status swn_linearization_third(const swn_linearization *linearization, const void *u, size_t k, const void *v,
+                                   void *out, const swn_control *control);
 /* diagonal and off_diagonal [k, steps] of the tridiagonal matrices of k Lanczos runs on the matrix plus shift, from the
  * starts [k, P]; 0 from where a run's space is invariant. */
 swn_status swn_linearization_lanczos(const swn_linearization *linearization, int32_t kind, double shift, size_t k,

@@ -146,7 +146,7 @@ enum AnyDerivatives<Element: KernelScalar>: Sendable {
   ) throws(EngineError) {
     let order = directions.count + 1
     var isOne = count == 1
-    for direction in directions where isOne { isOne = try isSame(direction, v, interruption) }
+    for direction in directions where isOne { isOne = try isSame(direction, v, count: parameterCount, interruption) }
     if isOne {
       _ = try taylor(
         .series(order: order), w, samples, directions: [v], keeping: [order], into: out, interruption: interruption)
@@ -170,17 +170,18 @@ enum AnyDerivatives<Element: KernelScalar>: Sendable {
     case .graph(let d): d.length
     }
   }
+}
 
-  private func isSame(
-    _ u: UnsafePointer<Element>, _ v: UnsafePointer<Element>, _ interruption: Interruption
-  ) throws(EngineError) -> Bool {
-    var isSame = true
-    guard u != v else { return isSame }
-    try inSlices(of: parameterCount, weight: copied, interruption: interruption) { slice in
-      isSame = isSame && slice.allSatisfy { u[$0] == v[$0] }
-    }
-    return isSame
+/// Whether two vectors are one, bit by bit but for the sign of 0.
+func isSame<Element: KernelScalar>(
+  _ u: UnsafePointer<Element>, _ v: UnsafePointer<Element>, count: Int, _ interruption: Interruption
+) throws(EngineError) -> Bool {
+  var isSame = true
+  guard u != v else { return isSame }
+  try inSlices(of: count, weight: copied, interruption: interruption) { slice in
+    isSame = isSame && slice.allSatisfy { u[$0] == v[$0] }
   }
+  return isSame
 }
 
 /// Either net at a point, its passes kept.
@@ -211,6 +212,17 @@ enum AnyPoint<Element: KernelScalar>: Sendable {
     case .chain(let point): try point.products(kind, v, count, .set, into: out, interruption: interruption)
     case .graph(let point): try point.products(kind, v, count, into: out, interruption: interruption)
     }
+  }
+
+  /// The third derivative applied to u and each of `count` rows of v; of a chain of dense layers.
+  func third(
+    _ u: UnsafePointer<Element>, _ v: UnsafePointer<Element>, _ count: Int, into out: UnsafeMutablePointer<Element>,
+    interruption: Interruption
+  ) throws(EngineError) {
+    guard case .chain(let point) = self else {
+      throw .invalidArgument("the net is no chain of dense layers, which alone keep what third derivatives need")
+    }
+    try point.third(u, v, count, into: out, interruption: interruption)
   }
 
   func lanczos(

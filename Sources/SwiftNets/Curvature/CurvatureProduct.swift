@@ -18,28 +18,36 @@ final class CurvatureProduct<Element: KernelScalar> {
   private let thread: Int
   private let own: LayerMatrices<Element>
   /// Its own matrices, or those of another member.
-  private var direction: LayerMatrices<Element>
+  private(set) var direction: LayerMatrices<Element>
   /// Tangents of the pre-activations, layer by layer, where the activation is curved.
-  private let images: [Matrix<Element>]
+  let images: [Matrix<Element>]
   /// Tangents of each layer's outputs.
-  private let tangents: [Matrix<Element>]
+  let tangents: [Matrix<Element>]
   /// Tangents of the deltas.
-  private let deltas: [Matrix<Element>]
+  let deltas: [Matrix<Element>]
+  /// Tangents of the loss's derivatives in each layer's outputs, if they are kept.
+  let cotangents: [Matrix<Element>]
+  private let keepsCotangents: Bool
 
-  init(_ net: MultilayerPerceptron, capacity: Int, thread: Int) throws(EngineError) {
+  init(
+    _ net: MultilayerPerceptron, capacity: Int, thread: Int, keepsCotangents: Bool = false
+  ) throws(EngineError) {
     self.net = net
     self.capacity = capacity
     self.thread = thread
     own = try LayerMatrices(net)
     direction = own
-    var arrays: [[Matrix<Element>]] = [[], [], []]
+    self.keepsCotangents = keepsCotangents
+    var arrays: [[Matrix<Element>]] = [[], [], [], []]
     for index in 0..<net.depth {
       let columns = NetworkPass<Element>.columns(net, index)
-      for list in arrays.indices { arrays[list].append(try .padded(capacity, columns)) }
+      for list in 0..<3 { arrays[list].append(try .padded(capacity, columns)) }
+      arrays[3].append(keepsCotangents ? try .padded(capacity, columns) : arrays[2][index])
     }
     images = arrays[0]
     tangents = arrays[1]
     deltas = arrays[2]
+    cotangents = arrays[3]
   }
 
   func load(_ flat: UnsafePointer<Element>) {
@@ -87,16 +95,15 @@ final class CurvatureProduct<Element: KernelScalar> {
   ) {
     let rows = part.lowerBound - origin..<part.upperBound - origin
     let last = net.depth - 1
-    pass.output.multiply(part, tangents[last].rows(rows), into: deltas[last].rows(rows))
+    pass.output.multiply(part, tangents[last].rows(rows), into: cotangents[last].rows(rows))
     let isHessian = kind == .hessian
     for index in net.layers.indices.reversed() where !member.isStopped {
       let target = deltas[index]
       let count = part.count * target.stride
       if index < net.depth - 1 {
         pullBack(index, pass, part, rows, isHessian: isHessian)
-      } else if pass.hasSlopes(index) {
-        Element.multiply(
-          count, pass.slopes[index].row(part.lowerBound), target.row(rows.lowerBound), target.row(rows.lowerBound))
+      } else {
+        setDelta(index, pass, part, rows)
       }
       if isHessian && pass.isCurved(index) {
         Element.multiplyAdd(
@@ -113,11 +120,8 @@ final class CurvatureProduct<Element: KernelScalar> {
   ) {
     let rows = part.lowerBound - origin..<part.upperBound - origin
     let last = net.depth - 1
-    for row in part { cotangent(row, deltas[last].row(row - origin)) }
-    if pass.hasSlopes(last) {
-      let target = deltas[last].row(rows.lowerBound)
-      Element.multiply(part.count * deltas[last].stride, pass.slopes[last].row(part.lowerBound), target, target)
-    }
+    for row in part { cotangent(row, cotangents[last].row(row - origin)) }
+    setDelta(last, pass, part, rows)
     for index in (0..<last).reversed() where !member.isStopped {
       pullBack(index, pass, part, rows, isHessian: false)
     }
@@ -127,16 +131,29 @@ final class CurvatureProduct<Element: KernelScalar> {
     _ index: Int, _ pass: NetworkPass<Element>, _ part: Range<Int>, _ rows: Range<Int>, isHessian: Bool
   ) {
     let upper = net.layers[index + 1]
-    let scale = pass.hasSlopes(index) ? pass.slopes[index].rows(part) : nil
-    let piece = deltas[index].rows(rows)
+    let scale = pass.hasSlopes(index) && !keepsCotangents ? pass.slopes[index].rows(part) : nil
+    let piece = cotangents[index].rows(rows)
     multiply(
       deltas[index + 1].prefix(upper.width).rows(rows).operand, pass.weights(thread).transposed[index + 1],
       scale: scale,
       into: piece, rows: 0..<part.count)
-    guard isHessian else { return }
-    multiply(
-      pass.deltas[index + 1].prefix(upper.width).rows(part).operand, direction.transposed[index + 1], scale: scale,
-      .add, into: piece, rows: 0..<part.count)
+    if isHessian {
+      multiply(
+        pass.deltas[index + 1].prefix(upper.width).rows(part).operand, direction.transposed[index + 1], scale: scale,
+        .add, into: piece, rows: 0..<part.count)
+    }
+    if keepsCotangents { setDelta(index, pass, part, rows) }
+  }
+
+  /// The delta of a layer from its cotangent: times the slopes.
+  private func setDelta(_ index: Int, _ pass: NetworkPass<Element>, _ part: Range<Int>, _ rows: Range<Int>) {
+    let (source, target) = (cotangents[index].row(rows.lowerBound), deltas[index].row(rows.lowerBound))
+    let count = part.count * deltas[index].stride
+    if pass.hasSlopes(index) {
+      Element.multiply(count, pass.slopes[index].row(part.lowerBound), source, target)
+    } else if source != target {
+      target.update(from: source, count: count)
+    }
   }
 
   /// The deltas for the empirical Fisher matrix: each sample's own, times its gradient's product with the direction.

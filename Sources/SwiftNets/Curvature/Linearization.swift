@@ -10,14 +10,16 @@ final class Linearization<Element: KernelScalar>: @unchecked Sendable {
   private var products: [CurvatureProduct<Element>] = []
   private var sums: [ChunkSum<Element>] = []  // one for each of these
   private let capacity: Int
+  /// For third derivatives, from the first one on.
+  var thirds: ThirdWork<Element>?
   /// Most rows that one thread takes along one direction at a time: their tangents stay in its cache.
   let piece: Int
 
-  init(_ net: MultilayerPerceptron, capacity: Int, piece: Int) throws(EngineError) {
+  init(_ net: MultilayerPerceptron, capacity: Int, piece: Int, keepsImages: Bool = false) throws(EngineError) {
     self.net = net
     self.capacity = capacity
     self.piece = min(piece, max(capacity, 1))
-    pass = try NetworkPass(net, capacity: capacity)
+    pass = try NetworkPass(net, capacity: capacity, keepsImages: keepsImages)
   }
 
   /// Threads for work on `samples` samples, `directions` times.
@@ -241,12 +243,12 @@ final class Linearization<Element: KernelScalar>: @unchecked Sendable {
   }
 
   /// About how many operations one pass over a sample takes.
-  private var weight: Int {
+  var weight: Int {
     net.layers.reduce(saturating(6, net.parameterCount)) { saturating(sum: $0, saturating(64, $1.width)) }
   }
 
   /// Ranges of at most `piece` rows.
-  private func pieces(_ rows: Int) -> [Range<Int>] {
+  func pieces(_ rows: Int) -> [Range<Int>] {
     Swift.stride(from: 0, to: rows, by: piece).map { $0..<min($0 + piece, rows) }
   }
 

@@ -56,7 +56,7 @@ final class NetworkDerivatives<Element: KernelScalar>: @unchecked Sendable {
     let parameters = saturating(net.parameterCount, MemoryLayout<Element>.stride)
     let rows = saturating(sum: chunkRows(sample, samples), saturating(Threads.count, min(piece, max(samples, 1))))
     let working = saturating(sum: saturating(sample, rows), saturating(saturating(sum: Threads.count, 1), parameters))
-    return (saturating(sample, samples), working)
+    return (saturating(NetworkPass<Element>.bytesPerSample(net, keepsImages: true), samples), working)
   }
 
   // MARK: Values and gradients
@@ -137,7 +137,7 @@ final class NetworkDerivatives<Element: KernelScalar>: @unchecked Sendable {
     _ w: UnsafePointer<Element>, _ samples: Samples<Element>, gradient: UnsafeMutablePointer<Element>,
     interruption: Interruption
   ) throws(EngineError) -> (Linearization<Element>, Double) {
-    let kept = try Linearization<Element>(net, capacity: max(samples.count, 1), piece: piece)
+    let kept = try Linearization<Element>(net, capacity: max(samples.count, 1), piece: piece, keepsImages: true)
     let isBlocked = ChunkSum<Element>.isBlocked(samples.count)
     let loss = try kept.load(
       w, samples, 0, samples.count, keeping: .curvature, isCopying: true, gradient: isBlocked ? nil : gradient,

@@ -108,6 +108,23 @@ public final class NetworkEngine: Sendable {
       }
     }
 
+    /// The third derivative applied to u and each of `count` rows of v. Calls from several threads take turns.
+    /// - Throws: `invalidArgument` for a net that is no chain of dense layers, `outOfMemory`, `cancelled`.
+    public func third(
+      _ u: UnsafeRawPointer, _ v: UnsafeRawPointer, _ count: Int, into out: UnsafeMutableRawPointer,
+      interruption: Interruption
+    ) throws(EngineError) {
+      try requireAddressable("v", count, parameterCount)
+      try gate.write(interruption) { () throws(EngineError) in
+        switch kept {
+        case .float64(let point):
+          try point.third(reading(u), reading(v), count, into: writing(out), interruption: interruption)
+        case .float32(let point):
+          try point.third(reading(u), reading(v), count, into: writing(out), interruption: interruption)
+        }
+      }
+    }
+
     /// Coefficients of `count` Lanczos runs on the matrix plus `shift`. Calls from several threads take turns.
     public func lanczos(
       _ kind: CurvatureKind, shift: Double, _ starts: UnsafeRawPointer, _ count: Int, steps: Int,

@@ -18,6 +18,12 @@ protocol KernelScalar: Scalar {
     _ n: Int, _ x: UnsafePointer<Self>, _ y: UnsafePointer<Self>, _ z: UnsafeMutablePointer<Self>)
   static func multiplyAdd(
     _ n: Int, _ x: UnsafePointer<Self>, _ y: UnsafePointer<Self>, _ z: UnsafeMutablePointer<Self>)
+  static func mixedTangent(
+    _ n: Int, _ factor: Self, _ slope: UnsafePointer<Self>, _ second: UnsafePointer<Self>, _ u: UnsafePointer<Self>,
+    _ v: UnsafePointer<Self>, _ uv: UnsafePointer<Self>, _ out: UnsafeMutablePointer<Self>)
+  static func mixedDelta(
+    _ n: Int, _ factor: Self, states: [UnsafePointer<Self>?], images: [UnsafePointer<Self>?],
+    cotangents: [UnsafePointer<Self>?], _ out: UnsafeMutablePointer<Self>)
   static func scaleRows(
     _ m: Int, _ n: Int, _ x: UnsafePointer<Self>, _ xStep: Int, _ a: UnsafePointer<Self>, _ lda: Int,
     _ y: UnsafePointer<Self>?, _ yStep: Int, _ b: UnsafePointer<Self>?, _ ldb: Int, _ c: UnsafeMutablePointer<Self>,
@@ -86,6 +92,14 @@ extension Float: KernelScalar {
   static func multiplyAdd(
     _ n: Int, _ x: UnsafePointer<Float>, _ y: UnsafePointer<Float>, _ z: UnsafeMutablePointer<Float>
   ) { swk_multiply_add_f32(n, x, y, z) }
+  static func mixedTangent(
+    _ n: Int, _ factor: Float, _ slope: UnsafePointer<Float>, _ second: UnsafePointer<Float>, _ u: UnsafePointer<Float>,
+    _ v: UnsafePointer<Float>, _ uv: UnsafePointer<Float>, _ out: UnsafeMutablePointer<Float>
+  ) { swk_mixed_tangent_f32(n, factor, slope, second, u, v, uv, out) }
+  static func mixedDelta(
+    _ n: Int, _ factor: Float, states: [UnsafePointer<Float>?], images: [UnsafePointer<Float>?],
+    cotangents: [UnsafePointer<Float>?], _ out: UnsafeMutablePointer<Float>
+  ) { swk_mixed_delta_f32(n, factor, states, images, cotangents, out) }
   static func scaleRows(
     _ m: Int, _ n: Int, _ x: UnsafePointer<Float>, _ xStep: Int, _ a: UnsafePointer<Float>, _ lda: Int,
     _ y: UnsafePointer<Float>?, _ yStep: Int, _ b: UnsafePointer<Float>?, _ ldb: Int, _ c: UnsafeMutablePointer<Float>,
@@ -173,6 +187,15 @@ extension Double: KernelScalar {
   static func multiplyAdd(
     _ n: Int, _ x: UnsafePointer<Double>, _ y: UnsafePointer<Double>, _ z: UnsafeMutablePointer<Double>
   ) { swk_multiply_add_f64(n, x, y, z) }
+  static func mixedTangent(
+    _ n: Int, _ factor: Double, _ slope: UnsafePointer<Double>, _ second: UnsafePointer<Double>,
+    _ u: UnsafePointer<Double>,
+    _ v: UnsafePointer<Double>, _ uv: UnsafePointer<Double>, _ out: UnsafeMutablePointer<Double>
+  ) { swk_mixed_tangent_f64(n, factor, slope, second, u, v, uv, out) }
+  static func mixedDelta(
+    _ n: Int, _ factor: Double, states: [UnsafePointer<Double>?], images: [UnsafePointer<Double>?],
+    cotangents: [UnsafePointer<Double>?], _ out: UnsafeMutablePointer<Double>
+  ) { swk_mixed_delta_f64(n, factor, states, images, cotangents, out) }
   static func scaleRows(
     _ m: Int, _ n: Int, _ x: UnsafePointer<Double>, _ xStep: Int, _ a: UnsafePointer<Double>, _ lda: Int,
     _ y: UnsafePointer<Double>?, _ yStep: Int, _ b: UnsafePointer<Double>?, _ ldb: Int,

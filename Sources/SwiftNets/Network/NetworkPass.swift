@@ -1,7 +1,8 @@
 /// One forward and backward pass over a chunk of samples, kept: what every derivative at one point is built from.
 ///
 /// For layer l: its inputs Z (with the column of ones), the slopes S = s′(A), the deltas D = ∂L/∂A and the curvatures
-/// K = s″(A) ∘ ∂L/∂Z; for the outputs, the loss's Hessian in them. Weights of samples are in D, K and that Hessian.
+/// K = s″(A) ∘ ∂L/∂Z; for the outputs, the loss's Hessian in them. Weights of samples are in D, K and that Hessian. One
+/// that keeps its images has A as well.
 /// All of a layer's arrays have one stride, so that elementwise work runs over whole padded rows.
 final class NetworkPass<Element: KernelScalar> {
   /// How much a pass keeps.
@@ -22,25 +23,32 @@ final class NetworkPass<Element: KernelScalar> {
   let deltas: [Matrix<Element>]
   /// The loss of the outputs.
   let output: OutputLoss<Element>
-  private let scratch: [Matrix<Element>]  // as deltas
+  /// ∂L/∂Z where the activation is curved, after a backward pass that keeps curvature.
+  let cotangents: [Matrix<Element>]
+  /// A where that is so and images are kept; else their place until the deltas are known.
+  let images: [Matrix<Element>]
   private(set) var rows = 0
 
-  init(_ net: MultilayerPerceptron, capacity: Int) throws(EngineError) {
+  init(_ net: MultilayerPerceptron, capacity: Int, keepsImages: Bool = false) throws(EngineError) {
     self.net = net
     self.capacity = capacity
     copies = [try LayerMatrices(net)]
     var inputs: [Matrix<Element>] = [try .padded(capacity, net.layers[0].rows)]
     var arrays: [[Matrix<Element>]] = [[], [], [], []]
-    for index in 0..<net.depth {
+    var images: [Matrix<Element>] = []
+    for (index, layer) in net.layers.enumerated() {
       let columns = Self.columns(net, index)
       inputs.append(try .padded(capacity, columns))
       for list in arrays.indices { arrays[list].append(try .padded(capacity, columns)) }
+      let isKept = keepsImages && !layer.activation.isPiecewiseLinear
+      images.append(isKept ? try .padded(capacity, columns) : arrays[2][index])
     }
     self.inputs = inputs
     slopes = arrays[0]
     curvatures = arrays[1]
     deltas = arrays[2]
-    scratch = arrays[3]
+    cotangents = arrays[3]
+    self.images = images
     output = try OutputLoss(net.loss, net.outputs, capacity: capacity)
   }
 
@@ -50,10 +58,10 @@ final class NetworkPass<Element: KernelScalar> {
   }
 
   /// Bytes that a pass keeps for a sample.
-  static func bytesPerSample(_ net: MultilayerPerceptron) -> Int {
+  static func bytesPerSample(_ net: MultilayerPerceptron, keepsImages: Bool = false) -> Int {
     let widths = (0..<net.depth).map { columns(net, $0) + Element.lanes }
     let numbers = saturating(
-      sum: net.layers[0].rows, saturating(5, widths.reduce(0, +)), saturating(3, net.outputs))
+      sum: net.layers[0].rows, saturating(keepsImages ? 6 : 5, widths.reduce(0, +)), saturating(3, net.outputs))
     return saturating(numbers, MemoryLayout<Element>.stride)
   }
 
@@ -98,7 +106,7 @@ final class NetworkPass<Element: KernelScalar> {
     }
     guard !part.isEmpty else { return }
     for (index, layer) in net.layers.enumerated() where !member.isStopped {
-      let images = deltas[index]  // their place until the deltas are known
+      let images = images[index]
       let next = inputs[index + 1]
       multiply(inputs[index].prefix(layer.rows).operand, weights.natural[index], into: images, rows: part)
       let count = part.count * next.stride
@@ -117,9 +125,9 @@ final class NetworkPass<Element: KernelScalar> {
     }
   }
 
-  /// The sum of the weighted losses of `part`, and ∂L/∂Z of the outputs into the scratch of the last layer.
+  /// The sum of the weighted losses of `part`, and ∂L/∂Z of the outputs into its cotangents.
   private func lossAndCotangent(_ samples: Samples<Element>, from first: Int, _ part: Range<Int>, order: Int) -> Double
-  { output.evaluate(samples, from: first, part, inputs[net.depth], into: scratch[net.depth - 1], order: order) }
+  { output.evaluate(samples, from: first, part, inputs[net.depth], into: cotangents[net.depth - 1], order: order) }
 
   /// The sum of the weighted losses of `part`, after `forward`.
   func loss(_ samples: Samples<Element>, from first: Int, _ part: Range<Int>) -> Double {
@@ -140,7 +148,7 @@ final class NetworkPass<Element: KernelScalar> {
       if index == net.depth - 1 {
         setDelta(index, start, count)
       } else if isFolding {
-        multiply(upper(index), weights.transposed[index + 1], into: scratch[index], rows: part)
+        multiply(upper(index), weights.transposed[index + 1], into: cotangents[index], rows: part)
         setDelta(index, start, count)
       } else {
         multiply(
@@ -148,7 +156,8 @@ final class NetworkPass<Element: KernelScalar> {
           into: deltas[index], rows: part)
       }
       if isFolding {
-        Element.multiply(count, curvatures[index].row(start), scratch[index].row(start), curvatures[index].row(start))
+        Element.multiply(
+          count, curvatures[index].row(start), cotangents[index].row(start), curvatures[index].row(start))
       }
     }
     return loss
@@ -158,12 +167,12 @@ final class NetworkPass<Element: KernelScalar> {
     deltas[index + 1].prefix(net.layers[index + 1].width).operand
   }
 
-  /// D = S ∘ ∂L/∂Z from the scratch.
+  /// D = S ∘ ∂L/∂Z.
   private func setDelta(_ index: Int, _ start: Int, _ count: Int) {
     if hasSlopes(index) {
-      Element.multiply(count, slopes[index].row(start), scratch[index].row(start), deltas[index].row(start))
+      Element.multiply(count, slopes[index].row(start), cotangents[index].row(start), deltas[index].row(start))
     } else {
-      deltas[index].row(start).update(from: scratch[index].row(start), count: count)
+      deltas[index].row(start).update(from: cotangents[index].row(start), count: count)
     }
   }
 

@@ -94,6 +94,33 @@ final class OutputLoss<Element: KernelScalar> {
     }
   }
 
+  /// Whether its third derivative in the outputs is 0 wherever it is there.
+  var isQuadratic: Bool { loss.kind == .squaredError || loss.kind == .huber }
+
+  /// The diagonal of an elementwise loss's third derivative in the outputs z of `part`, weighted. It is the same for any
+  /// targets.
+  func third(_ part: Range<Int>, _ z: Matrix<Element>, into out: Matrix<Element>) {
+    let start = part.lowerBound
+    Element.loss(
+      loss.kind.rawValue, loss.parameter, order: 3, part.count * z.stride, z.row(start), targets.row(start),
+      [nil, nil, nil, out.row(start)])
+    for row in part where weights.base[row] != 1 {
+      for column in 0..<width { out[row, column] *= weights.base[row] }
+    }
+  }
+
+  /// Adds the third derivative of a softmax loss in the outputs of `part` along two tangents of theirs, times a factor,
+  /// to `out`; rows count from `part`'s first.
+  func addThird(
+    _ part: Range<Int>, _ u: Matrix<Element>, _ v: Matrix<Element>, _ factor: Element, into out: Matrix<Element>
+  ) {
+    for (offset, row) in part.enumerated() {
+      Softmax.addThird(
+        hessian.row(row), topClass(row), factor * scales.base[row], u.row(offset), v.row(offset), width,
+        into: out.row(offset))
+    }
+  }
+
   /// Column `number` of a root R of a row's Hessian in the outputs, R Rᵀ: for softmax √(scale p) (e − p).
   func root(_ row: Int, _ number: Int, into out: UnsafeMutablePointer<Element>) {
     let p = hessian.row(row)

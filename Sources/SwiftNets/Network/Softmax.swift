@@ -82,4 +82,24 @@ struct Softmax<Element: KernelScalar> {
     let mean = Element.dot(width, p, out)
     for column in 0..<width { out[column] = scale * p[column] * (out[column] - mean) }
   }
+  /// out += scale ∂³/∂z³ log Σ exp z [u, v], from differences against u_c and v_c: p_i ((u_i − ū) (v_i − v̄) − cov(u, v)),
+  /// with the means and the covariance under p.
+  static func addThird(
+    _ p: UnsafePointer<Element>, _ top: Int, _ scale: Element, _ u: UnsafePointer<Element>, _ v: UnsafePointer<Element>,
+    _ width: Int, into out: UnsafeMutablePointer<Element>
+  ) {
+    let (firstCentre, secondCentre) = (u[top], v[top])
+    var (first, second, covariance): (Element, Element, Element) = (0, 0, 0)
+    for column in 0..<width {
+      first += p[column] * (u[column] - firstCentre)
+      second += p[column] * (v[column] - secondCentre)
+    }
+    for column in 0..<width {
+      covariance += p[column] * ((u[column] - firstCentre - first) * (v[column] - secondCentre - second))
+    }
+    for column in 0..<width {
+      let product = (u[column] - firstCentre - first) * (v[column] - secondCentre - second)
+      out[column] += scale * p[column] * (product - covariance)
+    }
+  }
 }

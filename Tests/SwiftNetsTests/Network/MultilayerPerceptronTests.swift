@@ -247,8 +247,40 @@ import Testing
       }[0]
     }
     let (up, down) = (try product(1e-4), try product(-1e-4))
+    let kept = try array(p) {
+      try p.point().third(p.directions.base, p.directions.row(1), 1, into: $0, interruption: Interruption())
+    }[0]
     // Truncation 1e-8 times a fifth derivative of a few units, rounding 1e-16 / 1e-4.
-    for index in third.indices { #expect(abs(third[index] - (up[index] - down[index]) / 2e-4) <= 1e-6) }
+    for index in third.indices {
+      #expect(abs(third[index] - (up[index] - down[index]) / 2e-4) <= 1e-6)
+      #expect(abs(kept[index] - (up[index] - down[index]) / 2e-4) <= 1e-6)
+    }
+  }
+
+  @Test(arguments: cases) func `third derivatives of kept passes are those of the series`(_ `case`: Case) throws {
+    for samples in [1, 5, 200] {
+      let p = try Problem(`case`, samples: samples)
+      // The first of the rows is the direction itself; as many as two threads share, and one alone.
+      let found = try array(p, rows: 3) {
+        try p.point().third(p.directions.base, p.directions.base, 3, into: $0, interruption: Interruption())
+      }
+      for (k, row) in found.enumerated() {
+        let alone = try array(p) {
+          try p.point().third(p.directions.base, p.directions.row(k), 1, into: $0, interruption: Interruption())
+        }[0]
+        let series = try array(p) {
+          try p.engine.multilinear(
+            p.w.base, p.batch, directions: [UnsafeRawPointer(p.directions.base)], p.directions.row(k), 1, into: $0,
+            interruption: Interruption())
+        }[0]
+        // Sums of some hundred terms a sample, in two orders.
+        let bound = 1e-13 * Double(samples) * max(1, series.map(abs).max() ?? 0)
+        for index in series.indices {
+          #expect(abs(row[index] - series[index]) <= bound)
+          #expect(abs(alone[index] - series[index]) <= bound)
+        }
+      }
+    }
   }
 
   @Test func `chunks add up to the whole`() throws {

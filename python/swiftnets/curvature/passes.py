@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from swiftnets import _core
@@ -51,12 +53,24 @@ class Pass:
 
     def product(self, kind: int, rows: FloatArray) -> FloatArray:
         """The matrix of this kind without the l2 term times each of the rows."""
+        return self._summed(
+            lambda part, out: _core.linearization_product(part, kind, rows, out), rows
+        )
+
+    def third(self, u: FloatArray, rows: FloatArray) -> FloatArray:
+        """The third derivative applied to u and each of the rows; of a chain of dense layers."""
+        return self._summed(lambda part, out: _core.linearization_third(part, u, rows, out), rows)
+
+    def _summed(
+        self, call: Callable[[_core.Linearization, FloatArray], None], rows: FloatArray
+    ) -> FloatArray:
+        """What the call makes of each batch's pass and an array like the rows, as the loss is."""
         out = np.empty_like(rows)
         adder = Adder(out)
         for part, last, factor in zip(
             self.parts, [1.0, *self._factors], self._factors, strict=False
         ):
-            _core.linearization_product(part, kind, rows, adder.place())
+            call(part, adder.place())
             adder.add(last / factor if factor else 1.0)
         adder.finish(self._divisor)
         return out

@@ -61,7 +61,8 @@ class Point(Fixed, Internals, internal=_INTERNAL):
     Notes
     -----
     It keeps copies of w and of the samples, and from the first product, layered factorisation or
-    solve on its pass, about 5 numbers for each sample and unit. Several threads may use one.
+    solve on its pass, about 6 numbers for each sample and unit, of chains of dense layers 2 more
+    from the first third derivative on. Several threads may use one.
 
     Examples
     --------
@@ -453,7 +454,9 @@ class Point(Fixed, Internals, internal=_INTERNAL):
     def third(self, u: npt.ArrayLike, v: npt.ArrayLike) -> FloatArray:
         """The third derivative applied to two directions: T[u, v], the gradient of ⟨u, H v⟩ in w.
 
-        Computed directly, by Taylor-mode differentiation in both directions at once.
+        Computed directly: of chains of dense layers by differentiating the kept passes in both
+        directions, in about four products of the Hessian, or two where they are one; of other nets
+        by Taylor-mode differentiation.
 
         Parameters
         ----------
@@ -492,13 +495,14 @@ class Point(Fixed, Internals, internal=_INTERNAL):
     def _multilinear(self, fixed: list[FloatArray], v: npt.ArrayLike, name: str) -> FloatArray:
         engine = self.net.engine
         rows, single = engine.rows(v, name)
-        if taylor.leaves_float32(engine, *fixed, rows):
-            wide = self.in_float64()
-            out = taylor.multilinear(wide.net.engine, wide.w, wide.samples, fixed, rows)
-            with np.errstate(over="ignore", under="ignore"):
-                out = out.astype(engine.dtype)
+        here = self.in_float64() if taylor.leaves_float32(engine, *fixed, rows) else self
+        if len(fixed) == 1 and engine.is_chain:
+            out = taylor.third(here.net.engine, here.passed, fixed[0], rows)
         else:
-            out = taylor.multilinear(engine, self.w, self.samples, fixed, rows)
+            out = taylor.multilinear(here.net.engine, here.w, here.samples, fixed, rows)
+        if here is not self:
+            with np.errstate(over="ignore", under="ignore"):
+                out = out.astype(engine.dtype, copy=False)
         return cast(FloatArray, out[0] if single else out)
 
     # Its matrices

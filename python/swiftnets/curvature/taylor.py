@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -11,6 +12,7 @@ import numpy.typing as npt
 
 from swiftnets import _core
 from swiftnets._support.types import FloatArray, IntegerArray
+from swiftnets.curvature.passes import Pass
 from swiftnets.linalg import scaling
 from swiftnets.nets.engine import Engine
 from swiftnets.nets.samples import Batch, Samples
@@ -112,17 +114,36 @@ def multilinear(
     engine: Engine, w: FloatArray, samples: Samples, fixed: list[FloatArray], rows: FloatArray
 ) -> FloatArray:
     """The third or fourth derivative at w, applied to one or two vectors and each of some rows."""
+
+    def along(u: FloatArray, second: FloatArray | None, rows: FloatArray) -> FloatArray:
+        out = np.empty_like(rows)
+
+        def fill(batch: Batch, scale: float, out: FloatArray) -> None:
+            _core.mlp_multilinear(engine.handle, w, *batch, scale, u, second, rows, out)
+
+        engine.reduce(fill, out, samples)
+        return out
+
+    return _in_range(engine, fixed, rows, along)
+
+
+def third(engine: Engine, passed: Pass, u: FloatArray, rows: FloatArray) -> FloatArray:
+    """The third derivative at a pass of a chain of dense layers, applied to u and each row."""
+    return _in_range(engine, [u], rows, lambda u, _, rows: passed.third(u, rows))
+
+
+def _in_range(
+    engine: Engine,
+    fixed: list[FloatArray],
+    rows: FloatArray,
+    along: Callable[[FloatArray, FloatArray | None, FloatArray], FloatArray],
+) -> FloatArray:
+    """What `along` makes of one or two vectors and rows, scaled so that products are in range."""
     fixed, rows = [engine.vector(u, "u") for u in fixed], engine.rows(rows, "rows")[0]
     (first, rows, *others), exponents = _scaled(
         engine, [fixed[0][None], rows, *(vector[None] for vector in fixed[1:])]
     )
-    u, second = first[0], others[0][0] if others else None
-    out = np.empty_like(rows)
-
-    def fill(batch: Batch, scale: float, out: FloatArray) -> None:
-        _core.mlp_multilinear(engine.handle, w, *batch, scale, u, second, rows, out)
-
-    engine.reduce(fill, out, samples)
+    out = along(first[0], others[0][0] if others else None, rows)
     if exponents is not None:
         with np.errstate(over="ignore", under="ignore"):
             out = np.ldexp(out, exponents[:, None])

@@ -44,7 +44,7 @@ class DaskPoint(Fixed, Internals, internal=_INTERNAL):
     Notes
     -----
     The first thing that is asked of it makes the forward and backward pass of each partition, on
-    the worker that has it, which keeps it as long as the point is there: about 5 numbers for each
+    the worker that has it, which keeps it as long as the point is there: about 6 numbers for each
     sample and unit. A worker that dies takes passes with it; others make them anew.
 
     Examples

@@ -46,6 +46,8 @@ class Engine:
         Whether the loss is a mean.
     factor : float
         Of the loss, which is a common weight of all samples.
+    is_chain : bool
+        Whether `handle` is of a chain of dense layers, whose passes keep more.
     """
 
     def __init__(self, net: BaseNetwork) -> None:
@@ -55,7 +57,7 @@ class Engine:
         self.averages = net.reduction == "mean"
         self.factor = net.loss_function.factor
         self.reader = Reader(net.given, net.vocabulary, net.outputs, net.loss_function, self.dtype)
-        self.handle = net.make_handle()
+        self.handle, self.is_chain = net.make_handle(), net.is_chain
         # l2 as a number that its products with arrays of the net's dtype do not round to 0 or inf.
         info = np.finfo(self.dtype)
         usual = float(info.tiny) <= self.l2 <= float(info.max)

@@ -40,6 +40,7 @@ _INTERNAL = (
     "at_samples",
     "engine",
     "given",
+    "is_chain",
     "loss_and_gradient_on",
     "loss_on",
     "make_handle",
@@ -251,6 +252,11 @@ class BaseNetwork(Internals, internal=_INTERNAL):
     def multiplications(self) -> int:
         """Multiplications of a forward pass over one sample, in products of matrices."""
         return self._graph.multiplications
+
+    @property
+    def is_chain(self) -> bool:
+        """Whether the engine has it as a chain of dense layers."""
+        return self._graph.dense_chain is not None
 
     def make_handle(self) -> _core.Mlp:
         """The engine's net.

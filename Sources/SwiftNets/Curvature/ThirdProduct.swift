@@ -1,0 +1,222 @@
+/// What third derivatives at the point of a `NetworkPass` need besides it: second derivatives of the activations, third
+/// ones times ∂L/∂Z, and the diagonal of the loss's third derivative in the outputs.
+final class ThirdTerms<Element: KernelScalar>: Sendable {
+  /// s″(A) and s‴(A) ∘ ∂L/∂Z, of layers that are curved.
+  let seconds: [Matrix<Element>?]
+  let thirds: [Matrix<Element>?]
+  /// Of losses that are elementwise and not quadratic.
+  let output: Matrix<Element>?
+
+  /// Room for those of a pass that keeps its images; `fill` makes them.
+  init(_ pass: NetworkPass<Element>) throws(EngineError) {
+    let net = pass.net
+    var arrays: [[Matrix<Element>?]] = [[], []]
+    for index in 0..<net.depth {
+      for list in arrays.indices {
+        arrays[list].append(
+          pass.isCurved(index) ? try .padded(pass.rows, NetworkPass<Element>.columns(net, index)) : nil)
+      }
+    }
+    seconds = arrays[0]
+    thirds = arrays[1]
+    output = net.loss.isElementwise && !pass.output.isQuadratic ? try .padded(pass.rows, net.outputs) : nil
+  }
+
+  func fill(_ pass: NetworkPass<Element>, _ part: Range<Int>) {
+    for (index, layer) in pass.net.layers.enumerated() {
+      guard let second = seconds[index], let third = thirds[index] else { continue }
+      let count = part.count * second.stride
+      let target = third.row(part.lowerBound)
+      Element.activation(
+        layer.activation.kind.rawValue, layer.activation.parameter, order: 3, count,
+        pass.images[index].row(part.lowerBound), [nil, nil, second.row(part.lowerBound), target])
+      Element.multiply(count, target, pass.cotangents[index].row(part.lowerBound), target)
+    }
+    if let output { pass.output.third(part, pass.inputs[pass.net.depth], into: output) }
+  }
+}
+
+/// Third derivatives along two directions, T[u, v], of a chunk of samples: tangents along u, along v and mixed ones.
+///
+/// The R-pass differentiated once more: with tangents of images A, outputs Z, deltas D and G = ∂L/∂Z marked by the
+/// direction, Zᵘᵛ = S ∘ Aᵘᵛ + s″ ∘ Aᵘ ∘ Aᵛ and Dᵘᵛ = S ∘ Gᵘᵛ + K ∘ Aᵘᵛ + s″ ∘ (Aᵘ ∘ Gᵛ + Aᵛ ∘ Gᵘ) + s‴ ∘ G ∘ Aᵘ ∘ Aᵛ. Along one
+/// direction twice the mixed tangents are half of these, and the result is half of T[u, u].
+///
+/// Rows of the tangents are rows of the pass less `origin`, as in `CurvatureProduct`.
+final class ThirdProduct<Element: KernelScalar> {
+  private let net: MultilayerPerceptron
+  let capacity: Int
+  private let thread: Int
+  let first: CurvatureProduct<Element>
+  let second: CurvatureProduct<Element>
+  /// Mixed tangents of the images (those of the first layer are 0), of the outputs, and of the deltas.
+  private let images: [Matrix<Element>]
+  private let tangents: [Matrix<Element>]
+  private let deltas: [Matrix<Element>]
+
+  init(_ net: MultilayerPerceptron, capacity: Int, thread: Int) throws(EngineError) {
+    self.net = net
+    self.capacity = capacity
+    self.thread = thread
+    first = try CurvatureProduct(net, capacity: capacity, thread: thread, keepsCotangents: true)
+    second = try CurvatureProduct(net, capacity: capacity, thread: thread, keepsCotangents: true)
+    var arrays: [[Matrix<Element>]] = [[], [], []]
+    for index in 0..<net.depth {
+      let columns = NetworkPass<Element>.columns(net, index)
+      for list in arrays.indices { arrays[list].append(try .padded(capacity, columns)) }
+    }
+    images = arrays[0]
+    tangents = arrays[1]
+    deltas = arrays[2]
+  }
+
+  /// All tangents of `part` along the directions loaded: along the first twice where `isOne`, and those along it only if
+  /// they are not there yet.
+  func run(
+    _ pass: NetworkPass<Element>, _ terms: ThirdTerms<Element>, _ part: Range<Int>, origin: Int, isOne: Bool,
+    hasFirst: Bool, _ member: ThreadTeam.Member
+  ) {
+    guard !part.isEmpty else { return }
+    if !hasFirst {
+      first.forward(pass, part, origin: origin, member)
+      first.backward(.hessian, pass, part, origin: origin, member)
+    }
+    if !isOne {
+      second.forward(pass, part, origin: origin, member)
+      second.backward(.hessian, pass, part, origin: origin, member)
+    }
+    let rows = part.lowerBound - origin..<part.upperBound - origin
+    forward(pass, terms, part, rows, isOne, member)
+    backward(pass, terms, part, rows, isOne, member)
+  }
+
+  /// The tangents along v, which are those along u where they are one.
+  private func other(_ isOne: Bool) -> CurvatureProduct<Element> { isOne ? first : second }
+
+  private func forward(
+    _ pass: NetworkPass<Element>, _ terms: ThirdTerms<Element>, _ part: Range<Int>, _ rows: Range<Int>, _ isOne: Bool,
+    _ member: ThreadTeam.Member
+  ) {
+    let second = other(isOne)
+    for (index, layer) in net.layers.enumerated() where !member.isStopped {
+      let isCurved = pass.isCurved(index)
+      let piece = (isCurved ? images : tangents)[index].rows(rows)
+      let scale = isCurved || !pass.hasSlopes(index) ? nil : pass.slopes[index].rows(part)
+      if index > 0 {
+        func below(_ arrays: [Matrix<Element>]) -> Operand<Element> {
+          arrays[index - 1].prefix(layer.fanIn).rows(rows).operand
+        }
+        let all = 0..<part.count
+        multiply(
+          below(first.tangents), second.direction.natural[index].rows(0..<layer.fanIn), scale: scale, into: piece,
+          rows: all)
+        if !isOne {
+          multiply(
+            below(second.tangents), first.direction.natural[index].rows(0..<layer.fanIn), scale: scale, .add,
+            into: piece, rows: all)
+        }
+        if hasTangent(pass, index - 1) {
+          multiply(
+            below(tangents), pass.weights(thread).natural[index].rows(0..<layer.fanIn), scale: scale, .add,
+            into: piece, rows: all)
+        }
+      }
+      guard isCurved, let seconds = terms.seconds[index] else { continue }
+      Element.mixedTangent(
+        part.count * piece.stride, isOne ? 0.5 : 1, pass.slopes[index].row(part.lowerBound),
+        seconds.row(part.lowerBound), first.images[index].row(rows.lowerBound),
+        second.images[index].row(rows.lowerBound), piece.base, tangents[index].row(rows.lowerBound))
+    }
+  }
+
+  /// Whether the mixed tangent of a layer's outputs can differ from 0: the weights of the first are multiplied by none.
+  private func hasTangent(_ pass: NetworkPass<Element>, _ index: Int) -> Bool { index > 0 || pass.isCurved(0) }
+
+  private func backward(
+    _ pass: NetworkPass<Element>, _ terms: ThirdTerms<Element>, _ part: Range<Int>, _ rows: Range<Int>, _ isOne: Bool,
+    _ member: ThreadTeam.Member
+  ) {
+    let second = other(isOne)
+    let last = net.depth - 1
+    outputCotangent(pass, terms, part, rows, isOne)
+    for index in net.layers.indices.reversed() where !member.isStopped {
+      let piece = deltas[index].rows(rows)
+      let isCurved = pass.isCurved(index)
+      let slopes = pass.hasSlopes(index) ? pass.slopes[index].rows(part) : nil
+      if index < last {
+        let width = net.layers[index + 1].width
+        let scale = isCurved ? nil : slopes
+        func above(_ arrays: [Matrix<Element>]) -> Operand<Element> {
+          arrays[index + 1].prefix(width).rows(rows).operand
+        }
+        let all = 0..<part.count
+        multiply(above(deltas), pass.weights(thread).transposed[index + 1], scale: scale, into: piece, rows: all)
+        multiply(
+          above(first.deltas), second.direction.transposed[index + 1], scale: scale, .add, into: piece, rows: all)
+        if !isOne {
+          multiply(
+            above(second.deltas), first.direction.transposed[index + 1], scale: scale, .add, into: piece, rows: all)
+        }
+      } else if !isCurved, let slopes {
+        Element.multiply(part.count * piece.stride, slopes.base, piece.base, piece.base)
+      }
+      guard isCurved, let seconds = terms.seconds[index], let thirds = terms.thirds[index] else { continue }
+      let (from, to) = (part.lowerBound, rows.lowerBound)
+      Element.mixedDelta(
+        part.count * piece.stride, isOne ? 0.5 : 1,
+        states: [pass.slopes[index], seconds, pass.curvatures[index], thirds].map { UnsafePointer($0.row(from)) },
+        images: [first.images[index], second.images[index], images[index]].map { UnsafePointer($0.row(to)) },
+        cotangents: [first.cotangents[index], second.cotangents[index], deltas[index]].map {
+          UnsafePointer($0.row(to))
+        }, piece.base)
+    }
+  }
+
+  /// The mixed tangent of ∂L/∂Z of the outputs, in the place of their deltas.
+  private func outputCotangent(
+    _ pass: NetworkPass<Element>, _ terms: ThirdTerms<Element>, _ part: Range<Int>, _ rows: Range<Int>, _ isOne: Bool
+  ) {
+    let last = net.depth - 1
+    let target = deltas[last].rows(rows)
+    let (u, v) = (first.tangents[last].rows(rows), other(isOne).tangents[last].rows(rows))
+    let factor: Element = isOne ? 0.5 : 1
+    if hasTangent(pass, last) {
+      pass.output.multiply(part, tangents[last].rows(rows), into: target)
+    } else {
+      target.base.update(repeating: 0, count: part.count * target.stride)
+    }
+    if let output = terms.output {
+      for row in 0..<part.count {
+        let third = output.row(part.lowerBound + row)
+        for column in 0..<net.outputs {
+          target[row, column] += factor * third[column] * (u[row, column] * v[row, column])
+        }
+      }
+    } else if !net.loss.isElementwise {
+      pass.output.addThird(part, u, v, factor, into: target)
+    }
+  }
+
+  /// Rows `range` of layer `index`'s part of the result, over `part`'s samples, set or added in the flat vector.
+  func collect(
+    _ index: Int, _ range: Range<Int>, _ pass: NetworkPass<Element>, _ part: Range<Int>, origin: Int, isOne: Bool,
+    _ update: Update, into flat: UnsafeMutablePointer<Element>
+  ) {
+    let layer = net.layers[index]
+    let rows = part.lowerBound - origin..<part.upperBound - origin
+    let out = Matrix(borrowing: flat + layer.offset, rows: layer.rows, columns: layer.width)
+    multiply(
+      pass.inputs[index].prefix(layer.rows).rows(part).transposed, deltas[index].prefix(layer.width).rows(rows), update,
+      isExact: true, into: out, rows: range)
+    guard index > 0 else { return }
+    let below = range.clamped(to: 0..<layer.fanIn)
+    func add(_ tangents: [Matrix<Element>], _ deltas: Matrix<Element>) {
+      multiply(
+        tangents[index - 1].prefix(layer.fanIn).rows(rows).transposed, deltas.prefix(layer.width), .add, isExact: true,
+        into: out, rows: below)
+    }
+    add(first.tangents, other(isOne).deltas[index].rows(rows))
+    if !isOne { add(second.tangents, first.deltas[index].rows(rows)) }
+    if hasTangent(pass, index - 1) { add(tangents, pass.deltas[index].rows(part)) }
+  }
+}
