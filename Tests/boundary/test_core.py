@@ -389,3 +389,34 @@ def test_a_second_interpreter_has_a_module_of_its_own_or_an_import_error():
     # for good, and PyTorch relies on that check.
     result = run_python(SUPPORT / "second_interpreter.py")
     assert result.returncode == 0, result.stderr
+
+
+STACK = """
+import threading
+import numpy as np
+from swiftnets import MLP
+
+net = MLP((2, 3, 1))
+w, x, y = net.initial(seed=0), np.eye(2), np.ones((2, 1))
+expected, found = net.gradient(w, x, y), []
+
+def call():
+    try:
+        found.append((net.gradient(w, x, y) == expected).all())
+    except RuntimeError as error:
+        found.append(str(error))
+
+for size in (128, 1024):
+    threading.stack_size(size << 10)
+    thread = threading.Thread(target=call)
+    thread.start()
+    thread.join()
+print(*found, sep="; ")
+"""
+
+
+def test_a_thread_whose_stack_is_too_small_is_told():
+    result = run_python("-c", STACK)
+    assert result.returncode == 0, result.stderr
+    assert "KiB of its stack left and 128 are needed" in result.stdout
+    assert result.stdout.endswith("; True\n")

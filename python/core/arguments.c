@@ -1,6 +1,8 @@
 /* Arguments from Python, checked as far as memory safety needs: buffers, shapes that agree, writable outputs. */
 #include "core.h"
 
+#include <pthread.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -156,8 +158,37 @@ static bool overlap(const Py_buffer *a, const Py_buffer *b)
   return first < second + (size_t)b->len && second < first + (size_t)a->len;
 }
 
+/* What a call may need of a thread's stack, in KiB. */
+static const size_t least_stack = 128;
+
+/* A RuntimeError where a thread's stack is too small for the engine: past its end the process would be ended. */
+static bool take_stack(void)
+{
+  static _Thread_local char *bottom, *top;
+  if (!top) {
+    pthread_attr_t attributes;
+    void *address = NULL;
+    size_t size = 0;
+    if (pthread_getattr_np(pthread_self(), &attributes) == 0) {
+      if (pthread_attr_getstack(&attributes, &address, &size) != 0) size = 0;
+      pthread_attr_destroy(&attributes);
+    }
+    bottom = address;
+    top = size ? bottom + size : (char *)UINTPTR_MAX;
+  }
+  char *here = __builtin_frame_address(0);
+  /* Elsewhere than in the thread's own stack nobody knows. */
+  if (!bottom || here < bottom || here >= top || (size_t)(here - bottom) >= least_stack << 10) return true;
+  PyErr_Format(PyExc_RuntimeError,
+               "this thread has %zu KiB of its stack left and %zu are needed; expected a larger threading.stack_size, "
+               "or limit of the process's stack",
+               (size_t)(here - bottom) >> 10, least_stack);
+  return false;
+}
+
 bool take_arrays(Call *call, PyObject *const *objects, const ArraySpec *specs, int count)
 {
+  if (!take_stack()) return false;
   for (int index = 0; index < count; index++) {
     const ArraySpec *spec = &specs[index];
     Py_buffer *view = &call->views[call->count];
