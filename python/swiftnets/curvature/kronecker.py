@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from swiftnets._support import checks
+from swiftnets._support.probabilities import sigmoid, softmax
 from swiftnets._support.types import Array, FloatArray
 from swiftnets.curvature.point import Point, require_point
 from swiftnets.curvature.states import LayerState, layer_states
@@ -373,15 +374,13 @@ def _drawn(
         shares *= batch.weights
     outputs = point.outputs
     if loss.name == "binary_cross_entropy":
-        small = np.exp(-np.abs(outputs))
-        other = small / (1 + small)  # of the less likely target
-        drawn = (random.random(other.shape) < other) - other
+        other = sigmoid(-np.abs(outputs))  # of the less likely target
+        drawn: FloatArray = (random.random(other.shape) < other) - other
         signed: FloatArray = np.where(outputs > 0, drawn, -drawn)
         return np.sqrt(shares)[:, None] * signed
     if batch.targets is not None:  # the Hessian's own factor
         shares *= np.maximum(batch.targets.sum(axis=1), 0)
-    p: FloatArray = np.exp(outputs - outputs.max(axis=1, keepdims=True))
-    p /= p.sum(axis=1, keepdims=True)
+    p = softmax(outputs)
     # The first class at which the sum of probabilities is above a uniform number.
     sums = p.cumsum(axis=1)
     chosen = (sums <= random.random(len(p))[:, None] * sums[:, -1:]).sum(axis=1)
