@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -292,7 +292,7 @@ class Propagated:
             "the Kronecker factorisation",
             'gauss_newton.dense(), or preconditioner="diagonal"',
         )
-        is_sampled = checks.choice(targets, "targets", ("exact", "sampled")) == 1
+        is_sampled = checks.choice(targets, "targets", get_args(Targets)) == 1
         if not isinstance(seed, np.random.Generator):
             seed = np.random.default_rng(checks.integer(seed, "seed", 0, 2**63 - 1))
         counted = point.in_float64().counted
