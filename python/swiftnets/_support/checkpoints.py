@@ -27,7 +27,6 @@ _KINDS = {
     "swiftnets checkpoint": "a SlowNet's or FastNet's checkpoint",
     "swiftnets optimizer checkpoint": "an optimizer's checkpoint",
     "swiftnets comparison run": "a run of compare()",
-    "swiftnets Lyapunov run": "a run of lyapunov_spectrum()",
     "swiftnets dynamics checkpoint": "a checkpoint of swiftnets.dynamics",
     "swiftnets net": "a saved net",
 }
