@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from swiftnets._core import ConvergenceError
 from swiftnets._support import checks
-from swiftnets._support.plotting import figure_class, styled
+from swiftnets._support.plotting import axes_of, styled
 from swiftnets._support.types import Array
 from swiftnets.curvature.point import Point
 from swiftnets.dynamics.criticality import (
@@ -203,8 +203,7 @@ class Flip:
             grid = checks.array(steps, "steps", ("n",))
             if not (np.isfinite(grid).all() and (grid > 0).all()):
                 raise ValueError("steps has an entry that is not above 0; expected steps above 0")
-        if ax is None:
-            ax = figure_class()(layout="constrained").add_subplot()
+        ax = axes_of(ax)
         excess = grid * self.sharpness - 2
         style = styled(lines, color="tab:blue", linewidth=1.5)
         label = style.pop("label", "normal form")

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from swiftnets._support import checks
 from swiftnets._support.files import File
-from swiftnets._support.plotting import figure_class, styled
+from swiftnets._support.plotting import axes_of, styled
 from swiftnets._support.types import Array, IntegerArray
 from swiftnets.curvature.point import Point
 from swiftnets.dynamics.complementarity import places
@@ -165,8 +165,7 @@ class CentralFlow:
         ImportError
             Without Matplotlib: ``pip install swiftnets[plot]``.
         """
-        if ax is None:
-            ax = figure_class()(layout="constrained").add_subplot()
+        ax = axes_of(ax)
         style = styled(lines, color="tab:blue", linewidth=1.5)
         drawn = ax.plot(self.times, self.eigenvalues, **style)
         if drawn and "label" not in lines:

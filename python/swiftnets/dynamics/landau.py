@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from swiftnets._support import checks
-from swiftnets._support.plotting import figure_class, styled
+from swiftnets._support.plotting import axes_of, styled
 from swiftnets._support.types import Array
 from swiftnets.curvature.point import Point
 from swiftnets.dynamics.complementarity import exponent
@@ -184,8 +184,7 @@ class Landau:
         else:
             grid = checks.array(x, "x", ("n",))
             checks.finite(grid, "x")
-        if ax is None:
-            ax = figure_class()(layout="constrained").add_subplot()
+        ax = axes_of(ax)
         net, samples = self.point.net, self.point.samples
         here = self.point.loss
         loss = [net.loss_on(self.path(float(one)), samples) - here for one in grid]

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from swiftnets._support import checks
 from swiftnets._support.files import File
-from swiftnets._support.plotting import figure_class, styled
+from swiftnets._support.plotting import axes_of, styled
 from swiftnets._support.types import Array, IntegerArray
 from swiftnets.curvature.point import Point
 from swiftnets.dynamics.runs import go, kept_memory, stacked, thinned
@@ -109,8 +109,7 @@ class MeanAndOscillation:
         ImportError
             Without Matplotlib: ``pip install swiftnets[plot]``.
         """
-        if ax is None:
-            ax = figure_class()(layout="constrained").add_subplot()
+        ax = axes_of(ax)
         style = styled(lines, color="tab:orange", linewidth=1.5, label="mean and oscillation")
         ax.plot(self.times, self.amplitudes, **style)
         ax.set_xlabel("steps")

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from swiftnets._support import checks
-from swiftnets._support.plotting import figure_class
+from swiftnets._support.plotting import axes_of
 from swiftnets._support.types import Array, IntegerArray
 from swiftnets.curvature.point import Point
 from swiftnets.influence.problem import Divisor, Problem
@@ -305,8 +305,7 @@ class Influence:
         """
         if np.isnan(self.error_estimates).all():
             raise ValueError("there are no error estimates to draw; expected a certificate")
-        if ax is None:
-            ax = figure_class()(layout="constrained").add_subplot()
+        ax = axes_of(ax)
         moves, good = self.move_norms, ~self.is_flagged
         errors = np.where(np.isfinite(self.error_estimates), self.error_estimates, moves)
         ax.scatter(moves[good], errors[good], s=9, label="predicted")

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from swiftnets._support import checks
-from swiftnets._support.plotting import figure_class
+from swiftnets._support.plotting import axes_of
 from swiftnets._support.probabilities import sigmoid, softmax
 from swiftnets._support.types import Array
 
@@ -171,8 +171,7 @@ class Predictive:
         places = checks.array(x, "x", (count,))
         output = checks.integer(output, "output", 0, outputs - 1)
         width = checks.real(deviations, "deviations", positive=True)
-        if ax is None:
-            ax = figure_class()(layout="constrained").add_subplot()
+        ax = axes_of(ax)
         order = np.argsort(places)
         places, mean = places[order], self.mean[order, output]
         (line,) = ax.plot(places, mean)
