@@ -15,7 +15,7 @@ from swiftnets._support.types import Array
 from swiftnets.dynamics.maps import Map
 from swiftnets.dynamics.runs import go
 from swiftnets.dynamics.spectrum import LyapunovSpectrum
-from swiftnets.dynamics.stepping import Stepper, directions, factored, fixed
+from swiftnets.dynamics.stepping import Stepper, directions, factored, fixed, tangent_count
 
 __all__ = ["lyapunov_spectrum"]
 
@@ -142,9 +142,7 @@ def lyapunov_spectrum(
 
 
 def _count(k: int, dimension: int, certify: bool) -> int:
-    k = checks.integer(k, "k")
-    if k > dimension:
-        raise ValueError(f"k is {k}; expected at most {dimension}, the entries of a tangent")
+    k = tangent_count(k, dimension)
     if certify and k < dimension:
         raise ValueError(
             f"k is {k} with certify=True; expected {dimension}: the sum of all exponents is known"
