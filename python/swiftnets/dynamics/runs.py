@@ -14,6 +14,7 @@ from swiftnets._support.checkpoints import (
     CheckpointError,
     Settings,
     read_archive,
+    require_left,
     require_settings,
     write_archive,
 )
@@ -148,11 +149,7 @@ class _Saved(NamedTuple):
             raise CheckpointError(f"checkpoint: {self.path} is of another run")
         if differs is not None and (why := differs(state)):
             raise CheckpointError(f"checkpoint: {self.path} is of another run: {why}")
-        if state.count > steps:
-            raise CheckpointError(
-                f"checkpoint: {self.path} has {checks.counted(state.count, 'step')} behind it, "
-                f"more than the {steps} asked for"
-            )
+        require_left(self.path, state.count, steps, "step")
         return state
 
     def write(self, state: State) -> None:
