@@ -337,8 +337,7 @@ class Propagated:
             shares /= shares.sum() or 1
             rooted = (np.sqrt(shares)[:, None] * layer.inputs for layer in self._layers)
             inputs = tuple(rows.T @ rows for rows in rooted)
-        if not all(np.isfinite(factor).all() for factor in (*inputs, *outputs)):
-            raise FloatingPointError("the Kronecker factors have numbers that are not finite")
+        require_finite(*inputs, *outputs)
         return KroneckerFactors(inputs, tuple(outputs))
 
     def moments(self, basis: KroneckerEigenbasis) -> KroneckerEigenbasis:
@@ -354,9 +353,14 @@ class Propagated:
             turned = (self._layers[index].inputs[some] @ basis.inputs[index]) ** 2
             flat = rows.reshape(-1, rows.shape[2]) @ basis.outputs[index]
             values[index] += turned.T @ (flat.reshape(rows.shape) ** 2).sum(axis=1)
-        if not all(np.isfinite(block).all() for block in values):
-            raise FloatingPointError("the Kronecker factors have numbers that are not finite")
+        require_finite(*values)
         return KroneckerEigenbasis(basis.inputs, basis.outputs, tuple(values))
+
+
+def require_finite(*factors: Array) -> None:
+    """A FloatingPointError if a number is not finite."""
+    if not all(np.isfinite(factor).all() for factor in factors):
+        raise FloatingPointError("the Kronecker factors have numbers that are not finite")
 
 
 def _drawn(

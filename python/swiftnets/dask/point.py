@@ -12,7 +12,7 @@ from swiftnets._support import checks
 from swiftnets._support.internals import Fixed, Internals
 from swiftnets._support.locks import lock_of
 from swiftnets._support.types import FloatArray
-from swiftnets.curvature.kronecker import KroneckerFactors, Targets
+from swiftnets.curvature.kronecker import KroneckerFactors, Targets, require_finite
 from swiftnets.curvature.matrix import FisherKind, Kind
 from swiftnets.curvature.taylor import TaylorSeries
 from swiftnets.dask import worker
@@ -187,8 +187,7 @@ class DaskPoint(Fixed, Internals, internal=_INTERNAL):
         factors = [np.array(term, np.float64) for term in terms]
         half = len(factors) // 2
         outputs = [factor / self._cluster.divisor for factor in factors[half:]]
-        if not all(np.isfinite(factor).all() for factor in (*factors[:half], *outputs)):
-            raise FloatingPointError("the Kronecker factors have numbers that are not finite")
+        require_finite(*factors[:half], *outputs)
         return KroneckerFactors(tuple(factors[:half]), tuple(outputs))
 
     # Along directions
