@@ -163,9 +163,9 @@ def test_rescaled_values_are_the_diagonal_of_the_blocks(loss):
         want = np.diag(turn.T @ block @ turn).reshape(basis.values[layer].shape)
         size = np.linalg.norm(block, 2)
         np.testing.assert_allclose(rescaled.values[layer], want, rtol=0, atol=100 * EPS * size)
-        # The nearest matrix of this form.
+        # The nearest matrix of this form; rounding alone where a block has it.
         plain, ours = (np.linalg.norm(b.dense()[layer] - block) for b in (basis, rescaled))
-        assert ours < plain
+        assert ours < max(plain, 100 * EPS * size)
     drawn = basis.rescaled(point, targets="sampled", seed=3)
     alien = KroneckerFactors((np.eye(1),), (np.eye(1),)).eigenbasis()
     assert (drawn.values[0] != rescaled.values[0]).any()

@@ -222,8 +222,8 @@ class Henon:
 @pytest.mark.parametrize(
     ("name", "change"),
     [
-        ("done", lambda array: array - 20),
-        ("done", lambda array: array + 10**6),
+        ("count", lambda array: array - 20),
+        ("count", lambda array: array + 10**6),
         ("blocks", lambda array: array[:3]),
         ("blocks", lambda array: array[:, :1]),
         ("blocks", lambda array: array * math.nan),

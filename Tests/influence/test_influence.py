@@ -335,7 +335,7 @@ def test_refits_end_where_gradients_fall_no_further():
         retrained = found.refit(i)
         assert retrained.success and retrained.iterations < 20, retrained
         assert retrained.gradient_norm < 2e-15
-        assert retrained.error_bound < 1e-10
+        assert retrained.error_estimate < 1e-10
 
 
 @pytest.mark.parametrize("reduction", ["sum", "mean"])
@@ -353,7 +353,7 @@ def test_refits_end_where_nets_go_through_their_samples(reduction):
             without = net.at(retrained.w, np.delete(x, i, 0), np.delete(y, i, 0))
             assert np.linalg.norm(without.gradient) < 1e-13
             least = np.linalg.eigvalsh(without.hessian.dense())[0]
-            assert 0 < retrained.error_bound < 1e-11 / least
+            assert 0 < retrained.error_estimate < 1e-11 / least
 
 
 @pytest.mark.parametrize("l2", [1e-3, 1e-6])
@@ -679,7 +679,7 @@ def test_results_can_be_pickled_drawn_and_left_without_estimates(small, capsys):
     assert repr(found).startswith("Influence(5 samples left out, order 1, by dense factors")
     assert not found.terms.flags.writeable and not found.minimum.flags.writeable
     bare = leave_one_out(small.point, 1, range(5), certificate=None)
-    assert bare.is_flagged.all() and "not certified" in repr(bare)
+    assert bare.is_flagged.all() and "errors not estimated" in repr(bare)
     np.testing.assert_array_equal(bare.terms, found.terms)
     with pytest.raises(ValueError, match="no error estimates to draw"):
         bare.plot()

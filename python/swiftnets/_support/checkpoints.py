@@ -17,7 +17,7 @@ from typing import Any, TypeAlias, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from swiftnets._support import identity
+from swiftnets._support import checks, identity
 from swiftnets._support.files import write_npz
 
 ReadT = TypeVar("ReadT")
@@ -27,7 +27,6 @@ _KINDS = {
     "swiftnets checkpoint": "a SlowNet's or FastNet's checkpoint",
     "swiftnets optimizer checkpoint": "an optimizer's checkpoint",
     "swiftnets comparison run": "a run of compare()",
-    "swiftnets Lyapunov run": "a run of lyapunov_spectrum()",
     "swiftnets dynamics checkpoint": "a checkpoint of swiftnets.dynamics",
     "swiftnets net": "a saved net",
 }
@@ -117,3 +116,12 @@ def require_settings(
     differing = list(identity.differences(there, here))
     if differing:
         raise CheckpointError(f"{argument}: {path} is of another run: {'; '.join(differing)}")
+
+
+def require_left(path: Path, done: int, asked: int, unit: str) -> None:
+    """A CheckpointError if a run is further on than is asked for."""
+    if done > asked:
+        raise CheckpointError(
+            f"checkpoint: {path} has {checks.counted(done, unit)} behind it, more than the {asked} "
+            "asked for"
+        )

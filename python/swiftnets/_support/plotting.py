@@ -28,6 +28,11 @@ def figure_class() -> Any:
     return Figure
 
 
+def axes_of(given: Any) -> Any:
+    """The axes that are given, or those of a new figure."""
+    return figure_class()(layout="constrained").add_subplot() if given is None else given
+
+
 def styled(given: dict[str, Any], **defaults: Any) -> dict[str, Any]:
     """What a user gives for a line, over defaults: ``lw`` and ``linewidth`` are one.
 

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from swiftnets._support.probabilities import sigmoid, softmax
 from swiftnets._support.types import Array
 from swiftnets.curvature.point import Point
 from swiftnets.curvature.states import LayerState, layer_states
@@ -199,8 +200,6 @@ def _residuals(batch: Batch, z: Array, loss: str) -> tuple[Array, Array]:
     if loss == "squared_error":
         return row_norms(z - y), np.ones(len(z))
     if loss == "binary_cross_entropy":
-        return row_norms(np.tanh(z / 2) / 2 + 0.5 - y), np.ones(len(z))
+        return row_norms(sigmoid(z) - y), np.ones(len(z))
     mass = y.sum(axis=1)
-    p = np.exp(z - z.max(axis=1, keepdims=True))
-    p *= (mass / p.sum(axis=1))[:, None]
-    return row_norms(p - y), mass
+    return row_norms(softmax(z) * mass[:, None] - y), mass

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias, overload
 import numpy as np
 
 from swiftnets._support import checks
-from swiftnets._support.plotting import figure_class
+from swiftnets._support.plotting import axes_of
 from swiftnets._support.types import Array, IntegerArray
 from swiftnets.curvature.point import Point
 
@@ -250,8 +250,7 @@ class CriticalPoints(Sequence[CriticalPoint]):
         Hessians of small nets, whose index is far above what it predicts.
         """
         is_fraction = checks.flag(fraction, "fraction")
-        if ax is None:
-            ax = figure_class()(layout="constrained").add_subplot()
+        ax = axes_of(ax)
         for status in dict.fromkeys(sorted(self.statuses, key=lambda name: name != "critical")):
             points = [one for one in self if one.status == status and one.index is not None]
             if not points:

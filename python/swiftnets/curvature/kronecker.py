@@ -14,12 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from swiftnets._support import checks
+from swiftnets._support.probabilities import sigmoid, softmax
 from swiftnets._support.types import Array, FloatArray
 from swiftnets.curvature.point import Point, require_point
 from swiftnets.curvature.states import LayerState, layer_states
@@ -291,7 +292,7 @@ class Propagated:
             "the Kronecker factorisation",
             'gauss_newton.dense(), or preconditioner="diagonal"',
         )
-        is_sampled = checks.choice(targets, "targets", ("exact", "sampled")) == 1
+        is_sampled = checks.choice(targets, "targets", get_args(Targets)) == 1
         if not isinstance(seed, np.random.Generator):
             seed = np.random.default_rng(checks.integer(seed, "seed", 0, 2**63 - 1))
         counted = point.in_float64().counted
@@ -336,8 +337,7 @@ class Propagated:
             shares /= shares.sum() or 1
             rooted = (np.sqrt(shares)[:, None] * layer.inputs for layer in self._layers)
             inputs = tuple(rows.T @ rows for rows in rooted)
-        if not all(np.isfinite(factor).all() for factor in (*inputs, *outputs)):
-            raise FloatingPointError("the Kronecker factors have numbers that are not finite")
+        require_finite(*inputs, *outputs)
         return KroneckerFactors(inputs, tuple(outputs))
 
     def moments(self, basis: KroneckerEigenbasis) -> KroneckerEigenbasis:
@@ -353,9 +353,14 @@ class Propagated:
             turned = (self._layers[index].inputs[some] @ basis.inputs[index]) ** 2
             flat = rows.reshape(-1, rows.shape[2]) @ basis.outputs[index]
             values[index] += turned.T @ (flat.reshape(rows.shape) ** 2).sum(axis=1)
-        if not all(np.isfinite(block).all() for block in values):
-            raise FloatingPointError("the Kronecker factors have numbers that are not finite")
+        require_finite(*values)
         return KroneckerEigenbasis(basis.inputs, basis.outputs, tuple(values))
+
+
+def require_finite(*factors: Array) -> None:
+    """A FloatingPointError if a number is not finite."""
+    if not all(np.isfinite(factor).all() for factor in factors):
+        raise FloatingPointError("the Kronecker factors have numbers that are not finite")
 
 
 def _drawn(
@@ -373,15 +378,13 @@ def _drawn(
         shares *= batch.weights
     outputs = point.outputs
     if loss.name == "binary_cross_entropy":
-        small = np.exp(-np.abs(outputs))
-        other = small / (1 + small)  # of the less likely target
-        drawn = (random.random(other.shape) < other) - other
+        other = sigmoid(-np.abs(outputs))  # of the less likely target
+        drawn: FloatArray = (random.random(other.shape) < other) - other
         signed: FloatArray = np.where(outputs > 0, drawn, -drawn)
         return np.sqrt(shares)[:, None] * signed
     if batch.targets is not None:  # the Hessian's own factor
         shares *= np.maximum(batch.targets.sum(axis=1), 0)
-    p: FloatArray = np.exp(outputs - outputs.max(axis=1, keepdims=True))
-    p /= p.sum(axis=1, keepdims=True)
+    p = softmax(outputs)
     # The first class at which the sum of probabilities is above a uniform number.
     sums = p.cumsum(axis=1)
     chosen = (sums <= random.random(len(p))[:, None] * sums[:, -1:]).sum(axis=1)

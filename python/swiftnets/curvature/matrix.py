@@ -9,7 +9,7 @@ import cmath
 import math
 from enum import Enum
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,7 @@ from swiftnets._support.types import FloatArray
 from swiftnets.linalg import scaling
 from swiftnets.linalg.operator import SymmetricOperator
 from swiftnets.nets.engine import Engine
+from swiftnets.nets.losses import Loss
 from swiftnets.nets.network import BaseNetwork
 from swiftnets.nets.samples import Batch, Samples
 
@@ -40,6 +41,7 @@ def __dir__() -> list[str]:
 
 
 Block: TypeAlias = tuple[int, int] | Literal["diagonal"] | None
+FisherKind: TypeAlias = Literal["exact", "empirical"]
 
 
 class Kind(Enum):
@@ -64,6 +66,18 @@ class Kind(Enum):
     def is_layered(self) -> bool:
         """Whether it can be factored layer by layer: the Hessian alone."""
         return self is Kind.HESSIAN
+
+    @classmethod
+    def fisher(cls, kind: FisherKind, loss: Loss) -> Kind:
+        """That of a point's `fisher`; a ValueError if the loss has none."""
+        if checks.choice(kind, "kind", get_args(FisherKind)):
+            return cls.EMPIRICAL_FISHER
+        if not loss.is_likelihood:
+            raise ValueError(
+                f'kind is "exact" and the loss is {loss.name!r}, which is no likelihood; use '
+                'gauss_newton, or kind="empirical"'
+            )
+        return cls.FISHER
 
 
 class Solver(Protocol):

@@ -7,7 +7,7 @@ backward pass is made once, when first needed, and shared by all that follows.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, TypeAlias, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ from swiftnets._support.internals import Fixed, Internals
 from swiftnets._support.locks import lock_of
 from swiftnets._support.types import FloatArray
 from swiftnets.curvature import taylor
-from swiftnets.curvature.matrix import CurvatureMatrix, Kind, Solver
+from swiftnets.curvature.matrix import CurvatureMatrix, FisherKind, Kind, Solver
 from swiftnets.curvature.passes import Pass
 from swiftnets.curvature.taylor import TaylorSeries
 from swiftnets.nets.engine import Adder
@@ -32,7 +32,6 @@ def __dir__() -> list[str]:
     return __all__
 
 
-FisherKind: TypeAlias = Literal["exact", "empirical"]
 _Result = TypeVar("_Result")
 _INTERNAL = (
     "call",
@@ -538,15 +537,7 @@ class Point(Fixed, Internals, internal=_INTERNAL):
         ValueError
             For the exact matrix of a loss that is no likelihood.
         """
-        if checks.choice(kind, "kind", ("exact", "empirical")):
-            return CurvatureMatrix(self, Kind.EMPIRICAL_FISHER)
-        loss = self.net.loss_function
-        if not loss.is_likelihood:
-            raise ValueError(
-                f'kind is "exact" and the loss is {loss.name!r}, which is no likelihood; use '
-                'gauss_newton, or kind="empirical"'
-            )
-        return CurvatureMatrix(self, Kind.FISHER)
+        return CurvatureMatrix(self, Kind.fisher(kind, self.net.loss_function))
 
     def __repr__(self) -> str:
         first = self._whole[0]

@@ -16,7 +16,7 @@ from swiftnets._support.types import Array, FloatArray
 from swiftnets.curvature.matrix import Kind
 from swiftnets.dask import worker
 from swiftnets.linalg import scaling
-from swiftnets.linalg.krylov import cg, default_iterations, minres
+from swiftnets.linalg.krylov import cg, default_iterations, default_tolerance, minres
 from swiftnets.linalg.krylov_result import KrylovResult
 from swiftnets.linalg.operator import SymmetricOperator
 
@@ -37,7 +37,6 @@ _TITLES = {
     Kind.FISHER: "fisher",
     Kind.EMPIRICAL_FISHER: "empirical-fisher",
 }
-_TOLERANCES = {np.dtype(np.float64): 1e-10, np.dtype(np.float32): 1e-4}
 _INTERNAL = ("products",)
 
 
@@ -282,7 +281,7 @@ class DaskMatrix(Fixed, SymmetricOperator, Internals, internal=_INTERNAL):
         if preconditioner is not None and not callable(preconditioner):
             checks.choice(preconditioner, "preconditioner", ("diagonal", "kronecker"))
         if tolerance is None:
-            tolerance = _TOLERANCES[self.dtype]
+            tolerance = default_tolerance(self.dtype)
         else:
             tolerance = checks.real(tolerance, "tolerance", positive=True)
         total = default_iterations(self.order)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -12,9 +12,8 @@ from swiftnets._support import checks
 from swiftnets._support.internals import Fixed, Internals
 from swiftnets._support.locks import lock_of
 from swiftnets._support.types import FloatArray
-from swiftnets.curvature.kronecker import KroneckerFactors, Targets
-from swiftnets.curvature.matrix import Kind
-from swiftnets.curvature.point import FisherKind
+from swiftnets.curvature.kronecker import KroneckerFactors, Targets, require_finite
+from swiftnets.curvature.matrix import FisherKind, Kind
 from swiftnets.curvature.taylor import TaylorSeries
 from swiftnets.dask import worker
 from swiftnets.dask.cluster import Cluster, require_open
@@ -176,7 +175,7 @@ class DaskPoint(Fixed, Internals, internal=_INTERNAL):
         """
         net, shares = self.net, self._cluster.shares
         require_dense(net, "the Kronecker factorisation", 'preconditioner="diagonal"')
-        checks.choice(targets, "targets", ("exact", "sampled"))
+        checks.choice(targets, "targets", get_args(Targets))
         seed = checks.integer(seed, "seed", 0, 2**63 - 1)
         terms = self.summed(
             "kronecker-factors",
@@ -188,8 +187,7 @@ class DaskPoint(Fixed, Internals, internal=_INTERNAL):
         factors = [np.array(term, np.float64) for term in terms]
         half = len(factors) // 2
         outputs = [factor / self._cluster.divisor for factor in factors[half:]]
-        if not all(np.isfinite(factor).all() for factor in (*factors[:half], *outputs)):
-            raise FloatingPointError("the Kronecker factors have numbers that are not finite")
+        require_finite(*factors[:half], *outputs)
         return KroneckerFactors(tuple(factors[:half]), tuple(outputs))
 
     # Along directions
@@ -286,15 +284,7 @@ class DaskPoint(Fixed, Internals, internal=_INTERNAL):
         ValueError
             For the exact matrix of a loss that is no likelihood.
         """
-        if checks.choice(kind, "kind", ("exact", "empirical")):
-            return DaskMatrix(self, Kind.EMPIRICAL_FISHER)
-        loss = self.net.loss_function
-        if not loss.is_likelihood:
-            raise ValueError(
-                f'kind is "exact" and the loss is {loss.name!r}, which is no likelihood; use '
-                'gauss_newton, or kind="empirical"'
-            )
-        return DaskMatrix(self, Kind.FISHER)
+        return DaskMatrix(self, Kind.fisher(kind, self.net.loss_function))
 
     def __reduce__(self) -> tuple[Any, ...]:
         raise TypeError("a DaskPoint is not pickled, as its samples are on a cluster")

@@ -14,20 +14,21 @@ import numpy.typing as npt
 
 from swiftnets._core import ConvergenceError
 from swiftnets._support import checks
-from swiftnets._support.plotting import figure_class, styled
+from swiftnets._support.plotting import axes_of, styled
 from swiftnets._support.types import Array
 from swiftnets.curvature.point import Point
 from swiftnets.dynamics.criticality import (
     FLAT,
+    SIMPLE,
     VALID,
     finite,
-    length,
     pseudo_inverse,
     require_critical,
     signed,
 )
 from swiftnets.dynamics.smooth import moved, smooth_point
 from swiftnets.linalg.lapack import aside, eigh
+from swiftnets.linalg.scaling import norm
 from swiftnets.spectra.eigsh import eigsh
 
 __all__ = ["Flip", "TwoCycle", "flip", "two_cycle"]
@@ -38,7 +39,6 @@ def __dir__() -> list[str]:
 
 
 _DENSE = 1000  # parameters up to which all eigenpairs are computed
-_SIMPLE = 1e-6  # of the norm: closer eigenvalues have no eigenvectors of their own
 _NULL = 1e-13  # of the norm: the same in Newton's matrix, which is small of itself near the flip
 _ROUNDING = 1e-13  # what it may leave of a coefficient that is 0, relative
 _COLLAPSED = 1e-3  # of the start's distance: two points that are nearer have become one
@@ -203,8 +203,7 @@ class Flip:
             grid = checks.array(steps, "steps", ("n",))
             if not (np.isfinite(grid).all() and (grid > 0).all()):
                 raise ValueError("steps has an entry that is not above 0; expected steps above 0")
-        if ax is None:
-            ax = figure_class()(layout="constrained").add_subplot()
+        ax = axes_of(ax)
         excess = grid * self.sharpness - 2
         style = styled(lines, color="tab:blue", linewidth=1.5)
         label = style.pop("label", "normal form")
@@ -288,7 +287,7 @@ def flip(point: Point, *, tolerance: float = 1e-6) -> Flip:
             f"point is no minimum: its Hessian has the eigenvalue {modes.least:.6g}, and the "
             f"largest is {modes.top:.6g}; expected none below 0, and one above"
         )
-    if modes.next > (1 - _SIMPLE) * modes.top:
+    if modes.next > (1 - SIMPLE) * modes.top:
         raise np.linalg.LinAlgError(
             f"the largest eigenvalue {modes.top:.10g} is not simple, the next is "
             f"{modes.next:.10g}: there is no one direction to leave the minimum in"
@@ -301,7 +300,7 @@ def flip(point: Point, *, tolerance: float = 1e-6) -> Flip:
         point=here,
         sharpness=modes.top,
         vector=u,
-        coefficient=_coefficient(3 * float(t @ response), fourth, modes.top, length(here.w)),
+        coefficient=_coefficient(3 * float(t @ response), fourth, modes.top, norm(here.w)),
         null_fraction=lost,
         third=t,
         response=response,
@@ -348,7 +347,7 @@ class _DenseModes:
 
     def inverse(self, t: Array) -> tuple[Array, float]:
         """H⁺ t, and the part of t's norm that is in the null space."""
-        return pseudo_inverse(self._values, self._vectors, t, length(t))
+        return pseudo_inverse(self._values, self._vectors, t, norm(t))
 
 
 class _Modes:

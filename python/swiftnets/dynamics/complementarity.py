@@ -12,8 +12,9 @@ import numpy.typing as npt
 from swiftnets._support import checks
 from swiftnets._support.types import Array, FloatArray
 from swiftnets.linalg.lapack import aside
+from swiftnets.linalg.scaling import exponent
 
-__all__ = ["Complementarity", "exponent", "places", "smat", "solve_checked", "solve_sdcp", "svec"]
+__all__ = ["Complementarity", "places", "smat", "solve_checked", "solve_sdcp", "svec"]
 
 
 def __dir__() -> list[str]:
@@ -280,11 +281,6 @@ def solve_checked(
         f"{', '.join(f'{r:.1e}' for r in best.residuals)}, over {_GOOD:.0e}; with a singular B "
         "there may be none"
     )
-
-
-def exponent(array: Array) -> int:
-    """That of two by which the largest modulus is brought between ½ and 1; 0 of zeros."""
-    return math.frexp(float(np.abs(array).max()))[1]
 
 
 def _rescaled(

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from swiftnets._support.types import Array, FloatArray
 from swiftnets.curvature.point import Point
+from swiftnets.linalg.scaling import norm
 
 __all__ = [
     "FLAT",
+    "SIMPLE",
     "VALID",
     "finite",
-    "length",
     "pseudo_inverse",
     "require_critical",
     "signed",
@@ -25,20 +24,21 @@ def __dir__() -> list[str]:
 
 
 FLAT = 1e-10  # of the norm: eigenvalues below count as 0
+SIMPLE = 1e-6  # of the norm: closer eigenvalues have no eigenvectors of their own
 VALID = 1e-6  # of |t|: what may be in the null space
 
 
 def require_critical(point: Point, size: float, tolerance: float, what: str) -> float:
     """The gradient's norm; a ValueError if it is too large for curvatures of that size."""
-    norm = length(point.gradient)
-    most = tolerance * size * max(1.0, length(point.w))
-    if not norm <= most:
+    length = norm(point.gradient)
+    most = tolerance * size * max(1.0, norm(point.w))
+    if not length <= most:
         raise ValueError(
-            f"point is no {what}: its gradient has norm {norm:.3g}; expected at most {most:.3g}, "
+            f"point is no {what}: its gradient has norm {length:.3g}; expected at most {most:.3g}, "
             "the tolerance times ‖H‖ max(1, ‖w‖) (swiftnets.laplace.mode and "
             "swiftnets.critical.find go to such points)"
         )
-    return norm
+    return length
 
 
 def pseudo_inverse(values: Array, vectors: Array, t: Array, size: float) -> tuple[Array, float]:
@@ -47,17 +47,9 @@ def pseudo_inverse(values: Array, vectors: Array, t: Array, size: float) -> tupl
     flat = abs(values) <= FLAT * abs(values).max()
     with np.errstate(divide="ignore", invalid="ignore"):
         inverse = np.where(flat, 0.0, parts / values)
-    lost = length(parts[flat]) / size if size else 0.0
+    lost = norm(parts[flat]) / size if size else 0.0
     response: Array = vectors @ inverse
     return response, lost
-
-
-def length(vector: Array) -> float:
-    """A vector's norm, where squares of its entries are no numbers too."""
-    largest = float(np.abs(vector).max(initial=0.0))
-    if not 0 < largest < math.inf:
-        return largest
-    return largest * float(np.linalg.norm(vector / largest))
 
 
 def signed(vector: FloatArray) -> Array:

@@ -12,14 +12,14 @@ import numpy.typing as npt
 
 from swiftnets._support import checks
 from swiftnets._support.files import File
-from swiftnets._support.plotting import figure_class, styled
+from swiftnets._support.plotting import axes_of, styled
 from swiftnets._support.types import Array, IntegerArray
 from swiftnets.curvature.point import Point
 from swiftnets.dynamics.complementarity import places
 from swiftnets.dynamics.holding import held, thirds
 from swiftnets.dynamics.leading import certified
 from swiftnets.dynamics.ritz import refine
-from swiftnets.dynamics.runs import Saved, go, kept_memory, stacked, thinned
+from swiftnets.dynamics.runs import go, kept_memory, stacked, thinned
 from swiftnets.dynamics.smooth import diverged, finite_loss, moved, problem_of, smooth_point
 from swiftnets.spectra import Certificate
 
@@ -165,8 +165,7 @@ class CentralFlow:
         ImportError
             Without Matplotlib: ``pip install swiftnets[plot]``.
         """
-        if ax is None:
-            ax = figure_class()(layout="constrained").add_subplot()
+        ax = axes_of(ax)
         style = styled(lines, color="tab:blue", linewidth=1.5)
         drawn = ax.plot(self.times, self.eigenvalues, **style)
         if drawn and "label" not in lines:
@@ -545,23 +544,7 @@ def central_flow(
     order = start.net.parameter_count
     kept_memory(order, every, steps)
     flow = _Flow(start, step, substeps, float(threshold), every, certify_every)
-    saved, now = None, None
-    if checkpoint is not None:
-        settings = {
-            "run": "central flow",
-            "problem": problem_of(start),
-            "w": start.w,
-            "step": step,
-            "substeps": substeps,
-            "threshold": float(threshold),
-            "every": every,
-            "certify_every": certify_every,
-        }
-        saved = Saved(checkpoint, checkpoint_every, settings)
-        now = saved.read(steps, _restored)
-    if now is None:
-        known = _Known(np.empty((0, order)), np.zeros((0, 0)), 0, 0, 0)
-        now = _Now(0, start.w, start.w, known, [], [], [], [])
+    known = _Known(np.empty((0, order)), np.zeros((0, 0)), 0, 0, 0)
 
     def told(now: _Now) -> object:
         assert callback is not None
@@ -570,12 +553,24 @@ def central_flow(
         return callback(FlowEvent(now.count - 1, w, row.loss, row.mean_loss, values, X))
 
     now = go(
-        now,
+        _Now(0, start.w, start.w, known, [], [], [], []),
         steps,
         flow.advance,
-        saved=saved,
+        settings={
+            "run": "central flow",
+            "problem": problem_of(start),
+            "w": start.w,
+            "step": step,
+            "substeps": substeps,
+            "threshold": float(threshold),
+            "every": every,
+            "certify_every": certify_every,
+        },
+        restored=_restored,
+        checkpoint=checkpoint,
+        checkpoint_every=checkpoint_every,
         callback=None if callback is None else told,
-        progress=checks.flag(progress, "progress"),
+        progress=progress,
         number=lambda now: now.records[now.count - 1].mean_loss,
         name="loss",
     )

@@ -14,7 +14,7 @@ from swiftnets._support.progress import Progress
 from swiftnets._support.types import Array
 from swiftnets.dynamics.graded import Graded
 from swiftnets.dynamics.maps import Map
-from swiftnets.dynamics.stepping import Stepper, directions, factored, fixed
+from swiftnets.dynamics.stepping import Stepper, directions, factored, fixed, tangent_count
 
 __all__ = ["OptimalGrowth", "optimal_growth"]
 
@@ -152,11 +152,7 @@ def optimal_growth(
     array([ 2.312438, -2.312438])
     """
     stepper, path = _path(map, state, steps)
-    k = checks.integer(k, "k")
-    if k > stepper.dimension:
-        raise ValueError(
-            f"k is {k}; expected at most {stepper.dimension}, the entries of a tangent"
-        )
+    k = tangent_count(k, stepper.dimension)
     tolerance = checks.real(tolerance, "tolerance", positive=True)
     limit = checks.integer(max_iterations, "max_iterations")
     seed = checks.integer(seed, "seed", 0)

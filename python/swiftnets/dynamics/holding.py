@@ -8,7 +8,8 @@ import numpy as np
 
 from swiftnets._support.types import Array
 from swiftnets.curvature.point import Point
-from swiftnets.dynamics.complementarity import exponent, places, smat, solve_checked
+from swiftnets.dynamics.complementarity import places, smat, solve_checked
+from swiftnets.linalg.scaling import exponent
 
 __all__ = ["held", "thirds"]
 

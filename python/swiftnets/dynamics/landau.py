@@ -10,21 +10,21 @@ import numpy as np
 import numpy.typing as npt
 
 from swiftnets._support import checks
-from swiftnets._support.plotting import figure_class, styled
+from swiftnets._support.plotting import axes_of, styled
 from swiftnets._support.types import Array
 from swiftnets.curvature.point import Point
-from swiftnets.dynamics.complementarity import exponent
 from swiftnets.dynamics.criticality import (
     FLAT,
+    SIMPLE,
     VALID,
     finite,
-    length,
     pseudo_inverse,
     require_critical,
     signed,
 )
 from swiftnets.dynamics.smooth import smooth_point
 from swiftnets.linalg.lapack import eigh
+from swiftnets.linalg.scaling import exponent, norm
 
 __all__ = ["Landau", "landau"]
 
@@ -35,7 +35,6 @@ def __dir__() -> list[str]:
 
 Order: TypeAlias = Literal["first", "second"] | None
 
-_SIMPLE = 1e-6  # of the norm: closer eigenvalues have no eigenvectors of their own
 _ZERO = 1e-8  # what rounding may leave of a coefficient that is 0, relative
 _SOFT = 0.5
 
@@ -184,8 +183,7 @@ class Landau:
         else:
             grid = checks.array(x, "x", ("n",))
             checks.finite(grid, "x")
-        if ax is None:
-            ax = figure_class()(layout="constrained").add_subplot()
+        ax = axes_of(ax)
         net, samples = self.point.net, self.point.samples
         here = self.point.loss
         loss = [net.loss_on(self.path(float(one)), samples) - here for one in grid]
@@ -272,7 +270,7 @@ def landau(point: Point, *, vector: npt.ArrayLike | None = None, tolerance: floa
     values, vectors = eigh(off)
     t = finite(here.third(u, u), "third")
     b3 = float(u @ t)
-    response, lost = pseudo_inverse(values, vectors, t - b3 * u, length(t))
+    response, lost = pseudo_inverse(values, vectors, t - b3 * u, norm(t))
     response -= (u @ response) * u
     fourth = float(u @ finite(here.fourth(u, u, u), "fourth"))
     coupling = 3 * float(t @ response)
@@ -287,7 +285,7 @@ def landau(point: Point, *, vector: npt.ArrayLike | None = None, tolerance: floa
         fourth=fourth,
         third=t,
         response=response,
-        order=_order(b3, fourth, coupling, length(t), size),
+        order=_order(b3, fourth, coupling, norm(t), size),
         null_fraction=lost,
         gap=float(rest.min()) if len(rest) else math.inf,
         gradient_norm=gradient,
@@ -307,7 +305,7 @@ def _numbers(x: npt.ArrayLike) -> Array:
 def _softest(values: Array, vectors: Array, size: float) -> tuple[Array, float]:
     order = np.argsort(abs(values), kind="stable")
     first = float(values[order[0]])
-    if len(order) > 1 and abs(values[order[1]] - first) <= _SIMPLE * size:
+    if len(order) > 1 and abs(values[order[1]] - first) <= SIMPLE * size:
         raise np.linalg.LinAlgError(
             f"the eigenvalue of smallest modulus, {first:.10g}, is not simple, the next is "
             f"{values[order[1]]:.10g}; expected a soft mode alone, or vector=u"

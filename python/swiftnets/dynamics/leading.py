@@ -11,7 +11,7 @@ import numpy.typing as npt
 from swiftnets._support import checks
 from swiftnets._support.types import Array
 from swiftnets.curvature.point import Point, require_point
-from swiftnets.dynamics.ritz import refine
+from swiftnets.dynamics.ritz import Ritz, refine
 from swiftnets.spectra import Certificate, cost, count, eigsh
 
 __all__ = ["LeadingEigenpairs", "certified", "leading_eigenpairs"]
@@ -138,30 +138,32 @@ def leading_eigenpairs(
         rows = np.ascontiguousarray(columns.reshape(order, -1).T)
     if checks.flag(certify, "certify"):
         return certified(point, k, above, tolerance, rows)
-    most = 200 + 40 * k
-    found = refine(
-        lambda rows: _products(point, rows),
-        rows,
-        k,
-        above=above,
-        tolerance=tolerance,
-        most=most,
-        order=order,
-    )
+    found = _refined(point, rows, k, above, tolerance)
     if not found.converged:
         raise np.linalg.LinAlgError(
             f"{found.products} products leave a residual of {found.residuals.max():.1e}; expected "
             f"a tolerance above {tolerance}, or certify=True"
         )
-    number = None if above is None else int((found.values > above).sum())
-    vectors = np.ascontiguousarray(found.rows.T)
+    vectors, number = np.ascontiguousarray(found.rows.T), _number(found.values, above)
     return LeadingEigenpairs(found.values, vectors, found.residuals, found.products, number, None)
 
 
-def _products(point: Point, rows: Array) -> Array:
-    """With the Hessian, in float64."""
+def _refined(
+    point: Point, start: Array | None, k: int, above: float | None, tolerance: float
+) -> Ritz:
+    """Of the Hessian, by products in float64."""
     hessian = point.hessian
-    return np.asarray(hessian.products(np.ascontiguousarray(rows, hessian.dtype)), np.float64)
+
+    def products(rows: Array) -> Array:
+        return np.asarray(hessian.products(np.ascontiguousarray(rows, hessian.dtype)), np.float64)
+
+    order, most = point.net.parameter_count, 200 + 40 * k
+    return refine(products, start, k, order=order, above=above, tolerance=tolerance, most=most)
+
+
+def _number(values: Array, above: float | None) -> int | None:
+    """How many values are above a threshold, if there is one."""
+    return None if above is None else int((values > above).sum())
 
 
 def certified(
@@ -189,27 +191,18 @@ def certified(
     order, products = point.net.parameter_count, 0
     if k < order and _is_countable(point):
         more = k if above is not None else k + 1
-        found = refine(
-            lambda rows: _products(point, rows),
-            start,
-            more,
-            above=above,
-            tolerance=tolerance,
-            most=200 + 40 * more,
-            order=order,
-        )
+        found = _refined(point, start, more, above, tolerance)
         products = found.products
         start = found.rows
         proof = _proof(point, found.values, k if above is None else None, above)
         if found.converged and proof is not None:
-            number = None if above is None else int((found.values > above).sum())
             keep = k if above is None else len(found.values)
             return LeadingEigenpairs(
                 found.values[:keep],
                 np.ascontiguousarray(found.rows[:keep].T),
                 found.residuals[:keep],
                 products,
-                number,
+                _number(found.values, above),
                 proof,
             )
     least = k
@@ -224,7 +217,7 @@ def certified(
     if not pairs.converged:
         raise np.linalg.LinAlgError(f"the eigenvalues were not found: {pairs.message}")
     values = np.array(pairs.values[::-1])
-    number = None if above is None else int((values > above).sum())
+    number = _number(values, above)
     keep = least if number is None else max(least, number + 1)
     return LeadingEigenpairs(
         values[:keep].copy(),

@@ -3,35 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from swiftnets._support import checks, identity
-from swiftnets._support.checkpoints import (
-    CheckpointError,
-    read_archive,
-    require_settings,
-    write_archive,
-)
-from swiftnets._support.files import File, writable
-from swiftnets._support.progress import Progress
+from swiftnets._support import checks
+from swiftnets._support.files import File
 from swiftnets._support.types import Array
 from swiftnets.dynamics.maps import Map
+from swiftnets.dynamics.runs import go
 from swiftnets.dynamics.spectrum import LyapunovSpectrum
-from swiftnets.dynamics.stepping import Stepper, directions, factored, fixed
+from swiftnets.dynamics.stepping import Stepper, directions, factored, fixed, tangent_count
 
 __all__ = ["lyapunov_spectrum"]
 
 
 def __dir__() -> list[str]:
     return __all__
-
-
-_FORMAT, _VERSION = "swiftnets Lyapunov run", 1
 
 
 def lyapunov_spectrum(
@@ -121,7 +111,7 @@ def lyapunov_spectrum(
     True
     """
     start = fixed(state)
-    certify, progress = checks.flag(certify, "certify"), checks.flag(progress, "progress")
+    certify = checks.flag(certify, "certify")
     stepper = Stepper(map, len(start), *(["log_determinant"] if certify else []))
     k = _count(k, stepper.dimension, certify)
     steps = checks.integer(steps, "steps", 2)
@@ -133,21 +123,26 @@ def lyapunov_spectrum(
         "certify": certify,
         "seed": checks.integer(seed, "seed", 0),
     }
-    every = checks.integer(checkpoint_every, "checkpoint_every")
-    run = _Run(stepper, start, settings)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        file = None
-        if checkpoint is not None:
-            file = _File(writable(checkpoint, "checkpoint"), map, start, settings, stepper)
-            run.now = file.read(run.now, run.fits)
-        run.go(progress, file, every)
-    return run.result()
+        run = _Run(stepper, start, settings, probes=checkpoint is not None)
+        now = go(
+            run.beginning,
+            run.total,
+            run.step,
+            settings={"run": "Lyapunov spectrum", "map": map, "state": start, **settings},
+            restored=run.restored,
+            differs=run.differs,
+            checkpoint=checkpoint,
+            checkpoint_every=checkpoint_every,
+            progress=progress,
+            number=run.largest,
+            name="exponent",
+        )
+    return run.result(now)
 
 
 def _count(k: int, dimension: int, certify: bool) -> int:
-    k = checks.integer(k, "k")
-    if k > dimension:
-        raise ValueError(f"k is {k}; expected at most {dimension}, the entries of a tangent")
+    k = tangent_count(k, dimension)
     if certify and k < dimension:
         raise ValueError(
             f"k is {k} with certify=True; expected {dimension}: the sum of all exponents is known"
@@ -155,10 +150,11 @@ def _count(k: int, dimension: int, certify: bool) -> int:
     return k
 
 
-class _Now(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class _Now:
     """A run between two steps; nothing in it is changed later."""
 
-    done: int
+    count: int
     state: Array
     rows: Array
     partial: Array
@@ -166,161 +162,104 @@ class _Now(NamedTuple):
     blocks: Array
     """Sums of those that are."""
     deviation: float
+    first: Array
+    """Of the first step, for maps whose settings say little; empty without a checkpoint."""
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        found = {name: np.asarray(value) for name, value in vars(self).items()}
+        del found["count"]
+        return found
 
 
 class _Run:
     """The steps of one run."""
 
-    def __init__(self, stepper: Stepper, start: Array, settings: dict[str, Any]) -> None:
+    def __init__(
+        self, stepper: Stepper, start: Array, settings: dict[str, Any], probes: bool
+    ) -> None:
         self._stepper = stepper
         k, steps, blocks = settings["k"], settings["steps"], settings["blocks"]
         self._transient, self._certify = settings["transient"], settings["certify"]
-        self._total = self._transient + steps
+        self.total = self._transient + steps
         cuts = steps * np.arange(1, blocks + 1) // blocks
         self._ends, self._lengths = set((self._transient + cuts).tolist()), np.diff(cuts, prepend=0)
         rows = directions(settings["seed"], k, stepper.dimension)
-        self.now = _Now(0, start, rows, np.zeros(k), np.empty((0, k)), 0.0)
+        first = self._first(start) if probes else np.empty(0)
+        self.beginning = _Now(0, start, rows, np.zeros(k), np.empty((0, k)), 0.0, first)
 
-    def go(self, progress: bool, file: _File | None, every: int) -> None:
-        """Step to the end; what was done is saved whatever ends it."""
-        saved = self.now
-        bar = Progress(saved.done, self._total, "exponent", "step") if progress else None
-        try:
-            while self.now.done < self._total:
-                self.now = self._step(self.now)
-                if bar is not None:
-                    bar.step(self._largest())
-                if file is not None and self.now.done % every == 0:
-                    file.write(self.now)
-                    saved = self.now
-        finally:
-            if bar is not None:
-                bar.close()
-            if file is not None and self.now is not saved:
-                file.write(self.now)
+    def _first(self, start: Array) -> Array:
+        row = np.full((1, self._stepper.dimension), 1 / math.sqrt(self._stepper.dimension))
+        row.flags.writeable = False
+        moved, image = self._stepper.step(start, 0), self._stepper.rows("tangent", start, row, 0)
+        return np.array([np.linalg.norm(moved - start), np.linalg.norm(image)])
 
-    def fits(self, now: _Now) -> bool:
-        """Whether it is of so many steps as it says, and all of it are numbers."""
-        count = sum(end <= now.done for end in self._ends)
-        whole = 0 <= now.done <= self._total and now.blocks.shape == (count, len(now.rows))
+    def differs(self, now: _Now) -> str:
+        """What tells that it is of another run, beside its settings."""
+        # Not to the bit: another machine, or other threads, round otherwise.
+        same = np.allclose(now.first, self.beginning.first, 1e-5, 0)
+        return "" if same else "map: its first step is another"
+
+    def restored(self, count: int, arrays: dict[str, Any]) -> _Now:
+        """What `_Now.arrays` gave; whatever is wrong is an error that the reader explains."""
+        if not all(array.dtype == np.float64 for array in arrays.values()):
+            raise ValueError("an array is not of float64")
+        for name in ("state", "rows"):
+            arrays[name].flags.writeable = False
+        now = _Now(count, **arrays | {"deviation": float(arrays["deviation"])})
+        done = sum(end <= count for end in self._ends)
+        shapes = {"blocks": (done, len(self.beginning.rows))}
+        for name in ("state", "rows", "partial", "first"):
+            shapes[name] = getattr(self.beginning, name).shape
+        if any(arrays[name].shape != shape for name, shape in shapes.items()):
+            raise ValueError("an array's shape is wrong")
         finite = np.isfinite(now.state).all() and np.isfinite(now.rows).all()
         # −inf is that of what a step sends to 0.
         sums = (now.partial, now.blocks, now.deviation)
-        return bool(whole and finite and not any(np.isnan(x).any() for x in sums))
+        whole = 0 <= count <= self.total
+        if not (whole and finite) or any(np.isnan(x).any() for x in sums):
+            raise ValueError("its numbers are of no run's state")
+        return now
 
-    def _step(self, now: _Now) -> _Now:
-        done, state, rows, partial, blocks, deviation = now
-        images = self._stepper.rows("tangent", state, rows, done)
+    def step(self, now: _Now) -> _Now:
+        """One step, with its tangents."""
+        count, state, deviation = now.count, now.state, now.deviation
+        partial, blocks = now.partial, now.blocks
+        images = self._stepper.rows("tangent", state, now.rows, count)
         if self._certify:
-            known = self._stepper.log_determinant(state, done)
-        state = self._stepper.step(state, done)
+            known = self._stepper.log_determinant(state, count)
+        state = self._stepper.step(state, count)
         try:
             rows, r = factored(images)
         except FloatingPointError as error:
-            error.add_note(f"This was after {checks.counted(done, 'step')}.")
+            error.add_note(f"This was after {checks.counted(count, 'step')}.")
             raise
         rows.flags.writeable = False
         logs = np.log(abs(r.diagonal()))
         if self._certify:
             total = float(logs.sum())
             deviation = max(deviation, 0.0 if total == known else abs(total - known))
-        done += 1
-        if done > self._transient:
+        count += 1
+        if count > self._transient:
             partial = partial + logs
-            if done in self._ends:
+            if count in self._ends:
                 blocks, partial = np.vstack([blocks, partial]), np.zeros_like(partial)
-        return _Now(done, state, rows, partial, blocks, deviation)
+        return _Now(count, state, rows, partial, blocks, deviation, now.first)
 
-    def _largest(self) -> float | None:
+    def largest(self, now: _Now) -> float | None:
         """The first exponent so far."""
-        counted = self.now.done - self._transient
+        counted = now.count - self._transient
         if counted <= 0:
             return None
-        return float((self.now.blocks[:, 0].sum() + self.now.partial[0]) / counted)
+        return float((now.blocks[:, 0].sum() + now.partial[0]) / counted)
 
-    def result(self) -> LyapunovSpectrum:
+    def result(self, now: _Now) -> LyapunovSpectrum:
         """What is made of a run that is over."""
         return LyapunovSpectrum(
-            blocks=self.now.blocks / self._lengths[:, None],
+            blocks=now.blocks / self._lengths[:, None],
             block_steps=self._lengths,
             transient=self._transient,
             dimension=self._stepper.dimension,
-            sum_deviation=self.now.deviation if self._certify else None,
-            state=self.now.state,
-            tangents=self.now.rows,
+            sum_deviation=now.deviation if self._certify else None,
+            state=now.state,
+            tangents=now.rows,
         )
-
-
-class _File:
-    """The checkpoint of a run, and what tells it from others."""
-
-    def __init__(
-        self, path: Path, map: Map, start: Array, settings: dict[str, Any], stepper: Stepper
-    ) -> None:
-        self._path = path
-        self._settings = identity.settings({"map": map, "state": start, **settings}, "")
-        # For maps whose settings say little: of one step.
-        first = np.full((1, stepper.dimension), 1 / math.sqrt(stepper.dimension))
-        first.flags.writeable = False
-        moved, image = stepper.step(start, 0), stepper.rows("tangent", start, first, 0)
-        self._first = np.array([np.linalg.norm(moved - start), np.linalg.norm(image)])
-
-    def write(self, now: _Now) -> None:
-        """Save a run as it is after a step."""
-        arrays: dict[str, npt.NDArray[Any]] = {
-            name: np.asarray(value) for name, value in now._asdict().items()
-        }
-        write_archive(
-            self._path, _FORMAT, _VERSION, self._settings, {"first": self._first, **arrays}
-        )
-
-    def read(self, initial: _Now, fits: Callable[[_Now], bool]) -> _Now:
-        """A run as it was saved, or as it begins if it was not.
-
-        Parameters
-        ----------
-        initial : _Now
-        fits : callable
-            Whether the run can come to a state.
-
-        Returns
-        -------
-        _Now
-
-        Raises
-        ------
-        CheckpointError
-            If the file is damaged, or of another run.
-        """
-        read = read_archive(self._path, _FORMAT, _VERSION, _restored)
-        if read is None:
-            return initial
-        there, first, now = read
-        require_settings(self._path, there, self._settings)
-        # Not to the bit: another machine, or other threads, round otherwise.
-        if first.shape != (2,) or not np.allclose(first, self._first, 1e-5, 0):
-            raise CheckpointError(
-                f"checkpoint: {self._path} is of another run: map: its first step is another"
-            )
-        if any(getattr(now, name).shape != getattr(initial, name).shape for name in _SAME):
-            raise CheckpointError(f"checkpoint: {self._path} is damaged: an array's shape is wrong")
-        if not fits(now):
-            raise CheckpointError(
-                f"checkpoint: {self._path} is damaged: its numbers are of no run's state"
-            )
-        return now
-
-
-_SAME = ("state", "rows", "partial")
-
-
-def _restored(settings: Any, arrays: dict[str, Any]) -> tuple[Any, Array, _Now]:
-    """What `_File.write` was given; whatever is wrong is an error that the caller explains."""
-    first = arrays.pop("first")
-    for name in ("state", "rows"):
-        arrays[name].flags.writeable = False
-    for name, kind in (("done", int), ("deviation", float)):
-        arrays[name] = kind(arrays[name])
-    if not all(arrays[name].dtype == np.float64 for name in (*_SAME, "blocks")):
-        raise ValueError("an array is not of float64")
-    return settings, first, _Now(**arrays)

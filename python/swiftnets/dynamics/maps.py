@@ -17,7 +17,7 @@ import numpy.typing as npt
 from swiftnets._support import checks
 from swiftnets._support.types import Array
 from swiftnets.curvature import CurvatureMatrix
-from swiftnets.dynamics.smoothness import require_smooth
+from swiftnets.dynamics.smooth import require_smooth
 from swiftnets.linalg.lapack import log_determinant
 from swiftnets.problems import Minibatches, PointLike, Problem
 from swiftnets.problems.counted import uncounted
@@ -124,7 +124,7 @@ class ProblemMap(Map, ABC):
             )
         within = uncounted(self.problem)
         if isinstance(within, NetProblem):
-            require_smooth(within.net, type(self).__name__, twice=self._twice)
+            require_smooth(within.net, "problem", type(self).__name__, twice=self._twice)
         object.__setattr__(self, "_last", None)
 
     @property
@@ -135,6 +135,19 @@ class ProblemMap(Map, ABC):
     @property
     def _length(self) -> int:
         return self.dimension + self._counts
+
+    def state(self, w: npt.ArrayLike) -> Array:
+        """The state of a run from w.
+
+        Parameters
+        ----------
+        w : (P,) array_like
+
+        Returns
+        -------
+        (S,) float64 array
+        """
+        return self._vector(w, "w")
 
     def parameters(self, state: npt.ArrayLike) -> Array:
         """The weights in a state.
@@ -247,19 +260,6 @@ class GradientDescentMap(ProblemMap):
     def __post_init__(self) -> None:
         super().__post_init__()
         checks.real(self.learning_rate, "learning_rate", positive=True)
-
-    def state(self, w: npt.ArrayLike) -> Array:
-        """The state of a run from w.
-
-        Parameters
-        ----------
-        w : (P,) array_like
-
-        Returns
-        -------
-        (P,) float64 array
-        """
-        return self._vector(w, "w")
 
     def step(self, state: Array) -> Array:
         w = self._state(state)

@@ -7,7 +7,6 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
 from swiftnets._support import checks
 from swiftnets._support.types import Array, FloatArray
@@ -71,19 +70,6 @@ class NewtonMap(ProblemMap):
         checks.flag(self.saddle_free, "saddle_free")
         checks.real(self.damping, "damping", positive=bool(self.saddle_free))
         checks.real(self.learning_rate, "learning_rate", positive=True)
-
-    def state(self, w: npt.ArrayLike) -> Array:
-        """The state of a run from w.
-
-        Parameters
-        ----------
-        w : (P,) array_like
-
-        Returns
-        -------
-        (P,) float64 array
-        """
-        return self._vector(w, "w")
 
     def _made(self, w: Array) -> Any:
         kind = _SaddleFree if self.saddle_free else _Damped

@@ -11,10 +11,10 @@ import numpy.typing as npt
 
 from swiftnets._support import checks
 from swiftnets._support.files import File
-from swiftnets._support.plotting import figure_class, styled
+from swiftnets._support.plotting import axes_of, styled
 from swiftnets._support.types import Array, IntegerArray
 from swiftnets.curvature.point import Point
-from swiftnets.dynamics.runs import Saved, go, kept_memory, stacked, thinned
+from swiftnets.dynamics.runs import go, kept_memory, stacked, thinned
 from swiftnets.dynamics.smooth import diverged, moved, problem_of, smooth_point
 
 __all__ = ["MeanAndOscillation", "OscillationEvent", "mean_and_oscillation"]
@@ -109,8 +109,7 @@ class MeanAndOscillation:
         ImportError
             Without Matplotlib: ``pip install swiftnets[plot]``.
         """
-        if ax is None:
-            ax = figure_class()(layout="constrained").add_subplot()
+        ax = axes_of(ax)
         style = styled(lines, color="tab:orange", linewidth=1.5, label="mean and oscillation")
         ax.plot(self.times, self.amplitudes, **style)
         ax.set_xlabel("steps")
@@ -307,9 +306,16 @@ def mean_and_oscillation(
         checks.function(callback, "callback", "one event")
     kept_memory(2 * count, every, steps)
     run = _Run(start, step, order, every)
-    saved, now = None, None
-    if checkpoint is not None:
-        settings = {
+
+    def told(now: _Now) -> object:
+        assert callback is not None
+        return callback(OscillationEvent(now.count - 1, *now.records[now.count - 1]))
+
+    now = go(
+        _Now(0, start.w, first, [], []),
+        steps,
+        run.advance,
+        settings={
             "run": "mean and oscillation",
             "problem": problem_of(start),
             "w": start.w,
@@ -317,23 +323,12 @@ def mean_and_oscillation(
             "step": step,
             "order": order,
             "every": every,
-        }
-        saved = Saved(checkpoint, checkpoint_every, settings)
-        now = saved.read(steps, _restored)
-    if now is None:
-        now = _Now(0, start.w, first, [], [])
-
-    def told(now: _Now) -> object:
-        assert callback is not None
-        return callback(OscillationEvent(now.count - 1, *now.records[now.count - 1]))
-
-    now = go(
-        now,
-        steps,
-        run.advance,
-        saved=saved,
+        },
+        restored=_restored,
+        checkpoint=checkpoint,
+        checkpoint_every=checkpoint_every,
         callback=None if callback is None else told,
-        progress=checks.flag(progress, "progress"),
+        progress=progress,
         number=lambda now: now.records[now.count - 1][1],
         name="loss",
     )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from swiftnets._support.types import Array
+from swiftnets.linalg.scaling import norm
 
 __all__ = ["Ritz", "refine"]
 
@@ -135,7 +135,6 @@ def refine(
         made += len(new)
 
 
-_SMALLEST = 1e-280  # squares below have lost digits
 _NEAR = 1e-8  # of the identity: one step of Newton and Schulz squares it away
 
 
@@ -150,7 +149,7 @@ def _orthonormal(rows: Array, beside: Array | None) -> Array:
             return close
     found: list[Array] = []
     for row in rows:
-        length = _length(row)
+        length = norm(row)
         if not length > 0:
             continue
         row = row / length
@@ -159,23 +158,14 @@ def _orthonormal(rows: Array, beside: Array | None) -> Array:
                 row = row - (beside @ row) @ beside
             for other in found:
                 row = row - (other @ row) * other
-        left = _length(row)
+        left = norm(row)
         if left > _NEW:
             row = row / left
             if beside is not None:
                 row = row - (beside @ row) @ beside
-            found.append(row / _length(row))
+            found.append(row / norm(row))
     return np.array(found).reshape(-1, rows.shape[1])
 
 
 def _random(order: int, seed: int) -> Array:
     return np.random.default_rng(seed).standard_normal((1, order))
-
-
-def _length(row: Array) -> float:
-    with np.errstate(over="ignore"):
-        square = float(row @ row)
-    if _SMALLEST < square < math.inf:
-        return math.sqrt(square)
-    largest = float(np.abs(row).max())  # its squares are no numbers, or have lost digits
-    return largest * math.sqrt((row / largest) @ (row / largest)) if largest > 0 else 0.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ from swiftnets._support.checkpoints import (
     CheckpointError,
     Settings,
     read_archive,
+    require_left,
     require_settings,
     write_archive,
 )
@@ -21,7 +22,7 @@ from swiftnets._support.files import File, writable
 from swiftnets._support.progress import Progress
 from swiftnets._support.types import Array
 
-__all__ = ["Saved", "State", "go", "kept_memory", "stacked", "thinned"]
+__all__ = ["State", "go", "kept_memory", "stacked", "thinned"]
 
 
 def __dir__() -> list[str]:
@@ -45,81 +46,19 @@ class State(Protocol):
 StateT = TypeVar("StateT", bound=State)
 
 
-class Saved:
-    """A checkpoint file of one run.
-
-    Parameters
-    ----------
-    file : path
-    every : int
-        Steps from one writing to the next.
-    settings : mapping
-        What tells the run from others, as `swiftnets._support.identity` takes it.
-    """
-
-    def __init__(self, file: File, every: int, settings: Mapping[str, Any]) -> None:
-        self._path: Path = writable(file, "checkpoint")
-        self._every = checks.integer(every, "checkpoint_every")
-        self._settings: Settings = identity.settings(dict(settings))
-
-    def read(self, steps: int, restored: Callable[[int, dict[str, Any]], StateT]) -> StateT | None:
-        """The run as it was written; None if there is no such file.
-
-        Parameters
-        ----------
-        steps : int
-            Asked for in all.
-        restored : callable
-            Of the count of steps and the arrays; whatever is wrong with them is an error.
-
-        Returns
-        -------
-        State or None
-
-        Raises
-        ------
-        CheckpointError
-            If the file is damaged, of another run, or of more steps than these.
-        """
-
-        def of(settings: Settings, arrays: dict[str, Any]) -> tuple[Settings, StateT | None]:
-            if settings != self._settings:
-                return settings, None
-            return settings, restored(int(arrays.pop("count")), arrays)
-
-        found = read_archive(self._path, _FORMAT, _VERSION, of)
-        if found is None:
-            return None
-        there, state = found
-        require_settings(self._path, there, self._settings)
-        if state is None:
-            raise CheckpointError(f"checkpoint: {self._path} is of another run")
-        if state.count > steps:
-            raise CheckpointError(
-                f"checkpoint: {self._path} has {checks.counted(state.count, 'step')} behind it, "
-                f"more than the {steps} asked for"
-            )
-        return state
-
-    def is_due(self, count: int) -> bool:
-        """Whether to write after so many steps."""
-        return count % self._every == 0
-
-    def write(self, state: State) -> None:
-        """Write a run, in place of what is there."""
-        arrays = {"count": np.array(state.count), **state.arrays()}
-        write_archive(self._path, _FORMAT, _VERSION, self._settings, arrays)
-
-
 def go(
     state: StateT,
     steps: int,
     step: Callable[[StateT], StateT],
     *,
-    saved: Saved | None,
-    callback: Callable[[StateT], object] | None,
+    settings: Mapping[str, Any],
+    restored: Callable[[int, dict[str, Any]], StateT],
+    differs: Callable[[StateT], str] | None = None,
+    checkpoint: File | None,
+    checkpoint_every: int,
+    callback: Callable[[StateT], object] | None = None,
     progress: bool,
-    number: Callable[[StateT], float],
+    number: Callable[[StateT], float | None],
     name: str,
 ) -> StateT:
     """Step until there are so many steps behind, or the callback returns something true.
@@ -127,11 +66,20 @@ def go(
     Parameters
     ----------
     state : State
+        Where the run begins, unless there is a checkpoint of it.
     steps : int
     step : callable
         From one state to the next.
-    saved : Saved, optional
+    settings : mapping
+        What tells the run from others, as `swiftnets._support.identity` takes it.
+    restored : callable
+        A state by its count and arrays; whatever is wrong with them is an error.
+    differs : callable, optional
+        What else tells that a state read is of another run, in words; empty if nothing does.
+    checkpoint : path, optional
         Written when it is due, at the end, and when something ends the run before.
+    checkpoint_every : int
+        Steps from one writing to the next.
     callback : callable, optional
     progress : bool
     number : callable
@@ -141,8 +89,19 @@ def go(
     Returns
     -------
     State
+
+    Raises
+    ------
+    CheckpointError
+        If the file is damaged, of another run, or of more steps than these.
     """
-    bar = Progress(state.count, steps, name, "step") if progress else None
+    show = checks.flag(progress, "progress")
+    every = checks.integer(checkpoint_every, "checkpoint_every")
+    saved = None
+    if checkpoint is not None:
+        saved = _Saved(writable(checkpoint, "checkpoint"), identity.settings(dict(settings)))
+        state = saved.read(steps, restored, differs) or state
+    bar = Progress(state.count, steps, name, "step") if show else None
     written = state.count
     try:
         while state.count < steps:
@@ -151,7 +110,7 @@ def go(
                 bar.step(number(state))
             if callback is not None and callback(state):
                 break
-            if saved is not None and saved.is_due(state.count):
+            if saved is not None and state.count % every == 0:
                 saved.write(state)
                 written = state.count
     finally:
@@ -160,6 +119,43 @@ def go(
         if saved is not None and state.count > written:
             saved.write(state)
     return state
+
+
+class _Saved(NamedTuple):
+    """A checkpoint file of one run."""
+
+    path: Path
+    settings: Settings
+
+    def read(
+        self,
+        steps: int,
+        restored: Callable[[int, dict[str, Any]], StateT],
+        differs: Callable[[StateT], str] | None,
+    ) -> StateT | None:
+        """The run as it was written; None if there is no such file."""
+
+        def of(settings: Settings, arrays: dict[str, Any]) -> tuple[Settings, StateT | None]:
+            if settings != self.settings:
+                return settings, None
+            return settings, restored(int(arrays.pop("count")), arrays)
+
+        found = read_archive(self.path, _FORMAT, _VERSION, of)
+        if found is None:
+            return None
+        there, state = found
+        require_settings(self.path, there, self.settings)
+        if state is None:
+            raise CheckpointError(f"checkpoint: {self.path} is of another run")
+        if differs is not None and (why := differs(state)):
+            raise CheckpointError(f"checkpoint: {self.path} is of another run: {why}")
+        require_left(self.path, state.count, steps, "step")
+        return state
+
+    def write(self, state: State) -> None:
+        """Write a run, in place of what is there."""
+        arrays = {"count": np.array(state.count), **state.arrays()}
+        write_archive(self.path, _FORMAT, _VERSION, self.settings, arrays)
 
 
 def thinned(count: int, every: int | None) -> bool:

@@ -1,8 +1,9 @@
-"""What this folder takes: a point whose loss has the derivatives that it asks for."""
+"""What this folder takes: nets and points whose loss has the derivatives that it asks for."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -10,14 +11,63 @@ import numpy as np
 from swiftnets._support import checks
 from swiftnets._support.types import Array
 from swiftnets.curvature.point import Point, require_point
-from swiftnets.dynamics.smoothness import kinked_layer
+from swiftnets.nets.activations import Activation
+from swiftnets.nets.layer import Layer
+from swiftnets.nets.layers import MaxPool2d, Residual
+from swiftnets.nets.network import BaseNetwork
 from swiftnets.problems import NetProblem
 
-__all__ = ["diverged", "finite_loss", "moved", "problem_of", "smooth_point"]
+__all__ = ["diverged", "finite_loss", "moved", "problem_of", "require_smooth", "smooth_point"]
 
 
 def __dir__() -> list[str]:
     return __all__
+
+
+def require_smooth(net: BaseNetwork, of: str, what: str, *, twice: bool) -> None:
+    """A ValueError if the net's gradient jumps somewhere.
+
+    Parameters
+    ----------
+    net : Network or MLP
+    of : str
+        The argument that it is of.
+    what : str
+        Needs it, for the message.
+    twice : bool
+        Whether the second derivative must not jump either: Huber's loss has one that does.
+
+    Raises
+    ------
+    ValueError
+        Naming the layer or the loss.
+    """
+    layer = next(filter(_has_kink, _flat(net.layers)), None)
+    if layer is not None:
+        raise ValueError(
+            f"{of} is of a net with {layer!r}, which has a kink: there the gradient jumps, which "
+            f"{what} cannot know; expected smooth layers, such as Tanh()"
+        )
+    if twice and net.loss_function.name == "huber":
+        raise ValueError(
+            f"{of} is of a net with the loss 'huber', whose second derivative jumps, which {what} "
+            "cannot know; expected 'squared_error' or a cross-entropy"
+        )
+
+
+def _flat(layers: Iterable[object]) -> Iterator[Layer]:
+    for layer in layers:
+        if isinstance(layer, Residual):
+            yield from _flat([*layer.body, *layer.shortcut])
+        elif isinstance(layer, Layer):
+            yield layer
+
+
+def _has_kink(layer: Layer) -> bool:
+    if isinstance(layer, Activation):
+        is_line = layer.name == "identity" or layer.parameter == 1
+        return layer.is_piecewise_linear and not is_line
+    return isinstance(layer, MaxPool2d)
 
 
 def smooth_point(point: object) -> Point:
@@ -40,17 +90,7 @@ def smooth_point(point: object) -> Point:
         If a layer or the loss has a kink, or numbers are not finite.
     """
     found = require_point(point)
-    layer = kinked_layer(found.net)
-    if layer is not None:
-        raise ValueError(
-            f"point is of a net with {layer!r}, which has a kink: third derivatives know nothing "
-            'of what happens there; expected smooth layers, such as "tanh", "gelu"'
-        )
-    if found.net.loss_function.name == "huber":
-        raise ValueError(
-            "point is of a net with the loss 'huber', whose second derivative jumps: third "
-            "derivatives know nothing of that; expected 'squared_error' or a cross-entropy"
-        )
+    require_smooth(found.net, "point", "a third derivative", twice=True)
     if found.net.dtype != np.float64:
         found = found.in_float64()
     reason = NetProblem.of(_net(found), found.samples).not_finite()

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from swiftnets._support import checks
-from swiftnets._support.plotting import figure_class, styled
+from swiftnets._support.plotting import axes_of, styled
 from swiftnets._support.types import Array, IntegerArray
 
 __all__ = ["LyapunovSpectrum", "kaplan_yorke"]
@@ -173,8 +173,7 @@ class LyapunovSpectrum:
         -----
         Those above 0 by three standard errors are red, and their final standard errors are bars.
         """
-        if ax is None:
-            ax = figure_class()(layout="constrained").add_subplot()
+        ax = axes_of(ax)
         ends = np.cumsum(self.block_steps)
         means = np.cumsum(self.blocks * self.block_steps[:, None], axis=0) / ends[:, None]
         found, errors = self.exponents, self.standard_errors

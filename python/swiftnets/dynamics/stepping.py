@@ -141,6 +141,14 @@ def fixed(state: Any) -> Array:
     return vector
 
 
+def tangent_count(k: int, dimension: int) -> int:
+    """How many tangents, of which there are at most as many as they have entries."""
+    k = checks.integer(k, "k")
+    if k > dimension:
+        raise ValueError(f"k is {k}; expected at most {dimension}, the entries of a tangent")
+    return k
+
+
 def directions(seed: int, count: int, dimension: int) -> Array:
     """Orthonormal rows, the i-th drawn from the seed and i alone."""
     rows = [np.random.default_rng([seed, i]).standard_normal(dimension) for i in range(count)]

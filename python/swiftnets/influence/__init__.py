@@ -1,4 +1,4 @@
-"""Influence of samples: where a minimum goes without them, to third order, with error bounds.
+"""Influence of samples: where a minimum goes without them, to third order, errors estimated.
 
 `leave_one_out` takes a point at a minimum and predicts every retraining without a sample, or
 without a group, from one factorisation of the Hessian.

@@ -12,7 +12,7 @@ from swiftnets._support.progress import Progress
 from swiftnets._support.types import Array, IntegerArray
 from swiftnets.curvature.point import Point, require_point
 from swiftnets.influence.inverse import METHODS, Inverse, Method, chosen, invert, norm_of
-from swiftnets.influence.problem import DIVISORS, Divisor, Problem, checked_groups
+from swiftnets.influence.problem import DIVISORS, ROOM, Divisor, Problem, checked_groups
 from swiftnets.influence.result import Influence
 
 __all__ = ["leave_one_out"]
@@ -30,8 +30,6 @@ _NEWTON = 12
 _NULL_PART = 1e-8
 # Right-hand sides that are solved for at once.
 _ROWS = 256
-# 1 over the part of E's curvature that is taken to be there where steps end.
-_ROOM = 4.0
 # Of the energy of a gradient, what each step with the inverse may leave of it, and all together.
 _CONTRACTION, _LEFT = 0.5, 1e-6
 # Steps that contract worse than this may have ended at a saddle: its inertia tells.
@@ -125,7 +123,7 @@ def leave_one_out(
     checked, and what R's gradient has in the null space counts in the estimates.
 
     Costs a factorisation, and for each group a solve and a product with its own samples an order,
-    beside 0, 4 and 9 gradients over all samples for orders 1, 2 and 3, and for the certificate 2 to
+    beside 0, 4 and 9 gradients over all samples for orders 1, 2 and 3, and for the estimates 2 to
     25, mostly 3 to 6, with a solve each, and two solves and products with its own samples that
     tell whether they hold up a direction in which no step goes; where these steps are slow or they
     may, a factorisation. Piecewise linear activations are expanded within their present pieces; the
@@ -371,7 +369,7 @@ class _Errors:
     def fill(self, terms: Array, progress: bool) -> None:
         if self._certificate is None:
             return
-        bar = Progress(0, len(self._members), unit="certificate") if progress else None
+        bar = Progress(0, len(self._members), unit="estimate") if progress else None
         fill = self._at_predictions if self._certificate == "prediction" else self._at_minimum
         try:
             for rows in _chunks(len(self._members)):
@@ -460,7 +458,7 @@ class _Errors:
         for i in np.flatnonzero(doubtful):
             ended[i] = self._is_minimum(members[i], moves[i] + ways[i])
         outside = np.linalg.norm(gradients @ null.T, axis=1) / roots
-        errors = np.linalg.norm(ways, axis=1) + _ROOM * (left + outside + rounding) / roots
+        errors = np.linalg.norm(ways, axis=1) + ROOM * (left + outside + rounding) / roots
         self.estimates[rows] = np.where(ended, errors, np.inf)
         self.contractions[rows] = np.where(known, contractions, np.inf)
 

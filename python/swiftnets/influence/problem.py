@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from swiftnets.curvature.matrix import CurvatureMatrix
 from swiftnets.curvature.point import Point
 from swiftnets.nets.samples import Samples
 
-__all__ = ["DIVISORS", "Divisor", "Problem", "checked_groups", "digits"]
+__all__ = ["DIVISORS", "ROOM", "Divisor", "Problem", "checked_groups", "digits"]
 
 
 def __dir__() -> list[str]:
@@ -22,8 +22,10 @@ def __dir__() -> list[str]:
 
 
 Divisor: TypeAlias = Literal["remaining", "all"]
-DIVISORS = ("remaining", "all")
+DIVISORS: tuple[str, ...] = get_args(Divisor)
 
+# 1 over the part of a minimum's curvature that is taken to be there where steps end beside it.
+ROOM = 4.0
 # Of samples whose gradients say how large the terms of a sum are.
 _LOOKS = 256
 

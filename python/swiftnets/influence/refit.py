@@ -8,7 +8,7 @@ import numpy as np
 
 from swiftnets._support.types import Array, IntegerArray
 from swiftnets.influence.inverse import invert, norm_of
-from swiftnets.influence.problem import Problem, digits
+from swiftnets.influence.problem import ROOM, Problem, digits
 
 __all__ = ["Refit", "refit"]
 
@@ -35,8 +35,9 @@ class Refit:
         How far the prediction is from w.
     gradient_norm : float
         ‖∇R‖ at w, R the loss without the group.
-    error_bound : float
-        4 ‖∇R‖ / μ there, μ a proven lower bound of the eigenvalues; infinite where there is none.
+    error_estimate : float
+        How far w is from where the gradient is 0: 4 ‖∇R‖ / μ, with μ a proven lower bound of the
+        eigenvalues at w, but not beside it; infinite where there is none.
     iterations : int
     success : bool
         Whether the gradient is down to rounding, within ten times the model of it, and all
@@ -47,7 +48,7 @@ class Refit:
     w: Array
     error: float
     gradient_norm: float
-    error_bound: float
+    error_estimate: float
     iterations: int
     success: bool
     message: str
@@ -55,7 +56,7 @@ class Refit:
     def __repr__(self) -> str:
         return (
             f"Refit(error={self.error:.3e}, gradient_norm={self.gradient_norm:.1e}, "
-            f"error_bound={self.error_bound:.1e}, {self.message})"
+            f"error_estimate={self.error_estimate:.1e}, {self.message})"
         )
 
 
@@ -109,7 +110,7 @@ def refit(problem: Problem, members: IntegerArray, start: Array, most: int) -> R
         message = str(error)
     if not is_down:
         message = f"after {most} factorisations the gradient is not down to rounding"
-    bound = 4 * (norm + rounding) / smallest if smallest > 0 else float("inf")
+    estimate = ROOM * (norm + rounding) / smallest if smallest > 0 else float("inf")
     success = smallest > 0 and is_down
     length, norm = float(np.linalg.norm(w - start)), norm * problem.unit(members)
-    return Refit(w, length, norm, bound, step, success, message)
+    return Refit(w, length, norm, estimate, step, success, message)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from swiftnets._support import checks
-from swiftnets._support.plotting import figure_class
+from swiftnets._support.plotting import axes_of
 from swiftnets._support.types import Array, IntegerArray
 from swiftnets.curvature.point import Point
 from swiftnets.influence.problem import Divisor, Problem
@@ -42,7 +42,7 @@ class Influence:
         Of the expansion in the weight that leaves: moves are their sum.
     gradient_norms : (G,) float64 array
         ‖∇R‖ at the prediction, R the loss without the group: computed from the parameters that are
-        returned, with what rounding may hide in it added. NaN without a certificate.
+        returned, with what rounding may hide in it added. NaN with ``certificate=None``.
     curvatures : (G,) float64 array
         A lower bound μ of the eigenvalues of the Hessian: of E at the minimum, or with
         ``certificate="prediction"`` of R at the prediction; 0 or below where there is none.
@@ -58,7 +58,8 @@ class Influence:
         curved there.
     is_flagged : (G,) bool array
         Whether the estimate is no smaller than the move, or infinite: the prediction is then not to
-        be relied on, and the minimum may be another, or none. True for all without a certificate.
+        be relied on, and the minimum may be another, or none. True for all with
+        ``certificate=None``.
     is_proven : bool
         Whether μ was proven, by the inertia of factors or all eigenvalues; else it is Lanczos's
         estimate.
@@ -304,8 +305,7 @@ class Influence:
         """
         if np.isnan(self.error_estimates).all():
             raise ValueError("there are no error estimates to draw; expected a certificate")
-        if ax is None:
-            ax = figure_class()(layout="constrained").add_subplot()
+        ax = axes_of(ax)
         moves, good = self.move_norms, ~self.is_flagged
         errors = np.where(np.isfinite(self.error_estimates), self.error_estimates, moves)
         ax.scatter(moves[good], errors[good], s=9, label="predicted")
@@ -327,5 +327,5 @@ class Influence:
         if np.isfinite(self.gradient_norms).any():
             parts.append(f"{int(self.is_flagged.sum())} flagged")
         else:
-            parts.append("not certified")
+            parts.append("errors not estimated")
         return f"Influence({', '.join(parts)})"

@@ -23,6 +23,7 @@ from swiftnets.nets.layers import (
 from swiftnets.network import Network
 
 __all__ = [
+    "TAKES_LOGITS",
     "Graph",
     "Step",
     "WholeMean",
@@ -36,6 +37,10 @@ __all__ = [
 
 def __dir__() -> list[str]:
     return __all__
+
+
+TAKES_LOGITS = " (the cross-entropy takes logits: leave it out)"
+"""What to say of a softmax that ends a model."""
 
 
 @dataclass

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from swiftnets.interop import nesting
-from swiftnets.interop.nesting import Graph, Step, WholeMean
+from swiftnets.interop.nesting import TAKES_LOGITS, Graph, Step, WholeMean
 from swiftnets.interop.onnx_gelu import with_gelus
 from swiftnets.nets import activations
 from swiftnets.nets.layer import Layer, Value
@@ -116,9 +116,7 @@ class Reader:
         read = getattr(self, f"_on_{node.op_type}", None)
         known = read is not None or node.op_type in (*_FUNCTIONS, "Constant", "Transpose")
         if node.domain not in ("", "ai.onnx") or not known:
-            hint = " (the cross-entropy takes logits: leave it out)" * (
-                node.op_type in ("Softmax", "LogSoftmax")
-            )
+            hint = TAKES_LOGITS * (node.op_type in ("Softmax", "LogSoftmax"))
             raise TypeError(
                 f"{where} has no equivalent{hint}; supported are {', '.join(_supported())}"
             )

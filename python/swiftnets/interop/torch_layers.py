@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from swiftnets.interop.nesting import WholeMean
+from swiftnets.interop.nesting import TAKES_LOGITS, WholeMean
 from swiftnets.interop.torch_parts import activation_of
 from swiftnets.nets.layer import Layer
 from swiftnets.nets.layers import (
@@ -125,7 +125,7 @@ def layer_of(part: nn.Module, where: str, given: tuple[int, ...]) -> Read:
         return Read(activation_of(part, where.partition("module ")[2] or where))
     hint = ""
     if isinstance(part, (nn.Softmax, nn.LogSoftmax)):
-        hint = " (the cross-entropy takes logits: leave it out)"
+        hint = TAKES_LOGITS
     elif isinstance(part, nn.SyncBatchNorm):
         hint = " (see torch.nn.BatchNorm2d, in evaluation)"
     elif isinstance(part, nn.RNNBase):

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from swiftnets._support import checks
+from swiftnets.interop.nesting import TAKES_LOGITS
 from swiftnets.nets import activations, losses
 from swiftnets.nets.activations import Activation
 from swiftnets.nets.losses import Loss
@@ -214,7 +215,7 @@ def activation_of(part: nn.Module, name: str) -> Activation:
         return activations.Softplus()
     hint = ""
     if isinstance(part, (nn.Softmax, nn.LogSoftmax)):
-        hint = " (the cross-entropy takes logits: leave it out)"
+        hint = TAKES_LOGITS
     raise TypeError(
         f"module {name} is of type {type(part).__name__}; expected Linear, ReLU, LeakyReLU, Tanh, "
         f"Sigmoid, Softplus, SiLU, GELU, or BatchNorm1d in evaluation{hint}"

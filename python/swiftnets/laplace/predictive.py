@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from swiftnets._support import checks
-from swiftnets._support.plotting import figure_class
+from swiftnets._support.plotting import axes_of
+from swiftnets._support.probabilities import sigmoid, softmax
 from swiftnets._support.types import Array
 
 __all__ = ["Predictive"]
@@ -109,7 +110,7 @@ class Predictive:
         if method == "samples":
             return self._sampled(checks.integer(n, "n"), checks.seed(seed), is_softmax)
         if not is_softmax:
-            return _sigmoid(self.mean / np.sqrt(1 + np.pi / 8 * self.variance))
+            return sigmoid(self.mean / np.sqrt(1 + np.pi / 8 * self.variance))
         # pₖ = 1 / Σᵢ exp((mᵢ − mₖ) / √(1 + π/8 var(zᵢ − zₖ))): shifts of all logits cancel.
         variance = self.variance
         spread = variance[:, :, None] + variance[:, None, :] - 2 * self.covariance
@@ -170,8 +171,7 @@ class Predictive:
         places = checks.array(x, "x", (count,))
         output = checks.integer(output, "output", 0, outputs - 1)
         width = checks.real(deviations, "deviations", positive=True)
-        if ax is None:
-            ax = figure_class()(layout="constrained").add_subplot()
+        ax = axes_of(ax)
         order = np.argsort(places)
         places, mean = places[order], self.mean[order, output]
         (line,) = ax.plot(places, mean)
@@ -202,7 +202,7 @@ class Predictive:
         total, step = np.zeros(self.mean.shape), max(1, _CHUNK // self.mean.size)
         for first in range(0, n, step):
             logits = self._draw(min(step, n - first), generator, roots)
-            total += probabilities_of(logits, is_softmax).sum(axis=0)
+            total += (softmax if is_softmax else sigmoid)(logits).sum(axis=0)
         return total / n
 
     def __repr__(self) -> str:
@@ -211,17 +211,3 @@ class Predictive:
             f"Predictive({checks.counted(samples, 'sample')}, "
             f"{checks.counted(outputs, 'output')}, {self.loss!r})"
         )
-
-
-def _sigmoid(z: Array) -> Array:
-    found: Array = np.exp(np.minimum(z, 0)) / (1 + np.exp(-abs(z)))
-    return found
-
-
-def probabilities_of(logits: Array, is_softmax: bool) -> Array:
-    """Softmax over the last axis, or the sigmoid of each."""
-    if not is_softmax:
-        return _sigmoid(logits)
-    found: Array = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    found /= found.sum(axis=-1, keepdims=True)
-    return found

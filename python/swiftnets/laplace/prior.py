@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from swiftnets._support import checks
-from swiftnets._support.plotting import figure_class
+from swiftnets._support.plotting import axes_of
 from swiftnets._support.progress import Progress
 from swiftnets._support.types import Array
 from swiftnets.curvature.point import Point
@@ -73,8 +73,7 @@ class PriorSearch:
         ImportError
             Without Matplotlib: ``pip install swiftnets[plot]``.
         """
-        if ax is None:
-            ax = figure_class()(layout="constrained").add_subplot()
+        ax = axes_of(ax)
         order = np.argsort(self.prior_precisions)
         ax.plot(self.prior_precisions[order], self.log_evidences[order], marker="o")
         ax.axvline(self.prior_precision, color="0.6", linewidth=1)

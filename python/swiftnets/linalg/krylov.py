@@ -264,6 +264,11 @@ def default_iterations(n: int) -> int:
     return min(10 * n, _MOST_ITERATIONS)
 
 
+def default_tolerance(dtype: np.dtype[Any]) -> float:
+    """Of relative residuals, where none is given, by products of this dtype."""
+    return 1e-4 if dtype == np.float32 else 1e-10
+
+
 def returned(value: Any, name: str, shape: tuple[int, ...]) -> Array:
     """What a caller's function returned, as finite float64 numbers of the shape expected."""
     raw = checks.unconverted(value, f"what {name} returned")

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from swiftnets._support import checks
+from swiftnets._support.probabilities import sigmoid, softmax
 from swiftnets._support.types import FloatArray, IntegerArray
 from swiftnets.nets.losses import Loss
 from swiftnets.nets.network import BaseNetwork
@@ -169,13 +170,7 @@ def _probabilities(loss: Loss, outputs: FloatArray) -> FloatArray:
             "cross-entropy: 'softmax_cross_entropy' or 'binary_cross_entropy'"
         )
     with np.errstate(invalid="ignore", under="ignore"):
-        if loss.name == "binary_cross_entropy":
-            small = np.exp(-abs(outputs))
-            one: FloatArray = np.where(outputs < 0, small, 1) / (1 + small)
-            return one
-        powers = np.exp(outputs - outputs.max(axis=1, keepdims=True))
-        shares: FloatArray = powers / powers.sum(axis=1, keepdims=True)
-        return shares
+        return sigmoid(outputs) if _is_binary(loss) else softmax(outputs)
 
 
 def _threshold(loss: Loss, count: int, threshold: Any) -> float:

@@ -302,17 +302,15 @@ class BaseNetwork(Internals, internal=_INTERNAL):
 
     def summing(self, l2: float | None = None) -> Self:
         """The same net with ``reduction="sum"``, and with another l2 where one is given."""
-        other = copy.copy(self)
-        other._reduction, other._l2 = "sum", self._l2 if l2 is None else l2
-        other.engine = Engine(other)
-        return other
+        return self._reduced("sum", self._l2 if l2 is None else l2)
 
     def unpenalized(self) -> Self:
         """The same net with ``l2=0``; itself if that is its own."""
-        if not self._l2:
-            return self
+        return self._reduced(self._reduction, 0.0) if self._l2 else self
+
+    def _reduced(self, reduction: Literal["sum", "mean"], l2: float) -> Self:
         other = copy.copy(self)
-        other._l2 = 0.0
+        other._reduction, other._l2 = reduction, l2
         other.engine = Engine(other)
         return other
 

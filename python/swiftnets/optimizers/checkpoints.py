@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from swiftnets._support import checks, identity
+from swiftnets._support import identity
 from swiftnets._support.checkpoints import (
     CheckpointError,
     read_archive,
+    require_left,
     require_settings,
     write_archive,
 )
@@ -186,11 +187,7 @@ def read_run(path: Path, run: Identity, iterations: int) -> RunState | None:
         return None
     there, now = read
     run.require(path, there)
-    if now.count > iterations:
-        done = checks.counted(now.count, "iteration")
-        raise CheckpointError(
-            f"checkpoint: {path} has {done} behind it, more than the {iterations} asked for"
-        )
+    require_left(path, now.count, iterations, "iteration")
     return now
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from swiftnets._support import checks
-from swiftnets._support.plotting import figure_class, styled
+from swiftnets._support.plotting import axes_of, styled
 from swiftnets._support.types import FloatArray
 
 __all__ = ["Event", "History", "Result", "State", "Status", "StepResult"]
@@ -192,8 +192,7 @@ class History:
             raise ValueError(f"what is {what!r}; expected a name, or a list of at least one")
         names = [what] if isinstance(what, str) else what
         curves = [(name, *self._curve(name, place)) for name in names]
-        if ax is None:
-            ax = figure_class()(layout="constrained").add_subplot()
+        ax = axes_of(ax)
         has_legend = len(curves) > 1
         for name, x, values in curves:
             there = np.isfinite(values)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -119,7 +119,7 @@ class KFAC(Optimizer):
             checks.integer(self.period, "period")
         for name in ("momentum", "ekfac"):
             checks.flag(getattr(self, name), name)
-        checks.choice(self.targets, "targets", ("sampled", "exact"))
+        checks.choice(self.targets, "targets", get_args(Targets))
         checks.integer(self.seed, "seed", 0)
         if self.learning_rate is not None:
             checks.real(self.learning_rate, "learning_rate", positive=True)

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from swiftnets._support import checks
-from swiftnets._support.plotting import figure_class
+from swiftnets._support.plotting import axes_of
 from swiftnets._support.types import Array, FloatArray
 from swiftnets.optimizers.history import History
 
@@ -285,8 +285,7 @@ class Comparison:
             Without Matplotlib: ``pip install swiftnets[plot]``.
         """
         checks.choice(against, "against", _AXES)
-        if axes is None:
-            axes = figure_class()(layout="constrained").add_subplot()
+        axes = axes_of(axes)
         drawn: list[Array] = []
         spent: list[Array] = []
         problem: ValueError | None = None

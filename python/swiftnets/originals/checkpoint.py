@@ -11,9 +11,9 @@ import numpy.typing as npt
 
 from swiftnets._support import checks, identity
 from swiftnets._support.checkpoints import (
-    CheckpointError,
     Settings,
     read_archive,
+    require_left,
     require_settings,
     write_archive,
 )
@@ -119,11 +119,7 @@ class Checkpoint:
             If a setting differs (the message says which), or the checkpoint is further on.
         """
         require_settings(path, self.settings, settings)
-        if len(self.errs) > iterations:
-            done = checks.counted(len(self.errs), "iteration")
-            raise CheckpointError(
-                f"checkpoint: {path} has {done} behind it, more than the {iterations} asked for"
-            )
+        require_left(path, len(self.errs), iterations, "iteration")
 
 
 class Length(NamedTuple):

@@ -178,34 +178,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         laplace: Any = False,
         class_weight: Any = None,
     ) -> None:
-        super().__init__(
-            hidden_layer_sizes,
-            activation,
-            solver=solver,
-            alpha=alpha,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            learning_rate_init=learning_rate_init,
-            power_t=power_t,
-            max_iter=max_iter,
-            shuffle=shuffle,
-            random_state=random_state,
-            tol=tol,
-            verbose=verbose,
-            warm_start=warm_start,
-            momentum=momentum,
-            nesterovs_momentum=nesterovs_momentum,
-            early_stopping=early_stopping,
-            validation_fraction=validation_fraction,
-            beta_1=beta_1,
-            beta_2=beta_2,
-            epsilon=epsilon,
-            n_iter_no_change=n_iter_no_change,
-            max_fun=max_fun,
-            mixed_precision=mixed_precision,
-            laplace=laplace,
-        )
-        self.class_weight = class_weight
+        self._keep(locals())
 
     # What the base asks
 
@@ -230,7 +203,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         else:
             self._classes.require(y, all_of_them=not incremental)
         self.classes_, self.n_outputs_ = self._classes.names, self._classes.outputs
-        self.out_activation_ = "softmax" if self._classes.loss[0] == "s" else "logistic"
+        self.out_activation_ = "softmax" if self._classes.loss.startswith("softmax") else "logistic"
         return _dense(x), y
 
     def _encoded(self, y: Any, dtype: npt.DTypeLike) -> npt.NDArray[Any]:

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.utils.multiclass import check_classification_targets, type_of_target, unique_labels
 
+from swiftnets._support.probabilities import sigmoid, softmax
 from swiftnets._support.types import FloatArray
 
 __all__ = ["Classes"]
@@ -86,12 +87,10 @@ class Classes:
     def probabilities(self, outputs: FloatArray) -> FloatArray:
         """Of the net's outputs: a column a class, or a label."""
         if self.loss == "softmax_cross_entropy":
-            found: FloatArray = np.exp(outputs - outputs.max(axis=1, keepdims=True))
-            found /= found.sum(axis=1, keepdims=True)
-            return found
+            return softmax(outputs)
         if self.is_multilabel:
-            return _sigmoid(outputs)
-        return np.hstack([_sigmoid(-outputs), _sigmoid(outputs)])
+            return sigmoid(outputs)
+        return np.hstack([sigmoid(-outputs), sigmoid(outputs)])
 
     def columns(self, probabilities: FloatArray) -> FloatArray:
         """A column a class, of what one output says as well."""
@@ -109,8 +108,3 @@ class Classes:
             chosen = scores.argmax(axis=1)
         found: npt.NDArray[Any] = self.names[chosen]
         return found
-
-
-def _sigmoid(z: FloatArray) -> FloatArray:
-    found: FloatArray = np.exp(np.minimum(z, 0)) / (1 + np.exp(-abs(z)))
-    return found

@@ -11,13 +11,13 @@ import numbers
 import time
 from typing import Literal
 
-import numpy as np
 import numpy.typing as npt
 
 from swiftnets._support import checks
 from swiftnets.curvature.matrix import CurvatureMatrix, require_matrix
 from swiftnets.linalg.dense import DenseFactorization
 from swiftnets.linalg.factors import Inertia
+from swiftnets.linalg.krylov import default_tolerance
 from swiftnets.nets.supports import require_dense
 from swiftnets.solve.choice import choose
 from swiftnets.solve.factors import Factorization, factorize
@@ -42,9 +42,6 @@ __all__ = [
 
 def __dir__() -> list[str]:
     return __all__
-
-
-_DEFAULT_TOLERANCE = {np.dtype(np.float64): 1e-10, np.dtype(np.float32): 1e-4}
 
 
 def solve(
@@ -133,6 +130,7 @@ def solve(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from swiftnets import MLP
     >>> net = MLP((2, 3, 1))
     >>> point = net.at(net.initial(seed=0), np.eye(2), np.ones((2, 1)))
@@ -185,7 +183,7 @@ def solve(
     system = System(
         matrix + checks.real(damping, "damping"),
         b,
-        tolerance=_DEFAULT_TOLERANCE[matrix.point.net.dtype]
+        tolerance=default_tolerance(matrix.point.net.dtype)
         if tolerance is None
         else checks.real(tolerance, "tolerance", positive=True),
         has_blocks=block is not None,

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from swiftnets._support import checks
-from swiftnets._support.plotting import figure_class
+from swiftnets._support.plotting import axes_of
 from swiftnets._support.progress import Progress
 from swiftnets._support.types import Array
 from swiftnets.spectra.given import Matrix
@@ -208,8 +208,7 @@ class Density:
         is_cdf = bool(checks.choice(kind, "kind", ("density", "cdf")))
         extent = float(self.nodes[-1] - self.nodes[0]) or max(abs(float(self.nodes[0])), 1.0)
         sigma = extent / 100 if width is None else checks.real(width, "width", positive=True)
-        if ax is None:
-            ax = figure_class()(layout="constrained").add_subplot()
+        ax = axes_of(ax)
         if is_cdf:
             ax.step(self.nodes, self.cdf(self.nodes), where="post", **style)
             low, high = self.bounds(self.nodes)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from swiftnets._support import checks
-from swiftnets._support.plotting import figure_class, styled
+from swiftnets._support.plotting import axes_of, styled
 from swiftnets._support.types import Array, FloatArray
 from swiftnets.linalg.operator import SymmetricOperator
 from swiftnets.spectra.eigsh import eigsh
@@ -265,8 +265,7 @@ class SpectrumTracker:
             raise ValueError("nothing was measured; expected a run with this as its callback")
         if learning_rate is not None:
             learning_rate = checks.real(learning_rate, "learning_rate", positive=True)
-        if ax is None:
-            ax = figure_class()(layout="constrained").add_subplot()
+        ax = axes_of(ax)
         style = styled(lines, color="tab:blue", linewidth=1.0, alpha=0.5)
         has_top = self._which in ("LA", "BE")
         rest = self.values[:, :-1] if has_top else self.values
