@@ -88,11 +88,13 @@ class MLP(Network):
 
     Working memory does not grow with the number of samples: they are taken in chunks of at most
     4 MB of activations (32 samples where a net is wider than that), and a few such for each thread.
-    One net may be used by several threads at once.
+    One net may be used by several threads at once. Nets are equal as `Network` says.
 
     Examples
     --------
     >>> net = MLP((2, 3, 1), activation="tanh")
+    >>> net == MLP((2, 3, 1)), net == MLP((2, 3, 1), l2=0.1)
+    (True, False)
     >>> w = net.initial(seed=0)
     >>> x, y = np.eye(2), np.ones((2, 1))
     >>> point = net.at(w, x, y)

@@ -65,6 +65,9 @@ class Network(StoredNetwork):
     offers more: ``net.supports`` says what. Samples are taken as `MLP` has it, each of the
     ``input_shape``; tokens are integers below the embedding's number of rows.
 
+    A net is its settings and does not change. Nets of one class with the same settings are equal
+    and have the same hash; names that arrays have in PyTorch do not count.
+
     ``print(net)`` shows layers, what they make and how many parameters they have.
 
     Examples
