@@ -46,6 +46,10 @@ NETS = {
         l2=0.1 + 0.2,
         dtype="float32",
     ),
+    "names of classes": lambda: MLP((2, 2), loss="cross_entropy", classes=("cat", "dog")),
+    "names in a network": lambda: Network(
+        [Dense(2, 1)], input_shape=2, loss="bce", classes=["no", "yes"]
+    ),
     "one layer": lambda: MLP((2, 1), loss="bce"),
     "convolutions": lambda: Network(
         [
@@ -408,6 +412,8 @@ def test_nets_that_differ_in_a_setting_are_not_equal():
         MLP((2, 3, 1), activation="relu"),
         MLP((2, 3, 1), output_activation="tanh"),
         MLP((2, 3, 1), bias=False),
+        MLP((2, 2), loss="cross_entropy"),
+        MLP((2, 2), loss="cross_entropy", classes=("dog", "cat")),
         *(
             kind(shape, **more, **settings)
             for kind, shape, more in (

@@ -51,6 +51,8 @@ class Network(StoredNetwork):
     l2 : float
         Adds ½ l2 ‖w‖², over all parameters, once and not reduced.
     dtype : float64 or float32
+    classes : sequence of str, optional
+        The names of a cross-entropy's classes, where labels are text; see `MLP`.
 
     Raises
     ------

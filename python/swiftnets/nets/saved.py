@@ -50,6 +50,7 @@ class StoredNetwork(ClassifyingNetwork, internal=("kind",)):
             self.reduction,
             self.l2,
             self.dtype,
+            self.classes,
         )
 
     def __eq__(self, other: object) -> bool:
@@ -169,6 +170,7 @@ def _rest(given: Mapping[str, Any]) -> dict[str, Any]:
         "reduction": given["reduction"],
         "l2": given["l2"],
         "dtype": given["dtype"],
+        "classes": given.get("classes"),
     }
 
 

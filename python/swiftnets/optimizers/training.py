@@ -371,17 +371,23 @@ def _monitor(
 def _validation(
     problem: Problem | Minibatches, given: Any
 ) -> Problem | Callable[[FloatArray], float]:
+    net = getattr(uncounted(problem), "net", None)  # of minibatches, and on a cluster
     if isinstance(given, Minibatches):
-        return given.full
+        given = given.full
     if isinstance(given, Problem):
         if given.parameter_count != problem.parameter_count:
             raise ValueError(
                 f"validation has {given.parameter_count} parameters; expected "
                 f"{problem.parameter_count}, as problem"
             )
+        known = getattr(net, "classes", None)
+        others = getattr(getattr(uncounted(given), "net", None), "classes", None)
+        if None not in (known, others) and others != known:
+            raise ValueError(
+                f"validation has a net of classes {others}; expected {known}, as problem"
+            )
         return given
     if isinstance(given, tuple) or (checks.iterable(given) and not callable(given)):
-        net = getattr(uncounted(problem), "net", None)  # of minibatches, and on a cluster
         if not isinstance(net, Network):
             raise TypeError(
                 "validation has samples, and problem has no net; expected a Problem or a function "
