@@ -292,9 +292,15 @@ class Reader:
         Samples
         """
         batches, is_single = self.samples(x, y, weights, whole=whole)
-        if copy or (y is None and type(x) not in (list, tuple)):
-            return Samples([batch.each(np.array) for batch in batches], is_single)
-        return Samples(list(batches), is_single)
+        if not copy and (y is not None or type(x) in (list, tuple)):
+            return Samples(list(batches), is_single)
+        copies: list[Batch] = []
+        room = None if y is not None else checks.Room("x")
+        for batch in batches:
+            if room is not None:
+                room.take(*batch)
+            copies.append(batch.each(np.array))
+        return Samples(copies, is_single)
 
     def batches(self, x: Any, weights: Any = None, *, whole: bool = False) -> Iterator[Batch]:
         """The batches in x, each valid until the next."""
@@ -307,6 +313,7 @@ class Reader:
                 f"y is None and x is of type {type(x).__name__}; expected x and y, or an iterable "
                 "of batches (x, y) in place of x"
             )
+        checks.ends(x, "x")
         empty = True
         for index, item in enumerate(x):
             if not isinstance(item, (tuple, list)) or len(item) not in (2, 3):
