@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from swiftnets._support import checks
+from swiftnets._support import checks, identity
 from swiftnets._support.files import File, writable
 from swiftnets._support.types import FloatArray
 from swiftnets.network import Network
@@ -107,7 +107,42 @@ class Monitor:
 
     def _here(self, now: RunState, value: float) -> Best:
         w, state = (now.w, now.state) if self.keep else (None, {})
-        return Best(value, now.count, 0, w, state)
+        first = value if now.best is None else now.best.first
+        return Best(value, now.count, 0, w, state, first)
+
+    def difference(self, start: FloatArray, now: RunState) -> str | None:
+        """What tells the number from that of a run which goes on, where settings do not.
+
+        A function says no more than its name, and a problem of a user's own may say no more: they
+        are asked again where the run started, where it was best, and where it stands.
+
+        Parameters
+        ----------
+        start : (P,) float array
+        now : RunState
+
+        Returns
+        -------
+        str or None
+        """
+        best = now.best
+        if best is None or (
+            isinstance(self.source, Problem) and identity.is_known(uncounted(self.source))
+        ):
+            return None
+        looks = [(0, start, best.first)]
+        if best.w is not None:
+            looks.append((best.iteration, best.w, best.value))
+        column = now.columns.get(self.name, [])
+        if now.count and now.count % self.every == 0 and len(column) >= now.count:
+            looks.append((now.count, now.w, column[now.count - 1]))
+        for count, w, there in looks:
+            here = self.value(w)
+            # As losses of problems are compared: other machines round otherwise.
+            if not math.isclose(here, there, rel_tol=1e-5, abs_tol=1e-12):
+                steps = checks.counted(count, "iteration")
+                return f"{self._words} after {steps} is {there:.6g} there and {here:.6g} here"
+        return None
 
     def looked(self, now: RunState) -> RunState:
         """A run after a step, and after a look if it is time for one."""
