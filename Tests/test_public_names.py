@@ -68,6 +68,14 @@ for call in (
     lambda: swiftnets.Network.from_onnx("net.onnx"),
     lambda: swiftnets.dask.DaskProblem(net, [], None),
     lambda: swiftnets.sklearn.MLPClassifier(),
+    lambda: swiftnets.dask.sweep(int, [{}]),
+    lambda: swiftnets.optimizers.LBFGS().minimize(swiftnets.problems.Rosenbrock(2), [0.0, 0.0]),
+    lambda: swiftnets.curvature.tensors.compute(
+        net.at(w, [[1.0]], [[1.0]]), order=2, path="t.zarr"
+    ),
+    lambda: swiftnets.optimizers.SGD().minimize(
+        swiftnets.problems.Rosenbrock(2), [0.0, 0.0], max_iterations=1
+    ).history.plot(),
 ):
     try:
         call()
@@ -118,11 +126,15 @@ def test_help_of_the_package_is_printed_without_a_word_on_standard_error():
 def test_what_needs_more_than_numpy_says_so_when_it_is_called(plain):
     assert plain["errors"] == [
         "operators need SciPy: pip install swiftnets[scipy]",
-        "the conversion needs PyTorch: see pytorch.org for your system",
-        "the conversion needs PyTorch: see pytorch.org for your system",
+        "the conversion needs PyTorch: pip install torch, or see pytorch.org for your system",
+        "the conversion needs PyTorch: pip install torch, or see pytorch.org for your system",
         "the conversion needs onnx: pip install swiftnets[onnx]",
         "clusters need Dask: pip install swiftnets[dask]",
         "the estimators need scikit-learn: pip install swiftnets[sklearn]",
+        "clusters need Dask: pip install swiftnets[dask]",
+        "L-BFGS needs SciPy: pip install swiftnets[scipy]",
+        "a path ending in .zarr needs zarr: pip install swiftnets[zarr]",
+        "plots need Matplotlib: pip install swiftnets[plot]",
     ]
 
 
