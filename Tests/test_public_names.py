@@ -68,6 +68,14 @@ for call in (
     lambda: swiftnets.Network.from_onnx("net.onnx"),
     lambda: swiftnets.dask.DaskProblem(net, [], None),
     lambda: swiftnets.sklearn.MLPClassifier(),
+    lambda: swiftnets.dask.sweep(int, [{}]),
+    lambda: swiftnets.optimizers.LBFGS().minimize(swiftnets.problems.Rosenbrock(2), [0.0, 0.0]),
+    lambda: swiftnets.curvature.tensors.compute(
+        net.at(w, [[1.0]], [[1.0]]), order=2, path="t.zarr"
+    ),
+    lambda: swiftnets.optimizers.SGD().minimize(
+        swiftnets.problems.Rosenbrock(2), [0.0, 0.0], max_iterations=1
+    ).history.plot(),
 ):
     try:
         call()
@@ -118,11 +126,43 @@ def test_help_of_the_package_is_printed_without_a_word_on_standard_error():
 def test_what_needs_more_than_numpy_says_so_when_it_is_called(plain):
     assert plain["errors"] == [
         "operators need SciPy: pip install swiftnets[scipy]",
-        "the conversion needs PyTorch: see pytorch.org for your system",
-        "the conversion needs PyTorch: see pytorch.org for your system",
+        "the conversion needs PyTorch: pip install torch, or see pytorch.org for your system",
+        "the conversion needs PyTorch: pip install torch, or see pytorch.org for your system",
         "the conversion needs onnx: pip install swiftnets[onnx]",
         "clusters need Dask: pip install swiftnets[dask]",
-        "the estimators need scikit-learn: pip install swiftnets[sklearn]",
+        "the estimators need scikit-learn 1.6 or later: pip install swiftnets[sklearn]",
+        "clusters need Dask: pip install swiftnets[dask]",
+        "L-BFGS needs SciPy: pip install swiftnets[scipy]",
+        "a path ending in .zarr needs zarr 3.1.3 or later: pip install swiftnets[zarr]",
+        "plots need Matplotlib: pip install swiftnets[plot]",
+    ]
+
+
+def test_versions_that_are_too_old_are_told_as_what_is_not_there():
+    code = (
+        "import sys, types\n"
+        "for name in ('zarr', 'sklearn', 'sklearn.utils', 'sklearn.utils.validation'):\n"
+        "    sys.modules[name] = types.ModuleType(name)\n"
+        "    sys.modules[name].__version__ = '1.5.2' if name == 'sklearn' else '3.1.2'\n"
+        "import swiftnets\n"
+        "from swiftnets.curvature import tensors\n"
+        "point = swiftnets.MLP((1, 1)).at([1.0, 2.0], [[1.0]], [[1.0]])\n"
+        "for call in (\n"
+        "    lambda: swiftnets.sklearn.MLPRegressor(),\n"
+        "    lambda: tensors.compute(point, order=2, path='t.zarr'),\n"
+        "):\n"
+        "    try:\n"
+        "        call()\n"
+        "    except ImportError as error:\n"
+        "        print(error, '|', error.__cause__)\n"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [
+        "the estimators need scikit-learn 1.6 or later: pip install swiftnets[sklearn] | "
+        "scikit-learn is 1.5.2",
+        "a path ending in .zarr needs zarr 3.1.3 or later: pip install swiftnets[zarr] | "
+        "zarr is 3.1.2",
     ]
 
 

@@ -23,10 +23,26 @@ def test_the_readme_has_snippets():
     assert len(SNIPPETS) >= 3
 
 
-@pytest.mark.parametrize("snippet", SNIPPETS, ids=range(len(SNIPPETS)))
-def test_a_snippet_runs_as_pasted(snippet, tmp_path):
+# As a plain install has it: the package, NumPy, and what comes with Python.
+PLAIN = """
+import importlib.abc, sys
+
+class Missing(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] not in {"swiftnets", "numpy", *sys.stdlib_module_names}:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Missing())
+"""
+QUICKSTART = re.findall(r"```python\n(.*?)```", (ROOT / "docs/quickstart.md").read_text(), re.S)
+
+
+@pytest.mark.parametrize(
+    "snippet", [*SNIPPETS, "\n".join(QUICKSTART)], ids=[*"012"[: len(SNIPPETS)], "quickstart"]
+)
+def test_a_snippet_runs_as_pasted_with_numpy_alone(snippet, tmp_path):
     run = subprocess.run(
-        [sys.executable, "-W", "error", "-c", snippet],
+        [sys.executable, "-W", "error", "-c", PLAIN + snippet],
         cwd=tmp_path,
         capture_output=True,
         text=True,

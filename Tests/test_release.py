@@ -1,5 +1,7 @@
 """What a release says of itself: metadata, the citation, and the list of programs."""
 
+import ast
+import json
 import re
 import subprocess
 import sys
@@ -101,6 +103,38 @@ def test_the_citation_is_of_this_version():
     assert cff["version"] == swiftnets.__version__ and "swiftnets" in cff["title"]
     assert cff["license"] == "Apache-2.0" and cff["keywords"] == project["keywords"]
     assert all("name" in one or "family-names" in one for one in cff["authors"])
+
+
+@in_a_tree
+def test_an_import_error_names_an_extra_that_exists_and_how_it_is_installed():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    texts = [path.read_text() for path in PACKAGE.rglob("*.py")]
+    raised = [
+        ast.unparse(node.exc)
+        for text in texts
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Raise) and ast.unparse(node).startswith("raise ImportError(")
+        if node.cause is not None  # which others are where an old version is found
+    ]
+    assert len(raised) >= 7
+    assert [text for text in raised if "pip install " not in text] == []
+    named = {name for text in texts for name in re.findall(r"swiftnets\[(\w+)\]", text)}
+    assert named <= set(project["optional-dependencies"])
+
+
+@in_a_tree
+def test_the_notebooks_import_what_their_extra_brings():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    # What imports of other names come with.
+    brought = {"cycler": "matplotlib", "IPython": "ipykernel"}
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        cells = json.loads(path.read_text())["cells"]
+        code = "\n".join("".join(one["source"]) for one in cells if one["cell_type"] == "code")
+        names = set(re.findall(r"^\s*(?:import|from) (\w+)", code, re.M))
+        names -= {"swiftnets", "numpy", *sys.stdlib_module_names}
+        assert {brought.get(name, name) for name in names} <= set(extras["notebooks"]), path.name
 
 
 # Programs

@@ -1,10 +1,13 @@
 """Classes and accuracies beside scikit-learn and PyTorch, and targets in other forms."""
 
+import itertools
+
 import numpy as np
 import pytest
 
 from swiftnets import MLP, Network
-from swiftnets.nets import Conv2d, Flatten
+from swiftnets.nets import Conv2d, Dense, Flatten
+from swiftnets.optimizers import SGD
 from swiftnets.problems import Minibatches, NetProblem
 
 EPS = 2.3e-16
@@ -169,22 +172,25 @@ def in_pandas(values):
 )
 @pytest.mark.parametrize("weighted", [False, True])
 def test_labels_may_be_text(form, weighted):
-    one, w = net(3, "softmax_cross_entropy")
+    one, w = net(3, "softmax_cross_entropy", classes=["Eel", "cat", "dog"])
     weights = np.ones(40) + np.arange(40) if weighted else None
     text = form(NAMES[LABELS])
     np.testing.assert_array_equal(
         everything(one, w, text, weights), everything(one, w, CODES, weights)
     )
-    classes = np.unique(NAMES[LABELS])
-    np.testing.assert_array_equal(
-        (classes[one.predict_classes(w, X)] == NAMES[LABELS]).mean(), one.accuracy(w, X, CODES)
-    )
+    found = one.predict_classes(w, X)
+    assert (found == NAMES[LABELS]).mean() == one.accuracy(w, X, CODES)
+    np.testing.assert_array_equal(found, np.array(one.classes)[one.predict(w, X).argmax(axis=1)])
+    # Some of the classes are enough, in batches as well.
+    some = slice(0, 3)
+    assert one.loss(w, X[some], text[some]) == one.loss(w, X[some], CODES[some])
+    assert one.accuracy(w, [(X[some], text[some])]) == one.accuracy(w, X[some], CODES[some])
 
 
 def test_two_classes_may_be_text_or_truth_values():
     two, w = net(2, "softmax_cross_entropy")
     np.testing.assert_array_equal(everything(two, w, BITS), everything(two, w, BITS.astype(int)))
-    one, w = net(1, "binary_cross_entropy")
+    one, w = net(1, "binary_cross_entropy", classes=("no", "yes"))
     expected = everything(one, w, BITS[:, None].astype(float))
     for y in (
         BITS,
@@ -194,6 +200,7 @@ def test_two_classes_may_be_text_or_truth_values():
         BITS[:, None],
     ):
         np.testing.assert_array_equal(everything(one, w, y), expected)
+    np.testing.assert_array_equal(one.predict_classes(w, X) == "yes", one.predict(w, X)[:, 0] > 0)
 
 
 @pytest.mark.parametrize("loss", ["squared_error", "huber", "binary_cross_entropy"])
@@ -209,10 +216,13 @@ def test_targets_of_one_output_may_have_one_dimension(loss):
 @pytest.mark.parametrize(
     ("outputs", "loss", "y", "message"),
     [
-        (4, "cross_entropy", NAMES[LABELS], "^y has 3 different labels, as text; expected 4"),
-        (2, "cross_entropy", NAMES[LABELS], "^y has 3 different labels, as text; expected 2"),
-        (1, "bce", NAMES[LABELS], "^y has 3 different labels, as text; expected 2"),
-        (3, "cross_entropy", NAMES[LABELS][:9], r"^y has shape \(9,\); expected \(40,\)"),
+        (
+            3,
+            "cross_entropy",
+            NAMES[LABELS],
+            r"^y has labels that are text, and the net.*classes=\('Eel', 'cat', 'dog'\)",
+        ),
+        (1, "bce", NAMES[LABELS], "^y has labels that are text, and the net"),
         (1, "mse", NAMES[LABELS], "^y has dtype <U3"),
         (3, "mse", LABELS, r"^y has shape \(40,\); expected \(40, 3\)"),
         (3, "bce", LABELS, r"^y has shape \(40,\); expected \(40, 3\)"),
@@ -228,10 +238,62 @@ def test_targets_that_are_none_are_named(outputs, loss, y, message):
         one.loss(w, X, y)
 
 
-def test_text_in_batches_is_refused():
-    one, w = net(3, "cross_entropy")
-    with pytest.raises(TypeError, match="^y of batch 0 has labels that are text.*numpy.unique"):
-        one.loss(w, [(X, NAMES[LABELS])])
+def test_classes_that_a_net_has_not_are_named():
+    """They were coded by the order of what a y had: a fish as the dog that it was trained on."""
+    one, w = net(2, "cross_entropy", classes=("cat", "dog"))
+    binary, v = net(1, "bce", classes=("cat", "dog"))
+    known = ["cat", "dog"] * 20
+    other = ["cat", "fish"] * 20
+    message = "^y{} has 'fish', no class of the net; expected its classes: 'cat', 'dog'$"
+    for kind, vector in ((one, w), (binary, v)):
+        problem = NetProblem(kind, X, known)
+        calls = [
+            lambda kind=kind, vector=vector: kind.accuracy(vector, X, other),
+            lambda kind=kind, vector=vector: kind.loss(vector, X, other),
+            lambda kind=kind, vector=vector: kind.at(vector, X, other),
+            lambda kind=kind: Minibatches(kind, X, other, batch_size=10),
+            lambda problem=problem, vector=vector: SGD().minimize(
+                problem, vector, validation=(X, other)
+            ),
+            lambda kind=kind, vector=vector: SGD().minimize(
+                Minibatches(kind, X, known, batch_size=10), vector, validation=(X, other)
+            ),
+        ]
+        for call in calls:
+            with pytest.raises(ValueError, match=message.format("")):
+                call()
+        turned = NetProblem(
+            MLP(kind.sizes, loss=kind.loss_function, classes=("dog", "cat")), X, known
+        )
+        with pytest.raises(ValueError, match=r"^validation has a net of classes \('dog', 'cat'\)"):
+            SGD().minimize(problem, vector, validation=turned)
+        with pytest.raises(ValueError, match=message.format(" of batch 1")):
+            kind.loss(vector, [(X, known), (X, other)])
+        # As any label of a sample that does not count.
+        weights = np.tile([1.0, 0.0], 20)
+        assert kind.loss(vector, X, other, sample_weight=weights) == kind.loss(
+            vector, X, known, sample_weight=weights
+        )
+
+
+@pytest.mark.parametrize(
+    ("outputs", "loss", "classes", "error", "message"),
+    [
+        (3, "cross_entropy", ["a", "b"], ValueError, "^classes has 2 names; expected 3, one"),
+        (1, "bce", ["a"], ValueError, "^classes has 1 name; expected 2, what 0 and 1"),
+        (2, "bce", ["a", "b"], ValueError, "^classes is given.*'binary_cross_entropy' of 2"),
+        (2, "mse", ["a", "b"], ValueError, "^classes is given, and the loss is 'squared_error'"),
+        (2, "cross_entropy", ["a", "a"], ValueError, "^classes has 'a' twice"),
+        (2, "cross_entropy", "ab", TypeError, "^classes is 'ab'; expected a sequence"),
+        (2, "cross_entropy", [0, 1], TypeError, r"^classes\[0\] is 0; expected text"),
+        (2, "cross_entropy", itertools.repeat("a"), ValueError, "^classes has over "),
+    ],
+)
+def test_names_that_do_not_fit_are_refused(outputs, loss, classes, error, message):
+    with pytest.raises(error, match=message):
+        MLP((2, outputs), loss=loss, classes=classes)
+    with pytest.raises(error, match=message):
+        Network([Dense(2, outputs)], input_shape=2, loss=loss, classes=classes)
 
 
 def test_half_precision_is_widened():
@@ -350,7 +412,7 @@ def test_what_is_no_number_is_no_class():
 @pytest.mark.parametrize("other", [float("nan"), None, 1])
 def test_labels_of_two_kinds_are_refused(other):
     """NumPy makes text of what is missing: a class of its own, where as many are expected."""
-    one, w = net(1, "bce")
+    one, w = net(1, "bce", classes=("no", "yes"))
     with pytest.raises(TypeError, match=r"^y(\[1\] is .*, beside text| has dtype object)"):
         one.loss(w, X[:4], ["yes", other, "yes", "yes"])
     assert one.loss(w, X[:4], ["yes", "no", "yes", "yes"]) == one.loss(w, X[:4], [1, 0, 1, 1])

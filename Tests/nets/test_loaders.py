@@ -1,15 +1,19 @@
 """Loaders that refill one buffer, and arrays that change after the call that took them."""
 
+import itertools
+import signal
+
 import numpy as np
 import pytest
 from mlp_reference import every_sum
 
 from swiftnets import MLP, FastNet, SlowNet, slow_net
+from swiftnets._support import checks
 from swiftnets.curvature import layer_states, tensors
 from swiftnets.curvature.kronecker import kronecker_factors
 from swiftnets.interop import as_scipy
 from swiftnets.optimizers import SGD, Newton
-from swiftnets.problems import Minibatches, NetProblem
+from swiftnets.problems import Minibatches, NetProblem, loader
 
 
 def case(targets="rows", reduction="sum"):
@@ -165,3 +169,96 @@ def test_projected_batches_do_not_share_a_refilled_buffer():
     for k, (some, targets) in enumerate(found):
         np.testing.assert_array_equal(some, xs[4 * k : 4 * k + 4] @ shaper)
         np.testing.assert_array_equal(targets, ys[4 * k : 4 * k + 4])
+
+
+# Without an end -----------------------------------------------------------------------------------
+
+
+class Endless:
+    """As a DataLoader over a stream; `at` is called with each batch's number."""
+
+    def __init__(self, at=lambda index: None):
+        self.at = at
+
+    def __iter__(self):
+        for index in itertools.count():
+            self.at(index)
+            yield np.ones((2, 3)), np.ones((2, 2))
+
+
+class Long(Endless):
+    """One that ends, and says where."""
+
+    def __len__(self):
+        return 7
+
+    def __iter__(self):
+        return itertools.islice(super().__iter__(), 7)
+
+
+ROUND = [
+    lambda: itertools.cycle([(np.ones((2, 3)), np.ones((2, 2)))]),
+    lambda: itertools.repeat((np.ones((2, 3)), np.ones((2, 2)))),
+]
+NET = MLP((3, 4, 2))
+W = NET.initial(seed=0)
+KEEPERS = {
+    "point": lambda x: NET.at(W, x),
+    "problem": lambda x: NetProblem(NET, x),
+    "validation": lambda x: SGD().minimize(
+        NetProblem(NET, np.ones((2, 3)), np.ones((2, 2))), W, validation=x
+    ),
+    "scipy": lambda x: as_scipy(NET, x),
+    "slow_net": lambda x: SlowNet(3, 4, 2, seed=0).fit(x),
+    "fast_net": lambda x: FastNet(3, 2, seed=0).fit(x),
+}
+SUMS = {
+    "loss": lambda x: NET.loss(W, x),
+    "gradient": lambda x: NET.gradient(W, x),
+    "products": lambda x: NET.hvp(W, x, v=W),
+    "accuracy": lambda x: NET.accuracy(W, x),
+    "minibatches": lambda x: Minibatches(NET, x),
+}
+
+
+@pytest.mark.parametrize("call", [*KEEPERS.values(), *SUMS.values()], ids=[*KEEPERS, *SUMS])
+@pytest.mark.parametrize("make", ROUND, ids=["cycle", "repeat"])
+def test_what_goes_round_for_ever_is_refused(call, make):
+    with pytest.raises(ValueError, match=r"^\w+ is of type (cycle|repeat), which has no end"):
+        call(make())
+
+
+def test_a_repetition_that_ends_is_taken():
+    pair = np.ones((2, 3)), np.ones((2, 2))
+    assert NET.loss(W, itertools.repeat(pair, 3)) == NET.loss(W, [pair] * 3)
+
+
+def test_minibatches_refuse_a_loader_whose_end_is_not_seen(monkeypatch):
+    monkeypatch.setattr(loader, "_MOST_BATCHES", 5)
+    with pytest.raises(ValueError, match=r"^x, of type Endless, has given 5 batches without an e"):
+        Minibatches(NET, Endless())
+    assert Minibatches(NET, Long()).per_epoch == 7
+
+
+@pytest.mark.parametrize("call", KEEPERS.values(), ids=KEEPERS)
+def test_batches_that_are_kept_end_with_the_memory(call, monkeypatch):
+    monkeypatch.setattr(checks, "_free_memory", lambda: 1000)
+    # 2 samples of 3 + 2 numbers are 80 bytes.
+    with pytest.raises(
+        MemoryError, match=r"^\w+ has given 1.016 KiB with batch 12, all of it kept"
+    ):
+        call(Endless())
+
+
+@pytest.mark.parametrize("call", [*KEEPERS.values(), *SUMS.values()], ids=[*KEEPERS, *SUMS])
+def test_ctrl_c_ends_the_wait_for_an_end(call):
+    def at(index):
+        if index == 20:
+            signal.raise_signal(signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            call(Endless(at))
+    finally:
+        signal.signal(signal.SIGINT, before)

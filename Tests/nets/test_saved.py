@@ -1,5 +1,6 @@
 """Nets in files: what comes back, and what is refused."""
 
+import copy
 import io
 import json
 import pickle
@@ -44,6 +45,10 @@ NETS = {
         reduction="mean",
         l2=0.1 + 0.2,
         dtype="float32",
+    ),
+    "names of classes": lambda: MLP((2, 2), loss="cross_entropy", classes=("cat", "dog")),
+    "names in a network": lambda: Network(
+        [Dense(2, 1)], input_shape=2, loss="bce", classes=["no", "yes"]
     ),
     "one layer": lambda: MLP((2, 1), loss="bce"),
     "convolutions": lambda: Network(
@@ -371,3 +376,60 @@ def test_bad_arguments_are_named(tmp_path):
         MLP.load(tmp_path)
     with pytest.raises(TypeError, match="^path is None"):
         MLP.load(None)
+
+
+# Equality -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_nets_of_the_same_settings_are_equal(name, tmp_path):
+    net = NETS[name]()
+    w = net.initial(seed=0)
+    net.at(w, np.zeros((1, *net.input_shape), int if name == "attention" else float))
+    net.save(tmp_path / "net.npz", w)
+    loaded, _ = Network.load(tmp_path / "net.npz")
+    others = [NETS[name](), loaded, pickle.loads(pickle.dumps(net)), copy.deepcopy(net)]
+    for other in (*others, net.astype("float32").astype(net.dtype)):
+        assert (other == net, other != net, hash(other)) == (True, False, hash(net))
+    assert len({net, *others}) == 1
+    renamed = copy.copy(net)
+    renamed.name_for_torch([row.name * 2 for row in net.parameter_table])
+    assert renamed == net
+
+
+def test_nets_that_differ_in_a_setting_are_not_equal():
+    layers = [Dense(2, 3), "tanh", Dense(3, 1)]
+    nets = [make() for make in NETS.values()]
+    nets += [
+        Network(layers, input_shape=2),  # as the MLP, and of another class
+        Network([Dense(2, 3), "tanh", Dense(3, 1, bias=False)], input_shape=2),
+        Network([Dense(2, 3), LeakyReLU(0.1), Dense(3, 1)], input_shape=2),
+        Network([Dense(2, 3), LeakyReLU(0.2), Dense(3, 1)], input_shape=2),
+        Network([BatchNorm([0.0], [1.0]), Dense(1, 1)], input_shape=1),
+        Network([BatchNorm([0.0], [2.0]), Dense(1, 1)], input_shape=1),
+        Network([Flatten(), Dense(4, 1)], input_shape=(1, 1, 4)),
+        MLP((2, 4, 1)),
+        MLP((2, 3, 1), activation="relu"),
+        MLP((2, 3, 1), output_activation="tanh"),
+        MLP((2, 3, 1), bias=False),
+        MLP((2, 2), loss="cross_entropy"),
+        MLP((2, 2), loss="cross_entropy", classes=("dog", "cat")),
+        *(
+            kind(shape, **more, **settings)
+            for kind, shape, more in (
+                (MLP, (2, 3, 1), {}),
+                (Network, layers, {"input_shape": 2}),
+            )
+            for settings in (
+                {"loss": "huber"},
+                {"loss": Huber(2.0)},
+                {"loss": Huber(2.0, factor=3.0)},
+                {"reduction": "mean"},
+                {"l2": 0.1},
+                {"dtype": "float32"},
+            )
+        ),
+    ]
+    assert len(set(nets)) == len(nets)
+    assert [nets.index(net) for net in nets] == list(range(len(nets)))
+    assert nets[0] != "MLP((2, 3, 1))" and nets[0] != nets[0].settings()

@@ -379,6 +379,29 @@ def test_what_is_in_the_folder_is_not_run_again(kind, tmp_path):
     assert len(kept) == 12 + 6 + 18 and len(more.runs) == 12
 
 
+@pytest.mark.parametrize("kind", ["full", "minibatches"])
+def test_functions_that_evaluate_otherwise_are_told_apart(kind, tmp_path):
+    """By their numbers where runs start and end: both are lambdas of one name."""
+    problem = BOWL if kind == "full" else some_minibatches()
+    start = np.linspace(-1, 1, problem.parameter_count)
+
+    def again(evaluate):
+        return compare(
+            problem, {"a": SGD()}, [start], max_iterations=3, folder=tmp_path, evaluate=evaluate
+        )
+
+    again(lambda w: {"first": w[0]})
+    for other, words in (
+        (lambda w: {"first": w[1]}, "evaluate's 'first' after 0 iterations is -1 there"),
+        (lambda w: {"first": -1.0}, "evaluate's 'first' after 3 iterations is .* and -1 here"),
+        (lambda w: {"last": w[0]}, "evaluate's 'last' after 0 iterations is nan there"),
+        (lambda w: {}, "evaluate's 'first' after 0 iterations is -1 there and nan here"),
+    ):
+        with pytest.raises(CheckpointError, match=f"^folder: .* is of another run: {words}"):
+            again(other)
+    assert again(lambda w: {"first": float(w[:1].sum())}).runs[0].evaluated["first"][0] == -1
+
+
 def test_a_break_keeps_the_runs_that_had_ended(tmp_path):
     broken = Spy([])
 

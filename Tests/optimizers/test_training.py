@@ -525,6 +525,57 @@ def test_a_result_goes_on_as_if_it_had_not_ended(method):
     assert second.history.seconds[6] > second.history.seconds[5] == first.history.seconds[5]
 
 
+@pytest.mark.parametrize("keep", [True, False])
+@pytest.mark.parametrize("count", [4, 5])  # a look at the end, or none
+def test_a_checkpoint_of_another_validation_function_is_refused(keep, count, tmp_path):
+    """Two functions of one name, by their values: where a run started, was best and stands."""
+    path = tmp_path / "run.npz"
+    start = np.array([1.0, 1.0])
+
+    def run(validation, iterations):
+        return SGD(learning_rate=0.1).minimize(
+            BOWL,
+            start,
+            max_iterations=iterations,
+            validation=validation,
+            validation_every=2,
+            keep_best=keep,
+            checkpoint=path,
+        )
+
+    run(lambda w: float(w @ w), count)
+    before = path.read_bytes()
+    others = [(lambda w: float(w @ w) + 1, "0 iterations is 2 there and 3 here")]
+    if keep or count % 2 == 0:  # the same at the start
+        others.append((lambda w: 2.0, "4 iterations is .* there and 2 here"))
+    for other, words in others:
+        with pytest.raises(
+            CheckpointError, match=f"another run: the validation loss after {words}"
+        ):
+            run(other, 9)
+        assert path.read_bytes() == before
+    resumed = run(lambda w: float(np.sum(w**2)), 9)
+    path.unlink()
+    whole = run(lambda w: float(w @ w), 9)
+    assert resumed.w.tobytes() == whole.w.tobytes() and resumed.iteration == whole.iteration
+
+
+def test_a_problem_of_ones_own_as_validation_is_told_apart(tmp_path):
+    class Own(Problem):
+        parameter_count = 2
+
+        def __init__(self, height):
+            self.height = height
+
+        def loss_and_gradient(self, w):
+            return float(w @ w) + self.height, 2 * w
+
+    options = {"checkpoint": tmp_path / "run.npz", "patience": 5}
+    SGD().minimize(BOWL, [1.0, 1.0], max_iterations=2, validation=Own(0), **options)
+    with pytest.raises(CheckpointError, match="the validation loss after 0 iterations is 2 there"):
+        SGD().minimize(BOWL, [1.0, 1.0], max_iterations=4, validation=Own(1), **options)
+
+
 def test_a_result_that_goes_on_has_checkpoints_of_its_own(tmp_path):
     path = tmp_path / "run.npz"
     first = Adam().minimize(BOWL, [1.0, 1.0], max_iterations=4)

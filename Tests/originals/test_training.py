@@ -555,18 +555,57 @@ def test_ctrl_c_ends_a_program_with_its_checkpoint_written(module, data, path):
     assert len(checkpoint.Checkpoint.read(path).errs) >= 4
 
 
-def test_a_reader_that_leaves_ends_a_program_without_a_traceback(data):
-    child = subprocess.Popen(
-        [sys.executable, "-m", "swiftnets.slow_net", "--data", data],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    child.stdout.readline()
-    child.stdout.close()
-    assert child.stderr.read() == ""
-    assert child.wait(LIMIT) == 1
-    child.stderr.close()
+PROGRAMS = [
+    ["swiftnets"],
+    ["swiftnets", "--help"],
+    ["swiftnets.slow_net", "--iterations", "5", "--data"],
+    ["swiftnets.fast_net", "--iterations", "2", "--data"],
+    ["swiftnets.fast_net", "--help"],
+    ["swiftnets.originals.verify", "--net", "slow", "--iterations", "2"],
+    ["swiftnets.originals.demo", "--quick"],
+]
+
+
+@pytest.mark.parametrize(
+    ("end", "buffered", "command"),
+    [
+        *[("unread", False, one) for one in PROGRAMS],
+        *[("unread", True, one) for one in PROGRAMS[:-1]],
+        *[("full", False, one) for one in (PROGRAMS[0], PROGRAMS[-1])],
+        *[("full", True, one) for one in PROGRAMS[:3]],
+        *[("closed", False, one) for one in (PROGRAMS[0], PROGRAMS[2])],
+    ],
+    ids=lambda one: " ".join(one) if isinstance(one, list) else None,
+)
+def test_output_that_nobody_takes_ends_a_program_without_a_traceback(
+    end, buffered, command, data, tmp_path
+):
+    """141 is 128 + SIGPIPE, as shells have it of programs that the signal ends."""
+    if command[-1] == "--data":
+        command = [*command, data]
+    with open("/dev/full", "wb", buffering=0) as full:
+        read, write = os.pipe()
+        os.close(read)
+        done = subprocess.run(
+            [sys.executable, *["-u"] * (not buffered), "-m", *command],
+            stdout=write if end == "unread" else full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=LIMIT,
+            cwd=tmp_path,
+            env={name: v for name, v in os.environ.items() if name != "PYTHONUNBUFFERED"},
+            preexec_fn=(lambda: os.close(1)) if end == "closed" else None,
+        )
+        os.close(write)
+    name = command[0].rpartition(".")[2]
+    if end == "closed" or (command[-1] == "--help" and not buffered):  # argparse is content
+        assert (done.returncode, done.stderr) == (0, "")
+    elif end == "unread":
+        assert (done.returncode, done.stderr) == (141, "")
+    else:
+        assert done.returncode == 2
+        assert done.stderr.startswith(f"{name}: ") and "No space left on device" in done.stderr
+        assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("with_tqdm", [True, False], ids=["tqdm", "lines"])

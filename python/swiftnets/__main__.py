@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from swiftnets import __version__
+from swiftnets._support.programs import run
 
 __all__ = ["PROGRAMS", "main"]
 
@@ -51,9 +52,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     version = f"swiftnets {__version__}"
     parser.add_argument("--version", action="version", version=version)
-    parser.parse_args(argv)
-    print(f"{version}: {parser.description}\n\n{parser.epilog}")
-    return 0
+
+    def work(_: argparse.Namespace) -> None:
+        print(f"{version}: {parser.description}\n\n{parser.epilog}")
+
+    return run("swiftnets", parser, work, argv)
 
 
 if __name__ == "__main__":

@@ -64,6 +64,9 @@ class MLP(Network):
     l2 : float
         Adds ½ l2 ‖w‖², over all parameters, once and not reduced.
     dtype : float64 or float32
+    classes : sequence of str, optional
+        The names of a cross-entropy's classes, where labels are text: one for each output, or for
+        the binary one of one output what 0 and 1 stand for. `predict_classes` returns them.
 
     Raises
     ------
@@ -75,24 +78,25 @@ class MLP(Network):
     What is asked of a net at parameters w on samples is asked of the point ``net.at(w, x, y)``; the
     net itself has shorthands for what is typed most. The inputs are x (N, inputs) and the targets
     y: (N, outputs) rows, (N,) where there is one output, or for the softmax cross-entropy (N,)
-    labels: integers, truth values where there are two classes, or text, which stands for its
-    place in `numpy.unique` of y and must have all classes. In place of x and y, sums over samples
-    take one iterable of batches ``(x, y)`` or ``(x, y, sample_weight)`` (a list, a PyTorch
-    DataLoader; one that refills one buffer will do). Anything that makes an array is taken:
-    PyTorch's tensors, of which gradients are not recorded, and JAX's arrays, too, are read where
-    they are, if they are of the net's dtype and contiguous; half precision, bfloat16 as well, is
-    widened. Values that are not finite propagate as in NumPy, but for samples of weight 0: those
-    are left out, whatever is in them. A label of theirs need not be a class, as in padding; it
-    counts as 0 where samples are not
-    weighted, as in `Point.per_sample_gradients`.
+    labels: integers, truth values where there are two classes, or the text of `classes`, without
+    which text is refused: which class is which must not depend on what one y has. In place of x and
+    y, sums over samples take one iterable of batches ``(x, y)`` or ``(x, y, sample_weight)`` (a
+    list, a PyTorch DataLoader; one that refills one buffer will do). Anything that makes an array
+    is taken: PyTorch's tensors, of which gradients are not recorded, and JAX's arrays, too, are
+    read where they are, if they are of the net's dtype and contiguous; half precision, bfloat16 as
+    well, is widened. Values that are not finite propagate as in NumPy, but for samples of weight 0:
+    those are left out, whatever is in them. A label of theirs need not be a class, as in padding;
+    it counts as 0 where samples are not weighted, as in `Point.per_sample_gradients`.
 
     Working memory does not grow with the number of samples: they are taken in chunks of at most
     4 MB of activations (32 samples where a net is wider than that), and a few such for each thread.
-    One net may be used by several threads at once.
+    One net may be used by several threads at once. Nets are equal as `Network` says.
 
     Examples
     --------
     >>> net = MLP((2, 3, 1), activation="tanh")
+    >>> net == MLP((2, 3, 1)), net == MLP((2, 3, 1), l2=0.1)
+    (True, False)
     >>> w = net.initial(seed=0)
     >>> x, y = np.eye(2), np.ones((2, 1))
     >>> point = net.at(w, x, y)
@@ -111,13 +115,14 @@ class MLP(Network):
         reduction: Literal["sum", "mean"] = "sum",
         l2: float = 0.0,
         dtype: npt.DTypeLike = np.float64,
+        classes: Sequence[str] | None = None,
     ) -> None:
         self._sizes = _sizes(sizes)
         self._bias = checks.flag(bias, "bias")
         hidden = _hidden(activation, len(self._sizes) - 2)
         last = activations.resolve(output_activation, "output_activation")
         self._activations = (*hidden, last)
-        self._set_loss(loss, reduction, l2, dtype)
+        self._set_loss(loss, reduction, l2, dtype, classes)
         self._join()
 
     def _join(self) -> None:
@@ -144,6 +149,7 @@ class MLP(Network):
         parts += ["bias=False"] * (not self._bias)
         parts += [f"reduction={self._reduction!r}"] + [f"l2={self._l2}"] * (self._l2 != 0)
         parts += ["dtype=float32"] * (self._dtype == np.float32)
+        parts += [f"classes={self._classes}"] * (self._classes is not None)
         return f"MLP({', '.join(parts)})"
 
     @classmethod

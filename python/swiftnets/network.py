@@ -51,6 +51,8 @@ class Network(StoredNetwork):
     l2 : float
         Adds ½ l2 ‖w‖², over all parameters, once and not reduced.
     dtype : float64 or float32
+    classes : sequence of str, optional
+        The names of a cross-entropy's classes, where labels are text; see `MLP`.
 
     Raises
     ------
@@ -64,6 +66,9 @@ class Network(StoredNetwork):
     net itself has shorthands for what is typed most. `MLP` is the chain of dense layers, which
     offers more: ``net.supports`` says what. Samples are taken as `MLP` has it, each of the
     ``input_shape``; tokens are integers below the embedding's number of rows.
+
+    A net is its settings and does not change. Nets of one class with the same settings are equal
+    and have the same hash; names that arrays have in PyTorch do not count.
 
     ``print(net)`` shows layers, what they make and how many parameters they have.
 

@@ -6,6 +6,7 @@ array that is so already is passed on without a copy, in about a microsecond.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import numbers
@@ -110,6 +111,24 @@ def several(value: Iterable[Any], name: str) -> list[Any]:
     if len(entries) > _MOST_ENTRIES:
         raise ValueError(f"{name} has over {_MOST_ENTRIES} entries; expected at most as many")
     return entries
+
+
+def ends(value: object, name: str) -> None:
+    """A ValueError for what goes round for ever; of most others nobody can tell."""
+    kinds = (itertools.cycle, itertools.repeat)
+    if isinstance(value, kinds) and operator.length_hint(value, -1) < 0:
+        raise ValueError(
+            f"{name} is of type {type(value).__name__}, which has no end; expected batches that "
+            "end, as itertools.islice makes them"
+        )
+
+
+def length(value: object) -> int:
+    """Its length, 0 where it tells none."""
+    try:
+        return len(value)  # type: ignore[arg-type]
+    except (TypeError, NotImplementedError):  # there is none, or as PyTorch's samplers have it
+        return 0
 
 
 def seed(value: object) -> int | None:
@@ -411,6 +430,7 @@ def batches(value: Any, name: str, insize: int | str, outsize: int | str) -> Ite
     """The batches of a data set one by one: finite, of one width, each as `batch` gives it."""
     if isinstance(value, (str, bytes, dict)) or not iterable(value):
         raise TypeError(f"{name} is {_shown(value)}; expected a list of pairs (xs, ys)")
+    ends(value, name)
     empty = True
     for index, pair in enumerate(value):
         if not isinstance(pair, (tuple, list)) or len(pair) != 2:
@@ -474,6 +494,31 @@ def fits(needed: int) -> bool:
     return needed <= _memory_limit()
 
 
+class Room:
+    """Memory for what comes one by one, and is kept to an end that may not come.
+
+    Parameters
+    ----------
+    name : str
+        Of the argument that gives it.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name, self._bytes, self._count = name, 0, 0
+        self._free = _free_memory()
+
+    def take(self, *arrays: npt.NDArray[Any] | None) -> None:
+        """A MemoryError where a batch of these arrays, kept as well, leaves none."""
+        self._bytes += sum(array.nbytes for array in arrays if array is not None)
+        if self._bytes > self._free:
+            raise MemoryError(
+                f"{self._name} has given {readable(self._bytes)} with batch {self._count}, all of "
+                f"it kept, and {readable(self._free)} of memory were free; expected batches that "
+                "end before"
+            )
+        self._count += 1
+
+
 def counted(count: int, what: str) -> str:
     """A number of things in words."""
     return f"{count} {what}{'s' * (count != 1)}"
@@ -485,6 +530,14 @@ def readable(size: int) -> str:
         value /= 1024
         units.pop(0)
     return f"{value:.4g} {units[0]}"
+
+
+def _free_memory() -> int:
+    limit = _memory_limit()
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        text = Path("/proc/meminfo").read_text().partition("MemAvailable:")[2]
+        limit = min(limit, 1024 * int(text.split()[0]))
+    return limit
 
 
 def _memory_limit() -> int:

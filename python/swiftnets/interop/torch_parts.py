@@ -49,7 +49,7 @@ def require_torch() -> Any:
         import torch
     except ImportError as error:
         raise ImportError(
-            "the conversion needs PyTorch: see pytorch.org for your system"
+            "the conversion needs PyTorch: pip install torch, or see pytorch.org for your system"
         ) from error
     return torch
 

@@ -54,7 +54,7 @@ class ClassifyingNetwork(BaseNetwork):
 
     def predict_classes(
         self, w: npt.ArrayLike, x: npt.ArrayLike, *, threshold: float = 0.5
-    ) -> IntegerArray:
+    ) -> npt.NDArray[Any]:
         """The classes that the outputs say.
 
         Parameters
@@ -69,9 +69,8 @@ class ClassifyingNetwork(BaseNetwork):
         Returns
         -------
         (N,) int64 array
-            (N, outputs) of zeros and ones where the loss is the binary cross-entropy of several
-            outputs. Of labels that were text it is the index in their order, as `numpy.unique`
-            has them.
+            Of names, where the net has `classes`. (N, outputs) of zeros and ones where the loss is
+            the binary cross-entropy of several outputs.
 
         Raises
         ------
@@ -88,12 +87,16 @@ class ClassifyingNetwork(BaseNetwork):
         array([0, 1, 1])
         >>> net.predict_classes([1.0], [[-2.0], [1.0], [2.0]], threshold=0.8)
         array([0, 0, 1])
+        >>> net = MLP((1, 1), bias=False, loss="binary_cross_entropy", classes=("no", "yes"))
+        >>> net.predict_classes([1.0], [[-2.0], [1.0], [2.0]])
+        array(['no', 'yes', 'yes'], dtype='<U3')
         """
         loss = self.loss_function
         threshold = _threshold(loss, self.outputs, threshold)
         outputs = self.predict(w, x)
         _require_numbers(outputs, "outputs")
-        return _classes(loss, outputs, threshold)
+        found = _classes(loss, outputs, threshold)
+        return found if self.classes is None else np.array(self.classes)[found]
 
     def accuracy(
         self,

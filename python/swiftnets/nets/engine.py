@@ -15,6 +15,7 @@ from swiftnets import _core
 from swiftnets._support import checks
 from swiftnets._support.types import FloatArray
 from swiftnets.linalg import scaling
+from swiftnets.nets.labels import require_names
 from swiftnets.nets.samples import Batch, Reader, Samples, positive_total
 
 if TYPE_CHECKING:
@@ -56,7 +57,10 @@ class Engine:
         self.l2: float = net.l2
         self.averages = net.reduction == "mean"
         self.factor = net.loss_function.factor
-        self.reader = Reader(net.given, net.vocabulary, net.outputs, net.loss_function, self.dtype)
+        require_names(net.classes, net.loss_function, net.outputs)
+        self.reader = Reader(
+            net.given, net.vocabulary, net.outputs, net.loss_function, self.dtype, net.classes
+        )
         self.handle, self.is_chain = net.make_handle(), net.is_chain
         # l2 as a number that its products with arrays of the net's dtype do not round to 0 or inf.
         info = np.finfo(self.dtype)

@@ -16,7 +16,7 @@ from swiftnets import _core
 from swiftnets._support import buffers, checks
 from swiftnets._support.internals import Internals
 from swiftnets._support.types import FloatArray
-from swiftnets.nets import initializers, losses
+from swiftnets.nets import initializers, labels, losses
 from swiftnets.nets.engine import Engine
 from swiftnets.nets.graph import Graph, checked_input_shape, given_value, shortened
 from swiftnets.nets.initializers import Scheme
@@ -62,6 +62,7 @@ class BaseNetwork(Internals, internal=_INTERNAL):
     reduction : {"sum", "mean"}
     l2 : float
     dtype : float64 or float32
+    classes : sequence of str, optional
 
     Attributes
     ----------
@@ -83,15 +84,16 @@ class BaseNetwork(Internals, internal=_INTERNAL):
         reduction: Literal["sum", "mean"] = "sum",
         l2: float = 0.0,
         dtype: npt.DTypeLike = np.float64,
+        classes: Sequence[str] | None = None,
     ) -> None:
         self._layers = resolve(layers, "layers")
         if not self._layers:
             raise ValueError("layers is empty; expected at least one layer")
         self._input_shape = checked_input_shape(input_shape)
-        self._set_loss(loss, reduction, l2, dtype)
+        self._set_loss(loss, reduction, l2, dtype, classes)
         self._join()
 
-    def _set_loss(self, loss: Any, reduction: Any, l2: Any, dtype: Any) -> None:
+    def _set_loss(self, loss: Any, reduction: Any, l2: Any, dtype: Any, classes: Any) -> None:
         penalty = checks.nonnegative(l2, "l2")
         if str(reduction) == "none":
             raise ValueError(
@@ -102,6 +104,7 @@ class BaseNetwork(Internals, internal=_INTERNAL):
         self._loss = losses.resolve(loss, "loss")
         self._reduction, self._l2 = reduction, penalty
         self._dtype = checks.floating(dtype, "dtype")
+        self._classes = labels.names(classes)
 
     def _join(self) -> None:
         """What follows from the layers."""
@@ -133,7 +136,8 @@ class BaseNetwork(Internals, internal=_INTERNAL):
         shown = shown if loss.factor == 1 else repr(loss)
         parts = [f"loss={shown}", f"reduction={self._reduction!r}"]
         parts += [f"l2={self._l2}"] * (self._l2 != 0)
-        return parts + ["dtype='float32'"] * (self._dtype == np.float32)
+        parts += ["dtype='float32'"] * (self._dtype == np.float32)
+        return parts + [f"classes={self._classes}"] * (self._classes is not None)
 
     def __str__(self) -> str:
         rows = [("", "layer", "makes", "parameters"), ("", "input", str(self.given.sizes), "")]
@@ -191,6 +195,11 @@ class BaseNetwork(Internals, internal=_INTERNAL):
     def dtype(self) -> np.dtype[Any]:
         """Of all arrays."""
         return self._dtype
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """Their names, if they have any."""
+        return self._classes
 
     @property
     def parameter_count(self) -> int:
@@ -341,6 +350,7 @@ class BaseNetwork(Internals, internal=_INTERNAL):
             "reduction": self._reduction,
             "l2": self._l2,
             "dtype": self._dtype.name,
+            **({} if self._classes is None else {"classes": list(self._classes)}),
         }
 
     def memory_plan(self, samples: int) -> MemoryPlan:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from swiftnets._support import checks
 from swiftnets._support.types import FloatArray, IntegerArray
 from swiftnets.linalg import scaling
+from swiftnets.nets.labels import codes
 from swiftnets.nets.layer import Value
 from swiftnets.nets.losses import Loss
 
@@ -139,10 +140,16 @@ class Reader:
     """Checks batches for a net with these inputs, outputs, loss and dtype."""
 
     def __init__(
-        self, given: Value, vocabulary: int, outputs: int, loss: Loss, dtype: np.dtype[Any]
+        self,
+        given: Value,
+        vocabulary: int,
+        outputs: int,
+        loss: Loss,
+        dtype: np.dtype[Any],
+        classes: tuple[str, ...] | None,
     ) -> None:
         self._given, self._vocabulary, self._outputs = given, vocabulary, outputs
-        self._loss, self._dtype = loss, dtype
+        self._loss, self._dtype, self._classes = loss, dtype, classes
 
     def inputs(self, x: Any, name: str = "x") -> npt.NDArray[Any]:
         """Inputs, checked, one row a sample."""
@@ -182,7 +189,7 @@ class Reader:
             given = checks.unconverted(weights, f"sample_weight{of}")
             x = _without_padding(checks.unconverted(x, f"x{of}"), given, self._vocabulary)
         x = self.inputs(x, f"x{of}")
-        y = self._numbered(y, f"y{of}", bool(of))
+        y = self._numbered(y, f"y{of}", weights, f"sample_weight{of}")
         if weights is not None and self._takes_labels(y, f"y{of}"):
             given = checks.unconverted(weights, f"sample_weight{of}")
             y = _without_padding(checks.unconverted(y, f"y{of}"), given, self._outputs)
@@ -206,7 +213,7 @@ class Reader:
         self._check_probabilities(batch.counted.targets, f"y{of}")
         return batch if whole else batch.counted
 
-    def _numbered(self, y: Any, name: str, is_part: bool) -> Any:
+    def _numbered(self, y: Any, name: str, weights: Any, name_of_weights: str) -> Any:
         """Targets as numbers in the shape that the loss takes: text, truth values, one a sample."""
         if y is None or type(y) is np.ndarray and y.ndim > 1 and y.dtype.kind in "biuf":
             return y
@@ -216,7 +223,10 @@ class Reader:
         is_softmax = self._loss.name == "softmax_cross_entropy"
         if checks.is_text(raw) and (is_softmax or self._loss.name == "binary_cross_entropy"):
             checks.all_text(y, name)
-            raw = _codes(raw, name, self._outputs if is_softmax else 2, is_part)
+            counted = None
+            if weights is not None:
+                counted = checks.unconverted(weights, name_of_weights) != 0
+            raw = codes(raw, name, self._classes, counted)
         if is_softmax:
             is_truth = raw.dtype.kind == "b" and self._outputs == 2
             return raw.astype(np.int64) if is_truth else raw
@@ -282,9 +292,15 @@ class Reader:
         Samples
         """
         batches, is_single = self.samples(x, y, weights, whole=whole)
-        if copy or (y is None and type(x) not in (list, tuple)):
-            return Samples([batch.each(np.array) for batch in batches], is_single)
-        return Samples(list(batches), is_single)
+        if not copy and (y is not None or type(x) in (list, tuple)):
+            return Samples(list(batches), is_single)
+        copies: list[Batch] = []
+        room = None if y is not None else checks.Room("x")
+        for batch in batches:
+            if room is not None:
+                room.take(*batch)
+            copies.append(batch.each(np.array))
+        return Samples(copies, is_single)
 
     def batches(self, x: Any, weights: Any = None, *, whole: bool = False) -> Iterator[Batch]:
         """The batches in x, each valid until the next."""
@@ -297,6 +313,7 @@ class Reader:
                 f"y is None and x is of type {type(x).__name__}; expected x and y, or an iterable "
                 "of batches (x, y) in place of x"
             )
+        checks.ends(x, "x")
         empty = True
         for index, item in enumerate(x):
             if not isinstance(item, (tuple, list)) or len(item) not in (2, 3):
@@ -310,22 +327,6 @@ class Reader:
             )
         if empty:
             raise ValueError("x has no batches; expected at least one")
-
-
-def _codes(
-    labels: npt.NDArray[Any], name: str, classes: int, is_part: bool
-) -> npt.NDArray[np.int64]:
-    """Labels that are text by their places in their order."""
-    how = "encode all labels by numpy.unique(labels, return_inverse=True)"
-    if is_part:  # other batches may have others
-        raise TypeError(f"{name} has labels that are text; expected integers in batches: {how}")
-    found, codes = np.unique(np.array(labels.tolist(), str), return_inverse=True)
-    if len(found) != classes:
-        raise ValueError(
-            f"{name} has {len(found)} different labels, as text; expected {classes}, as many as "
-            f"the net has classes, or integers: {how}"
-        )
-    return codes.astype(np.int64)
 
 
 def joined(batches: list[Batch], outputs: int, dtype: np.dtype[Any]) -> Batch:

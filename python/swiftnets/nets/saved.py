@@ -40,6 +40,25 @@ _LAYERS: dict[str, type[Layer]] = {
 class StoredNetwork(ClassifyingNetwork, internal=("kind",)):
     """A net that is written to a file, and read from one; see `swiftnets.Network`."""
 
+    def _same(self) -> tuple[object, ...]:
+        """What two nets that are equal share, as their `settings` do."""
+        return (
+            type(self),
+            self.layers,
+            self.input_shape,
+            self.loss_function,
+            self.reduction,
+            self.l2,
+            self.dtype,
+            self.classes,
+        )
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, StoredNetwork) and self._same() == other._same()
+
+    def __hash__(self) -> int:
+        return hash(self._same())
+
     def save(self, path: File, w: npt.ArrayLike) -> None:
         """Write the net with its parameters to a file, whole or not at all.
 
@@ -151,6 +170,7 @@ def _rest(given: Mapping[str, Any]) -> dict[str, Any]:
         "reduction": given["reduction"],
         "l2": given["l2"],
         "dtype": given["dtype"],
+        "classes": given.get("classes"),
     }
 
 

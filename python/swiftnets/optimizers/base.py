@@ -191,7 +191,8 @@ class Optimizer(ABC):
             exists, the run goes on from it and ends with the same bits as one without a break. It
             must be of the same settings, samples and w, to the last bit: see `Optimizer.settings`
             and, for own problems, `Problem.settings`. Functions are told apart by their names, a
-            `schedule` by the rates of the steps that were made as well.
+            `schedule` also by the rates of the steps that were made, and `validation` by its values
+            at the start, the best w and the last one, which are computed again.
         checkpoint_every : int
 
         Returns

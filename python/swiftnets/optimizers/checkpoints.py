@@ -43,7 +43,7 @@ def __dir__() -> list[str]:
 
 
 COLUMNS = ("loss", "gradient_norm", "seconds", "cost", "accepted")
-_FORMAT, _VERSION = "swiftnets optimizer checkpoint", 4
+_FORMAT, _VERSION = "swiftnets optimizer checkpoint", 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +57,8 @@ class Best:
     w: FloatArray | None
     """None where it is not kept, and no state then."""
     state: State
+    first: float
+    """What the loss was where the run started."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,7 +156,7 @@ def write_run(path: Path, run: Identity, now: RunState) -> None:
     arrays |= {f"info {name}": values for name, values in history.info.items()}
     arrays |= {f"state {name}": values for name, values in now.state.items()}
     if (best := now.best) is not None:
-        arrays["best"] = np.array([best.value, best.iteration, best.since])
+        arrays["best"] = np.array([best.value, best.iteration, best.since, best.first])
         if best.w is not None:
             arrays["best w"] = best.w
             arrays |= {f"best state {name}": values for name, values in best.state.items()}
@@ -237,7 +239,7 @@ def _best(arrays: dict[str, Any], w: FloatArray) -> Best | None:
     """What a file says of the best weights, taken out of its arrays."""
     if "best" not in arrays:
         return None
-    value, iteration, since = arrays.pop("best").tolist()
+    value, iteration, since, first = arrays.pop("best").tolist()
     there = arrays.pop("best w", None)
     if there is not None:
         there = np.ascontiguousarray(there)
@@ -246,4 +248,4 @@ def _best(arrays: dict[str, Any], w: FloatArray) -> Best | None:
     prefix = "best state "
     names = [name for name in arrays if name.startswith(prefix)]
     state = {name.removeprefix(prefix): arrays.pop(name) for name in names}
-    return Best(float(value), int(iteration), int(since), there, state)
+    return Best(float(value), int(iteration), int(since), there, state, float(first))

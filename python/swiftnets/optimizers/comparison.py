@@ -80,6 +80,8 @@ def compare(
         Write a line on standard error when a run has ended.
     folder : path, optional
         Each run that has ended is saved here, and not made again: call once more after a break.
+        Functions are told apart by their names, and `evaluate` by its numbers at the start and the
+        end of a run, which are computed again.
 
     Returns
     -------

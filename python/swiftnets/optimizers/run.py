@@ -109,6 +109,8 @@ class Loop:
         else:
             require_state(path, now.state, state, self._start)
             self._require_rates(path, now)
+            if monitor is not None and (differs := monitor.difference(self._start, now)):
+                raise CheckpointError(f"checkpoint: {path} is of another run: {differs}")
         saved = now
         ended: tuple[Status, str] | None = None
         if monitor is not None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from swiftnets._support import checks
+from swiftnets._support import checks, identity
 from swiftnets._support.files import File, writable
 from swiftnets._support.types import FloatArray
 from swiftnets.network import Network
@@ -107,7 +107,42 @@ class Monitor:
 
     def _here(self, now: RunState, value: float) -> Best:
         w, state = (now.w, now.state) if self.keep else (None, {})
-        return Best(value, now.count, 0, w, state)
+        first = value if now.best is None else now.best.first
+        return Best(value, now.count, 0, w, state, first)
+
+    def difference(self, start: FloatArray, now: RunState) -> str | None:
+        """What tells the number from that of a run which goes on, where settings do not.
+
+        A function says no more than its name, and a problem of a user's own may say no more: they
+        are asked again where the run started, where it was best, and where it stands.
+
+        Parameters
+        ----------
+        start : (P,) float array
+        now : RunState
+
+        Returns
+        -------
+        str or None
+        """
+        best = now.best
+        if best is None or (
+            isinstance(self.source, Problem) and identity.is_known(uncounted(self.source))
+        ):
+            return None
+        looks = [(0, start, best.first)]
+        if best.w is not None:
+            looks.append((best.iteration, best.w, best.value))
+        column = now.columns.get(self.name, [])
+        if now.count and now.count % self.every == 0 and len(column) >= now.count:
+            looks.append((now.count, now.w, column[now.count - 1]))
+        for count, w, there in looks:
+            here = self.value(w)
+            # As losses of problems are compared: other machines round otherwise.
+            if not math.isclose(here, there, rel_tol=1e-5, abs_tol=1e-12):
+                steps = checks.counted(count, "iteration")
+                return f"{self._words} after {steps} is {there:.6g} there and {here:.6g} here"
+        return None
 
     def looked(self, now: RunState) -> RunState:
         """A run after a step, and after a look if it is time for one."""
@@ -371,17 +406,23 @@ def _monitor(
 def _validation(
     problem: Problem | Minibatches, given: Any
 ) -> Problem | Callable[[FloatArray], float]:
+    net = getattr(uncounted(problem), "net", None)  # of minibatches, and on a cluster
     if isinstance(given, Minibatches):
-        return given.full
+        given = given.full
     if isinstance(given, Problem):
         if given.parameter_count != problem.parameter_count:
             raise ValueError(
                 f"validation has {given.parameter_count} parameters; expected "
                 f"{problem.parameter_count}, as problem"
             )
+        known = getattr(net, "classes", None)
+        others = getattr(getattr(uncounted(given), "net", None), "classes", None)
+        if None not in (known, others) and others != known:
+            raise ValueError(
+                f"validation has a net of classes {others}; expected {known}, as problem"
+            )
         return given
     if isinstance(given, tuple) or (checks.iterable(given) and not callable(given)):
-        net = getattr(uncounted(problem), "net", None)  # of minibatches, and on a cluster
         if not isinstance(net, Network):
             raise TypeError(
                 "validation has samples, and problem has no net; expected a Problem or a function "

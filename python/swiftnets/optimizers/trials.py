@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from swiftnets._support import checks
-from swiftnets._support.checkpoints import read_archive, write_archive
+from swiftnets._support.checkpoints import CheckpointError, read_archive, write_archive
 from swiftnets._support.types import Array, FloatArray
 from swiftnets.optimizers.base import Optimizer
 from swiftnets.optimizers.checkpoints import Identity
@@ -152,6 +152,7 @@ class Trial:
         if read is not None:
             there, run = read
             here.require(file, there, "folder")
+            self._require_numbers(file, run)
             return run
         run = self.run()
         history = run.history
@@ -165,6 +166,23 @@ class Trial:
         settings = {"run": here.settings, "status": run.status, "message": run.message}
         write_archive(file, _FORMAT, _VERSION, settings, arrays)
         return run
+
+    def _require_numbers(self, file: Path, run: Run) -> None:
+        """A CheckpointError if `evaluate` says something else at the start or the end."""
+        if self.evaluate is None:
+            return
+        for place, w in ((0, self.w), (-1, run.w)):
+            there = {name: float(values[place]) for name, values in run.evaluated.items()}
+            steps = checks.counted(int(there.pop("iterations")), "iteration")
+            here = self._numbers(w)
+            for name in dict.fromkeys([*here, *there]):
+                pair = there.get(name, np.nan), here.get(name, np.nan)
+                # As losses of problems are compared: other machines round otherwise.
+                if not np.isclose(*pair, 1e-5, 1e-12, equal_nan=True):
+                    raise CheckpointError(
+                        f"folder: {file} is of another run: evaluate's {name!r} after {steps} is "
+                        f"{pair[0]:.6g} there and {pair[1]:.6g} here"
+                    )
 
     def _restored(self, settings: dict[str, Any], arrays: dict[str, Any]) -> tuple[Identity, Run]:
         """What was written; whatever is wrong is an error that the caller explains."""

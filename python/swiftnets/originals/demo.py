@@ -27,6 +27,7 @@ import numpy as np
 from swiftnets import __version__, datasets, fast_net, slow_net
 from swiftnets._support.checks import Array
 from swiftnets._support.plotting import figure_class, save_figure
+from swiftnets._support.programs import run
 from swiftnets._support.streams import StandardError
 from swiftnets.originals import reference, verify
 from swiftnets.originals.fast import FastNet
@@ -118,9 +119,11 @@ def _bar(name: str, total: int) -> Iterator[Advance]:
                 shown = time.monotonic()
                 print(f"\r   {name}: {done} of {total}", end="", file=stream, flush=True)
 
-        yield count
-        if stream.isatty():
-            print("\r\x1b[K", end="", file=stream, flush=True)
+        try:
+            yield count
+        finally:
+            if stream.isatty():
+                print("\r\x1b[K", end="", file=stream, flush=True)
         return
     form = "   {desc}: {percentage:3.0f}% |{bar}| {n_fmt} of {total_fmt}, {remaining} left"
     with tqdm(
@@ -389,9 +392,11 @@ def _run(folder: Path, amount: Amount) -> int:
     if amount.literal:
         if StandardError().isatty():
             print("   The script's own algorithm, one iteration: some 20 s", end="", flush=True)
-        line, literal = _literal_step(*slow_train[0])
-        if StandardError().isatty():
-            print("\r\x1b[K", end="")
+        try:
+            line, literal = _literal_step(*slow_train[0])
+        finally:
+            if StandardError().isatty():
+                print("\r\x1b[K", end="", flush=True)
         agreements.insert(1, line)
     _print_agreements(agreements)
     held = all(line.held for line in agreements)
@@ -446,21 +451,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m swiftnets.originals.demo",
         description="Verify both nets against plain NumPy, train them, time them, draw the curves.",
-        epilog="Exit status: 0 if parity held, 1 if it was lost, 2 if something is in the way.",
+        epilog="Exit status: 0 if parity held, 1 if it was lost, 2 if something is in the way, 130 "
+        "after Ctrl-C, 141 when nobody reads the output any more.",
     )
     parser.add_argument(
         "--out", metavar="DIR", default="demo", help="for the picture (default: %(default)s)"
     )
     parser.add_argument("--quick", action="store_true", help="less of everything: some ten seconds")
-    options = parser.parse_args(argv)
-    try:
+
+    def work(options: argparse.Namespace) -> int:
         return _run(Path(options.out), QUICK if options.quick else FULL)
-    except KeyboardInterrupt:
-        print("\ndemo: interrupted", file=StandardError())
-        return 130
-    except (ArithmeticError, ImportError, OSError, ValueError) as error:
-        print(f"\ndemo: {error}", file=StandardError())
-        return 2
+
+    return run("demo", parser, work, argv)
 
 
 if __name__ == "__main__":

@@ -158,6 +158,7 @@ def prepare(
     """
     copy = type(pairs) not in (list, tuple)
     kept, hashes, width, matrix = list[Pair](), list[str](), 0, None
+    room = checks.Room(name)
     for xs, ys in checks.batches(pairs, name, insize, outsize):
         if hashing:
             hashes.append(identity.digest((xs, ys)))
@@ -169,6 +170,8 @@ def prepare(
             checks.finite(xs, f"the projected xs of {name}[{len(kept)}]")
         elif copy:
             xs = xs.copy()
+        if copy:
+            room.take(xs, ys)
         kept.append((xs, ys.copy() if copy else ys))
     return kept, width, identity.digest([np.frombuffer("".join(hashes).encode(), np.uint8)])
 

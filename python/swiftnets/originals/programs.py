@@ -1,19 +1,19 @@
-"""The command lines of both nets' programs, and how a program ends."""
+"""The command lines of both nets' programs."""
 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from swiftnets._support import checks
-from swiftnets._support.files import File, writable
+from swiftnets._support.files import writable
+from swiftnets._support.programs import run
 from swiftnets._support.streams import StandardError
 from swiftnets.originals.checkpoint import start_of
 
-__all__ = ["Parser", "program", "run", "seed_of", "wants_bar"]
+__all__ = ["Parser", "program", "seed_of", "wants_bar"]
 
 
 def __dir__() -> list[str]:
@@ -39,7 +39,7 @@ class Parser(argparse.ArgumentParser):
             prog=f"python -m swiftnets.{name}",
             description=description,
             epilog="Exit status: 0 when the run is complete, 2 when something is wrong, 130 after "
-            "Ctrl-C, which writes the checkpoint first.",
+            "Ctrl-C, which writes the checkpoint first, 141 when nobody reads the output any more.",
         )
         self.name = name
         self.add_argument(
@@ -117,45 +117,6 @@ def seed_of(options: argparse.Namespace) -> int | None:
     return checks.seed(options.seed)
 
 
-def run(name: str, body: Callable[[], object], checkpoint: File | None = None) -> int:
-    """Run a program's body; an error becomes one sentence and an exit status.
-
-    Parameters
-    ----------
-    name : str
-        Of the program, for the sentence.
-    body : callable
-    checkpoint : path, optional
-        Where the body keeps its run: named after Ctrl-C.
-
-    Returns
-    -------
-    int
-        0; 1 if nobody reads the output any more; 2 after an error; 130 after Ctrl-C.
-    """
-    try:
-        body()
-        sys.stdout.flush()
-    except KeyboardInterrupt:
-        kept = ""
-        if checkpoint is not None and os.path.exists(checkpoint):
-            kept = f"; {os.fsdecode(checkpoint)} holds the run so far"
-        print(f"{name}: interrupted{kept}", file=StandardError())
-        return 130
-    except BrokenPipeError:
-        # Whoever read the lines is gone; Python's flush at exit must not complain again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except (ArithmeticError, ImportError, OSError, RuntimeError, TypeError, ValueError) as error:
-        words = [str(error) or type(error).__name__, *getattr(error, "__notes__", [])]
-        print(f"{name}: {' '.join(' '.join(words).split())}", file=StandardError())
-        return 2
-    except MemoryError as error:
-        print(f"{name}: out of memory: {error}", file=StandardError())
-        return 2
-    return 0
-
-
 def program(
     parser: Parser, work: Callable[[argparse.Namespace], None], argv: Sequence[str] | None
 ) -> int:
@@ -174,9 +135,8 @@ def program(
     int
         The exit status, as of `run`.
     """
-    options = parser.parse_args(argv)
 
-    def body() -> None:
+    def body(options: argparse.Namespace) -> None:
         if options.save is not None:
             # Better known before the run than after it.
             place = writable(options.save, "save")
@@ -185,7 +145,7 @@ def program(
                 raise ValueError(f"save and checkpoint are both {place}; expected two files")
         work(options)
 
-    return run(parser.name, body, options.checkpoint)
+    return run(parser.name, parser, body, argv)
 
 
 def wants_bar(options: argparse.Namespace) -> bool:

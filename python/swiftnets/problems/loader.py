@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from swiftnets._support import checks
 from swiftnets.curvature.point import Point
 from swiftnets.nets.samples import Batch, Samples
 from swiftnets.network import Network
@@ -18,6 +19,9 @@ __all__ = ["Loader"]
 
 def __dir__() -> list[str]:
     return __all__
+
+
+_MOST_BATCHES = 2**17  # of an epoch whose length the loader does not tell
 
 
 class _Passes:
@@ -61,10 +65,11 @@ class Loader:
     TypeError
         If it can be gone through once alone, or its entries are no batches.
     ValueError
-        If a batch does not fit the net, or no weight is above 0.
+        If a batch does not fit the net, no weight is above 0, or no end is seen.
     """
 
     def __init__(self, net: Network, loader: Any) -> None:
+        checks.ends(loader, "x")
         if isinstance(loader, Iterator):
             raise TypeError(
                 f"x is of type {type(loader).__name__}, which can be gone through once alone; "
@@ -75,7 +80,13 @@ class Loader:
         self.full: NetProblem = _Streamed.of(net, Samples(_Passes(net, loader), False))
         self._count, self._total, self.per_epoch = 0, 0.0, 0
         self._is_weighted = False
+        most = max(checks.length(loader), _MOST_BATCHES)
         for batch in _Passes(net, loader):
+            if self.per_epoch == most:
+                raise ValueError(
+                    f"x, of type {type(loader).__name__}, has given {most} batches without an end; "
+                    "expected a loader that ends, or one with a length, len(x), of so many batches"
+                )
             self.per_epoch += 1
             self._count += len(batch.x)
             self._total += batch.total_weight

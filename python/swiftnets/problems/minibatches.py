@@ -57,7 +57,8 @@ class Minibatches:
     Notes
     -----
     A loader is gone through once at the beginning, to check and to count, once an epoch, and once
-    wherever the loss of all samples is asked for; its batches are not kept. An epoch takes its
+    wherever the loss of all samples is asked for; its batches are not kept. One that has no end is
+    refused after 131,072 batches, or ``len(x)`` of them where that is more. An epoch takes its
     batches as they come, so that a run that is resumed has the same bits if the loader's order
     depends on the epoch alone: if it has none, or a method ``set_epoch``, itself or its sampler,
     which is called with the epoch. One that shuffles by a generator of its own gives other batches

@@ -33,7 +33,9 @@ def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
-        import_module("sklearn.base")
+        found = import_module("sklearn.utils.validation")
+        if not hasattr(found, "validate_data"):
+            raise ImportError(f"scikit-learn is {import_module('sklearn').__version__}")
     except ImportError as error:
         value = _missing(name, error)
     else:
@@ -51,8 +53,8 @@ def _missing(name: str, error: ImportError) -> type:
 
     def refuse(*arguments: Any, **settings: Any) -> NoReturn:
         raise ImportError(
-            "the estimators need scikit-learn: pip install swiftnets[sklearn]"
+            "the estimators need scikit-learn 1.6 or later: pip install swiftnets[sklearn]"
         ) from error
 
-    text = "Needs scikit-learn: ``pip install swiftnets[sklearn]``."
+    text = "Needs scikit-learn 1.6 or later: ``pip install swiftnets[sklearn]``."
     return type(name, (), {"__new__": refuse, "__doc__": text, "__module__": __name__})

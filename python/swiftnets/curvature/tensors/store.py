@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any, Literal
@@ -124,9 +125,12 @@ def open_store(file: Path, entries: int, *, writable: bool) -> Any:
 def _zarr() -> Any:
     try:
         import zarr
+
+        if tuple(map(int, re.findall(r"\d+", zarr.__version__)[:3])) < (3, 1, 3):
+            raise ImportError(f"zarr is {zarr.__version__}")
     except ImportError as error:
         raise ImportError(
-            "a path ending in .zarr needs zarr: pip install swiftnets[zarr]"
+            "a path ending in .zarr needs zarr 3.1.3 or later: pip install swiftnets[zarr]"
         ) from error
     return zarr
 
