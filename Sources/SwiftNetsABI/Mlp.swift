@@ -56,7 +56,7 @@ public func swnMlpCreate(
     let loss = try lossFunction(shape.loss, shape.loss_parameter)
     let activations = try (0..<depth).map { index in
       guard let kind = Activation.Kind(rawValue: given[index].kind) else {
-        throw EngineError.invalidArgument("activations[\(index)] is \(given[index].kind); it must be from 0 to 8")
+        throw EngineError.invalidArgument("activations[\(index)] is \(given[index].kind); it must be from 0 to 9")
       }
       return Activation(kind, parameter: given[index].parameter)
     }

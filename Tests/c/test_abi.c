@@ -332,7 +332,7 @@ static void mlp_refusals(void)
   REFUSED("parameters", swn_mlp_create(&shape, &net));
   shape = good, shape.activations = NULL;
   REFUSED("activations", swn_mlp_create(&shape, &net));
-  shape.activations = (const swn_activation[]){{SWN_TANH, 0}, {9, 0}};
+  shape.activations = (const swn_activation[]){{SWN_TANH, 0}, {10, 0}};
   REFUSED("activations[1]", swn_mlp_create(&shape, &net));
   shape.activations = (const swn_activation[]){{SWN_LEAKY_RELU, NAN}, {SWN_TANH, 0}};
   REFUSED("parameter", swn_mlp_create(&shape, &net));

@@ -175,7 +175,7 @@ swn_status swn_fast_step(const swn_fast_factorization *factorization, swn_fast_s
 
 enum { SWN_FLOAT64 = 0, SWN_FLOAT32 = 1 };
 
-/* Activations. At a kink the left-hand slope holds; second and higher derivatives of the piecewise linear are 0. */
+/* Activations. At a kink the derivatives from the left hold; the second and higher ones of the piecewise linear are 0. */
 enum {
   SWN_IDENTITY = 0,
   SWN_LEAKY_RELU = 1, /* parameter: the slope left of 0; 0 makes it ReLU */
@@ -185,7 +185,8 @@ enum {
   SWN_SILU = 5,
   SWN_GELU = 6,      /* a Φ(a) */
   SWN_GELU_TANH = 7, /* ½ a (1 + tanh(√(2/π) (a + 0.044715 a³))) */
-  SWN_SINE = 8
+  SWN_SINE = 8,
+  SWN_ELU = 9 /* a right of 0, else parameter (exp(a) - 1) */
 };
 
 /* Losses of one sample with outputs z and target y, summed over outputs. */

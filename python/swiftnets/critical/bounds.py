@@ -83,9 +83,10 @@ class Bounds:
         require_dense(net, "certify", "the gradient's norm and the Hessian's eigenvalues")
         for place, activation in enumerate(net.activations):
             if activation.name not in SLOPES:
+                jump = "a kink" if activation.first_jump == 1 else "a second derivative that jumps"
                 raise NotImplementedError(
                     f"certify needs a smooth net, and activation {place} is {activation!r}: it has "
-                    "a kink, across which no bound of the third derivative holds"
+                    f"{jump}, across which no bound of the third derivative holds"
                 )
         loss = net.loss_function.name
         if loss not in LOSSES:

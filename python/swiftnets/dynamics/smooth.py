@@ -10,7 +10,7 @@ import numpy as np
 from swiftnets._support import checks
 from swiftnets._support.types import Array
 from swiftnets.curvature.point import Point, require_point
-from swiftnets.dynamics.smoothness import kinked_layer
+from swiftnets.dynamics.smoothness import lowest_jump
 from swiftnets.problems import NetProblem
 
 __all__ = ["diverged", "finite_loss", "moved", "problem_of", "smooth_point"]
@@ -37,14 +37,15 @@ def smooth_point(point: object) -> Point:
     TypeError
         If it is no point, or has no targets.
     ValueError
-        If a layer or the loss has a kink, or numbers are not finite.
+        If a derivative of a layer or the loss jumps, or numbers are not finite.
     """
     found = require_point(point)
-    layer = kinked_layer(found.net)
-    if layer is not None:
+    order, layer = lowest_jump(found.net)
+    if order is not None:
+        how = ("which has a kink", "whose second derivative jumps")[order - 1]
         raise ValueError(
-            f"point is of a net with {layer!r}, which has a kink: third derivatives know nothing "
-            'of what happens there; expected smooth layers, such as "tanh", "gelu"'
+            f"point is of a net with {layer!r}, {how}: third derivatives know nothing of what "
+            'happens there; expected smooth layers, such as "tanh", "gelu"'
         )
     if found.net.loss_function.name == "huber":
         raise ValueError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from operator import itemgetter
 
 from swiftnets.nets.activations import Activation
 from swiftnets.nets.layer import Layer
@@ -10,7 +11,7 @@ from swiftnets.nets.layers import MaxPool2d, Residual
 from swiftnets.nets.network import BaseNetwork
 from swiftnets.network import Network
 
-__all__ = ["kinked_layer", "require_smooth"]
+__all__ = ["lowest_jump", "require_smooth"]
 
 
 def __dir__() -> list[str]:
@@ -26,18 +27,23 @@ def require_smooth(net: Network, what: str, *, twice: bool = False) -> None:
     what : str
         Needs it, for the message.
     twice : bool
-        Whether the second derivative must not jump either: Huber's loss has one that does.
+        Whether the second derivative must not jump either: those of Huber's loss and the ELU do.
 
     Raises
     ------
     ValueError
         Naming the layer or the loss.
     """
-    layer = kinked_layer(net)
-    if layer is not None:
+    order, layer = lowest_jump(net)
+    if order == 1:
         raise ValueError(
             f"the net has {layer!r}; expected layers without a kink, such as Tanh(): at one "
             f"the gradient jumps, which {what} cannot know"
+        )
+    if twice and order == 2:
+        raise ValueError(
+            f"the net has {layer!r}; expected layers such as Tanh() whose second derivative does "
+            f"not jump, which {what} cannot know"
         )
     if twice and net.loss_function.name == "huber":
         raise ValueError(
@@ -46,9 +52,10 @@ def require_smooth(net: Network, what: str, *, twice: bool = False) -> None:
         )
 
 
-def kinked_layer(net: BaseNetwork) -> Layer | None:
-    """The net's first layer with a kink, if there is one."""
-    return next(filter(_has_kink, _flat(net.layers)), None)
+def lowest_jump(net: BaseNetwork) -> tuple[int | None, Layer | None]:
+    """The lowest derivative of a layer that jumps, and the first layer whose it is; or None."""
+    found = [(order, layer) for layer in _flat(net.layers) if (order := _jump(layer)) is not None]
+    return min(found, key=itemgetter(0), default=(None, None))
 
 
 def _flat(layers: Iterable[object]) -> Iterator[Layer]:
@@ -59,8 +66,7 @@ def _flat(layers: Iterable[object]) -> Iterator[Layer]:
             yield layer
 
 
-def _has_kink(layer: Layer) -> bool:
+def _jump(layer: Layer) -> int | None:
     if isinstance(layer, Activation):
-        is_line = layer.name == "identity" or layer.parameter == 1
-        return layer.is_piecewise_linear and not is_line
-    return isinstance(layer, MaxPool2d)
+        return layer.first_jump
+    return 1 if isinstance(layer, MaxPool2d) else None

@@ -1,6 +1,7 @@
 """What a net is: layers, activations, losses, samples. It knows no curvature."""
 
 from swiftnets.nets.activations import (
+    ELU,
     GELU,
     Activation,
     ActivationLike,
@@ -41,6 +42,7 @@ from swiftnets.nets.losses import (
 from swiftnets.nets.table import ParameterTable
 
 __all__ = [
+    "ELU",
     "GELU",
     "Activation",
     "ActivationLike",
