@@ -11,6 +11,21 @@ func point(_ linearization: OpaquePointer?) throws -> NetworkEngine.Point {
   return Unmanaged<NetworkEngine.Point>.fromOpaque(UnsafeRawPointer(linearization)).takeUnretainedValue()
 }
 
+/// The caller's poll function, for what may evaluate a net: where there are functions of the caller's own, on its thread.
+private func interruption(_ control: UnsafePointer<swn_control>?, _ net: OpaquePointer?) throws -> Interruption {
+  Interruption(control, isAlone: try engine(net).isAlone)
+}
+
+private func interruption(_ control: UnsafePointer<swn_control>?, at linearization: OpaquePointer?) throws
+  -> Interruption
+{ Interruption(control, isAlone: try point(linearization).isAlone) }
+
+/// The caller's own function in place of activation `index`, if there is one.
+func function(_ functions: UnsafePointer<swn_function>?, _ index: Int) -> ForeignFunction? {
+  guard let given = functions?[index], let evaluate = given.evaluate else { return nil }
+  return ForeignFunction(evaluate, context: given.context)
+}
+
 private func batch(_ samples: UnsafePointer<swn_samples>?) throws -> NetworkEngine.Batch {
   let given = try require(samples, "samples").pointee
   return .init(
@@ -58,7 +73,8 @@ public func swnMlpCreate(
       guard let kind = Activation.Kind(rawValue: given[index].kind) else {
         throw EngineError.invalidArgument("activations[\(index)] is \(given[index].kind); it must be from 0 to 9")
       }
-      return Activation(kind, parameter: given[index].parameter)
+      return Activation(
+        kind, parameter: given[index].parameter, function: function(shape.functions, index))
     }
     let found = try MultilayerPerceptron(
       sizes: (0...depth).map { try size(sizes[$0], "sizes[\($0)]") }, activations: activations,
@@ -106,7 +122,7 @@ public func swnMlpLoss(
 ) -> swn_status {
   status {
     try require(loss, "loss").pointee = engine(net).loss(
-      memory(w, "w"), batch(samples), interruption: Interruption(control))
+      memory(w, "w"), batch(samples), interruption: interruption(control, net))
   }
 }
 
@@ -117,7 +133,7 @@ public func swnMlpPredict(
 ) -> swn_status {
   status {
     try engine(net).predict(
-      memory(w, "w"), batch(samples), into: memory(out, "out"), interruption: Interruption(control))
+      memory(w, "w"), batch(samples), into: memory(out, "out"), interruption: interruption(control, net))
   }
 }
 
@@ -128,7 +144,7 @@ public func swnMlpGradient(
 ) -> swn_status {
   status {
     try require(loss, "loss").pointee = engine(net).gradient(
-      memory(w, "w"), batch(samples), into: memory(gradient, "gradient"), interruption: Interruption(control))
+      memory(w, "w"), batch(samples), into: memory(gradient, "gradient"), interruption: interruption(control, net))
   }
 }
 
@@ -139,7 +155,7 @@ public func swnMlpSampleGradients(
 ) -> swn_status {
   status {
     try engine(net).sampleGradients(
-      memory(w, "w"), batch(samples), into: memory(out, "out"), interruption: Interruption(control))
+      memory(w, "w"), batch(samples), into: memory(out, "out"), interruption: interruption(control, net))
   }
 }
 
@@ -151,7 +167,7 @@ public func swnMlpProduct(
   status {
     try engine(net).products(
       curvature(kind), memory(w, "w"), batch(samples), memory(v, "v"), size(k, "k"), into: memory(out, "out"),
-      interruption: Interruption(control))
+      interruption: interruption(control, net))
   }
 }
 
@@ -163,7 +179,7 @@ public func swnMlpDense(
   status {
     try engine(net).dense(
       curvature(kind), memory(w, "w"), batch(samples), block: upper < 0 ? nil : (Int(upper), Int(lower)),
-      into: memory(out, "out"), interruption: Interruption(control))
+      into: memory(out, "out"), interruption: interruption(control, net))
   }
 }
 
@@ -189,7 +205,8 @@ public func swnMlpDiagonal(
 ) -> swn_status {
   status {
     try engine(net).diagonal(
-      curvature(kind), memory(w, "w"), batch(samples), into: memory(out, "out"), interruption: Interruption(control))
+      curvature(kind), memory(w, "w"), batch(samples), into: memory(out, "out"),
+      interruption: interruption(control, net))
   }
 }
 
@@ -201,7 +218,7 @@ public func swnMlpJvp(
   status {
     try engine(net).jvp(
       memory(w, "w"), batch(samples), memory(v, "v"), size(k, "k"), into: memory(out, "out"),
-      interruption: Interruption(control))
+      interruption: interruption(control, net))
   }
 }
 
@@ -213,7 +230,7 @@ public func swnMlpVjp(
   status {
     try engine(net).vjp(
       memory(w, "w"), batch(samples), memory(u, "u"), size(k, "k"), into: memory(out, "out"),
-      interruption: Interruption(control))
+      interruption: interruption(control, net))
   }
 }
 
@@ -224,7 +241,7 @@ public func swnMlpJacobian(
 ) -> swn_status {
   status {
     try engine(net).jacobian(
-      memory(w, "w"), batch(samples), into: memory(out, "out"), interruption: Interruption(control))
+      memory(w, "w"), batch(samples), into: memory(out, "out"), interruption: interruption(control, net))
   }
 }
 
@@ -237,7 +254,7 @@ public func swnMlpTaylor(
   status {
     try require(loss, "loss").pointee = engine(net).taylor(
       memory(w, "w"), batch(samples), order: Int(order), memory(v, "v"), into: memory(out, "out"),
-      interruption: Interruption(control))
+      interruption: interruption(control, net))
   }
 }
 
@@ -250,7 +267,7 @@ public func swnMlpMultilinear(
   status {
     try engine(net).multilinear(
       memory(w, "w"), batch(samples), directions: [memory(u, "u")] + (s.map { [$0] } ?? []), memory(v, "v"),
-      size(k, "k"), into: memory(out, "out"), interruption: Interruption(control))
+      size(k, "k"), into: memory(out, "out"), interruption: interruption(control, net))
   }
 }
 
@@ -264,7 +281,7 @@ public func swnLinearize(
     let handle = try require(linearization, "linearization")
     let loss = try require(loss, "loss")
     let (point, value) = try engine(net).linearize(
-      memory(w, "w"), batch(samples), gradient: memory(gradient, "gradient"), interruption: Interruption(control))
+      memory(w, "w"), batch(samples), gradient: memory(gradient, "gradient"), interruption: interruption(control, net))
     loss.pointee = value
     handle.pointee = OpaquePointer(Unmanaged.passRetained(point).toOpaque())
   }
@@ -283,7 +300,8 @@ public func swnLinearizationProduct(
 ) -> swn_status {
   status {
     try point(linearization).products(
-      curvature(kind), memory(v, "v"), size(k, "k"), into: memory(out, "out"), interruption: Interruption(control))
+      curvature(kind), memory(v, "v"), size(k, "k"), into: memory(out, "out"),
+      interruption: interruption(control, at: linearization))
   }
 }
 
@@ -297,6 +315,6 @@ public func swnLinearizationLanczos(
     try point(linearization).lanczos(
       curvature(kind), shift: shift, memory(starts, "starts"), size(k, "k"), steps: size(steps, "steps"),
       diagonal: memory(diagonal, "diagonal"), offDiagonal: memory(offDiagonal, "off_diagonal"),
-      interruption: Interruption(control))
+      interruption: interruption(control, at: linearization))
   }
 }

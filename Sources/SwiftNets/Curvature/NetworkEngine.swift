@@ -34,6 +34,8 @@ public final class NetworkEngine: Sendable {
     fileprivate let kept: Kept
     /// Parameters of the net.
     public let parameterCount: Int
+    /// As of the net, where products evaluate it.
+    public let isAlone: Bool
     private let gate = Gate()
 
     fileprivate enum Kept: Sendable {
@@ -41,9 +43,10 @@ public final class NetworkEngine: Sendable {
       case float32(AnyPoint<Float>)
     }
 
-    fileprivate init(_ kept: Kept, _ parameterCount: Int) {
+    fileprivate init(_ kept: Kept, _ parameterCount: Int, isAlone: Bool) {
       self.kept = kept
       self.parameterCount = parameterCount
+      self.isAlone = isAlone
     }
 
     /// How many samples it is over.
@@ -145,6 +148,8 @@ public final class NetworkEngine: Sendable {
   public let blocks: [Range<Int>]
   /// The net where it is a chain of dense layers with passes of its own.
   public let chain: MultilayerPerceptron?
+  /// Whether calls are to stay on the caller's thread, as there are functions of the caller's own.
+  public let isAlone: Bool
   private let loss: LossFunction
   private let vocabulary: Int
   private let typed: Typed
@@ -157,6 +162,7 @@ public final class NetworkEngine: Sendable {
     takesTokens = false
     blocks = net.layers.map(\.parameters)
     chain = net
+    isAlone = net.layers.contains { $0.activation.function != nil }
     loss = net.loss
     vocabulary = 0
     typed =
@@ -171,6 +177,9 @@ public final class NetworkEngine: Sendable {
     takesTokens = graph.takesTokens
     blocks = graph.blocks
     chain = nil
+    isAlone = graph.nodes.contains {
+      if case .activation(let layer) = $0.layer { layer.activation.function != nil } else { false }
+    }
     loss = graph.loss
     vocabulary = graph.vocabulary
     typed =
@@ -325,11 +334,11 @@ public final class NetworkEngine: Sendable {
     case .float64(let d):
       let (point, loss) = try d.linearize(
         reading(w), withTargets(batch), gradient: writing(gradient), interruption: interruption)
-      return (Point(.float64(point), parameterCount), loss)
+      return (Point(.float64(point), parameterCount, isAlone: isAlone && point.evaluates), loss)
     case .float32(let d):
       let (point, loss) = try d.linearize(
         reading(w), withTargets(batch), gradient: writing(gradient), interruption: interruption)
-      return (Point(.float32(point), parameterCount), loss)
+      return (Point(.float32(point), parameterCount, isAlone: isAlone && point.evaluates), loss)
     }
   }
 

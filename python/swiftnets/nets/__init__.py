@@ -14,6 +14,7 @@ from swiftnets.nets.activations import (
     Softplus,
     Tanh,
 )
+from swiftnets.nets.custom import CustomActivation
 from swiftnets.nets.layers import (
     AvgPool2d,
     BatchNorm,
@@ -51,6 +52,7 @@ __all__ = [
     "BatchNorm2d",
     "BinaryCrossEntropy",
     "Conv2d",
+    "CustomActivation",
     "Dense",
     "Embedding",
     "Flatten",

@@ -8,10 +8,14 @@ everywhere, as in the scripts that this package began with.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
 
 from swiftnets._support import checks
+from swiftnets._support.types import FloatArray
 from swiftnets.nets.layer import Code, Layer, Refusal, Value
 
 __all__ = [
@@ -66,8 +70,11 @@ _CALLS = {
 }
 
 
+Function: TypeAlias = Callable[[int, bytes], tuple[FloatArray, ...]]
+
+
 @dataclass(frozen=True, repr=False)
-class Activation(Layer):
+class Activation(Layer, internal=("function",)):
     """An elementwise function, and a layer of a net; made by the functions of this module.
 
     Parameters
@@ -115,6 +122,20 @@ class Activation(Layer):
 
     def __repr__(self) -> str:
         return _CALLS[self.name].format(self.parameter)
+
+    def function(self, dtype: np.dtype[Any]) -> Function | None:
+        """What the engine is to call in place of its own, if anything: (order, numbers as bytes).
+
+        Parameters
+        ----------
+        dtype : numpy.dtype
+            Of the numbers.
+
+        Returns
+        -------
+        callable or None
+        """
+        return None
 
     def after(self, x: Value) -> Value:
         if x.kind == "tokens":
@@ -222,3 +243,20 @@ def resolve(value: object, name: str) -> Activation:
         return value
     kind = checks.alias(value, name, _NAMES)
     return Activation(kind, _PARAMETERS.get(kind, 0.0))
+
+
+def is_name(name: str) -> bool:
+    """Whether it is the name of an activation, in any spelling."""
+    try:
+        checks.alias(name, "name", _NAMES)
+    except ValueError:
+        return False
+    return True
+
+
+def functions_of(
+    layers: Iterable[Layer], dtype: np.dtype[Any]
+) -> tuple[Function | None, ...] | None:
+    """The functions that the engine is to call for each layer; None where there are none."""
+    found = [one.function(dtype) if isinstance(one, Activation) else None for one in layers]
+    return tuple(found) if any(found) else None

@@ -17,6 +17,7 @@ from swiftnets._support import buffers, checks
 from swiftnets._support.internals import Internals
 from swiftnets._support.types import FloatArray
 from swiftnets.nets import initializers, losses
+from swiftnets.nets.activations import functions_of
 from swiftnets.nets.engine import Engine
 from swiftnets.nets.graph import Graph, checked_input_shape, given_value, shortened
 from swiftnets.nets.initializers import Scheme
@@ -261,17 +262,17 @@ class BaseNetwork(Internals, internal=_INTERNAL):
         """
         graph = self._graph
         graph.require_range(self._dtype)
-        single = int(self._dtype == np.float32)
         chain = graph.dense_chain
         if chain is not None:  # whose passes are quicker
-            return _core.mlp(chain.sizes, chain.activations, single, chain.bias, *self._loss._code)
+            return chain.handle(self._dtype, self._loss)
         return _core.network(
             graph.codes,
             graph.numbers,
             graph.statistics,
             np.array(graph.input.code, np.int64),
-            single,
+            int(self._dtype == np.float32),
             *self._loss._code,
+            functions_of([node.layer for node in graph.nodes], self._dtype),
         )
 
     def astype(self, dtype: npt.DTypeLike) -> Self:
