@@ -185,6 +185,16 @@ INLINE void TYPED(sine)(V a, T p, V d[5]) {
   d[4] = d[0];
 }
 
+INLINE void TYPED(elu)(V a, T alpha, V d[5]) {
+  V size = TYPED(absolute)(a), less, lifted, e = TYPED(exponential)(-size, &less, &lifted);
+  V unit = TYPED(lift)(size, lifted, &e);
+  M right = a > 0;
+  V slope = alpha * e * unit;
+  d[0] = SELECT(right, a, alpha * TYPED(with_sign)(less, a));  // -0 stays
+  d[1] = SELECT(right, ALL(1), slope);
+  d[2] = d[3] = d[4] = SELECT(right, ALL(0), slope);
+}
+
 INLINE void TYPED(leaky_relu)(V a, T slope, V d[5]) {
   d[1] = SELECT(a > 0, ALL(1), SELECT(a <= 0, ALL(slope), a));  // NaN stays
   // A product, so that NaN stays; an infinity times a slope of 0 is 0.
@@ -274,6 +284,7 @@ static void TYPED(activation)(int kind, T parameter, int order, size_t n, const 
     CASE(gelu)
     CASE(gelu_tanh)
     CASE(sine)
+    CASE(elu)
   }
 #undef CASE
 }

@@ -11,6 +11,22 @@ func point(_ linearization: OpaquePointer?) throws -> NetworkEngine.Point {
   return Unmanaged<NetworkEngine.Point>.fromOpaque(UnsafeRawPointer(linearization)).takeUnretainedValue()
 }
 
+/// The caller's poll function, for what may evaluate a net: where there are functions of the caller's own, on its thread.
+private func interruption(_ control: UnsafePointer<swn_control>?, _ net: OpaquePointer?) throws -> Interruption {
+  Interruption(control, isAlone: try engine(net).isAlone)
+}
+
+/// The same for products at a point.
+private func interruption(_ control: UnsafePointer<swn_control>?, _ point: NetworkEngine.Point) -> Interruption {
+  Interruption(control, isAlone: point.isAlone && point.evaluates)
+}
+
+/// The caller's own function in place of activation `index`, if there is one.
+func function(_ functions: UnsafePointer<swn_function>?, _ index: Int) -> ForeignFunction? {
+  guard let given = functions?[index], let evaluate = given.evaluate else { return nil }
+  return ForeignFunction(evaluate, context: given.context)
+}
+
 private func batch(_ samples: UnsafePointer<swn_samples>?) throws -> NetworkEngine.Batch {
   let given = try require(samples, "samples").pointee
   return .init(
@@ -56,9 +72,10 @@ public func swnMlpCreate(
     let loss = try lossFunction(shape.loss, shape.loss_parameter)
     let activations = try (0..<depth).map { index in
       guard let kind = Activation.Kind(rawValue: given[index].kind) else {
-        throw EngineError.invalidArgument("activations[\(index)] is \(given[index].kind); it must be from 0 to 8")
+        throw EngineError.invalidArgument("activations[\(index)] is \(given[index].kind); it must be from 0 to 9")
       }
-      return Activation(kind, parameter: given[index].parameter)
+      return Activation(
+        kind, parameter: given[index].parameter, function: function(shape.functions, index))
     }
     let found = try MultilayerPerceptron(
       sizes: (0...depth).map { try size(sizes[$0], "sizes[\($0)]") }, activations: activations,
@@ -106,7 +123,7 @@ public func swnMlpLoss(
 ) -> swn_status {
   status {
     try require(loss, "loss").pointee = engine(net).loss(
-      memory(w, "w"), batch(samples), interruption: Interruption(control))
+      memory(w, "w"), batch(samples), interruption: interruption(control, net))
   }
 }
 
@@ -117,7 +134,7 @@ public func swnMlpPredict(
 ) -> swn_status {
   status {
     try engine(net).predict(
-      memory(w, "w"), batch(samples), into: memory(out, "out"), interruption: Interruption(control))
+      memory(w, "w"), batch(samples), into: memory(out, "out"), interruption: interruption(control, net))
   }
 }
 
@@ -128,7 +145,7 @@ public func swnMlpGradient(
 ) -> swn_status {
   status {
     try require(loss, "loss").pointee = engine(net).gradient(
-      memory(w, "w"), batch(samples), into: memory(gradient, "gradient"), interruption: Interruption(control))
+      memory(w, "w"), batch(samples), into: memory(gradient, "gradient"), interruption: interruption(control, net))
   }
 }
 
@@ -139,7 +156,7 @@ public func swnMlpSampleGradients(
 ) -> swn_status {
   status {
     try engine(net).sampleGradients(
-      memory(w, "w"), batch(samples), into: memory(out, "out"), interruption: Interruption(control))
+      memory(w, "w"), batch(samples), into: memory(out, "out"), interruption: interruption(control, net))
   }
 }
 
@@ -151,7 +168,7 @@ public func swnMlpProduct(
   status {
     try engine(net).products(
       curvature(kind), memory(w, "w"), batch(samples), memory(v, "v"), size(k, "k"), into: memory(out, "out"),
-      interruption: Interruption(control))
+      interruption: interruption(control, net))
   }
 }
 
@@ -163,7 +180,7 @@ public func swnMlpDense(
   status {
     try engine(net).dense(
       curvature(kind), memory(w, "w"), batch(samples), block: upper < 0 ? nil : (Int(upper), Int(lower)),
-      into: memory(out, "out"), interruption: Interruption(control))
+      into: memory(out, "out"), interruption: interruption(control, net))
   }
 }
 
@@ -189,7 +206,8 @@ public func swnMlpDiagonal(
 ) -> swn_status {
   status {
     try engine(net).diagonal(
-      curvature(kind), memory(w, "w"), batch(samples), into: memory(out, "out"), interruption: Interruption(control))
+      curvature(kind), memory(w, "w"), batch(samples), into: memory(out, "out"),
+      interruption: interruption(control, net))
   }
 }
 
@@ -201,7 +219,7 @@ public func swnMlpJvp(
   status {
     try engine(net).jvp(
       memory(w, "w"), batch(samples), memory(v, "v"), size(k, "k"), into: memory(out, "out"),
-      interruption: Interruption(control))
+      interruption: interruption(control, net))
   }
 }
 
@@ -213,7 +231,7 @@ public func swnMlpVjp(
   status {
     try engine(net).vjp(
       memory(w, "w"), batch(samples), memory(u, "u"), size(k, "k"), into: memory(out, "out"),
-      interruption: Interruption(control))
+      interruption: interruption(control, net))
   }
 }
 
@@ -224,7 +242,7 @@ public func swnMlpJacobian(
 ) -> swn_status {
   status {
     try engine(net).jacobian(
-      memory(w, "w"), batch(samples), into: memory(out, "out"), interruption: Interruption(control))
+      memory(w, "w"), batch(samples), into: memory(out, "out"), interruption: interruption(control, net))
   }
 }
 
@@ -237,7 +255,7 @@ public func swnMlpTaylor(
   status {
     try require(loss, "loss").pointee = engine(net).taylor(
       memory(w, "w"), batch(samples), order: Int(order), memory(v, "v"), into: memory(out, "out"),
-      interruption: Interruption(control))
+      interruption: interruption(control, net))
   }
 }
 
@@ -250,7 +268,7 @@ public func swnMlpMultilinear(
   status {
     try engine(net).multilinear(
       memory(w, "w"), batch(samples), directions: [memory(u, "u")] + (s.map { [$0] } ?? []), memory(v, "v"),
-      size(k, "k"), into: memory(out, "out"), interruption: Interruption(control))
+      size(k, "k"), into: memory(out, "out"), interruption: interruption(control, net))
   }
 }
 
@@ -264,7 +282,7 @@ public func swnLinearize(
     let handle = try require(linearization, "linearization")
     let loss = try require(loss, "loss")
     let (point, value) = try engine(net).linearize(
-      memory(w, "w"), batch(samples), gradient: memory(gradient, "gradient"), interruption: Interruption(control))
+      memory(w, "w"), batch(samples), gradient: memory(gradient, "gradient"), interruption: interruption(control, net))
     loss.pointee = value
     handle.pointee = OpaquePointer(Unmanaged.passRetained(point).toOpaque())
   }
@@ -282,8 +300,10 @@ public func swnLinearizationProduct(
   _ control: UnsafePointer<swn_control>?
 ) -> swn_status {
   status {
-    try point(linearization).products(
-      curvature(kind), memory(v, "v"), size(k, "k"), into: memory(out, "out"), interruption: Interruption(control))
+    let point = try point(linearization)
+    try point.products(
+      curvature(kind), memory(v, "v"), size(k, "k"), into: memory(out, "out"),
+      interruption: interruption(control, point))
   }
 }
 
@@ -293,8 +313,10 @@ public func swnLinearizationThird(
   _ out: UnsafeMutableRawPointer?, _ control: UnsafePointer<swn_control>?
 ) -> swn_status {
   status {
-    try point(linearization).third(
-      memory(u, "u"), memory(v, "v"), size(k, "k"), into: memory(out, "out"), interruption: Interruption(control))
+    let point = try point(linearization)
+    try point.third(
+      memory(u, "u"), memory(v, "v"), size(k, "k"), into: memory(out, "out"),
+      interruption: Interruption(control, isAlone: point.isAlone))
   }
 }
 
@@ -305,9 +327,10 @@ public func swnLinearizationLanczos(
   _ control: UnsafePointer<swn_control>?
 ) -> swn_status {
   status {
-    try point(linearization).lanczos(
+    let point = try point(linearization)
+    try point.lanczos(
       curvature(kind), shift: shift, memory(starts, "starts"), size(k, "k"), steps: size(steps, "steps"),
       diagonal: memory(diagonal, "diagonal"), offDiagonal: memory(offDiagonal, "off_diagonal"),
-      interruption: Interruption(control))
+      interruption: interruption(control, point))
   }
 }

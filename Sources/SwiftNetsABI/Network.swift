@@ -53,7 +53,7 @@ private func descriptions(_ shape: swn_network_shape) throws -> [NetworkGraph.De
     }
     return NetworkGraph.Description(
       kind: kind, input: code[1], second: code[2], offset: code[3], integers: integers, number: numbers[index],
-      statistics: statistics)
+      statistics: statistics, function: function(shape.functions, index))
   }
   guard taken == given else {
     throw EngineError.invalidArgument("there are \(given) statistics; the layers take \(taken)")

@@ -104,13 +104,13 @@ func size(_ value: Int, _ name: String, from least: Int = 1) throws -> Int {
 
 extension Interruption {
   /// The caller's poll function as the engine's interruption.
-  init(_ control: UnsafePointer<swn_control>?) {
+  init(_ control: UnsafePointer<swn_control>?, isAlone: Bool = false) {
     guard let control, let poll = control.pointee.poll else {
-      self.init()
+      self.init(isAlone: isAlone)
       return
     }
     let context = control.pointee.context
     let generation = Fork.generation
-    self.init { poll(context) != 0 || Fork.generation != generation }
+    self.init(isAlone: isAlone) { poll(context) != 0 || Fork.generation != generation }
   }
 }

@@ -11,11 +11,13 @@ START = """
     import gc, os, sys, threading, time
     import numpy as np
     from swiftnets import MLP, FastNet, SlowNet, _core
+    from swiftnets.nets import CustomActivation
 
     _core.set_threads(2)
     r = np.random.default_rng(0)
     x, y = r.standard_normal((3000, 40)), r.standard_normal((3000, 10))
     net = MLP((40, 60, 10))
+    custom = MLP(net.sizes, activation=CustomActivation("x", np.sin, np.cos))
     w = net.initial(0)
     v = r.standard_normal((8, net.parameter_count))
     point = net.at(w, x, y)
@@ -28,6 +30,7 @@ START = """
         "lanczos": lambda: point.hessian.lanczos(v[:2], 40),
         "slow step": lambda: SlowNet(seed=0).step(slow_x, slow_y),
         "fast step": lambda: FastNet(600, 10, seed=0).step(images, targets),
+        "own activation": lambda: custom.gradient(w, x, y),
     }
 
     class Late:
@@ -54,7 +57,7 @@ def run(code, *words):
     return done.stdout
 
 
-@pytest.mark.parametrize("name", ["hessian", "lanczos", "slow step", "fast step"])
+@pytest.mark.parametrize("name", ["hessian", "lanczos", "slow step", "fast step", "own activation"])
 def test_daemon_threads_that_the_end_of_the_interpreter_ends_hold_nothing_of_the_engine(name):
     code = """
         sys.modules["late"] = Late()

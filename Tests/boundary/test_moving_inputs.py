@@ -27,7 +27,7 @@ LABELS_UNDER_THE_OUTPUT = """
     from swiftnets import _core
 
     n, i, o = 3000, 3, 4
-    net = _core.mlp((i, o), [(0, 0.0)], 0, 0, 3, 0.0)
+    net = _core.mlp((i, o), [(0, 0.0)], 0, 0, 3, 0.0, None)
     p, random = i * o, np.random.default_rng(0)
     w, x = random.standard_normal(p), random.standard_normal((n, i))
     labels = random.integers(0, o, n)

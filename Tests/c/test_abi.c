@@ -66,7 +66,7 @@ static void mlp_by_hand(void)
 {
   const size_t sizes[] = {2, 1};
   const swn_activation identity = {SWN_IDENTITY, 0};
-  swn_mlp_shape shape = {SWN_FLOAT64, 1, sizes, &identity, 0, SWN_SQUARED_ERROR, 0};
+  swn_mlp_shape shape = {SWN_FLOAT64, 1, sizes, &identity, 0, SWN_SQUARED_ERROR, 0, NULL};
   const double xs[] = {3, 4}, w[] = {1, 2}, target = 10, v[] = {1, 0};
   const swn_samples samples = {1, xs, &target, NULL, NULL, 1};
   double loss = 0, out[4] = {0};
@@ -307,11 +307,50 @@ static void fast_refusals(void)
   swn_fast_factorization_destroy(factorization);
 }
 
+/* The identity with its derivatives, and how often it was asked for. */
+static void line(void *context, int32_t order, size_t n, const void *a, void *const *d)
+{
+  ++*(int *)context;
+  for (int32_t k = 0; k <= order; k++)
+    for (size_t i = 0; d[k] && i < n; i++) ((double *)d[k])[i] = k == 0 ? ((const double *)a)[i] : k == 1;
+}
+
+static int32_t stop(void *context) { return *(int *)context > 0; }
+
+static void functions(void)
+{
+  const size_t sizes[] = {1, 1, 1};
+  const swn_activation activations[] = {{SWN_TANH, 0}, {SWN_IDENTITY, 0}};
+  int asked = 0;
+  const swn_function own[] = {{line, &asked}, {NULL, NULL}};
+  const swn_mlp_shape shape = {SWN_FLOAT64, 2, sizes, activations, 0, SWN_SQUARED_ERROR, 0, own};
+  const int64_t codes[3][SWN_CODE_LENGTH] = {
+      {SWN_LAYER_DENSE, 0, 0, 0, 1}, {SWN_LAYER_ACTIVATION, 1, 0, 0, SWN_TANH}, {SWN_LAYER_DENSE, 2, 0, 1, 1}};
+  const double numbers[3] = {0};
+  const swn_function others[] = {{NULL, NULL}, {line, &asked}, {NULL, NULL}};
+  const swn_network_shape graph = {
+      SWN_FLOAT64, SWN_INPUT_VECTOR, {1, 0, 0}, 3, codes[0], numbers, 0, NULL, SWN_SQUARED_ERROR, 0, others};
+  const double w[] = {2, 3}, x[] = {4}, y[] = {23};
+  const swn_samples samples = {1, x, y, NULL, NULL, 1};
+  for (int is_graph = 0; is_graph < 2; is_graph++) {
+    swn_mlp *net = NULL;
+    double gradient[2], loss = 0;
+    expect((is_graph ? swn_network_create(&graph, &net) : swn_mlp_create(&shape, &net)) == SWN_OK, "a net");
+    asked = 0;
+    expect(swn_mlp_gradient(net, w, &samples, gradient, &loss, NULL) == SWN_OK && asked > 0, "a gradient");
+    expect(loss == 0.5 && gradient[0] == 12 && gradient[1] == 8, "is that of w1 w2 x");
+    asked = 0;
+    const swn_control control = {stop, &asked};
+    expect(swn_mlp_gradient(net, w, &samples, gradient, &loss, &control) == SWN_CANCELLED, "the poll hears of it");
+    swn_mlp_destroy(net);
+  }
+}
+
 static void mlp_refusals(void)
 {
   const size_t sizes[] = {2, 3, 2};
   const swn_activation activations[] = {{SWN_TANH, 0}, {SWN_IDENTITY, 0}};
-  const swn_mlp_shape good = {SWN_FLOAT64, 2, sizes, activations, 1, SWN_SOFTMAX_CROSS_ENTROPY, 0};
+  const swn_mlp_shape good = {SWN_FLOAT64, 2, sizes, activations, 1, SWN_SOFTMAX_CROSS_ENTROPY, 0, NULL};
   swn_mlp *net = NULL;
   swn_mlp_shape shape = good;
   REFUSED("net", swn_mlp_create(&shape, NULL));
@@ -332,7 +371,7 @@ static void mlp_refusals(void)
   REFUSED("parameters", swn_mlp_create(&shape, &net));
   shape = good, shape.activations = NULL;
   REFUSED("activations", swn_mlp_create(&shape, &net));
-  shape.activations = (const swn_activation[]){{SWN_TANH, 0}, {9, 0}};
+  shape.activations = (const swn_activation[]){{SWN_TANH, 0}, {10, 0}};
   REFUSED("activations[1]", swn_mlp_create(&shape, &net));
   shape.activations = (const swn_activation[]){{SWN_LEAKY_RELU, NAN}, {SWN_TANH, 0}};
   REFUSED("parameter", swn_mlp_create(&shape, &net));
@@ -504,7 +543,7 @@ static void factorization_refusals(void)
 {
   const size_t sizes[] = {1, 1, 1};
   const swn_activation activations[] = {{SWN_SINE, 0}, {SWN_IDENTITY, 0}};
-  const swn_mlp_shape shape = {SWN_FLOAT64, 2, sizes, activations, 0, SWN_SQUARED_ERROR, 0};
+  const swn_mlp_shape shape = {SWN_FLOAT64, 2, sizes, activations, 0, SWN_SQUARED_ERROR, 0, NULL};
   swn_mlp *net = NULL;
   expect(swn_mlp_create(&shape, &net) == SWN_OK, "a net");
   const double xs[] = {1}, ys[] = {2}, ws[] = {0.5, 0.5}, bad[] = {NAN, 1};
@@ -650,7 +689,7 @@ static void objects_in_use_are_busy(void)
   enum { P = 4 * 8 + 8 + 8 * 2 + 2, N = 6 };
   const size_t sizes[] = {4, 8, 2};
   const swn_activation activations[] = {{SWN_TANH, 0}, {SWN_IDENTITY, 0}};
-  const swn_mlp_shape shape = {SWN_FLOAT64, 2, sizes, activations, 1, SWN_SQUARED_ERROR, 0};
+  const swn_mlp_shape shape = {SWN_FLOAT64, 2, sizes, activations, 1, SWN_SQUARED_ERROR, 0, NULL};
   Random random = {1};
   double *w = numbers(&random, P), *x = numbers(&random, N * 4), *y = numbers(&random, N * 2), loss;
   double *matrix = numbers(&random, P * P), *out = numbers(&random, P), *exact = numbers(&random, N * 46);
@@ -708,6 +747,7 @@ int main(void)
   failures_have_a_status_and_a_message();
   slow_refusals();
   fast_refusals();
+  functions();
   mlp_refusals();
   network_by_hand();
   factorization_refusals();

@@ -111,9 +111,9 @@ static int32_t dense_net(Random *random, int wide, Problem *p)
   size_t sizes[5];
   p->blocks = 1 + below(random, 4);
   for (size_t i = 0; i <= p->blocks; i++) sizes[i] = 1 + below(random, i == 0 && wide ? 250 : 9);
-  for (size_t i = 0; i < p->blocks; i++) activations[i] = (swn_activation){(int32_t)below(random, 9), uniform(random)};
+  for (size_t i = 0; i < p->blocks; i++) activations[i] = (swn_activation){(int32_t)below(random, 10), uniform(random)};
   swn_mlp_shape shape = {(int32_t)below(random, 2), p->blocks, sizes, activations, (int32_t)below(random, 2),
-                         (int32_t)below(random, 4), 0.5};
+                         (int32_t)below(random, 4), 0.5, NULL};
   p->unit = shape.dtype == SWN_FLOAT32 ? sizeof(float) : sizeof(double);
   expect(swn_mlp_create(&shape, &p->net) == SWN_OK, "a net");
   p->is_chain = 1;

@@ -140,6 +140,10 @@ static void activation_in_full(int kind, real parameter, real a, real d[5], real
       d[1] = kind == swk_identity || a > 0 ? 1 : parameter;
       d[0] = d[1] * a;
       break;
+    case swk_elu:
+      d[0] = a > 0 ? a : parameter * expm1l(a), d[1] = a > 0 ? 1 : parameter * expl(a);
+      d[2] = d[3] = d[4] = a > 0 ? 0 : d[1];
+      break;
     case swk_sine:
       d[0] = sinl(a), d[1] = cosl(a), d[2] = -d[0], d[3] = -d[1], d[4] = d[0];
       for (int k = 0; k < 5; k++) size[k] = 1; /* the C library's, to an ulp of 1 near its zeros */

@@ -351,11 +351,12 @@ static const double token_numbers[] = {0, 0, 1e-5, 0, 0, 0, 0};
 static void make_networks(Random *random)
 {
   swn_network_shape shape = {SWN_FLOAT64, SWN_INPUT_IMAGE, {2, 6, 6}, sizeof image_numbers / sizeof *image_numbers,
-                             &image_codes[0][0], image_numbers, 8, image_statistics, SWN_SOFTMAX_CROSS_ENTROPY, 0};
+                             &image_codes[0][0], image_numbers, 8, image_statistics, SWN_SOFTMAX_CROSS_ENTROPY, 0,
+                             NULL};
   expect(swn_network_create(&shape, &image_net) == SWN_OK, "a net of images");
   expect(swn_mlp_parameter_count(image_net) == IMAGE_PARAMETERS, "its parameters");
   swn_network_shape other = {SWN_FLOAT64, SWN_INPUT_TOKENS, {LENGTH}, sizeof token_numbers / sizeof *token_numbers,
-                             &token_codes[0][0], token_numbers, 0, NULL, SWN_SOFTMAX_CROSS_ENTROPY, 0};
+                             &token_codes[0][0], token_numbers, 0, NULL, SWN_SOFTMAX_CROSS_ENTROPY, 0, NULL};
   expect(swn_network_create(&other, &token_net) == SWN_OK, "a net of tokens");
   expect(swn_mlp_parameter_count(token_net) == TOKEN_PARAMETERS, "its parameters");
   pictures = numbers(random, IMAGES * IMAGE);
@@ -374,7 +375,7 @@ static void make(Random *random)
 {
   const size_t sizes[] = {INPUTS, HIDDEN, OUTPUTS}, little[] = {3, 4, 2};
   const swn_activation curved[] = {{SWN_TANH, 0}, {SWN_SILU, 0}};
-  swn_mlp_shape shape = {SWN_FLOAT64, 2, sizes, curved, 1, SWN_SOFTMAX_CROSS_ENTROPY, 0};
+  swn_mlp_shape shape = {SWN_FLOAT64, 2, sizes, curved, 1, SWN_SOFTMAX_CROSS_ENTROPY, 0, NULL};
   expect(swn_mlp_create(&shape, &net) == SWN_OK, "a net");
   shape.sizes = little;
   shape.loss = SWN_SQUARED_ERROR;

@@ -339,6 +339,7 @@ def test_what_cannot_be_certified_says_so():
     for settings, what in [
         ({"activation": "relu"}, "activation 0 is ReLU.*kink"),
         ({"activation": "leaky_relu"}, "activation 0 is LeakyReLU.*kink"),
+        ({"activation": "elu"}, r"activation 0 is ELU\(1.0\): it has a second derivative that"),
         ({"loss": "huber"}, "'huber', whose second derivative jumps"),
     ]:
         kinked = MLP((1, 2, 1), **settings)

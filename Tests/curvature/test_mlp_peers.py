@@ -57,6 +57,7 @@ def torch_program(torch, it):
         "gelu": f.gelu,
         "gelu_tanh": lambda a: f.gelu(a, approximate="tanh"),
         "sine": torch.sin,
+        "elu": lambda a: f.elu(a, net.activations[0].parameter),
     }
     losses = {
         "squared_error": lambda z, y: f.mse_loss(z, y, reduction="none").sum(-1) / 2,
@@ -144,6 +145,7 @@ def jax_program(jax, it):
         "gelu": lambda a: nn.gelu(a, approximate=False),
         "gelu_tanh": lambda a: nn.gelu(a, approximate=True),
         "sine": np_.sin,
+        "elu": lambda a: nn.elu(a, net.activations[0].parameter),
     }
     losses = {
         "squared_error": lambda z, y: ((z - y) ** 2).sum(-1) / 2,
@@ -174,7 +176,7 @@ def jax_program(jax, it):
     )
 
 
-@pytest.mark.parametrize(("activation", "loss"), [NAMES[4 * k + k % 4] for k in range(10)])
+@pytest.mark.parametrize(("activation", "loss"), [NAMES[4 * k + k % 4] for k in range(11)])
 def test_jax_says_the_same(jax, activation, loss):
     it = problem(activation, loss)
     outputs, function = jax_program(jax, it)

@@ -268,6 +268,10 @@ def test_kinks_are_refused():
             edge(point, step=1.0)
     with pytest.raises(ValueError, match="the loss 'huber', whose second derivative jumps"):
         edge(small_point(loss="huber"), step=1.0)
+    with pytest.raises(ValueError, match=r"with ELU\(1.0\), whose second derivative jumps, which"):
+        edge(small_point(activation="elu"), step=1.0)
+    with pytest.raises(ValueError, match=r"with ReLU\(\), which has a kink"):
+        edge(of("elu", "relu", AvgPool2d(2)), step=1.0)
 
 
 def test_numbers_that_are_not_finite_are_told():

@@ -15,7 +15,7 @@ from swiftnets.dynamics import (
     NewtonMap,
     StochasticMap,
 )
-from swiftnets.nets import Dense, Flatten, LeakyReLU, MaxPool2d, Residual
+from swiftnets.nets import ELU, Dense, Flatten, LeakyReLU, MaxPool2d, Residual
 from swiftnets.optimizers import SGD, Adam, Momentum, Newton, SaddleFreeNewton
 from swiftnets.problems import Counted, Minibatches, NetProblem, Problem, Quadratic, Rosenbrock
 
@@ -288,6 +288,19 @@ def test_a_leaky_relu_has_a_kink_unless_it_is_a_line(slope):
     else:
         with pytest.raises(ValueError, match=r"LeakyReLU\(0\.5\)"):
             GradientDescentMap(problem, learning_rate=0.1)
+
+
+def test_an_elu_has_a_kink_unless_alpha_is_1_and_then_a_jump_of_the_second_derivative():
+    def problem(alpha):
+        return NetProblem(MLP((1, 2, 1), activation=ELU(alpha)), [[1.0]], [[1.0]])
+
+    GradientDescentMap(problem(1.0), learning_rate=0.1)
+    with pytest.raises(ValueError, match=r"the net has ELU\(1\.0\); .* not jump, which NewtonMap"):
+        NewtonMap(problem(1.0), damping=0.1)
+    with pytest.raises(
+        ValueError, match=r"the net has ELU\(0\.5\); expected layers without a kink"
+    ):
+        GradientDescentMap(problem(0.5), learning_rate=0.1)
 
 
 @pytest.mark.parametrize("name", KINKED)

@@ -17,7 +17,7 @@ static void layered(void)
   size_t most = seldom(8) ? 40 : 7, count = 0;
   for (size_t i = 0; i <= shape.depth; i++) sizes[i] = 1 + byte() % (most + 1);
   for (size_t i = 0; i < shape.depth; i++) {
-    activations[i] = (swn_activation){(int32_t)pick(9), seldom(3) ? number() : (int)pick(8) / 8.0};
+    activations[i] = (swn_activation){(int32_t)pick(10), seldom(3) ? number() : (int)pick(8) / 8.0};
     count += (sizes[i] + (shape.bias != 0)) * sizes[i + 1];
   }
   size_t inputs = sizes[0], outputs = sizes[shape.depth], n = small(most > 7 ? 12 : 40);

@@ -12,7 +12,7 @@ static void make_net(void)
   size_t wide_at = pick(6);
   for (size_t i = 0; i <= depth; i++) sizes[i] = wide && i == wide_at ? 1 + (size_t)byte() + byte() : 1 + byte() % 6;
   for (size_t i = 0; i < depth; i++) {
-    activations[i].kind = (int32_t)pick(9);
+    activations[i].kind = (int32_t)pick(10);
     activations[i].parameter = seldom(3) ? number() : (int)pick(8) / 8.0;
   }
   swn_mlp_shape shape = {

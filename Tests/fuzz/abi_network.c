@@ -74,7 +74,7 @@ static struct layer layer_of(const int64_t *code, double number, struct value x,
       l.padded = (double)(x.height + 2 * sizes[5]) * (x.width + 2 * sizes[6]) * x.channels;
       if (sizes[8]) l.parameters += sizes[0];
       break;
-    case SWN_LAYER_ACTIVATION: l.holds = sizes[0] <= SWN_SINE && isfinite(number); break;
+    case SWN_LAYER_ACTIVATION: l.holds = sizes[0] <= SWN_ELU && isfinite(number); break;
     case SWN_LAYER_AVERAGE_POOL:
     case SWN_LAYER_MAX_POOL:
       l.holds = moves(&l.y, sizes, 1);
@@ -217,7 +217,7 @@ static void add(int64_t kind)
       sizes[8] = byte() % 2;
       break;
     case SWN_LAYER_ACTIVATION:
-      sizes[0] = byte() % 9;
+      sizes[0] = byte() % 10;
       numbers[index] = seldom(3) ? number() : (int)pick(8) / 8.0;
       break;
     case SWN_LAYER_AVERAGE_POOL: sizes[6] = byte() % 2; /* fall through */

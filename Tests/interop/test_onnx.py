@@ -120,7 +120,8 @@ def defaults():
         [
             ("BatchNormalization", "x g o mean var", "n1", {}),
             ("LeakyRelu", "n1", "a1", {}),
-            ("InstanceNormalization", "a1 g2 o2", "n2", {}),
+            ("Elu", "a1", "e1", {}),
+            ("InstanceNormalization", "e1 g2 o2", "n2", {}),
             ("Flatten", "n2", "f", {}),
             ("MatMul", "f w", "y", {}),
         ],
@@ -205,7 +206,7 @@ IMAGE, POOL = (2, 4, 4), {"kernel_shape": [2, 2]}
 @pytest.mark.parametrize(
     ("node", "constants", "error", "words"),
     [
-        (("Elu", "x", "y", {}), {}, TypeError, r"node Elu_0 \(Elu\) has no equivalent; supported"),
+        (("Selu", "x", "y", {}), {}, TypeError, r"node Selu_0 \(Selu\) has no equivalent; sup"),
         (("Conv", "x w", "y", {"dilations": [2, 2]}), {}, ValueError, "dilations"),
         (("Conv", "x w", "y", {"pads": [0, 0, 1, 1]}), {}, ValueError, "pads is .*both sides"),
         (("Conv", "x w", "y", {"auto_pad": "SAME_LOWER"}), {}, ValueError, "odd kernels"),
@@ -315,10 +316,11 @@ def chain():
         ("Gemm", "a3 w4 b4", "h4", {}), ("Sin", "h4", "a4", {}),
         ("Gemm", "a4 w5 b5", "h5", {}), ("Gelu", "h5", "a5", {}),
         ("Gemm", "a5 w6 b6", "h6", {}), ("Softplus", "h6", "a6", {}),
-        ("Gemm", "a6 w7 b7", "h7", {}), ("Identity", "h7", "y", {}),
+        ("Gemm", "a6 w7 b7", "h7", {}), ("Elu", "h7", "a7", {"alpha": 0.75}),
+        ("Gemm", "a7 w8 b8", "h8", {}), ("Identity", "h8", "y", {}),
     ]  # fmt: skip
-    arrays = {f"w{i}": normal(4, 4, seed=i) for i in range(8)} | {"w0": normal(4, 3)}
-    arrays |= {f"b{i}": normal(4, seed=10 + i) for i in range(8)} | {"b2": normal(1, 4)}
+    arrays = {f"w{i}": normal(4, 4, seed=i) for i in range(9)} | {"w0": normal(4, 3)}
+    arrays |= {f"b{i}": normal(4, seed=10 + i) for i in range(9)} | {"b2": normal(1, 4)}
     return model(nodes, (3,), **arrays), arrays
 
 
@@ -329,8 +331,8 @@ def evaluated(made, x):
 def test_a_chain_is_an_mlp():
     made, arrays = chain()
     net, w = MLP.from_onnx(made, loss="huber", reduction="mean", l2=0.5)
-    assert type(net) is MLP and net.sizes == (3, *[4] * 8)
-    expected = ("tanh", "relu", 0.25, "silu", "sine", "gelu", "softplus", "identity")
+    assert type(net) is MLP and net.sizes == (3, *[4] * 9)
+    expected = ("tanh", "relu", 0.25, "silu", "sine", "gelu", "softplus", 0.75, "identity")
     assert [one.parameter or one.name for one in net.activations] == list(expected)
     assert (net.loss_function.name, net.reduction, net.l2) == ("huber", "mean", 0.5)
     views = net.unflatten(w)
@@ -448,7 +450,8 @@ def test_a_chain_that_pytorch_exports_is_the_one_that_it_is(tmp_path, opset):
     torch.manual_seed(0)
     module = nn.Sequential(
         nn.Flatten(), nn.Linear(6, 5), nn.GELU(), nn.Linear(5, 5), nn.SiLU(), nn.Linear(5, 4),
-        nn.LeakyReLU(0.2), nn.Linear(4, 4), nn.Softplus(), nn.Linear(4, 2),
+        nn.LeakyReLU(0.2), nn.Linear(4, 4), nn.Softplus(), nn.Linear(4, 3),
+        nn.ELU(0.3), nn.Linear(3, 2),
     ).eval()  # fmt: skip
     path = tmp_path / "net.onnx"
     torch.onnx.export(module, torch.zeros(1, 2, 3), path, dynamo=False, opset_version=opset)

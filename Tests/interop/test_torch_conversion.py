@@ -19,6 +19,7 @@ from swiftnets.interop.torch import from_torch, to_torch  # noqa: E402
 MODULES = [
     nn.ReLU(),
     nn.LeakyReLU(0.2),
+    nn.ELU(0.7),
     nn.Tanh(),
     nn.Sigmoid(),
     nn.Softplus(),
@@ -312,6 +313,7 @@ class Own(nn.Module):
         (lambda m, h: m.fc2(functional.gelu(h, approximate="tanh")), "gelu_tanh"),
         (lambda m, h: m.fc2(functional.softplus(h)), "softplus"),
         (lambda m, h: m.fc2(functional.leaky_relu(h, 0.3)), "leaky_relu"),
+        (lambda m, h: m.fc2(functional.elu(h, 0.3)), "elu"),
     ],
 )
 def test_an_own_forward_is_followed_and_left_untouched(forward, name):

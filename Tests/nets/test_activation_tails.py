@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from swiftnets import MLP
-from swiftnets.nets.activations import GELU, LeakyReLU
+from swiftnets.nets.activations import ELU, GELU, LeakyReLU
 from swiftnets.nets.losses import Huber
 
 DTYPES = (np.float64, np.float32)
@@ -19,6 +19,7 @@ FUNCTIONS = {
     "tanh": mpmath.tanh,
     "sigmoid": logistic,
     "softplus": lambda a: mpmath.log1p(mpmath.exp(a)),
+    "elu": lambda a: a if a > 0 else mpmath.expm1(a),
     "silu": lambda a: a * logistic(a),
     "gelu": lambda a: a * mpmath.erfc(-a / mpmath.sqrt(2)) / 2,
     "gelu_tanh": lambda a: (
@@ -30,6 +31,7 @@ POINTS = {
         "tanh": (15, 100, 354.3),
         "sigmoid": (15, 100, 708.2),
         "softplus": (15, 100, 708.2),
+        "elu": (1e-9, 0.3, 15, 100, 708.2),
         "silu": (15, 100, 708.1, 712, 714),
         "gelu": (8, 30, 37.5, 37.7, 38),
         "gelu_tanh": (8, 18, 21.2, 21.4),
@@ -38,6 +40,7 @@ POINTS = {
         "tanh": (8, 20, 43.6),
         "sigmoid": (8, 40, 87.25),
         "softplus": (8, 40, 87.25),
+        "elu": (1e-9, 0.3, 8, 40, 87.25),
         "silu": (8, 40, 88, 91),
         "gelu": (5, 12, 13.2, 13.9),
         "gelu_tanh": (3, 8, 10.1, 10.4),
@@ -100,9 +103,46 @@ def test_silu_left_of_708_is_not_0():
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("alpha", [1.0, 0.375, -2.0, 0.0])
+def test_the_elu_is_alpha_times_expm1_left_of_0_to_its_last_digits(alpha, dtype):
+    """Of a full vector of the kernels and more; its slopes, too, where the loss is straight."""
+    limits = np.finfo(dtype)
+    few = [limits.tiny, 1e-30, limits.eps / 3, limits.eps, 1e-3, 0.3, 0.4, 1, 5, 40]
+    points = np.array([*few, 0], dtype)
+    points = np.concatenate([points, -points, [np.inf, -np.inf]]).astype(dtype)
+    net = MLP((1, 1), output_activation=ELU(alpha), bias=False, dtype=dtype)
+    point = net.at([1.0], points[:-2, None])
+    ours = net.predict([1.0], points[:, None])[:, 0]
+    # dz/dw = s'(a) a.
+    slopes = point.jacobian()[:, 0, 0]
+    for a, value in zip(points[:-2], ours[:-2], strict=True):
+        with mpmath.workdps(60):
+            exact = mpmath.mpf(float(a))
+            right = exact if a > 0 else dtype(alpha) * mpmath.expm1(exact)
+            # Five roundings at most, and what no normal number is may be off by the smallest.
+            error = abs(mpmath.mpf(float(value)) - right)
+            assert error <= 5 * limits.eps / 2 * abs(right) + limits.smallest_subnormal, a
+    right = np.where(points[:-2] > 0, 1, alpha * np.exp(points[:-2].astype(float)))
+    np.testing.assert_allclose(slopes, right * points[:-2], rtol=4 * limits.eps, atol=limits.tiny)
+    np.testing.assert_array_equal(ours[-2:], [np.inf, -alpha])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_at_0_the_derivatives_of_the_elu_are_those_on_its_left(dtype):
+    net = MLP((1, 1), output_activation=ELU(0.5), loss=Huber(0.25), bias=True, dtype=dtype)
+    # Of δ (s(b) - y - δ / 2) in b, at w x + b = 0.
+    point, v = net.at([1.0, 0.0], [[0.0]], [[-5.0]]), np.array([0.0, 1.0])
+    for found in (point.gradient, point.hessian @ v, point.third(v, v), point.fourth(v, v, v)):
+        assert found[1] == 0.25 * 0.5
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
     "activation",
-    ["relu", LeakyReLU(0.5), "tanh", "sigmoid", "softplus", "silu", "gelu", "gelu_tanh", "sine"],
+    [
+        *("relu", LeakyReLU(0.5), ELU(0.5), "tanh", "sigmoid", "softplus", "silu", "gelu"),
+        *("gelu_tanh", "sine"),
+    ],
     ids=str,
 )
 def test_nan_in_a_layer_is_nan_in_every_derivative(activation, dtype):

@@ -357,6 +357,7 @@ def test_losses_have_the_names_of_other_libraries(name, loss):
         ("ReLU", "relu"),
         ("Tanh", "tanh"),
         ("LeakyReLU", "leaky_relu"),
+        ("ELU", "elu"),
         ("Sigmoid", "sigmoid"),
         ("logistic", "sigmoid"),
         ("swish", "silu"),
@@ -380,7 +381,7 @@ def test_activations_have_the_names_of_other_libraries(name, activation):
 
 
 def test_names_that_other_libraries_mean_otherwise_are_not_taken():
-    for name in ("softmax", "log_softmax", "elu", "tanhloss"):
+    for name in ("softmax", "log_softmax", "selu", "tanhloss"):
         with pytest.raises(ValueError, match=f"^output_activation is '{name}'"):
             MLP((2, 1), output_activation=name)
     for name in ("nll", "log_loss", "mae", "loss", ""):

@@ -627,7 +627,7 @@ def test_the_core_refuses_what_is_no_net():
     given = np.array(good.input.code, np.int64)
 
     def make(codes=good.codes, numbers=good.numbers, statistics=good.statistics, given=given):
-        return _core.network(codes, numbers, statistics, given, 0, 0, 0.0)
+        return _core.network(codes, numbers, statistics, given, 0, 0, 0.0, None)
 
     make()
     rng = np.random.default_rng(0)
@@ -663,11 +663,11 @@ def test_the_core_refuses_what_is_no_net():
     with pytest.raises(TypeError, match="codes"):
         make(good.codes.astype(float))
     with pytest.raises(ValueError, match="loss is 9"):
-        _core.network(good.codes, good.numbers, good.statistics, given, 0, 9, 0.0)
+        _core.network(good.codes, good.numbers, good.statistics, given, 0, 9, 0.0, None)
     with pytest.raises(ValueError, match="delta is 0"):
-        _core.network(good.codes, good.numbers, good.statistics, given, 0, 2, 0.0)
+        _core.network(good.codes, good.numbers, good.statistics, given, 0, 2, 0.0, None)
     with pytest.raises(ValueError, match="dtype is 3"):
-        _core.network(good.codes, good.numbers, good.statistics, given, 3, 0, 0.0)
+        _core.network(good.codes, good.numbers, good.statistics, given, 3, 0, 0.0, None)
 
 
 def test_the_core_checks_tokens_itself():

@@ -12,6 +12,7 @@ import pytest
 from swiftnets import MLP, Network
 from swiftnets._support.checkpoints import CheckpointError
 from swiftnets.nets import (
+    ELU,
     GELU,
     AvgPool2d,
     BatchNorm,
@@ -59,6 +60,7 @@ NETS = {
             AvgPool2d((2, 1)),
             Residual([Conv2d(4, 4, 3, padding=1), "relu"], shortcut=[Conv2d(4, 4, 1)]),
             BatchNorm2d([0.1, 0.2, 0.3, 1 / 3], [1.0, 2.0, 3.0, 0.7]),
+            ELU(1 / 3),
             MaxPool2d(2),
             Residual([Residual([Conv2d(4, 4, 3, padding=1)])]),
             GlobalAvgPool2d(),

@@ -79,7 +79,7 @@ def layer_states(samples, gradient, out):
 
 def net_calls(sizes, n, loss, bias, dtype):
     """`loss` is 0, half the squared error, or 3, softmax with labels."""
-    net = _core.mlp(sizes, [(2, 0.0)] * (len(sizes) - 1), int(dtype == "f"), bias, loss, 0.0)
+    net = _core.mlp(sizes, [(2, 0.0)] * (len(sizes) - 1), int(dtype == "f"), bias, loss, 0.0, None)
     layers = [(a + bias) * b for a, b in itertools.pairwise(sizes)]
     p, o = sum(layers), sizes[-1]
     if loss == 0 and n * o > MOST:

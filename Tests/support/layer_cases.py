@@ -12,7 +12,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from swiftnets import Network
-from swiftnets.nets.activations import GELU, LeakyReLU
+from swiftnets.nets.activations import ELU, GELU, LeakyReLU
 from swiftnets.nets.layers import (
     AvgPool2d,
     BatchNorm,
@@ -82,7 +82,10 @@ NETS = {
         {"loss": "squared_error"},
     ),
     "kinks": lambda: (
-        [Dense(3, 6), "relu", Dense(6, 5), LeakyReLU(0.25), "identity", Dense(5, 2), "tanh"],
+        [
+            *(Dense(3, 6), "relu", Dense(6, 5), LeakyReLU(0.25), "identity", Dense(5, 3)),
+            *(ELU(0.5), Dense(3, 2), "tanh"),
+        ],
         (3,),
         {"loss": "squared_error", "l2": 0.5},
     ),

@@ -124,6 +124,7 @@ def _activation(jax, activation, a):
         "identity": lambda: a,
         "relu": lambda: jnp.where(a > 0, a, 0.0),
         "leaky_relu": lambda: jnp.where(a > 0, a, slope * a),
+        "elu": lambda: jnp.where(a > 0, a, slope * jnp.expm1(jnp.where(a > 0, 0.0, a))),
         "tanh": lambda: jnp.tanh(a),
         "sigmoid": lambda: jax.nn.sigmoid(a),
         "softplus": lambda: jax.nn.softplus(a),

@@ -92,6 +92,7 @@ def outputs(torch, net, w, x):
         functions = {
             "identity": lambda a: a,
             "leaky_relu": lambda a: f.leaky_relu(a, getattr(layer, "parameter", 0.01)),
+            "elu": lambda a: f.elu(a, getattr(layer, "parameter", 1.0)),
             "gelu_tanh": lambda a: f.gelu(a, approximate="tanh"),
             "sine": torch.sin,
             "tanh": torch.tanh,

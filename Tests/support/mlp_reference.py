@@ -15,7 +15,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 import swiftnets
-from swiftnets.nets.activations import GELU, Activation, LeakyReLU
+from swiftnets.nets.activations import ELU, GELU, Activation, LeakyReLU
 from swiftnets.nets.losses import Huber, Loss
 
 mpmath.mp.dps = 60
@@ -84,6 +84,10 @@ def activate(activation, a):
         case "relu" | "leaky_relu":
             slope = activation.parameter * one
             return np.where(a > 0, a, slope * a), np.where(a > 0, one, slope)
+        case "elu":
+            left = np.where(a > 0, 0 * a, a)
+            y, slope = (activation.parameter * _function(name, left) for name in ("expm1", "exp"))
+            return np.where(a > 0, a, y), np.where(a > 0, one, slope)
         case "tanh":
             y = _function("tanh", a)
             return y, 1 - y * y
@@ -261,7 +265,7 @@ def gauss_newton(net, w, x, y, sample_weight=None):
 
 def cells(net, w, x, y):
     """On which side of every kink each pre-activation and each residual of Huber's loss is."""
-    kinked = [activation.name in ("relu", "leaky_relu") for activation in net.activations]
+    kinked = [activation.name in KINKED for activation in net.activations]
     if not any(kinked) and net.loss.name != "huber":
         return np.zeros(0, bool)
     before, after = forward(net, w, x)
@@ -353,7 +357,9 @@ ACTIVATIONS = {
     "gelu": GELU(),
     "gelu_tanh": GELU("tanh"),
     "sine": Activation("sine"),
+    "elu": ELU(0.75),
 }
+KINKED = ("relu", "leaky_relu", "elu")
 LOSSES = {
     "squared_error": Loss("squared_error"),
     "softmax_cross_entropy": Loss("softmax_cross_entropy"),
@@ -453,7 +459,7 @@ def _distance(net, w, x, y):
     before, after = forward(net, w, x)
     far = [np.inf]
     for activation, a in zip(net.activations, before, strict=True):
-        if activation.name in ("relu", "leaky_relu"):
+        if activation.name in KINKED:
             far.append(abs(a).min())
     if net.loss.name == "huber":
         far.append(abs(abs(after[-1] - y) - net.loss.parameter).min())

@@ -10,7 +10,7 @@ except ImportError as error:  # an interpreter with a lock of its own, from Pyth
 else:
     one = memoryview(bytearray(8)).cast("d", (1, 1))
     assert _core.slow_loss(one, one, one, one) == 0
-    net = _core.mlp((1, 1), ((0, 0.0),), 0, 1, 0, 0.0)  # freed when the interpreter ends
+    net = _core.mlp((1, 1), ((0, 0.0),), 0, 1, 0, 0.0, None)  # freed when the interpreter ends
     try:
         _core.slow_loss(one, one, one)
     except TypeError:

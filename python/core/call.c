@@ -26,7 +26,8 @@ void remember_main_thread(unsigned long name)
  * would not give back the engine's locks. The process's first thread is Python's, too, in a child of any thread. */
 static bool handles_signals(void) { return PyThread_get_thread_ident() == main_thread || gettid() == getpid(); }
 
-/* The engine calls it on the calling thread, every few milliseconds. Signal handlers run here. */
+/* The engine calls it on the calling thread, every few milliseconds. Signal handlers run here. An activation of one's
+ * own that has raised is an interruption, too. */
 static int32_t poll(void *context)
 {
   Call *call = context;
@@ -38,6 +39,11 @@ static int32_t poll(void *context)
   }
   return call->interrupted;
 }
+
+/* The last call on this thread that has released the GIL. */
+static _Thread_local Call *current;
+
+Call *current_call(void) { return current; }
 
 void begin(Call *call, PyObject *module)
 {
@@ -60,12 +66,15 @@ void end(Call *call)
 void release(Call *call)
 {
   call->next_poll = monotonic_nanoseconds() + poll_interval;
+  call->outer = current;
+  current = call;
   call->thread = PyEval_SaveThread();
 }
 
 bool finish(Call *call, swn_status status)
 {
   PyEval_RestoreThread(call->thread);
+  current = call->outer;
   if (call->interrupted) return false; /* the handler's exception stands, whatever the engine made of it */
   return succeeded(call->module, status);
 }

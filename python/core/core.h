@@ -36,6 +36,7 @@ typedef struct {
   bool handles_signals;  /* on this thread */
   bool interrupted;      /* a signal handler raised: the exception is pending on `thread` */
   int64_t next_poll;     /* monotonic nanoseconds */
+  void *outer;           /* the call of this thread that this one is made in */
   swn_control control;
 } Call;
 
@@ -45,7 +46,8 @@ bool take_double(PyObject *object, const char *name, double *value);
 bool take_int(PyObject *object, const char *name, int32_t *value);
 bool take_arrays(Call *call, PyObject *const *objects, const ArraySpec *specs, int count);
 
-/* call.c. `end` releases the arrays, with or without an exception pending. `finish` takes the GIL back and is false,
+/* call.c. `current_call` is the one that this thread has released the GIL for, if any. `end` releases the arrays, with or
+ * without an exception pending. `finish` takes the GIL back and is false,
  * with an exception set, unless the engine did its work. Between `release` and `finish` nothing may touch Python. */
 void remember_main_thread(unsigned long name);
 void begin(Call *call, PyObject *module);
@@ -53,6 +55,7 @@ void end(Call *call);
 void release(Call *call);
 bool finish(Call *call, swn_status status);
 bool succeeded(PyObject *module, swn_status status);
+Call *current_call(void);
 
 static inline double *data(const Call *call, int index) { return call->views[index].buf; }
 static inline size_t size(const Call *call, char letter) { return (size_t)call->sizes[(unsigned char)letter]; }
@@ -60,6 +63,7 @@ static inline size_t size(const Call *call, char letter) { return (size_t)call->
 /* A net, with what its arrays must be like. */
 typedef struct {
   swn_mlp *engine;
+  PyObject *functions; /* a tuple with a callable or None for each activation, or NULL */
   char format;
   bool takes_tokens; /* x is int64 */
   size_t inputs, outputs, parameters;
@@ -71,6 +75,7 @@ enum { SAMPLES = 6 };
 /* The passes kept at a point of a net. */
 typedef struct {
   swn_linearization *engine;
+  PyObject *functions; /* the net's */
   char format;
   size_t parameters;
 } Linearization;
@@ -82,6 +87,9 @@ Linearization *take_linearization(PyObject *object);
 void begin_on(Call *call, PyObject *module, const Net *net);
 bool take_samples(Call *call, const Net *net, PyObject *const *args, swn_samples *samples);
 PyObject *capsule_of(Net *net);
+
+/* functions.c. A tuple of callables, and the engine's array of them, both NULL for None. */
+bool take_functions(PyObject *object, Py_ssize_t count, PyObject **tuple, swn_function **functions);
 
 extern PyMethodDef slow_methods[];
 extern PyMethodDef fast_methods[];

@@ -8,6 +8,7 @@ static void free_net(PyObject *capsule)
 {
   Net *net = PyCapsule_GetPointer(capsule, net_name);
   swn_mlp_destroy(net->engine);
+  Py_XDECREF(net->functions);
   PyMem_Free(net);
 }
 
@@ -15,6 +16,7 @@ static void free_linearization(PyObject *capsule)
 {
   Linearization *linearization = PyCapsule_GetPointer(capsule, linearization_name);
   swn_linearization_destroy(linearization->engine);
+  Py_XDECREF(linearization->functions);
   PyMem_Free(linearization);
 }
 
@@ -23,6 +25,7 @@ PyObject *capsule_of(Net *net)
   PyObject *capsule = PyCapsule_New(net, net_name, free_net);
   if (!capsule) {
     swn_mlp_destroy(net->engine);
+    Py_XDECREF(net->functions);
     PyMem_Free(net);
   }
   return capsule;
@@ -145,7 +148,7 @@ static bool take_activations(PyObject *object, Py_ssize_t depth, swn_activation 
 
 static PyObject *mlp(PyObject *module, PyObject *const *args, Py_ssize_t given)
 {
-  if (!take_count("mlp", given, 6)) return NULL;
+  if (!take_count("mlp", given, 7)) return NULL;
   int32_t dtype, bias, loss;
   double parameter;
   if (!take_int(args[2], "dtype", &dtype) || !take_int(args[3], "bias", &bias) || !take_int(args[4], "loss", &loss) ||
@@ -157,12 +160,14 @@ static PyObject *mlp(PyObject *module, PyObject *const *args, Py_ssize_t given)
   PyObject *tuple = sizes_of(args[0], &sizes, &count);
   if (!tuple) return NULL;
   Py_DECREF(tuple);
-  PyObject *capsule = NULL;
+  PyObject *capsule = NULL, *kept = NULL;
   swn_activation *activations = NULL;
+  swn_function *functions = NULL;
   if (count < 2) {
     PyErr_Format(PyExc_ValueError, "sizes has %zd entries; it must have at least 2", count);
-  } else if (take_activations(args[1], count - 1, &activations)) {
-    swn_mlp_shape shape = {dtype, (size_t)count - 1, sizes, activations, bias, loss, parameter};
+  } else if (take_activations(args[1], count - 1, &activations) &&
+             take_functions(args[6], count - 1, &kept, &functions)) {
+    swn_mlp_shape shape = {dtype, (size_t)count - 1, sizes, activations, bias, loss, parameter, functions};
     Net *net = PyMem_Calloc(1, sizeof *net);
     if (!net) {
       PyErr_NoMemory();
@@ -171,11 +176,14 @@ static PyObject *mlp(PyObject *module, PyObject *const *args, Py_ssize_t given)
       net->inputs = sizes[0];
       net->outputs = sizes[count - 1];
       net->parameters = swn_mlp_parameter_count(net->engine);
+      net->functions = Py_XNewRef(kept);
       capsule = capsule_of(net);
     } else {
       PyMem_Free(net);
     }
   }
+  Py_XDECREF(kept);
+  PyMem_Free(functions);
   PyMem_Free(activations);
   PyMem_Free(sizes);
   return capsule;
@@ -314,6 +322,7 @@ static PyObject *linearize(PyObject *module, PyObject *const *args, Py_ssize_t g
   if (!linearization) return PyErr_NoMemory();
   linearization->format = net->format;
   linearization->parameters = net->parameters;
+  linearization->functions = Py_XNewRef(net->functions);
   Call call;
   begin_on(&call, module, net);
   PyObject *result = NULL;
@@ -334,6 +343,7 @@ static PyObject *linearize(PyObject *module, PyObject *const *args, Py_ssize_t g
   end(&call);
   if (linearization) {
     swn_linearization_destroy(linearization->engine);
+    Py_XDECREF(linearization->functions);
     PyMem_Free(linearization);
   }
   return result;
@@ -422,7 +432,8 @@ static PyObject *mlp_memory(PyObject *module, PyObject *const *args, Py_ssize_t 
 #define SAMPLES_TEXT "net, w, x, targets, labels, weights, scale"
 
 PyMethodDef mlp_methods[] = {
-    {"mlp", FASTCALL(mlp), METH_FASTCALL, "mlp(sizes, activations, dtype, bias, loss, loss_parameter) -> capsule"},
+    {"mlp", FASTCALL(mlp), METH_FASTCALL,
+     "mlp(sizes, activations, dtype, bias, loss, loss_parameter, functions) -> capsule"},
     {"mlp_memory", FASTCALL(mlp_memory), METH_FASTCALL, "mlp_memory(net, samples) -> (point bytes, working bytes)"},
     {"mlp_loss", FASTCALL(mlp_loss), METH_FASTCALL, "mlp_loss(" SAMPLES_TEXT ") -> loss"},
     {"mlp_predict", FASTCALL(mlp_predict), METH_FASTCALL, "mlp_predict(" SAMPLES_TEXT ", out)"},

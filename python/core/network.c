@@ -9,7 +9,7 @@ static PyObject *network(PyObject *module, PyObject *const *args, Py_ssize_t giv
   static const ArraySpec arrays[ARRAYS] = {
       {"codes", "lc", false, 'q'}, {"numbers", "l", false, 'd'}, {"statistics", "m", false, 'd'},
       {"input", "j", false, 'q'}};
-  if (!take_count("network", given, ARRAYS + 3)) return NULL;
+  if (!take_count("network", given, ARRAYS + 4)) return NULL;
   swn_network_shape shape = {0};
   if (!take_int(args[ARRAYS], "dtype", &shape.dtype) || !take_int(args[ARRAYS + 1], "loss", &shape.loss) ||
       !take_double(args[ARRAYS + 2], "loss_parameter", &shape.loss_parameter)) {
@@ -19,13 +19,14 @@ static PyObject *network(PyObject *module, PyObject *const *args, Py_ssize_t giv
   begin(&call, module);
   call.sizes['c'] = SWN_CODE_LENGTH;
   call.sizes['j'] = INPUT_LENGTH;
-  PyObject *capsule = NULL;
-  if (take_arrays(&call, args, arrays, ARRAYS)) {
+  PyObject *capsule = NULL, *kept = NULL;
+  swn_function *functions = NULL;
+  if (take_arrays(&call, args, arrays, ARRAYS) &&
+      take_functions(args[ARRAYS + 3], call.sizes['l'], &kept, &functions)) {
     const int64_t *input = call.views[INPUT].buf;
     if (input[0] < SWN_INPUT_VECTOR || input[0] > SWN_INPUT_TOKENS) {
       PyErr_Format(PyExc_ValueError, "input[0] is %lld; it must be from 0 to 3", (long long)input[0]);
-      end(&call);
-      return NULL;
+      goto done;
     }
     shape.input_kind = (int32_t)input[0];
     for (int index = 0; index < INPUT_LENGTH - 1; index++) shape.input[index] = (size_t)input[index + 1];
@@ -34,6 +35,7 @@ static PyObject *network(PyObject *module, PyObject *const *args, Py_ssize_t giv
     shape.numbers = call.views[NUMBERS].buf;
     shape.statistics_count = size(&call, 'm');
     shape.statistics = call.views[STATISTICS].buf;
+    shape.functions = functions;
     Net *net = PyMem_Calloc(1, sizeof *net);
     if (!net) {
       PyErr_NoMemory();
@@ -43,17 +45,21 @@ static PyObject *network(PyObject *module, PyObject *const *args, Py_ssize_t giv
       net->inputs = swn_mlp_input_count(net->engine);
       net->outputs = swn_mlp_output_count(net->engine);
       net->parameters = swn_mlp_parameter_count(net->engine);
+      net->functions = Py_XNewRef(kept);
       capsule = capsule_of(net);
     } else {
       PyMem_Free(net);
     }
   }
+done:
+  Py_XDECREF(kept);
+  PyMem_Free(functions);
   end(&call);
   return capsule;
 }
 
 PyMethodDef network_methods[] = {
     {"network", FASTCALL(network), METH_FASTCALL,
-     "network(codes, numbers, statistics, input, dtype, loss, loss_parameter) -> capsule"},
+     "network(codes, numbers, statistics, input, dtype, loss, loss_parameter, functions) -> capsule"},
     {NULL, NULL, 0, NULL},
 };

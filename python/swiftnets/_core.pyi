@@ -1,6 +1,6 @@
 """The engine. Private: arrays are C-contiguous buffers; the caller gives the outputs."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NewType, TypeAlias
 
 import numpy as np
@@ -77,6 +77,8 @@ def fast_step(
 _Floats: TypeAlias = NDArray[Any]
 _Labels: TypeAlias = NDArray[np.int64]
 _Inputs: TypeAlias = NDArray[Any]  # of a net that takes tokens: int64
+# (order, numbers) to derivatives 0 to order, contiguous: of activations of one's own.
+_Function: TypeAlias = Callable[[int, bytes], tuple[_Floats, ...]]
 
 def mlp(
     sizes: Sequence[int],
@@ -85,6 +87,7 @@ def mlp(
     bias: int,
     loss: int,
     loss_parameter: float,
+    functions: Sequence[_Function | None] | None,
     /,
 ) -> Mlp: ...
 def network(
@@ -95,6 +98,7 @@ def network(
     dtype: int,
     loss: int,
     loss_parameter: float,
+    functions: Sequence[_Function | None] | None,
     /,
 ) -> Mlp:
     """`codes` (layers, 13): see swn_network_shape in swiftnets.h. `input`: kind, three sizes."""

@@ -19,8 +19,9 @@ from swiftnets._support import checks
 from swiftnets._support.types import FloatArray
 from swiftnets.nets import activations
 from swiftnets.nets.activations import Activation, ActivationLike
+from swiftnets.nets.custom import CustomActivation
 from swiftnets.nets.engine import Engine
-from swiftnets.nets.graph import Graph
+from swiftnets.nets.graph import Chain, Graph
 from swiftnets.nets.layer import Layer, Value
 from swiftnets.nets.layers import Dense
 from swiftnets.nets.losses import Loss, LossLike
@@ -330,13 +331,8 @@ class MLP(Network):
         return True
 
     def make_handle(self) -> _core.Mlp:
-        return _core.mlp(
-            self._sizes,
-            tuple(activation._code for activation in self._activations),
-            int(self._dtype == np.float32),
-            int(self._bias),
-            *self._loss._code,
-        )
+        chain = Chain(self._sizes, self._activations, int(self._bias))
+        return chain.handle(self._dtype, self._loss)
 
     def settings(self) -> dict[str, object]:
         """What makes a net what it is, to the last bit.
@@ -395,6 +391,6 @@ def _hidden(value: Any, count: int) -> tuple[Activation, ...]:
 
 
 def _shown(value: Activation | Loss) -> str:
-    if isinstance(value, Loss) and value.factor != 1:
+    if isinstance(value, CustomActivation) or (isinstance(value, Loss) and value.factor != 1):
         return repr(value)
     return f"{value.name}({value.parameter!r})" if value.parameter else repr(value.name)

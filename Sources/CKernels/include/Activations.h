@@ -8,8 +8,9 @@
 
 #include <stddef.h>
 
-// In the order of SWN_IDENTITY and the rest of swiftnets.h. The parameter is the slope left of 0 of the leaky ReLU,
-// which holds at 0 too; its second and higher derivatives are 0, as are the identity's.
+// In the order of SWN_IDENTITY and the rest of swiftnets.h. The parameter is the slope left of 0 of the leaky ReLU, and
+// the ELU's alpha; at 0 their derivatives from the left hold. The leaky ReLU's second and higher ones are 0, as are the
+// identity's.
 enum {
   swk_identity,
   swk_leaky_relu,
@@ -19,7 +20,8 @@ enum {
   swk_silu,
   swk_gelu,
   swk_gelu_tanh,
-  swk_sine
+  swk_sine,
+  swk_elu
 };
 
 // d0 = s(a), d1 = s′(a), … to d[order], over n contiguous scalars; order from 0 to 4. Those above `order` are not

@@ -175,7 +175,7 @@ swn_status swn_fast_step(const swn_fast_factorization *factorization, swn_fast_s
 
 enum { SWN_FLOAT64 = 0, SWN_FLOAT32 = 1 };
 
-/* Activations. At a kink the left-hand slope holds; second and higher derivatives of the piecewise linear are 0. */
+/* Activations. At a kink the derivatives from the left hold; the second and higher ones of the piecewise linear are 0. */
 enum {
   SWN_IDENTITY = 0,
   SWN_LEAKY_RELU = 1, /* parameter: the slope left of 0; 0 makes it ReLU */
@@ -185,7 +185,8 @@ enum {
   SWN_SILU = 5,
   SWN_GELU = 6,      /* a Φ(a) */
   SWN_GELU_TANH = 7, /* ½ a (1 + tanh(√(2/π) (a + 0.044715 a³))) */
-  SWN_SINE = 8
+  SWN_SINE = 8,
+  SWN_ELU = 9 /* a right of 0, else parameter (exp(a) - 1) */
 };
 
 /* Losses of one sample with outputs z and target y, summed over outputs. */
@@ -208,6 +209,15 @@ typedef struct swn_activation {
   double parameter;
 } swn_activation;
 
+/* An activation of the caller's own: writes derivatives 0 to `order`, which is 4 at most, of n of the net's scalars a,
+ * each to its d[k] unless that is NULL; d[0] may be a. Some of the numbers fill rows up and mean nothing. It is called on
+ * the thread that calls the engine and on no other: what evaluates such a net does so without its team. Where it fails it
+ * writes NaN, and `poll` stops the work. It must not change or destroy the net. */
+typedef struct swn_function {
+  void (*evaluate)(void *context, int32_t order, size_t n, const void *a, void *const *d);
+  void *context;
+} swn_function;
+
 typedef struct swn_mlp_shape {
   int32_t dtype;
   size_t depth;                      /* layers */
@@ -216,6 +226,7 @@ typedef struct swn_mlp_shape {
   int32_t bias;                      /* 1 where every layer has one */
   int32_t loss;
   double loss_parameter;             /* delta of SWN_HUBER */
+  const swn_function *functions;     /* [depth], in place of the activations where `evaluate` is not NULL; or NULL */
 } swn_mlp_shape;
 
 /* What one sample of a net of any layers is. Images come as [channels, height, width], sequences as [length, channels],
@@ -260,6 +271,7 @@ typedef struct swn_network_shape {
   const double *statistics;  /* their means, then their variances, norm by norm; may be NULL if there are none */
   int32_t loss;
   double loss_parameter; /* delta of SWN_HUBER */
+  const swn_function *functions; /* [layers], of activations in place of their kinds as above; or NULL */
 } swn_network_shape;
 
 /* A batch. The loss is scale · Σ weights[i] · loss of sample i. */

@@ -196,6 +196,14 @@ enum AnyPoint<Element: KernelScalar>: Sendable {
     }
   }
 
+  /// Whether products evaluate the net: of passes that are made anew.
+  var evaluates: Bool {
+    switch self {
+    case .chain: false
+    case .graph(let point): point.evaluates
+    }
+  }
+
   /// The passes of a chain of dense layers.
   func requireChain() throws(EngineError) -> Linearization<Element> {
     guard case .chain(let point) = self else {

@@ -48,6 +48,8 @@ extension Linearization {
     try ThreadTeam.run(parts: parts(pass.rows), interruption) { member in
       member.inPieces(member.share(of: pass.rows), weight: weight) { terms.fill(pass, $0) }
     }
+    // An activation that failed left no numbers.
+    try interruption.check()
     let made = ThirdWork(terms)
     thirds = made
     return made

@@ -29,124 +29,6 @@ public final class NetworkEngine: Sendable {
     }
   }
 
-  /// A linearisation of either type.
-  public final class Point: Sendable {
-    fileprivate let kept: Kept
-    /// Parameters of the net.
-    public let parameterCount: Int
-    private let gate = Gate()
-
-    fileprivate enum Kept: Sendable {
-      case float64(AnyPoint<Double>)
-      case float32(AnyPoint<Float>)
-    }
-
-    fileprivate init(_ kept: Kept, _ parameterCount: Int) {
-      self.kept = kept
-      self.parameterCount = parameterCount
-    }
-
-    /// How many samples it is over.
-    public var samples: Int {
-      switch kept {
-      case .float64(let point): point.rows
-      case .float32(let point): point.rows
-      }
-    }
-
-    /// How many numbers `copyStates` writes: none for a net that is no chain of dense layers.
-    public var statesCount: Int {
-      guard let net = try? requireChain() else { return 0 }
-      return NetworkStates.count(net, samples: samples)
-    }
-
-    /// The net where it is a chain of dense layers, which alone have layers' states.
-    /// - Throws: `invalidArgument` for another net.
-    public func requireChain() throws(EngineError) -> MultilayerPerceptron {
-      switch kept {
-      case .float64(let point): try point.requireChain().net
-      case .float32(let point): try point.requireChain().net
-      }
-    }
-
-    /// The layers' states, one dense array after the other; see `NetworkStates`. Calls from several threads take turns.
-    /// - Throws: `invalidArgument` for a float32 net, `outOfMemory`, `cancelled`.
-    public func copyStates(
-      into out: UnsafeMutablePointer<Double>, interruption: Interruption = Interruption()
-    ) throws(EngineError) {
-      try withStates(interruption) { states throws(EngineError) in
-        try states.copy(into: out, interruption: interruption)
-      }
-    }
-
-    /// Runs `body` with the layers' states, which are valid until it returns.
-    func withStates<Result>(
-      _ interruption: Interruption, _ body: (NetworkStates) throws(EngineError) -> Result
-    ) throws(EngineError) -> Result {
-      guard case .float64(let kept) = kept else {
-        throw .invalidArgument("the net is in float32; its layers' states are there for float64 nets")
-      }
-      let point = try kept.requireChain()
-      return try gate.write(interruption) { () throws(EngineError) in
-        try body(NetworkStates(point.pass, interruption: interruption))
-      }
-    }
-
-    /// `count` products of the matrix with rows of `v`. Calls from several threads take turns.
-    public func products(
-      _ kind: CurvatureKind, _ v: UnsafeRawPointer, _ count: Int, into out: UnsafeMutableRawPointer,
-      interruption: Interruption
-    ) throws(EngineError) {
-      try requireAddressable("v", count, parameterCount)
-      try gate.write(interruption) { () throws(EngineError) in
-        switch kept {
-        case .float64(let point):
-          try point.products(kind, reading(v), count, into: writing(out), interruption: interruption)
-        case .float32(let point):
-          try point.products(kind, reading(v), count, into: writing(out), interruption: interruption)
-        }
-      }
-    }
-
-    /// The third derivative applied to u and each of `count` rows of v. Calls from several threads take turns.
-    /// - Throws: `invalidArgument` for a net that is no chain of dense layers, `outOfMemory`, `cancelled`.
-    public func third(
-      _ u: UnsafeRawPointer, _ v: UnsafeRawPointer, _ count: Int, into out: UnsafeMutableRawPointer,
-      interruption: Interruption
-    ) throws(EngineError) {
-      try requireAddressable("v", count, parameterCount)
-      try gate.write(interruption) { () throws(EngineError) in
-        switch kept {
-        case .float64(let point):
-          try point.third(reading(u), reading(v), count, into: writing(out), interruption: interruption)
-        case .float32(let point):
-          try point.third(reading(u), reading(v), count, into: writing(out), interruption: interruption)
-        }
-      }
-    }
-
-    /// Coefficients of `count` Lanczos runs on the matrix plus `shift`. Calls from several threads take turns.
-    public func lanczos(
-      _ kind: CurvatureKind, shift: Double, _ starts: UnsafeRawPointer, _ count: Int, steps: Int,
-      diagonal: UnsafeMutableRawPointer, offDiagonal: UnsafeMutableRawPointer, interruption: Interruption
-    ) throws(EngineError) {
-      try requireAddressable("starts", count, parameterCount)
-      try requireAddressable("diagonal", count, steps)
-      try gate.write(interruption) { () throws(EngineError) in
-        switch kept {
-        case .float64(let point):
-          try point.lanczos(
-            kind, shift: shift, reading(starts), count, steps: steps, diagonal: writing(diagonal),
-            offDiagonal: writing(offDiagonal), interruption: interruption)
-        case .float32(let point):
-          try point.lanczos(
-            kind, shift: Float(shift), reading(starts), count, steps: steps, diagonal: writing(diagonal),
-            offDiagonal: writing(offDiagonal), interruption: interruption)
-        }
-      }
-    }
-  }
-
   private enum Typed: Sendable {
     case float64(AnyDerivatives<Double>)
     case float32(AnyDerivatives<Float>)
@@ -162,6 +44,8 @@ public final class NetworkEngine: Sendable {
   public let blocks: [Range<Int>]
   /// The net where it is a chain of dense layers with passes of its own.
   public let chain: MultilayerPerceptron?
+  /// Whether calls are to stay on the caller's thread, as there are functions of the caller's own.
+  public let isAlone: Bool
   private let loss: LossFunction
   private let vocabulary: Int
   private let typed: Typed
@@ -174,6 +58,7 @@ public final class NetworkEngine: Sendable {
     takesTokens = false
     blocks = net.layers.map(\.parameters)
     chain = net
+    isAlone = net.layers.contains { $0.activation.function != nil }
     loss = net.loss
     vocabulary = 0
     typed =
@@ -188,6 +73,9 @@ public final class NetworkEngine: Sendable {
     takesTokens = graph.takesTokens
     blocks = graph.blocks
     chain = nil
+    isAlone = graph.nodes.contains {
+      if case .activation(let layer) = $0.layer { layer.activation.function != nil } else { false }
+    }
     loss = graph.loss
     vocabulary = graph.vocabulary
     typed =
@@ -342,11 +230,11 @@ public final class NetworkEngine: Sendable {
     case .float64(let d):
       let (point, loss) = try d.linearize(
         reading(w), withTargets(batch), gradient: writing(gradient), interruption: interruption)
-      return (Point(.float64(point), parameterCount), loss)
+      return (Point(.float64(point), parameterCount, isAlone: isAlone), loss)
     case .float32(let d):
       let (point, loss) = try d.linearize(
         reading(w), withTargets(batch), gradient: writing(gradient), interruption: interruption)
-      return (Point(.float32(point), parameterCount), loss)
+      return (Point(.float32(point), parameterCount, isAlone: isAlone), loss)
     }
   }
 
@@ -434,10 +322,10 @@ public final class NetworkEngine: Sendable {
   }
 }
 
-private func reading<T: Scalar>(_ pointer: UnsafeRawPointer) -> UnsafePointer<T> {
+func reading<T: Scalar>(_ pointer: UnsafeRawPointer) -> UnsafePointer<T> {
   pointer.assumingMemoryBound(to: T.self)
 }
 
-private func writing<T: Scalar>(_ pointer: UnsafeMutableRawPointer) -> UnsafeMutablePointer<T> {
+func writing<T: Scalar>(_ pointer: UnsafeMutableRawPointer) -> UnsafeMutablePointer<T> {
   pointer.assumingMemoryBound(to: T.self)
 }

@@ -27,9 +27,8 @@ final class ThirdTerms<Element: KernelScalar>: Sendable {
       guard let second = seconds[index], let third = thirds[index] else { continue }
       let count = part.count * second.stride
       let target = third.row(part.lowerBound)
-      Element.activation(
-        layer.activation.kind.rawValue, layer.activation.parameter, order: 3, count,
-        pass.images[index].row(part.lowerBound), [nil, nil, second.row(part.lowerBound), target])
+      layer.activation.evaluate(
+        order: 3, count, pass.images[index].row(part.lowerBound), [nil, nil, second.row(part.lowerBound), target])
       Element.multiply(count, target, pass.cotangents[index].row(part.lowerBound), target)
     }
     if let output { pass.output.third(part, pass.inputs[pass.net.depth], into: output) }

@@ -21,9 +21,12 @@ public struct NetworkGraph: Sendable {
     public let number: Double
     /// Means, then variances, of `frozenBatchNorm`.
     public let statistics: [Double]
+    /// Of `activation`: in place of its kind.
+    public let function: ForeignFunction?
 
     public init(
-      kind: Kind, input: Int, second: Int, offset: Int, integers: [Int], number: Double, statistics: [Double] = []
+      kind: Kind, input: Int, second: Int, offset: Int, integers: [Int], number: Double, statistics: [Double] = [],
+      function: ForeignFunction? = nil
     ) {
       self.kind = kind
       self.input = input
@@ -32,6 +35,7 @@ public struct NetworkGraph: Sendable {
       self.integers = integers
       self.number = number
       self.statistics = statistics
+      self.function = function
     }
   }
 
@@ -221,7 +225,8 @@ public struct NetworkGraph: Sendable {
       guard let kind = Int32(exactly: code).flatMap(Activation.Kind.init(rawValue:)), description.number.isFinite else {
         throw .invalidArgument("layer \(index) is activation \(code) with parameter \(description.number)")
       }
-      return (.activation(ActivationLayer(Activation(kind, parameter: description.number), size: x.count)), x)
+      let activation = Activation(kind, parameter: description.number, function: description.function)
+      return (.activation(ActivationLayer(activation, size: x.count)), x)
     case .averagePool:  // kernel (2), stride (2), padding (2), count_include_pad
       let sizes = try integers(7)
       let window = try PatchWindow(x, index, Array(sizes[0...5]), isPool: true)

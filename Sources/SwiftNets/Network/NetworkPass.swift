@@ -66,7 +66,7 @@ final class NetworkPass<Element: KernelScalar> {
   }
 
   /// Whether layer `index` multiplies by slopes at all.
-  func hasSlopes(_ index: Int) -> Bool { net.layers[index].activation.kind != .identity }
+  func hasSlopes(_ index: Int) -> Bool { !net.layers[index].activation.isIdentity }
 
   func isCurved(_ index: Int) -> Bool { !net.layers[index].activation.isPiecewiseLinear }
 
@@ -112,11 +112,11 @@ final class NetworkPass<Element: KernelScalar> {
       let count = part.count * next.stride
       let start = part.lowerBound
       let order = depth == .outputs ? 0 : depth == .gradient || !isCurved(index) ? 1 : 2
-      if layer.activation.kind == .identity {
+      if layer.activation.isIdentity {
         next.row(start).update(from: images.row(start), count: count)
       } else {
-        Element.activation(
-          layer.activation.kind.rawValue, layer.activation.parameter, order: order, count, images.row(start),
+        layer.activation.evaluate(
+          order: order, count, images.row(start),
           [next.row(start), slopes[index].row(start), curvatures[index].row(start)])
       }
       if index + 1 < net.depth, net.layers[index + 1].hasBias {

@@ -97,9 +97,8 @@ final class TaylorPass<Element: KernelScalar> {
       part.lowerBound * stride..<part.upperBound * stride, images.map(\.base),
       [inputs[index + 1].map(\.base), slopes[index].map(\.base)], plan.layers[index].powers, isLinear: isLinear, scratch
     ) { count, start, derivatives in
-      Element.activation(
-        activation.kind.rawValue, activation.parameter, order: isLinear ? 1 : self.algebra.degree + 1, count,
-        images[0].base + start, derivatives)
+      activation.evaluate(
+        order: isLinear ? 1 : self.algebra.degree + 1, count, images[0].base + start, derivatives)
     }
     if index + 1 < net.depth, net.layers[index + 1].hasBias {
       for row in part { inputs[index + 1][0][row, layer.width] = 1 }

@@ -1,11 +1,14 @@
-/// Lets a caller stop a long computation.
+/// Lets a caller stop a long computation, and keep it on its own thread.
 ///
 /// The engine calls `check()` every few milliseconds of work, always on the thread that called it.
 public struct Interruption {
   let requested: (() -> Bool)?
+  /// Whether the thread that calls does all parts itself.
+  let isAlone: Bool
 
   /// - Parameter requested: answers whether to stop; nil for a computation that nobody interrupts.
-  public init(requested: (() -> Bool)? = nil) {
+  public init(isAlone: Bool = false, requested: (() -> Bool)? = nil) {
+    self.isAlone = isAlone
     self.requested = requested
   }
 

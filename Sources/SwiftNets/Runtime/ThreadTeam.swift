@@ -83,15 +83,14 @@ enum ThreadTeam {
   static func run(
     parts: Int, _ interruption: Interruption, _ body: (Member) -> Void
   ) throws(EngineError) {
-    guard interruption.requested != nil else { return run(parts: parts, stop: nil, body) }
-    let stop = Stop(interruption)
-    run(parts: parts, stop: stop, body)
-    if stop.isSet { throw .cancelled }
+    let stop = interruption.requested == nil ? nil : Stop(interruption)
+    run(parts: parts, isAlone: interruption.isAlone, stop: stop, body)
+    if stop?.isSet ?? false { throw .cancelled }
   }
 
-  private static func run(parts: Int, stop: Stop?, _ body: (Member) -> Void) {
+  private static func run(parts: Int, isAlone: Bool = false, stop: Stop?, _ body: (Member) -> Void) {
     let alone = Member(index: 0, parts: 0..<parts, partCount: parts, count: 1, barrierState: nil, stop: stop)
-    guard parts > 1 else { return body(alone) }
+    guard parts > 1, !isAlone else { return body(alone) }
     let pool = Pool.shared
     // A job may ask its caller whether to stop, and the answer may start a job: that one is done alone. So is one that
     // would wait long for another caller's: nobody could stop it meanwhile.

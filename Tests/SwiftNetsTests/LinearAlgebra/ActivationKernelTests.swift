@@ -98,9 +98,12 @@ import Testing
     #expect(derivatives(.sigmoid, [.infinity, -.infinity], order: 1)[0] == [1, 0])
     #expect(derivatives(.softplus, [.infinity, -.infinity], order: 1)[0] == [.infinity, 0])
     #expect(derivatives(.leakyReLU, [0, -0.0], order: 1)[1] == [0.5, 0.5])
+    #expect(derivatives(.elu, [.infinity, -.infinity], order: 2)[...2] == [[.infinity, -0.5], [1, 0], [0, 0]])
+    #expect(derivatives(.elu, [0, -0.0], order: 4)[1...] == Array(repeating: [0.5, 0.5], count: 4)[...])
+    #expect(derivatives(.elu, [0, -0.0], order: 0)[0].map(\.sign) == [.plus, .minus])
   }
 
-  @Test(arguments: [Activation.Kind.tanh, .sigmoid, .softplus, .silu])
+  @Test(arguments: [Activation.Kind.tanh, .sigmoid, .softplus, .silu, .elu])
   func `tails are right as long as they are normal numbers`(kind: Activation.Kind) {
     // Beyond ±40 the functions are their limits and one exponential: e⁻⁴⁰ is below the rounding of the rest.
     let rate: Double = kind == .tanh ? 2 : 1
@@ -117,6 +120,7 @@ import Testing
           case .tanh: sign * Float80(2 << order) * e
           case .sigmoid: sign * e
           case .softplus: order == 1 && point > 0 ? 1 : sign * side * e
+          case .elu: point > 0 ? (order == 1 ? 1 : 0) : 0.5 * e
           default: order == 1 && point > 0 ? 1 : sign * (a + side * Float80(order)) * e
           }
         #expect(abs(Float80(derivatives[order][index]) - exact) <= 8 * 0x1p-53 * abs(exact), "at \(point)")

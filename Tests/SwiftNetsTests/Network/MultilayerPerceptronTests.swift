@@ -118,6 +118,7 @@ import Testing
     case .gelu: a / 2 * erfcl(-a / Float80(2).squareRoot())
     case .geluTanh: a / 2 * (1 + tanhl((2 / Float80.pi).squareRoot() * (a + 0.044715 * a * a * a)))
     case .sine: sinl(a)
+    case .elu: a > 0 ? a : Float80(activation.parameter) * expm1l(a)
     }
   }
 

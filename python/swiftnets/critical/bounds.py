@@ -84,9 +84,16 @@ class Bounds:
         require_dense(net, "certify", "the gradient's norm and the Hessian's eigenvalues")
         for place, activation in enumerate(net.activations):
             if activation.name not in SLOPES:
+                jump = activation.first_jump
+                if jump is None:
+                    raise NotImplementedError(
+                        f"certify needs bounds of the activations' derivatives, and has none of "
+                        f"{activation!r}, which activation {place} is"
+                    )
+                how = ("a kink", "a second derivative that jumps")[jump - 1]
                 raise NotImplementedError(
                     f"certify needs a smooth net, and activation {place} is {activation!r}: it has "
-                    "a kink, across which no bound of the third derivative holds"
+                    f"{how}, across which no bound of the third derivative holds"
                 )
         loss = net.loss_function.name
         if loss not in LOSSES:

@@ -91,8 +91,8 @@ def certify(point: Point | CriticalPoint) -> Certificate:
     Parameters
     ----------
     point : Point or CriticalPoint
-        Of an `MLP` whose activations have no kinks, with the squared error or a cross-entropy.
-        One of dtype float32 is taken in float64.
+        Of an `MLP` whose activations have no kinks and are no ELU, with the squared error or a
+        cross-entropy. One of dtype float32 is taken in float64.
 
     Returns
     -------
@@ -105,7 +105,8 @@ def certify(point: Point | CriticalPoint) -> Certificate:
     TypeError
         If it is no such point.
     NotImplementedError
-        If the net is no `MLP`, an activation has a kink (``"relu"``), or the loss is ``"huber"``.
+        If the net is no `MLP`, an activation has a kink (``"relu"``) or a second derivative that
+        jumps (``"elu"``), or the loss is ``"huber"``.
     FloatingPointError
         If the gradient or Hessian is not finite.
 

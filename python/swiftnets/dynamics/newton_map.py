@@ -29,7 +29,7 @@ class NewtonMap(ProblemMap):
     ----------
     problem : Problem
         Of float64 numbers and with third derivatives, such as ``NetProblem(net, x, y)``; the net
-        without kinks, the loss not Huber's.
+        without kinks or an ELU, the loss not Huber's.
     damping : float
         λ in w − η (H + λ)⁻¹ g, of either sign; with `saddle_free` δ above 0 in
         w − η (H² + δ²)^−½ g.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -35,24 +36,35 @@ def require_smooth(net: BaseNetwork, of: str, what: str, *, twice: bool) -> None
     what : str
         Needs it, for the message.
     twice : bool
-        Whether the second derivative must not jump either: Huber's loss has one that does.
+        Whether the second derivative must not jump either: those of Huber's loss and the ELU do.
 
     Raises
     ------
     ValueError
         Naming the layer or the loss.
     """
-    layer = next(filter(_has_kink, _flat(net.layers)), None)
-    if layer is not None:
+    order, layer = _lowest_jump(net)
+    if order == 1:
         raise ValueError(
             f"{of} is of a net with {layer!r}, which has a kink: there the gradient jumps, which "
             f"{what} cannot know; expected smooth layers, such as Tanh()"
+        )
+    if twice and order == 2:
+        raise ValueError(
+            f"{of} is of a net with {layer!r}, whose second derivative jumps, which {what} cannot "
+            "know; expected smooth layers, such as Tanh()"
         )
     if twice and net.loss_function.name == "huber":
         raise ValueError(
             f"{of} is of a net with the loss 'huber', whose second derivative jumps, which {what} "
             "cannot know; expected 'squared_error' or a cross-entropy"
         )
+
+
+def _lowest_jump(net: BaseNetwork) -> tuple[int | None, Layer | None]:
+    """The lowest derivative of a layer that jumps, and the first layer whose it is; or None."""
+    found = [(order, layer) for layer in _flat(net.layers) if (order := _jump(layer)) is not None]
+    return min(found, key=itemgetter(0), default=(None, None))
 
 
 def _flat(layers: Iterable[object]) -> Iterator[Layer]:
@@ -63,11 +75,10 @@ def _flat(layers: Iterable[object]) -> Iterator[Layer]:
             yield layer
 
 
-def _has_kink(layer: Layer) -> bool:
+def _jump(layer: Layer) -> int | None:
     if isinstance(layer, Activation):
-        is_line = layer.name == "identity" or layer.parameter == 1
-        return layer.is_piecewise_linear and not is_line
-    return isinstance(layer, MaxPool2d)
+        return layer.first_jump
+    return 1 if isinstance(layer, MaxPool2d) else None
 
 
 def smooth_point(point: object) -> Point:
@@ -87,7 +98,7 @@ def smooth_point(point: object) -> Point:
     TypeError
         If it is no point, or has no targets.
     ValueError
-        If a layer or the loss has a kink, or numbers are not finite.
+        If a derivative of a layer or the loss jumps, or numbers are not finite.
     """
     found = require_point(point)
     require_smooth(found.net, "point", "a third derivative", twice=True)

@@ -126,8 +126,8 @@ def leave_one_out(
     beside 0, 4 and 9 gradients over all samples for orders 1, 2 and 3, and for the estimates 2 to
     25, mostly 3 to 6, with a solve each, and two solves and products with its own samples that
     tell whether they hold up a direction in which no step goes; where these steps are slow or they
-    may, a factorisation. Piecewise linear activations are expanded within their present pieces; the
-    gradients that the estimates come from see other ones.
+    may, a factorisation. Piecewise linear activations and the ELU are expanded within their present
+    pieces; the gradients that the estimates come from see other ones.
 
     The error is measured: steps −H⁻¹ ∇R from the prediction go on until of √⟨∇R, H⁻¹ ∇R⟩ a
     millionth is left or what rounding leaves. Each has to leave less than a half of it. Where one

@@ -476,6 +476,10 @@ class Reader:
         slope = float(options.get("alpha", _SLOPE))
         return self._put(where, self._value(inputs[0], where), activations.LeakyReLU(slope))
 
+    def _on_Elu(self, inputs: list[str], options: Any, where: str, out: str) -> int:
+        layer = activations.ELU(float(options.get("alpha", 1.0)))
+        return self._put(where, self._value(inputs[0], where), layer)
+
     def _on_Gelu(self, inputs: list[str], options: Any, where: str, out: str) -> int:
         layer = activations.GELU(options.get("approximate", "none"))
         return self._put(where, self._value(inputs[0], where), layer)

@@ -252,7 +252,8 @@ def _calls(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     from torch import fx, nn
 
     own = threading.get_ident()
-    known = (nn.Linear, nn.ReLU, nn.LeakyReLU, nn.Tanh, nn.Sigmoid, nn.Softplus, nn.SiLU, nn.GELU)
+    functions = (nn.ReLU, nn.LeakyReLU, nn.ELU, nn.Tanh, nn.Sigmoid, nn.Softplus, nn.SiLU, nn.GELU)
+    known = (nn.Linear, *functions)
 
     class Tracer(fx.Tracer):
         def is_leaf_module(self, m: nn.Module, name: str) -> bool:
@@ -313,6 +314,7 @@ def _of_function(node: Any, previous: Any, name: str) -> nn.Module:
     modules: dict[Any, type[nn.Module]] = {
         functional.relu: nn.ReLU,
         functional.leaky_relu: nn.LeakyReLU,
+        functional.elu: nn.ELU,
         functional.softplus: nn.Softplus,
         functional.silu: nn.SiLU,
         functional.gelu: nn.GELU,
@@ -334,7 +336,8 @@ def _of_function(node: Any, previous: Any, name: str) -> nn.Module:
     if kind is None:
         raise TypeError(
             f"{name} in the forward has no equivalent; expected Linear layers, and relu, "
-            "leaky_relu, tanh, sigmoid, softplus, silu, gelu, or flatten(x, 1) before the first"
+            "leaky_relu, elu, tanh, sigmoid, softplus, silu, gelu, or flatten(x, 1) before the "
+            "first"
         )
     args = [value for value in node.args if value is not previous]
     options = {key: value for key, value in node.kwargs.items() if value is not previous}

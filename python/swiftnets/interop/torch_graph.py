@@ -230,6 +230,7 @@ def _modules(node: fx.Node) -> tuple[type[nn.Module], tuple[str, ...]] | None:
         f.adaptive_avg_pool2d: (nn.AdaptiveAvgPool2d, ("output_size",)),
         f.relu: (nn.ReLU, ("inplace",)),
         f.leaky_relu: (nn.LeakyReLU, ("negative_slope", "inplace")),
+        f.elu: (nn.ELU, ("alpha", "inplace")),
         f.softplus: (nn.Softplus, ("beta", "threshold")),
         f.silu: (nn.SiLU, ("inplace",)),
         f.gelu: (nn.GELU, ("approximate",)),

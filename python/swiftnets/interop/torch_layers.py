@@ -39,8 +39,8 @@ SUPPORTED = (
     "Linear, Conv2d, AvgPool2d, MaxPool2d, AdaptiveAvgPool2d(1), Flatten, LayerNorm, GroupNorm, "
     "InstanceNorm2d, BatchNorm1d and BatchNorm2d in evaluation, Embedding, MultiheadAttention, "
     "TransformerEncoderLayer, Dropout in evaluation, Identity, the activations ReLU, LeakyReLU, "
-    "Tanh, Sigmoid, Softplus, SiLU and GELU, sums, flattening to (N, n), means over H and W or "
-    "over positions, and learned position embeddings"
+    "ELU, Tanh, Sigmoid, Softplus, SiLU and GELU, sums, flattening to (N, n), means over H and W "
+    "or over positions, and learned position embeddings"
 )
 
 
@@ -120,7 +120,7 @@ def layer_of(part: nn.Module, where: str, given: tuple[int, ...]) -> Read:
     for kind, read in readers.items():
         if isinstance(part, kind):
             return read(part, f"{where} ({_shown(part)})", given)
-    known = (nn.ReLU, nn.LeakyReLU, nn.Tanh, nn.Sigmoid, nn.Softplus, nn.SiLU, nn.GELU)
+    known = (nn.ReLU, nn.LeakyReLU, nn.ELU, nn.Tanh, nn.Sigmoid, nn.Softplus, nn.SiLU, nn.GELU)
     if isinstance(part, known):
         return Read(activation_of(part, where.partition("module ")[2] or where))
     hint = ""

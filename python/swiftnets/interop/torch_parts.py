@@ -204,6 +204,8 @@ def activation_of(part: nn.Module, name: str) -> Activation:
     where = f"module {name} ({part})"
     if isinstance(part, nn.LeakyReLU):
         return activations.LeakyReLU(checks.real(part.negative_slope, f"the slope of {where}"))
+    if isinstance(part, nn.ELU):
+        return activations.ELU(checks.real(part.alpha, f"the alpha of {where}"))
     if isinstance(part, nn.GELU):
         return activations.GELU("tanh" if part.approximate == "tanh" else "none")
     if isinstance(part, nn.Softplus):
@@ -217,8 +219,8 @@ def activation_of(part: nn.Module, name: str) -> Activation:
     if isinstance(part, (nn.Softmax, nn.LogSoftmax)):
         hint = TAKES_LOGITS
     raise TypeError(
-        f"module {name} is of type {type(part).__name__}; expected Linear, ReLU, LeakyReLU, Tanh, "
-        f"Sigmoid, Softplus, SiLU, GELU, or BatchNorm1d in evaluation{hint}"
+        f"module {name} is of type {type(part).__name__}; expected Linear, ReLU, LeakyReLU, ELU, "
+        f"Tanh, Sigmoid, Softplus, SiLU, GELU, or BatchNorm1d in evaluation{hint}"
     )
 
 
@@ -357,6 +359,8 @@ def modules_of(activation: Activation) -> list[nn.Module]:
         return [simple[activation.name]()]
     if activation.name == "leaky_relu":
         return [nn.LeakyReLU(activation.parameter)]
+    if activation.name == "elu":
+        return [nn.ELU(activation.parameter)]
     if activation.name == "gelu_tanh":
         return [nn.GELU(approximate="tanh")]
     if activation.name == "softplus":

@@ -1,6 +1,7 @@
 """What a net is: layers, activations, losses, samples. It knows no curvature."""
 
 from swiftnets.nets.activations import (
+    ELU,
     GELU,
     Activation,
     ActivationLike,
@@ -13,6 +14,7 @@ from swiftnets.nets.activations import (
     Softplus,
     Tanh,
 )
+from swiftnets.nets.custom import CustomActivation
 from swiftnets.nets.layers import (
     AvgPool2d,
     BatchNorm,
@@ -41,6 +43,7 @@ from swiftnets.nets.losses import (
 from swiftnets.nets.table import ParameterTable
 
 __all__ = [
+    "ELU",
     "GELU",
     "Activation",
     "ActivationLike",
@@ -49,6 +52,7 @@ __all__ = [
     "BatchNorm2d",
     "BinaryCrossEntropy",
     "Conv2d",
+    "CustomActivation",
     "Dense",
     "Embedding",
     "Flatten",

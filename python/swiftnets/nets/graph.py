@@ -10,15 +10,17 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from swiftnets import _core
 from swiftnets._support import checks
-from swiftnets.nets.activations import Activation, Identity
+from swiftnets.nets.activations import Activation, Identity, functions_of
 from swiftnets.nets.layer import ArraySpec, Code, Layer, Refusal, Value
 from swiftnets.nets.layers.dense import Dense
 from swiftnets.nets.layers.residual import Residual
 from swiftnets.nets.layers.sequences import Embedding
+from swiftnets.nets.losses import Loss
 from swiftnets.nets.table import ParameterRow, ParameterTable
 
-__all__ = ["Graph", "Node", "checked_input_shape", "given_value", "shortened"]
+__all__ = ["Chain", "Graph", "Node", "checked_input_shape", "given_value", "shortened"]
 
 
 def __dir__() -> list[str]:
@@ -62,8 +64,29 @@ class Chain(NamedTuple):
     """Dense layers, one after the other, as the engine takes them."""
 
     sizes: tuple[int, ...]
-    activations: tuple[tuple[int, float], ...]
+    activations: tuple[Activation, ...]
     bias: int
+
+    def handle(self, dtype: np.dtype[Any], loss: Loss) -> _core.Mlp:
+        """The engine's net.
+
+        Parameters
+        ----------
+        dtype : numpy.dtype
+        loss : Loss
+
+        Returns
+        -------
+        swiftnets._core.Mlp
+        """
+        return _core.mlp(
+            self.sizes,
+            tuple(one._code for one in self.activations),
+            int(dtype == np.float32),
+            self.bias,
+            *loss._code,
+            functions_of(self.activations, dtype),
+        )
 
 
 class Graph:
@@ -205,7 +228,19 @@ class Graph:
                 return None
         if self.input.kind != "vector" or len(biases) != 1:
             return None
-        return Chain(tuple(sizes), tuple(one._code for one in found), int(biases.pop()))
+        return Chain(tuple(sizes), tuple(found), int(biases.pop()))
+
+    def handle(self, dtype: np.dtype[Any], loss: Loss) -> _core.Mlp:
+        """The engine's net; see `Chain.handle`."""
+        return _core.network(
+            self.codes,
+            self.numbers,
+            self.statistics,
+            np.array(self.input.code, np.int64),
+            int(dtype == np.float32),
+            *loss._code,
+            functions_of([node.layer for node in self.nodes], dtype),
+        )
 
     def require_range(self, dtype: np.dtype[Any]) -> None:
         """A ValueError where a layer has a number that is none of a net's dtype."""

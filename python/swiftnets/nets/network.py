@@ -274,20 +274,9 @@ class BaseNetwork(Internals, internal=_INTERNAL):
         -------
         swiftnets._core.Mlp
         """
-        graph = self._graph
-        graph.require_range(self._dtype)
-        single = int(self._dtype == np.float32)
-        chain = graph.dense_chain
-        if chain is not None:  # whose passes are quicker
-            return _core.mlp(chain.sizes, chain.activations, single, chain.bias, *self._loss._code)
-        return _core.network(
-            graph.codes,
-            graph.numbers,
-            graph.statistics,
-            np.array(graph.input.code, np.int64),
-            single,
-            *self._loss._code,
-        )
+        self._graph.require_range(self._dtype)
+        # Passes of a chain of dense layers are quicker.
+        return (self._graph.dense_chain or self._graph).handle(self._dtype, self._loss)
 
     def astype(self, dtype: npt.DTypeLike) -> Self:
         """The same net for arrays of another dtype.

@@ -17,6 +17,7 @@ from swiftnets._support.types import FloatArray
 from swiftnets.nets import layers as kinds_of_layers
 from swiftnets.nets.activations import Activation
 from swiftnets.nets.classes import ClassifyingNetwork
+from swiftnets.nets.custom import CustomActivation
 from swiftnets.nets.layer import Layer
 from swiftnets.nets.layers.residual import Residual
 from swiftnets.nets.losses import Loss
@@ -70,8 +71,10 @@ class StoredNetwork(ClassifyingNetwork, internal=("kind",)):
 
         Raises
         ------
-        TypeError, ValueError
-            If an argument is not as above.
+        TypeError
+            If an argument is of another kind.
+        ValueError
+            If it is not as above, or the net has a `CustomActivation`.
         OSError
             If the file cannot be written.
 
@@ -93,6 +96,12 @@ class StoredNetwork(ClassifyingNetwork, internal=("kind",)):
         (MLP((2, 3, 1), activation='softplus', output_activation='identity', \
 loss='squared_error', reduction='sum'), True)
         """
+        for node in self._graph.nodes:
+            if isinstance(node.layer, CustomActivation):
+                raise ValueError(
+                    f"the net has {node.layer!r}, whose functions a file of numbers cannot hold; "
+                    "expected none: save w alone, or pickle the net if its functions pickle"
+                )
         file = writable(path, "path")
         vector = self.engine.vector(w, "w")
         names = [row.torch_name for row in self.parameter_table]

@@ -13,6 +13,7 @@ final class GraphPoint<Element: KernelScalar>: @unchecked Sendable {
   static var keptBytes: Int { 1 << 30 }
 
   var rows: Int { lanes.samples }
+  var evaluates: Bool { blocks.contains { $0 == nil } }
 
   /// Runs the passes, sets the gradient and the loss.
   init(

@@ -10,7 +10,7 @@ struct ActivationLayer: NetworkLayer {
     self.size = size
   }
 
-  private var isIdentity: Bool { activation.kind == .identity }
+  private var isIdentity: Bool { activation.isIdentity }
   private var isCurved: Bool { !activation.isPiecewiseLinear }
 
   var work: Int { saturating(8, size) }
@@ -27,7 +27,6 @@ struct ActivationLayer: NetworkLayer {
         }
       }
     }
-    let (kind, parameter) = (activation.kind.rawValue, activation.parameter)
     if step.first > 0 {
       // A tangent along slopes that are kept.
       for k in step.coefficients {
@@ -51,8 +50,7 @@ struct ActivationLayer: NetworkLayer {
       let order = isCurved && step.isCurved ? 2 : 1
       let places = [step.y(0), step.state(0, 0)] + (order == 2 ? [step.state(1, 0)] : [])
       step.inPieces(count, of: 4) { part in
-        T.activation(
-          kind, parameter, order: order, part.count, x + part.lowerBound, places.map { $0 + part.lowerBound })
+        activation.evaluate(order: order, part.count, x + part.lowerBound, places.map { $0 + part.lowerBound })
       }
       return
     }
@@ -63,8 +61,7 @@ struct ActivationLayer: NetworkLayer {
     step.inPieces(count, of: 8 * step.algebra.count) { part in
       step.algebra.compose(part, arrays, functions, plan, isLinear: isLinear, step.scratch.taylor) {
         length, start, derivatives in
-        T.activation(
-          kind, parameter, order: isLinear ? 1 : step.algebra.degree + 1, length, x + start, derivatives)
+        activation.evaluate(order: isLinear ? 1 : step.algebra.degree + 1, length, x + start, derivatives)
       }
     }
     if step.node.input == 0 {
