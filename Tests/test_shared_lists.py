@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from swiftnets import nets
-from swiftnets.curvature.matrix import Kind
+from swiftnets.curvature.kinds import Kind
 from swiftnets.nets import activations, graph, losses
 from swiftnets.nets.layer import Value
 from swiftnets.solve.layered import FORMS

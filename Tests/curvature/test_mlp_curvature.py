@@ -22,7 +22,8 @@ from mlp_reference import (
 )
 
 from swiftnets import MLP, _core
-from swiftnets.curvature.matrix import Kind, streamed_products
+from swiftnets.curvature.kinds import Kind
+from swiftnets.curvature.matrix import streamed_products
 from swiftnets.nets.activations import Activation
 
 LIKELIHOODS = [name for name in LOSSES if name != "huber"]

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from swiftnets import MLP, _core
-from swiftnets.curvature.matrix import Kind, streamed_products
+from swiftnets.curvature.kinds import Kind
+from swiftnets.curvature.matrix import streamed_products
 from swiftnets.nets.losses import SoftmaxCrossEntropy
 
 DIGITS = 400

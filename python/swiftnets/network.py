@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from swiftnets import solve
 from swiftnets._support.types import FloatArray
-from swiftnets.curvature.matrix import Block, CurvatureMatrix, Kind, Stream, streamed_products
+from swiftnets.curvature.kinds import Kind
+from swiftnets.curvature.matrix import Block, CurvatureMatrix, Stream, streamed_products
 from swiftnets.curvature.point import Point
 from swiftnets.nets.losses import LossLike
 from swiftnets.nets.samples import Samples

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import cmath
 import math
-from enum import Enum
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -18,10 +17,10 @@ from swiftnets import _core
 from swiftnets._support import checks
 from swiftnets._support.internals import Fixed, Internals
 from swiftnets._support.types import FloatArray
+from swiftnets.curvature.kinds import Kind
 from swiftnets.linalg import scaling
 from swiftnets.linalg.operator import SymmetricOperator
 from swiftnets.nets.engine import Engine
-from swiftnets.nets.losses import Loss
 from swiftnets.nets.network import BaseNetwork
 from swiftnets.nets.samples import Batch, Samples
 
@@ -41,43 +40,6 @@ def __dir__() -> list[str]:
 
 
 Block: TypeAlias = tuple[int, int] | Literal["diagonal"] | None
-FisherKind: TypeAlias = Literal["exact", "empirical"]
-
-
-class Kind(Enum):
-    """Which matrix, with the engine's number and what it is called."""
-
-    HESSIAN = (0, "Hessian")
-    GAUSS_NEWTON = (1, "Gauss–Newton matrix")
-    FISHER = (1, "Fisher matrix")
-    EMPIRICAL_FISHER = (2, "empirical Fisher matrix")
-
-    @property
-    def code(self) -> int:
-        """The engine's number."""
-        return self.value[0]
-
-    @property
-    def title(self) -> str:
-        """What it is called."""
-        return self.value[1]
-
-    @property
-    def is_layered(self) -> bool:
-        """Whether it can be factored layer by layer: the Hessian alone."""
-        return self is Kind.HESSIAN
-
-    @classmethod
-    def fisher(cls, kind: FisherKind, loss: Loss) -> Kind:
-        """That of a point's `fisher`; a ValueError if the loss has none."""
-        if checks.choice(kind, "kind", get_args(FisherKind)):
-            return cls.EMPIRICAL_FISHER
-        if not loss.is_likelihood:
-            raise ValueError(
-                f'kind is "exact" and the loss is {loss.name!r}, which is no likelihood; use '
-                'gauss_newton, or kind="empirical"'
-            )
-        return cls.FISHER
 
 
 class Solver(Protocol):

@@ -18,7 +18,8 @@ from swiftnets._support.internals import Fixed, Internals
 from swiftnets._support.locks import lock_of
 from swiftnets._support.types import FloatArray
 from swiftnets.curvature import taylor
-from swiftnets.curvature.matrix import CurvatureMatrix, FisherKind, Kind, Solver
+from swiftnets.curvature.kinds import FisherKind, Kind
+from swiftnets.curvature.matrix import CurvatureMatrix, Solver
 from swiftnets.curvature.passes import Pass
 from swiftnets.curvature.taylor import TaylorSeries
 from swiftnets.nets.engine import Adder

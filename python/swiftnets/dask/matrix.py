@@ -13,7 +13,7 @@ from swiftnets._support import checks
 from swiftnets._support.internals import Fixed, Internals
 from swiftnets._support.progress import Progress
 from swiftnets._support.types import Array, FloatArray
-from swiftnets.curvature.matrix import Kind
+from swiftnets.curvature.kinds import Kind
 from swiftnets.dask import worker
 from swiftnets.linalg import scaling
 from swiftnets.linalg.krylov import cg, default_iterations, default_tolerance, minres

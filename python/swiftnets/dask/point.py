@@ -12,8 +12,8 @@ from swiftnets._support import checks
 from swiftnets._support.internals import Fixed, Internals
 from swiftnets._support.locks import lock_of
 from swiftnets._support.types import FloatArray
+from swiftnets.curvature.kinds import FisherKind, Kind
 from swiftnets.curvature.kronecker import KroneckerFactors, Targets, require_finite
-from swiftnets.curvature.matrix import FisherKind, Kind
 from swiftnets.curvature.taylor import TaylorSeries
 from swiftnets.dask import worker
 from swiftnets.dask.cluster import Cluster, require_open

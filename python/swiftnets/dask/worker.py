@@ -18,8 +18,9 @@ import numpy.typing as npt
 
 from swiftnets._support.threads import get_threads, set_threads
 from swiftnets._support.types import FloatArray
+from swiftnets.curvature.kinds import Kind
 from swiftnets.curvature.kronecker import Targets, kronecker_factors
-from swiftnets.curvature.matrix import CurvatureMatrix, Kind
+from swiftnets.curvature.matrix import CurvatureMatrix
 from swiftnets.curvature.point import Point
 from swiftnets.nets.samples import Batch, Samples
 from swiftnets.network import Network

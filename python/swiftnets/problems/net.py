@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from swiftnets._support.types import FloatArray
-from swiftnets.curvature.matrix import Kind, streamed_products
+from swiftnets.curvature.kinds import Kind
+from swiftnets.curvature.matrix import streamed_products
 from swiftnets.curvature.point import Point
 from swiftnets.curvature.taylor import TaylorSeries
 from swiftnets.nets.samples import Batch, Samples

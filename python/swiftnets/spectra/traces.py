@@ -15,7 +15,7 @@ import numpy as np
 from swiftnets._support import checks
 from swiftnets._support.progress import Progress
 from swiftnets._support.types import Array
-from swiftnets.curvature.matrix import Kind
+from swiftnets.curvature.kinds import Kind
 from swiftnets.spectra import exact
 from swiftnets.spectra.costs import Options, start
 from swiftnets.spectra.eigsh import eigsh
