@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from typing import Any
+from typing import Any, Self
 
 from swiftnets._support.streams import StandardError
 
@@ -25,9 +25,16 @@ class Progress:
         Of the number that `step` is given.
     unit : str
         What one step is called.
+    shown : bool
+        Whether it is wanted; else nothing here does anything.
     """
 
-    def __init__(self, done: int, total: int, name: str = "err", unit: str = "iteration") -> None:
+    def __init__(
+        self, done: int, total: int, name: str = "err", unit: str = "iteration", *, shown: bool
+    ) -> None:
+        self._shown = shown
+        if not shown:
+            return
         self._name, self._unit = name, unit
         self._first, self._done, self._total = done, done, total
         self._started = self._said = time.monotonic()
@@ -44,6 +51,8 @@ class Progress:
 
     def step(self, number: float | None = None, steps: int = 1) -> None:
         """Steps were made, and this is what the last one gave, if that is a number."""
+        if not self._shown:
+            return
         self._done += steps
         if self._bar is not None:
             self._bar.update(steps)
@@ -65,7 +74,15 @@ class Progress:
 
     def close(self) -> None:
         """End the bar or the line."""
+        if not self._shown:
+            return
         if self._bar is not None:
             self._bar.close()
         elif self._terminal:
             print(file=self._stream)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -168,16 +168,11 @@ def find(
         return first.elsewhere(w, cast(Array, batch.targets))
 
     found = []
-    bar = Progress(0, len(rows), "gradient norm", "start") if shows else None
-    try:
+    with Progress(0, len(rows), "gradient norm", "start", shown=shows) as bar:
         for number, row in enumerate(rows):
             start = place(row.copy())
             found.append(_descend(place, start, number, model, name, settings))
-            if bar is not None:
-                bar.step(found[-1].gradient_norm)
-    finally:
-        if bar is not None:
-            bar.close()
+            bar.step(found[-1].gradient_norm)
     return CriticalPoints(found)
 
 

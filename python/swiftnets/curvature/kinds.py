@@ -1,4 +1,4 @@
-"""Which of a loss's curvature matrices is meant."""
+"""Which matrices of second derivatives there are."""
 
 from __future__ import annotations
 

@@ -293,25 +293,20 @@ class DaskMatrix(Fixed, SymmetricOperator, Internals, internal=_INTERNAL):
             is_definite = self.kind is not Kind.HESSIAN and matrix._total > 0
             method = "cg" if is_definite else "minres"
         apply = matrix._preconditioner(preconditioner)
-        bar = Progress(0, total, "relative residual") if show else None
 
         def step(_: int, relative: float) -> bool:
-            if bar is not None:
-                bar.step(relative)
+            bar.step(relative)
             return False
 
-        try:
+        with Progress(0, total, "relative residual", shown=show) as bar:
             return (cg if method == "cg" else minres)(
                 matrix,
                 b,
                 preconditioner=apply,
                 tolerance=tolerance,
                 max_iterations=total,
-                callback=None if bar is None else step,
+                callback=step if show else None,
             )
-        finally:
-            if bar is not None:
-                bar.close()
 
     def _preconditioner(self, kind: Any) -> Callable[[Any], Any] | None:
         if kind is None or callable(kind):

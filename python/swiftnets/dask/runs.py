@@ -132,7 +132,7 @@ def _gathered(
     )
     places = {future.key: index for index, future in enumerate(futures)}
     results: list[Any] = [None] * len(settings)
-    bar = Progress(0, len(settings), unit="call") if progress else None
+    bar = Progress(0, len(settings), unit="call", shown=progress)
     try:
         for future in as_completed(futures):
             index = places[future.key]
@@ -148,15 +148,13 @@ def _gathered(
                     error.add_note(f"This was settings[{index}], {_shown(settings[index])}.")
                     raise
                 results[index] = error
-            if bar is not None:
-                bar.step()
+            bar.step()
     except BaseException:
         if client.status == "running":
             client.cancel(futures)
         raise
     finally:
-        if bar is not None:
-            bar.close()
+        bar.close()
     return results
 
 

@@ -156,7 +156,7 @@ def optimal_growth(
     tolerance = checks.real(tolerance, "tolerance", positive=True)
     limit = checks.integer(max_iterations, "max_iterations")
     seed = checks.integer(seed, "seed", 0)
-    bar = Progress(0, limit, "residual") if checks.flag(progress, "progress") else None
+    bar = Progress(0, limit, "residual", shown=checks.flag(progress, "progress"))
     block = min(k + _GUARDS, stepper.dimension)
     starts, iterations = directions(seed, block, stepper.dimension), 0
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
@@ -170,13 +170,11 @@ def optimal_growth(
                         f"singular values above 0; expected {k}"
                     )
                 worst = float(found.residuals[:k].max())
-                if bar is not None:
-                    bar.step(worst)
+                bar.step(worst)
                 if worst <= tolerance or iterations == limit:
                     break
         finally:
-            if bar is not None:
-                bar.close()
+            bar.close()
     success = worst <= tolerance
     told = f"residuals up to {worst:.1e}, tolerance {tolerance:.1e}"
     return OptimalGrowth(

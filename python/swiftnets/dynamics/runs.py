@@ -101,12 +101,12 @@ def go(
     if checkpoint is not None:
         saved = _Saved(writable(checkpoint, "checkpoint"), identity.settings(dict(settings)))
         state = saved.read(steps, restored, differs) or state
-    bar = Progress(state.count, steps, name, "step") if show else None
+    bar = Progress(state.count, steps, name, "step", shown=show)
     written = state.count
     try:
         while state.count < steps:
             state = step(state)
-            if bar is not None:
+            if show:
                 bar.step(number(state))
             if callback is not None and callback(state):
                 break
@@ -114,8 +114,7 @@ def go(
                 saved.write(state)
                 written = state.count
     finally:
-        if bar is not None:
-            bar.close()
+        bar.close()
         if saved is not None and state.count > written:
             saved.write(state)
     return state

@@ -186,12 +186,8 @@ def leave_one_out(
         why = f"the inverse is by {inverse.title}"
         raise ValueError(f"certificate is 'prediction' and {why}; expected 'minimum'")
 
-    bar = Progress(0, len(found) * order, unit="term") if progress else None
-    try:
+    with Progress(0, len(found) * order, unit="term", shown=progress) as bar:
         terms, null_parts = _terms(problem, inverse, members, order, bar)
-    finally:
-        if bar is not None:
-            bar.close()
     errors = _Errors(problem, inverse, members, certificate)
     errors.fill(terms, progress)
     terms.flags.writeable = False
@@ -280,7 +276,7 @@ def _terms(
     inverse: Inverse,
     members: list[IntegerArray],
     order: int,
-    bar: Progress | None,
+    bar: Progress,
 ) -> tuple[Array, Array]:
     """All terms (order, G, P), and the parts of D's gradients in the null space (G,)."""
     terms: Array = np.empty((order, len(members), len(problem.w)))
@@ -301,8 +297,7 @@ def _terms(
             some = [i for i in range(right.shape[1]) if right[k, i].any()]
             if some:
                 right[k, some] = inverse.solve(np.ascontiguousarray(right[k, some]))
-            if bar is not None:
-                bar.step(steps=right.shape[1])
+            bar.step(steps=right.shape[1])
     if not np.isfinite(terms).all():
         raise FloatingPointError("a term of the expansion is not finite")
     return terms, null_parts
@@ -369,9 +364,8 @@ class _Errors:
     def fill(self, terms: Array, progress: bool) -> None:
         if self._certificate is None:
             return
-        bar = Progress(0, len(self._members), unit="estimate") if progress else None
         fill = self._at_predictions if self._certificate == "prediction" else self._at_minimum
-        try:
+        with Progress(0, len(self._members), unit="estimate", shown=progress) as bar:
             for rows in _chunks(len(self._members)):
                 moves = terms[:, rows].sum(axis=0)
                 fill(rows, moves)
@@ -380,11 +374,7 @@ class _Errors:
                 self.is_flagged[rows] = ~(estimates < lengths) & (
                     (lengths > 0) | ~(estimates < np.inf)
                 )
-                if bar is not None:
-                    bar.step(steps=len(moves))
-        finally:
-            if bar is not None:
-                bar.close()
+                bar.step(steps=len(moves))
 
     def _at_minimum(self, rows: slice, moves: Array) -> None:
         """With the curvature of E, as a multiple of R's; D's is small beside it."""

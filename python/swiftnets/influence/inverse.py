@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias, get_args
 
 import numpy as np
 
@@ -24,7 +24,7 @@ def __dir__() -> list[str]:
 
 
 Method: TypeAlias = Literal["auto", "factors", "eigen", "krylov"]
-METHODS = ("auto", "factors", "eigen", "krylov")
+METHODS: tuple[str, ...] = get_args(Method)
 
 _UNIT = float(np.finfo(np.float64).eps) / 2
 # Of ‖H‖: eigenvalues below are those of an exact symmetry where the next one is a thousand times

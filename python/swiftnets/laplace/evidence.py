@@ -57,8 +57,7 @@ def correction(target: Target, precision: Precision, limit: int, progress: bool)
             f"limit is {limit:,} jets, and {count:,} parameters take {jets:,}; expected that many, "
             "or a posterior of fewer parameters"
         )
-    shown = Progress(0, count, "", "direction") if checks.flag(progress, "progress") else None
-    try:
+    with Progress(0, count, "", "direction", shown=checks.flag(progress, "progress")) as bar:
         roots = precision.half_columns()
         contracted, square, quartic = np.zeros(count), 0.0, 0.0
         for i, root in enumerate(roots):
@@ -70,11 +69,7 @@ def correction(target: Target, precision: Precision, limit: int, progress: bool)
             square += float(weights @ ((thirds @ roots.T) ** 2).sum(axis=1))
             fourths = target.fourth(root, root, some)
             quartic += float(weights @ (fourths * some).sum(axis=1))
-            if shown is not None:
-                shown.step()
-    finally:
-        if shown is not None:
-            shown.close()
+            bar.step()
     shift = precision.solve(contracted[None])[0]
     terms = (float(contracted @ shift) / 8, square / 12, -quartic / 8)
     return Correction(sum(terms), terms, -shift / 2, jets)

@@ -82,23 +82,19 @@ def mode(
     target = Target(point, prior_precision, noise_variance)
     tolerance = checks.real(tolerance, "tolerance", positive=True)
     most = checks.integer(max_iterations, "max_iterations")
-    shown = Progress(0, most, "loss", "step") if checks.flag(progress, "progress") else None
-    try:
-        return find(target, tolerance, most, shown).point
-    finally:
-        if shown is not None:
-            shown.close()
+    with Progress(0, most, "loss", "step", shown=checks.flag(progress, "progress")) as bar:
+        return find(target, tolerance, most, bar).point
 
 
-def find(target: Target, tolerance: float, most: int, shown: Progress | None = None) -> Target:
+def find(target: Target, tolerance: float, most: int, bar: Progress | None = None) -> Target:
     """E at its minimum; see `mode`."""
     steps = _Steps(target)
     for _ in range(most):
         if steps.is_done(tolerance):
             return steps.target
         steps.make()
-        if shown is not None:
-            shown.step(steps.energy)
+        if bar is not None:
+            bar.step(steps.energy)
     if steps.is_done(tolerance):
         return steps.target
     norm = float(np.linalg.norm(steps.gradient))

@@ -151,14 +151,9 @@ def optimize_prior_precision(
     target = Target(point, prior_precision, noise_variance)
     tolerance = checks.real(tolerance, "tolerance", positive=True)
     search = _Search(target, structure, _limits(bounds, target.prior_precision))
-    shown = None
-    if checks.flag(progress, "progress"):
-        shown = Progress(0, _MOST, "prior precision", "mode")
-    try:
-        success, message = search.run(tolerance, shown)
-    finally:
-        if shown is not None:
-            shown.close()
+    show = checks.flag(progress, "progress")
+    with Progress(0, _MOST, "prior precision", "mode", shown=show) as bar:
+        success, message = search.run(tolerance, bar)
     priors, logs, slopes = np.array(search.rows).T.copy()
     return PriorSearch(search.posterior, priors, logs, slopes, success, message)
 
@@ -188,11 +183,10 @@ class _Search:
         self.rows.append((prior, self.posterior.log_marginal_likelihood(), slope))
         return slope
 
-    def run(self, tolerance: float, shown: Progress | None) -> tuple[bool, str]:
+    def run(self, tolerance: float, bar: Progress) -> tuple[bool, str]:
         def slope_at(place: float) -> float:
             found = self._slope(place)
-            if shown is not None:
-                shown.step(math.exp(place))
+            bar.step(math.exp(place))
             return found
 
         low, high = self._limits

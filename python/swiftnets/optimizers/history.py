@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ from swiftnets._support import checks
 from swiftnets._support.plotting import axes_of, styled
 from swiftnets._support.types import FloatArray
 
-__all__ = ["Event", "History", "Result", "State", "Status", "StepResult"]
+__all__ = ["AXES", "WATCHED", "Axis", "Event", "History", "Result", "State", "Status", "StepResult"]
 
 
 def __dir__() -> list[str]:
@@ -22,6 +22,13 @@ def __dir__() -> list[str]:
 
 State: TypeAlias = dict[str, npt.NDArray[Any]]
 """What a method carries from step to step: arrays alone, so that runs resume bit for bit."""
+
+Axis: TypeAlias = Literal["iterations", "cost", "seconds"]
+AXES: tuple[Axis, ...] = get_args(Axis)
+"""What a run spends."""
+
+WATCHED = ("validation_loss", "full_loss")
+"""What `info` has of looks between steps."""
 
 Status: TypeAlias = Literal[
     "converged",
@@ -144,7 +151,7 @@ class History:
     def plot(
         self,
         what: str | Sequence[str] | None = None,
-        against: Literal["iterations", "cost", "seconds"] = "iterations",
+        against: Axis = "iterations",
         ax: Any = None,
         **lines: Any,
     ) -> Any:
@@ -183,11 +190,11 @@ class History:
         >>> history.plot(color="black").get_ylabel()
         'loss'
         """
-        place = checks.choice(against, "against", _AXES)
+        place = checks.choice(against, "against", AXES)
         if not len(self):
             raise ValueError("the history has no iterations; expected at least one")
         if what is None:
-            what = ["loss", *[name for name in _LOSSES if name in self.info]]
+            what = ["loss", *[name for name in WATCHED if name in self.info]]
         if not checks.iterable(what) or not len(what):
             raise ValueError(f"what is {what!r}; expected a name, or a list of at least one")
         names = [what] if isinstance(what, str) else what
@@ -220,10 +227,6 @@ class History:
             known = ", ".join(["loss", "gradient_norm", *sorted(self.info)])
             raise ValueError(f"what is {name!r}; expected one of {known}")
         return spent, self.info[name]
-
-
-_AXES = ("iterations", "cost", "seconds")
-_LOSSES = ("validation_loss", "full_loss")
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import numpy as np
 
 from swiftnets._support import checks
 from swiftnets._support.plotting import axes_of
 from swiftnets._support.types import Array, FloatArray
-from swiftnets.optimizers.history import History
+from swiftnets.optimizers.history import AXES, Axis, History
 
 __all__ = ["Comparison", "Run"]
 
@@ -20,11 +20,8 @@ def __dir__() -> list[str]:
     return __all__
 
 
-Axis: TypeAlias = Literal["iterations", "cost", "seconds"]
-
-_AXES: tuple[Axis, ...] = ("iterations", "cost", "seconds")
 _LABELS = {"cost": "cost in gradients", "seconds": "seconds", "gradient_norm": "gradient norm"}
-_COLUMNS = ("loss", "gradient_norm", *_AXES)
+_COLUMNS = ("loss", "gradient_norm", *AXES)
 _BROKEN = ("diverged", "failed")
 
 
@@ -99,7 +96,7 @@ class Run:
         ValueError
             If nothing of this name was recorded.
         """
-        checks.choice(against, "against", _AXES)
+        checks.choice(against, "against", AXES)
         history = self.history
         if what in self.evaluated and what != "iterations":
             after, values = self.evaluated["iterations"].astype(int), self.evaluated[what]
@@ -132,7 +129,7 @@ class Run:
             ``"iterations"``, ``"cost"`` and ``"seconds"``; None if the loss was never as low.
         """
         result: dict[str, float] = {}
-        for against in _AXES:
+        for against in AXES:
             x, values = self.curve("loss", against)
             there = np.flatnonzero(values <= loss)
             if not len(there):
@@ -222,7 +219,7 @@ class Comparison:
             rows.append(
                 [name, *row, ", ".join(f"{n} × {status}" for status, n in statuses.items())]
             )
-        head = ["optimizer", "loss", "gradient norm", *_AXES, "ended"]
+        head = ["optimizer", "loss", "gradient norm", *AXES, "ended"]
         return _markdown(head, rows)
 
     def reached(self, loss: float) -> str:
@@ -257,8 +254,8 @@ class Comparison:
             runs = self.of(name)
             got = [got for run in runs if (got := run.reached(loss)) is not None]
             count = f"{len(got)} of {len(runs)}"
-            rows.append([name, count, *(_spread([one[axis] for one in got]) for axis in _AXES)])
-        return _markdown(["optimizer", "runs", *_AXES], rows)
+            rows.append([name, count, *(_spread([one[axis] for one in got]) for axis in AXES)])
+        return _markdown(["optimizer", "runs", *AXES], rows)
 
     def plot(self, against: Axis = "iterations", what: str = "loss", axes: Any = None) -> Any:
         """Draw each optimiser's median over the starts, and the band from smallest to largest.
@@ -284,7 +281,7 @@ class Comparison:
         ImportError
             Without Matplotlib: ``pip install swiftnets[plot]``.
         """
-        checks.choice(against, "against", _AXES)
+        checks.choice(against, "against", AXES)
         axes = axes_of(axes)
         drawn: list[Array] = []
         spent: list[Array] = []

@@ -117,7 +117,7 @@ class Loop:
             now = saved = monitor.started(now)
             if (why := monitor.over(now)) is not None:  # as the run that is read did
                 ended = "patience", why
-        bar = Progress(now.count, iterations, "loss") if plan.progress else None
+        bar = Progress(now.count, iterations, "loss", shown=plan.progress)
         try:
             while ended is None and now.count < iterations:
                 ended, after = self._step(now, plan.tolerance)
@@ -125,15 +125,13 @@ class Loop:
                     break
                 # One assignment, so that an interrupt finds a step with all that belongs to it.
                 now = after if monitor is None else monitor.looked(after)
-                if bar is not None:
-                    bar.step(now.last("loss"))
+                bar.step(now.last("loss"))
                 ended = self._stop(now)
                 if path is not None and now.count % plan.every == 0:
                     write_run(path, run, now)
                     saved = now
         finally:
-            if bar is not None:
-                bar.close()
+            bar.close()
             if path is not None and now is not saved:
                 write_run(path, run, now)
         status, message = ended or (

@@ -32,7 +32,8 @@ from typing import Any, Protocol
 
 from swiftnets._support import checks
 from swiftnets._support.files import File, writable, write_atomically
-from swiftnets.optimizers.history import Event
+from swiftnets.optimizers.checkpoints import COLUMNS
+from swiftnets.optimizers.history import WATCHED, Event
 
 __all__ = ["CSVWriter", "TensorBoardWriter", "WandbWriter"]
 
@@ -41,13 +42,12 @@ def __dir__() -> list[str]:
     return __all__
 
 
-_COLUMNS = ("iteration", "loss", "gradient_norm", "seconds", "cost", "accepted")
-_SEEN = ("validation_loss", "full_loss")
+_COLUMNS = ("iteration", *COLUMNS)
 
 
 def _is_due(event: Event, every: int) -> bool:
     """Every so many steps, and whenever there was a look at the validation loss."""
-    return (event.iteration + 1) % every == 0 or any(name in event.info for name in _SEEN)
+    return (event.iteration + 1) % every == 0 or any(name in event.info for name in WATCHED)
 
 
 class CSVWriter:
@@ -280,5 +280,5 @@ def _text(prefix: object) -> str:
 
 
 def _numbers(event: Event) -> dict[str, float]:
-    found = {name: float(getattr(event, name)) for name in _COLUMNS[1:]}
+    found = {name: float(getattr(event, name)) for name in COLUMNS}
     return found | {name: float(v) for name, v in event.info.items() if not math.isnan(v)}

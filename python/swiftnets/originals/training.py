@@ -108,7 +108,7 @@ class Run(Generic[ReportT]):
                 saved = now
 
         iteration = len(errs)
-        bar = Progress(iteration, iterations) if progress else None
+        bar = Progress(iteration, iterations, shown=progress)
         try:
             for iteration in range(len(errs), iterations):
                 epoch, it = divmod(iteration, batches)
@@ -123,8 +123,7 @@ class Run(Generic[ReportT]):
                 errs.append(err)
                 seconds.append(time.perf_counter() - origin)
                 state = (iteration + 1, len(counts), self.weights())
-                if bar is not None:
-                    bar.step(err)
+                bar.step(err)
                 if callback is not None and callback(
                     FitEvent(epoch, it, iteration, err, counted, report)
                 ):
@@ -137,7 +136,6 @@ class Run(Generic[ReportT]):
                 error.add_note(f"It was in iteration {iteration}, batch {iteration % batches}.")
             raise
         finally:
-            if bar is not None:
-                bar.close()
+            bar.close()
             save()
         return history()

@@ -301,7 +301,7 @@ class Trainer:
         """
         most = checks.integer(self._settings.max_iter, "max_iter")
         unit = "epoch" if self._stochastic else "iteration"
-        bar = Progress(0, most, "loss", unit) if self._settings.verbose else None
+        bar = Progress(0, most, "loss", unit, shown=bool(self._settings.verbose))
         guard = _Guard(self._settings, self.curve, self.scores)
         last, done, problem = w.astype(self._net.dtype), 0, ""
         state = self.optimizer.initial_state(self._whole, last)
@@ -320,8 +320,7 @@ class Trainer:
                     guard.look_at_score(last)
                 elif self._stochastic:
                     guard.look_at_loss()
-                if bar is not None:
-                    bar.step(self.curve[-1] if self.curve else None)
+                bar.step(self.curve[-1] if self.curve else None)
                 if rested:
                     break
                 rate = self._next_rate(guard)
@@ -336,8 +335,7 @@ class Trainer:
         except KeyboardInterrupt:
             warnings.warn("Training interrupted by user.", stacklevel=4)
         finally:
-            if bar is not None:
-                bar.close()
+            bar.close()
         last, state = self._widen(last, state)
         if not self._stochastic:
             self.curve.append(self._whole.loss(last))

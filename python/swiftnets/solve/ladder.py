@@ -263,25 +263,20 @@ class _Steps:
             # Each layer to the tolerance: ‖r‖² is the sum over layers, as ‖b‖² is.
             b, product = system.split(b), system.split_product
         total = default_iterations(b.shape[1]) if options.limit is None else options.limit
-        bar = Progress(0, total, "relative residual") if options.progress else None
 
         def step(_: int, relative: float) -> bool:
-            if bar is not None:
-                bar.step(relative)
+            bar.step(relative)
             return time.perf_counter() >= options.deadline
 
-        try:
+        with Progress(0, total, "relative residual", shown=options.progress) as bar:
             found: KrylovResult = method(
                 product,
                 b,
                 preconditioner=self._preconditioner(),
                 tolerance=_ROOM * system.tolerance,
                 max_iterations=total,
-                callback=step if bar is not None or options.deadline < math.inf else None,
+                callback=step if options.progress or options.deadline < math.inf else None,
             )
-        finally:
-            if bar is not None:
-                bar.close()
         if not np.isfinite(found.solution).all() and system.rescale(600):
             self._krylov(name, sides)
             return

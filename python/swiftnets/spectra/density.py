@@ -318,8 +318,7 @@ def density(
     size = matrix.order - len(pairs.values)
     checks.memory(40 * probes * matrix.order, "the Lanczos vectors")
     runs = Runs(matrix, sphere(probes, matrix.order, pairs.rows, rng), pairs.rows)
-    bar = Progress(0, most, "W1 error", "step") if shows else None
-    try:
+    with Progress(0, most, "W1 error", "step", shown=shows) as bar:
         while True:
             goal = steps if not runs.steps else min(most, runs.steps + max(steps // 2, 1))
             runs.advance(goal - runs.steps, bar)
@@ -329,9 +328,6 @@ def density(
             is_enough = truncation <= _BALANCE * found[-2] or runs.is_complete
             if is_enough or runs.steps >= most:
                 break
-    finally:
-        if bar is not None:
-            bar.close()
     nodes, weights, band, sampling, truncation = found
     message = (
         f"{checks.counted(probes, 'run')} of {checks.counted(runs.steps, 'step')}, "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +29,7 @@ def __dir__() -> list[str]:
     return __all__
 
 
-CertificateMethod: TypeAlias = Literal["auto", "inertia", "probabilistic"] | None
+CertificateMethod: TypeAlias = Literal["auto", "inertia", "probabilistic"]
 EigenMethod: TypeAlias = Literal["auto", "lanczos", "dense"]
 
 _STEPS, _MOST_STEPS = 128, 400
@@ -48,7 +48,7 @@ def eigsh(
     sigma: float | None = None,
     tolerance: float = 1e-10,
     method: EigenMethod = "auto",
-    certificate: CertificateMethod = "auto",
+    certificate: CertificateMethod | None = "auto",
     failure_probability: float = 1e-6,
     max_products: int | None = None,
     start: npt.ArrayLike | None = None,
@@ -159,7 +159,7 @@ def eigsh(
     'all eigenvalues were computed (dense)'
     """
     options = _checked(which, sigma, tolerance, certificate, failure_probability)
-    checks.choice(method, "method", ("auto", "lanczos", "dense"))
+    checks.choice(method, "method", get_args(EigenMethod))
     if max_products is not None:
         max_products = checks.integer(max_products, "max_products")
     seed = checks.integer(seed, "seed", 0, 2**63 - 1)
@@ -189,9 +189,9 @@ def _checked(
         sigma = checks.real(sigma, "sigma")
     if which is None:
         which = "LA" if sigma is None else "LM"
-    checks.choice(which, "which", ("LA", "SA", "LM", "BE"))
+    checks.choice(which, "which", get_args(Which))
     if certificate is not None:
-        checks.choice(certificate, "certificate", ("auto", "inertia", "probabilistic"))
+        checks.choice(certificate, "certificate", get_args(CertificateMethod))
     if certificate == "probabilistic" and sigma is not None:
         raise ValueError(
             'certificate is "probabilistic", with sigma; expected "auto", "inertia" or None, as '
@@ -298,7 +298,7 @@ class _Search:
         self.norm = 0.0 if self.inverse is None else self.inverse.norm
 
     def run(
-        self, certificate: CertificateMethod, failure_probability: float, given: Array | None
+        self, certificate: CertificateMethod | None, failure_probability: float, given: Array | None
     ) -> Eigenpairs:
         if not self._warm(given, certificate is not None):
             start = self._first(given)
@@ -332,7 +332,7 @@ class _Search:
                 self.methods = self.methods[1:]
         return self._result(proof, notes)
 
-    def _plan(self, certificate: CertificateMethod) -> None:
+    def _plan(self, certificate: CertificateMethod | None) -> None:
         """Which proofs to try, after what the values have cost."""
         if certificate is None:
             return

@@ -224,12 +224,8 @@ def _quadrature(
     pairs = leading(matrix, min(options.deflate, order // 2), rng)
     size = order - len(pairs.values)
     runs = Runs(matrix, sphere(options.probes, order, pairs.rows, rng), pairs.rows)
-    bar = Progress(0, options.steps, unit="step") if options.progress else None
-    try:
+    with Progress(0, options.steps, unit="step", shown=options.progress) as bar:
         runs.advance(options.steps, bar)
-    finally:
-        if bar is not None:
-            bar.close()
     rules = runs.rules()
     chance = 0.0
     if needs_positive:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,8 @@ from swiftnets._support import checks
 from swiftnets._support.plotting import axes_of, styled
 from swiftnets._support.types import Array, FloatArray
 from swiftnets.linalg.operator import SymmetricOperator
-from swiftnets.spectra.eigsh import eigsh
+from swiftnets.spectra.eigsh import CertificateMethod, eigsh
+from swiftnets.spectra.selection import Which
 
 __all__ = ["SpectrumTracker", "track"]
 
@@ -21,8 +22,6 @@ def __dir__() -> list[str]:
     return __all__
 
 
-Which: TypeAlias = Literal["LA", "SA", "LM", "BE"]
-Certificate: TypeAlias = Literal["auto", "inertia", "probabilistic"] | None
 _KINDS = ("hessian", "gauss_newton")
 
 
@@ -71,7 +70,7 @@ class SpectrumTracker:
         which: Which,
         every: int,
         tolerance: float,
-        certificate: Certificate,
+        certificate: CertificateMethod | None,
         callback: Callable[[Any], object] | None,
         seed: int,
     ) -> None:
@@ -298,7 +297,7 @@ def track(
     which: Which = "LA",
     every: int = 1,
     tolerance: float = 1e-6,
-    certificate: Certificate = "probabilistic",
+    certificate: CertificateMethod | None = "probabilistic",
     callback: Callable[[Any], object] | None = None,
     seed: int = 0,
 ) -> SpectrumTracker:
@@ -366,9 +365,9 @@ def track(
             f"problem is of type {type(problem).__name__}; expected a Problem or Minibatches"
         )
     checks.choice(matrix, "matrix", _KINDS)
-    checks.choice(which, "which", ("LA", "SA", "LM", "BE"))
+    checks.choice(which, "which", get_args(Which))
     if certificate is not None:
-        checks.choice(certificate, "certificate", ("auto", "inertia", "probabilistic"))
+        checks.choice(certificate, "certificate", get_args(CertificateMethod))
     if callback is not None:
         checks.function(callback, "callback", "one event")
     return SpectrumTracker(

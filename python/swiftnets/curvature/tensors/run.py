@@ -135,8 +135,7 @@ def _fill(file: Path, job: Job, state: State | None, force: bool, progress: bool
         raise FileExistsError(
             f"{error}; delete it and {str(sidecar(file))!r}, or choose another path"
         ) from error
-    bar = Progress(state.done, job.count, unit="slab") if progress else None
-    try:
+    with Progress(state.done, job.count, unit="slab", shown=progress) as bar:
         for first, stop, slab in job.slabs(state.done):
             start, end = entries(order, first), entries(order, stop)
             if order == 2:
@@ -145,11 +144,7 @@ def _fill(file: Path, job: Job, state: State | None, force: bool, progress: bool
             flush(store)
             state.done = stop
             state.write()
-            if bar is not None:
-                bar.step(steps=stop - first)
-    finally:
-        if bar is not None:
-            bar.close()
+            bar.step(steps=stop - first)
 
 
 @contextlib.contextmanager
