@@ -240,6 +240,18 @@ def test_minibatches_refuse_a_loader_whose_end_is_not_seen(monkeypatch):
     assert Minibatches(NET, Long()).per_epoch == 7
 
 
+def test_a_dataloader_over_a_stream_is_refused_where_its_end_is_not_seen(monkeypatch):
+    data = pytest.importorskip("torch.utils.data")
+
+    class Stream(data.IterableDataset):
+        def __iter__(self):
+            return iter(Endless())
+
+    monkeypatch.setattr(loader, "_MOST_BATCHES", 5)
+    with pytest.raises(ValueError, match="^x, of type DataLoader, has given 5 batches without an"):
+        Minibatches(NET, data.DataLoader(Stream(), batch_size=None))
+
+
 @pytest.mark.parametrize("call", KEEPERS.values(), ids=KEEPERS)
 def test_batches_that_are_kept_end_with_the_memory(call, monkeypatch):
     monkeypatch.setattr(checks, "_free_memory", lambda: 1000)
