@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,23 +28,16 @@ def __dir__() -> list[str]:
     return __all__
 
 
-def _snake(name: str) -> str:
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
-
-
-# By the names of their classes; SGD, Adam, K-FAC and L-BFGS have settings of the estimator. Methods
-# of third order are for the last steps to a minimum: objects, with warm_start.
+# SGD, Adam, K-FAC and L-BFGS have settings of the estimator. Methods of third order are for the
+# last steps to a minimum: objects, with warm_start.
 _OTHERS: dict[str, type[Optimizer]] = {
-    _snake(one.__name__): one
-    for one in (
-        optimizers.CubicRegularization,
-        optimizers.GaussNewton,
-        optimizers.LevenbergMarquardt,
-        optimizers.Newton,
-        optimizers.QuarticLineSearch,
-        optimizers.SaddleFreeNewton,
-        optimizers.TrustRegion,
-    )
+    "cubic_regularization": optimizers.CubicRegularization,
+    "gauss_newton": optimizers.GaussNewton,
+    "levenberg_marquardt": optimizers.LevenbergMarquardt,
+    "newton": optimizers.Newton,
+    "quartic_line_search": optimizers.QuarticLineSearch,
+    "saddle_free_newton": optimizers.SaddleFreeNewton,
+    "trust_region": optimizers.TrustRegion,
 }
 SOLVERS = ("adam", "lbfgs", "sgd", "kfac", *_OTHERS)
 _BATCH = 200  # samples in a minibatch where nothing else is said, as in scikit-learn
