@@ -41,6 +41,7 @@ SHORT = [
     "boundary/test_boundary.py",
     "_support/test_buffers.py",
     "boundary/test_core.py",
+    "nets/test_custom_activations.py",
     "test_fast_net.py",
     "_support/test_locks.py",
     "boundary/test_mlp_boundary.py",
