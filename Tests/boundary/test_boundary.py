@@ -141,7 +141,7 @@ shapes = st.just((4, 3)) | st.just((4, 2)) | arrays.array_shapes(min_dims=0, max
 anything = st.tuples(dtypes, shapes).flatmap(lambda both: arrays.arrays(*both))
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(anything, anything, st.sampled_from(["loss", "step", "gradient"]))
 def test_any_two_arrays_give_a_result_or_an_exception_that_names_one(xs, ys, method):
     for net in (SlowNet(3, 2, 2, seed=0), FastNet(3, 2, seed=0)):
@@ -167,7 +167,7 @@ def test_any_two_arrays_give_a_result_or_an_exception_that_names_one(xs, ys, met
 finite = st.floats(-1e300, 1e300)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(
     arrays.arrays(np.float64, (4, 3), elements=finite),
     arrays.arrays(np.float64, (4, 2), elements=finite),

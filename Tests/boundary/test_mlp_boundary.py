@@ -197,7 +197,7 @@ def anything(shape):
     return st.tuples(kinds, shapes).flatmap(lambda both: arrays.arrays(*both))
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(
     st.fixed_dictionaries({name: anything(shape) for name, shape in FITTING.items()}),
     st.sampled_from(["squared_error", "softmax_cross_entropy", "binary_cross_entropy", "huber"]),
@@ -245,7 +245,7 @@ def test_any_arrays_give_a_result_or_an_exception_that_names_one(
             assert named and named[1] in used, error
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(anything((4,)), st.sampled_from(["loss", "gradient", "fisher", "per_sample_gradients"]))
 def test_any_labels_give_a_result_or_an_exception_that_names_them(labels, method):
     net = MLP((3, 2), loss="softmax_cross_entropy")

@@ -339,7 +339,7 @@ def test_output_blocks_of_different_units_are_zero_where_the_loss_keeps_them_apa
 # Identities --------------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(problems(), st.floats(-8, 8))
 def test_products_are_symmetric_linear_and_those_of_the_matrix(problem, factor):
     net, w, x, y, random = problem
@@ -365,7 +365,7 @@ def test_products_are_symmetric_linear_and_those_of_the_matrix(problem, factor):
             assert_near(matrix @ direction, rows[k], few, size)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(problems())
 def test_jvp_and_vjp_are_adjoint(problem):
     net, w, x, _, random = problem

@@ -108,7 +108,7 @@ names = st.tuples(
 seeds = st.integers(0, 2**32)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(names, seeds)
 def test_tensors_are_symmetric_in_all_arguments(name, seed):
     it = case(*name)
@@ -125,7 +125,7 @@ def test_tensors_are_symmetric_in_all_arguments(name, seed):
         assert max(values) - min(values) <= 2 * few * size
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(names, seeds, st.floats(-4, 4))
 def test_tensors_are_linear_and_the_mixed_one_is_polarised_from_the_series(name, seed, factor):
     it = case(*name)
@@ -143,7 +143,7 @@ def test_tensors_are_linear_and_the_mixed_one_is_polarised_from_the_series(name,
     assert_near(sums[0] + factor * sums[1], sums[2], few[1], fourth * (2 + 2 * abs(factor)))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(names, st.sampled_from(DTYPES), st.sampled_from([0.0, 0.5]))
 def test_lower_orders_are_the_beginning_of_higher_ones(name, dtype, l2):
     it = case(*name)

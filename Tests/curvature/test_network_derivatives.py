@@ -13,7 +13,7 @@ import layer_references as reference
 import layer_torch
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from layer_cases import NETS, case, draw, make, nets, references
 
 import swiftnets
@@ -280,7 +280,7 @@ def test_a_convolution_is_differentiated_as_differences_in_extended_precision_sa
 # Identities --------------------------------------------------------------------------------------
 
 
-@settings(max_examples=60, deadline=None, derandomize=True, database=None)
+@settings(max_examples=60, derandomize=True, database=None)
 @given(nets())
 def test_random_nets_keep_the_identities_of_derivatives(it):
     point, (u, v, s), limit = it.net.at(*it.data), it.directions, 10 * LIMITS[np.float64]
@@ -331,10 +331,8 @@ def test_random_nets_keep_the_identities_of_derivatives(it):
 
 @settings(
     max_examples=5,
-    deadline=None,
     derandomize=True,
     database=None,
-    suppress_health_check=[HealthCheck.too_slow],
 )
 @given(nets())
 def test_random_nets_are_differentiated_as_jax_does(it):

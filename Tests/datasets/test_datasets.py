@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swiftnets.datasets import (
@@ -649,7 +649,7 @@ def reads_or_refuses(content):
     assert labels.dtype == np.int64 and labels.min() >= 0 and labels.max() < 100
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=200)
 @given(st.data())
 def test_a_mutated_pickle_is_read_or_refused(data):
     which = data.draw(st.integers(0, len(PICKLES) - 1))
@@ -663,7 +663,7 @@ def test_a_mutated_pickle_is_read_or_refused(data):
     reads_or_refuses(bytes(content))
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=200)
 @given(st.lists(st.one_of(st.sampled_from(FRAGMENTS), st.binary(max_size=3)), max_size=30))
 def test_any_sequence_of_operations_is_read_or_refused(operations):
     reads_or_refuses(b"\x80\x02" + b"".join(operations) + b".")
@@ -802,7 +802,7 @@ with tarfile.open(fileobj=TAR, mode="w") as _archive:
         add(_archive, _name, GOOD, mtime=0.5, pax_headers={"comment": "x"})
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100)
 @given(changes=st.lists(st.tuples(st.integers(0, 2000), st.binary(min_size=1, max_size=8))))
 @pytest.mark.parametrize("compressed", [False, True])
 def test_a_mutated_archive_is_read_or_refused(compressed, changes, tmp_path_factory):

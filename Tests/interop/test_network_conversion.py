@@ -190,7 +190,7 @@ def test_there_and_back_is_exact(name):
     assert all(torch.equal(again[key], state[key]) for key in state)
 
 
-@settings(max_examples=50, deadline=None, derandomize=True, database=None)
+@settings(max_examples=50, derandomize=True, database=None)
 @given(cases.nets())
 def test_rounding_alone_refuses_no_net(it):
     model = it.net.to_torch(it.w)

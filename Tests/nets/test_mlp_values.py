@@ -69,7 +69,7 @@ def test_loss_predictions_and_gradient_are_the_formulas(name):
                 )
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(problems(), st.sampled_from(DTYPES))
 def test_any_net_has_the_gradient_of_the_formulas(problem, dtype):
     net, w, x, y, _ = problem

@@ -101,7 +101,7 @@ def check(values, gradient, sigma=None, radius=None):
         assert value <= least + slack
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(spectra, st.sampled_from([1e-3, 1.0, 40.0]), scales, scales)
 @example([(0.0, 0.0), (0.0, 2.3e-21)], 1e-3, 1e-150, 1e150)  # no spectrum, and a tiny shift
 def test_the_trust_region_step_fulfils_the_conditions_and_is_best(pairs, radius, a, b):
@@ -111,7 +111,7 @@ def test_the_trust_region_step_fulfils_the_conditions_and_is_best(pairs, radius,
     check(values, gradient, radius=radius * b / a)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(spectra, st.sampled_from([1e-3, 1.0, 40.0]), st.sampled_from([1e-20, 1.0, 1e20]), scales)
 def test_the_cubic_step_fulfils_the_conditions_and_is_best(pairs, sigma, a, b):
     pairs = sorted(pairs)
@@ -155,7 +155,7 @@ def test_hard_and_degenerate_cases(values, gradient):
         check(np.array(values), np.array(gradient), sigma=1 / size)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(spectra, st.integers(-700, 700), st.integers(-700, 700))
 def test_steps_are_invariant_under_powers_of_two(pairs, a, b):
     pairs = sorted(pairs)
@@ -180,7 +180,7 @@ def test_steps_are_invariant_under_powers_of_two(pairs, a, b):
     assert math.ldexp(shift, a) == other
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(spectra)
 def test_eigenvalues_come_in_any_order(pairs):
     values, gradient = np.array(sorted(pairs)).T
