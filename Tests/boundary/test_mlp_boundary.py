@@ -19,7 +19,7 @@ from mlp_reference import DTYPES, case
 
 from swiftnets import MLP
 from swiftnets.curvature import CurvatureMatrix, Point
-from swiftnets.nets.activations import GELU, Activation, LeakyReLU
+from swiftnets.nets.activations import ELU, GELU, Activation, LeakyReLU
 from swiftnets.nets.losses import Huber, Loss
 from swiftnets.problems import NetProblem
 
@@ -543,8 +543,15 @@ def test_copies_and_pickles_are_the_same_net():
     for twin in (copy.copy(net), copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
         assert repr(twin) == repr(net)
         np.testing.assert_array_equal(twin.hvp(w, x, y, v), net.hvp(w, x, y, v))
-    again = eval(repr(MLP((3, 4, 2))), {"MLP": MLP})
-    assert repr(again) == repr(MLP((3, 4, 2)))
+    assert eval(repr(MLP((3, 4, 2))), {"MLP": MLP}) == MLP((3, 4, 2))
+
+
+@pytest.mark.parametrize("activation", ["leaky_relu", LeakyReLU(0), LeakyReLU(0.3), "elu", ELU(0)])
+@pytest.mark.parametrize("loss", ["huber", Huber(0.5), Loss("squared_error", factor=2.0)])
+def test_what_is_shown_of_a_net_makes_it_again(activation, loss):
+    net = MLP((3, 4, 2), activation=activation, loss=loss)
+    names = {"MLP": MLP, "LeakyReLU": LeakyReLU, "ELU": ELU, "Loss": Loss}
+    assert eval(repr(net), names) == net
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

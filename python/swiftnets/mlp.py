@@ -17,7 +17,7 @@ import numpy.typing as npt
 from swiftnets import _core
 from swiftnets._support import checks
 from swiftnets._support.types import FloatArray
-from swiftnets.nets import activations
+from swiftnets.nets import activations, losses
 from swiftnets.nets.activations import Activation, ActivationLike
 from swiftnets.nets.custom import CustomActivation
 from swiftnets.nets.engine import Engine
@@ -391,6 +391,8 @@ def _hidden(value: Any, count: int) -> tuple[Activation, ...]:
 
 
 def _shown(value: Activation | Loss) -> str:
-    if isinstance(value, CustomActivation) or (isinstance(value, Loss) and value.factor != 1):
+    """As it can be given: by name where that says all."""
+    if isinstance(value, CustomActivation):
         return repr(value)
-    return f"{value.name}({value.parameter!r})" if value.parameter else repr(value.name)
+    resolve = losses.resolve if isinstance(value, Loss) else activations.resolve
+    return repr(value.name) if resolve(value.name, "name") == value else repr(value)
