@@ -213,6 +213,29 @@ def test_functions_are_checked(functions, error, words):
         CustomActivation("x", *functions)
 
 
+@pytest.mark.parametrize("make", [chain, layers])
+@pytest.mark.parametrize("is_common", [False, True])
+def test_functions_may_fill_one_array_again_and_again(make, is_common):
+    arrays = {}
+
+    def filling(k, function):
+        def fill(a):
+            key = 0 if is_common else k, a.size, a.dtype
+            out = arrays.setdefault(key, np.empty_like(a))
+            out[:] = function(a)
+            return out
+
+        return fill
+
+    functions = FUNCTIONS["tanh"]
+    net = make(CustomActivation("x", *[filling(k, f) for k, f in enumerate(functions)]))
+    w, x, y, (u, v, s) = data(net)
+    point, expected = net.at(w, x, y), make(own()).at(w, x, y)
+    assert point.loss == expected.loss
+    np.testing.assert_array_equal(point.third(u, v), expected.third(u, v))
+    np.testing.assert_array_equal(point.fourth(u, v, s), expected.fourth(u, v, s))
+
+
 @pytest.mark.parametrize(
     ("name", "error"),
     [("tanh", ValueError), ("Swish", ValueError), ("", ValueError), (1, TypeError)],
@@ -287,6 +310,18 @@ def test_what_a_function_raises_ends_the_call_and_the_net_goes_on(make, after):
         assert np.isfinite(frame.f_locals["a"]).any()
         value.left = None
     np.testing.assert_array_equal(net.gradient(w, x, y), expected)
+
+
+def test_what_ends_an_iteration_ends_the_call_as_well():
+    def error():
+        raise StopIteration("of one's own")
+
+    value = Failing(error)
+    net = chain(CustomActivation("x", value, slope))
+    w, x, _, _ = data(net)
+    value.left = 0
+    with pytest.raises(StopIteration, match="of one's own"):
+        net.predict(w, x)
 
 
 @pytest.mark.parametrize("make", [chain, layers])

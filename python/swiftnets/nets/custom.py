@@ -140,7 +140,8 @@ class CustomActivation(Activation, internal=("evaluate",)):
                 f"call takes the {_WHAT[order]}; expected all up to that one"
             )
         a = np.frombuffer(data, dtype)
-        return tuple(self._values(k, a) for k in range(order + 1))
+        # No generator: that would make another error of a StopIteration.
+        return tuple([self._values(k, a) for k in range(order + 1)])
 
     def _values(self, k: int, a: FloatArray) -> FloatArray:
         with np.errstate(all="ignore"):
@@ -156,7 +157,8 @@ class CustomActivation(Activation, internal=("evaluate",)):
                 f"{a.dtype}; expected an array of that shape, of float64 or float32"
             )
         with np.errstate(all="ignore"):
-            return np.ascontiguousarray(found, a.dtype)
+            # A copy: functions may fill one array again and again.
+            return np.array(found, a.dtype, order="C")
 
     def _check(self) -> None:
         """What is said above of the functions, by samples."""
