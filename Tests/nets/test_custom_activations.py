@@ -433,6 +433,27 @@ def test_functions_live_as_long_as_a_net_or_a_point_of_it():
     assert seen() is None
 
 
+@pytest.mark.parametrize("make", [chain, layers])
+def test_what_holds_a_net_may_have_its_functions_as_methods(make):
+    class Model:
+        def __init__(self):
+            self.net = make(CustomActivation("x", self.value, slope, second))
+            w, x, y, _ = data(self.net)
+            self.hessian = self.net.at(w, x, y).hessian
+
+        def value(self, a):
+            return np.tanh(a)
+
+    model = Model()
+    seen, hessian, expected = weakref.ref(model), model.hessian, model.hessian.diagonal()
+    del model
+    gc.collect()
+    np.testing.assert_array_equal(hessian.diagonal(), expected)
+    del hessian
+    gc.collect()
+    assert seen() is None
+
+
 def test_nets_are_copied_and_pickled_with_their_functions_and_saved_without():
     functions = np.tanh, slope, second, third
     one = CustomActivation("mine", *functions)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -112,7 +113,9 @@ class CustomActivation(Activation, internal=("evaluate",)):
         return ["CustomActivation", {"name": self.name}]
 
     def function(self, dtype: np.dtype[Any]) -> Callable[[int, bytes], tuple[FloatArray, ...]]:
-        return partial(self.evaluate, dtype)
+        # Not itself: the garbage collector does not see what the engine holds, and the function may
+        # be a method of what holds the net.
+        return partial(_evaluate, weakref.ref(self), dtype)
 
     def evaluate(self, dtype: np.dtype[Any], order: int, data: bytes) -> tuple[FloatArray, ...]:
         """Derivatives 0 to `order`, as the engine asks for them.
@@ -205,3 +208,12 @@ class CustomActivation(Activation, internal=("evaluate",)):
             with np.errstate(all="ignore"):
                 total = total + weight / step * (ahead - behind)
         return total
+
+
+def _evaluate(
+    activation: weakref.ref[CustomActivation], dtype: np.dtype[Any], order: int, data: bytes
+) -> tuple[FloatArray, ...]:
+    found = activation()
+    if found is None:  # the net's `Engine` holds it, and is itself garbage
+        raise ReferenceError("the net is being collected; expected a call before that")
+    return found.evaluate(dtype, order, data)
