@@ -203,6 +203,7 @@ def test_right_derivatives_are_taken_though_they_are_steep_or_have_kinks(functio
         ((np.tanh, lambda a: slope(a)[:, None]), TypeError, r"returns an array \(64, 1\)"),
         ((np.tanh, lambda a: slope(a) * 1j), TypeError, "of complex"),
         ((lambda a: a > 0, slope), TypeError, "the value of 'x' returns .* of bool"),
+        ((lambda a: np.ma.masked_less(a, 0), slope), TypeError, "of type MaskedArray for"),
         ((np.log, lambda a: 1 / a), ValueError, "the value of 'x' is nan at -3.9375; .*finite"),
         ((lambda a: a / abs(a).max(), slope), ValueError, "where an array has other entries"),
         ((lambda a: np.add(a, 1, out=a), slope), ValueError, "read-only"),

@@ -149,10 +149,11 @@ class CustomActivation(Activation, internal=("evaluate",)):
     def _values(self, k: int, a: FloatArray) -> FloatArray:
         with np.errstate(all="ignore"):
             found = self.functions[k](a)
-        if not isinstance(found, np.ndarray) or found.dtype.kind != "f" or found.shape != a.shape:
+        is_array = isinstance(found, np.ndarray) and not isinstance(found, np.ma.MaskedArray)
+        if not is_array or found.dtype.kind != "f" or found.shape != a.shape:
             given = (
                 f"an array {found.shape} of {found.dtype}"
-                if isinstance(found, np.ndarray)
+                if is_array
                 else f"an object of type {type(found).__name__}"
             )
             raise TypeError(
