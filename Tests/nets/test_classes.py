@@ -285,6 +285,7 @@ def test_classes_that_a_net_has_not_are_named():
         (2, "mse", ["a", "b"], ValueError, "^classes is given, and the loss is 'squared_error'"),
         (2, "cross_entropy", ["a", "a"], ValueError, "^classes has 'a' twice"),
         (2, "cross_entropy", "ab", TypeError, "^classes is 'ab'; expected a sequence"),
+        (2, "cross_entropy", {"a", "b"}, TypeError, "^classes is {'.*'}; expected .*, in order"),
         (2, "cross_entropy", [0, 1], TypeError, r"^classes\[0\] is 0; expected text"),
         (2, "cross_entropy", itertools.repeat("a"), ValueError, "^classes has over "),
     ],

@@ -203,6 +203,7 @@ def test_right_derivatives_are_taken_though_they_are_steep_or_have_kinks(functio
         ((np.tanh, lambda a: slope(a)[:, None]), TypeError, r"returns an array \(64, 1\)"),
         ((np.tanh, lambda a: slope(a) * 1j), TypeError, "of complex"),
         ((lambda a: a > 0, slope), TypeError, "the value of 'x' returns .* of bool"),
+        ((lambda a: np.ma.masked_less(a, 0), slope), TypeError, "of type MaskedArray for"),
         ((np.log, lambda a: 1 / a), ValueError, "the value of 'x' is nan at -3.9375; .*finite"),
         ((lambda a: a / abs(a).max(), slope), ValueError, "where an array has other entries"),
         ((lambda a: np.add(a, 1, out=a), slope), ValueError, "read-only"),
@@ -211,6 +212,29 @@ def test_right_derivatives_are_taken_though_they_are_steep_or_have_kinks(functio
 def test_functions_are_checked(functions, error, words):
     with pytest.raises(error, match=words):
         CustomActivation("x", *functions)
+
+
+@pytest.mark.parametrize("make", [chain, layers])
+@pytest.mark.parametrize("is_common", [False, True])
+def test_functions_may_fill_one_array_again_and_again(make, is_common):
+    arrays = {}
+
+    def filling(k, function):
+        def fill(a):
+            key = 0 if is_common else k, a.size, a.dtype
+            out = arrays.setdefault(key, np.empty_like(a))
+            out[:] = function(a)
+            return out
+
+        return fill
+
+    functions = FUNCTIONS["tanh"]
+    net = make(CustomActivation("x", *[filling(k, f) for k, f in enumerate(functions)]))
+    w, x, y, (u, v, s) = data(net)
+    point, expected = net.at(w, x, y), make(own()).at(w, x, y)
+    assert point.loss == expected.loss
+    np.testing.assert_array_equal(point.third(u, v), expected.third(u, v))
+    np.testing.assert_array_equal(point.fourth(u, v, s), expected.fourth(u, v, s))
 
 
 @pytest.mark.parametrize(
@@ -287,6 +311,18 @@ def test_what_a_function_raises_ends_the_call_and_the_net_goes_on(make, after):
         assert np.isfinite(frame.f_locals["a"]).any()
         value.left = None
     np.testing.assert_array_equal(net.gradient(w, x, y), expected)
+
+
+def test_what_ends_an_iteration_ends_the_call_as_well():
+    def error():
+        raise StopIteration("of one's own")
+
+    value = Failing(error)
+    net = chain(CustomActivation("x", value, slope))
+    w, x, _, _ = data(net)
+    value.left = 0
+    with pytest.raises(StopIteration, match="of one's own"):
+        net.predict(w, x)
 
 
 @pytest.mark.parametrize("make", [chain, layers])
@@ -394,6 +430,27 @@ def test_functions_live_as_long_as_a_net_or_a_point_of_it():
     gc.collect()
     np.testing.assert_array_equal(point.hessian @ v, expected)
     del point
+    gc.collect()
+    assert seen() is None
+
+
+@pytest.mark.parametrize("make", [chain, layers])
+def test_what_holds_a_net_may_have_its_functions_as_methods(make):
+    class Model:
+        def __init__(self):
+            self.net = make(CustomActivation("x", self.value, slope, second))
+            w, x, y, _ = data(self.net)
+            self.hessian = self.net.at(w, x, y).hessian
+
+        def value(self, a):
+            return np.tanh(a)
+
+    model = Model()
+    seen, hessian, expected = weakref.ref(model), model.hessian, model.hessian.diagonal()
+    del model
+    gc.collect()
+    np.testing.assert_array_equal(hessian.diagonal(), expected)
+    del hessian
     gc.collect()
     assert seen() is None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -112,7 +113,9 @@ class CustomActivation(Activation, internal=("evaluate",)):
         return ["CustomActivation", {"name": self.name}]
 
     def function(self, dtype: np.dtype[Any]) -> Callable[[int, bytes], tuple[FloatArray, ...]]:
-        return partial(self.evaluate, dtype)
+        # Not itself: the garbage collector does not see what the engine holds, and the function may
+        # be a method of what holds the net.
+        return partial(_evaluate, weakref.ref(self), dtype)
 
     def evaluate(self, dtype: np.dtype[Any], order: int, data: bytes) -> tuple[FloatArray, ...]:
         """Derivatives 0 to `order`, as the engine asks for them.
@@ -140,15 +143,17 @@ class CustomActivation(Activation, internal=("evaluate",)):
                 f"call takes the {_WHAT[order]}; expected all up to that one"
             )
         a = np.frombuffer(data, dtype)
-        return tuple(self._values(k, a) for k in range(order + 1))
+        # No generator: that would make another error of a StopIteration.
+        return tuple([self._values(k, a) for k in range(order + 1)])
 
     def _values(self, k: int, a: FloatArray) -> FloatArray:
         with np.errstate(all="ignore"):
             found = self.functions[k](a)
-        if not isinstance(found, np.ndarray) or found.dtype.kind != "f" or found.shape != a.shape:
+        is_array = isinstance(found, np.ndarray) and not isinstance(found, np.ma.MaskedArray)
+        if not is_array or found.dtype.kind != "f" or found.shape != a.shape:
             given = (
                 f"an array {found.shape} of {found.dtype}"
-                if isinstance(found, np.ndarray)
+                if is_array
                 else f"an object of type {type(found).__name__}"
             )
             raise TypeError(
@@ -156,7 +161,8 @@ class CustomActivation(Activation, internal=("evaluate",)):
                 f"{a.dtype}; expected an array of that shape, of float64 or float32"
             )
         with np.errstate(all="ignore"):
-            return np.ascontiguousarray(found, a.dtype)
+            # A copy: functions may fill one array again and again.
+            return np.array(found, a.dtype, order="C")
 
     def _check(self) -> None:
         """What is said above of the functions, by samples."""
@@ -203,3 +209,12 @@ class CustomActivation(Activation, internal=("evaluate",)):
             with np.errstate(all="ignore"):
                 total = total + weight / step * (ahead - behind)
         return total
+
+
+def _evaluate(
+    activation: weakref.ref[CustomActivation], dtype: np.dtype[Any], order: int, data: bytes
+) -> tuple[FloatArray, ...]:
+    found = activation()
+    if found is None:  # the net's `Engine` holds it, and is itself garbage
+        raise ReferenceError("the net is being collected; expected a call before that")
+    return found.evaluate(dtype, order, data)

@@ -47,6 +47,8 @@ class Engine:
         Whether the loss is a mean.
     factor : float
         Of the loss, which is a common weight of all samples.
+    layers : tuple of Layer
+        The net's, of which `handle` calls functions and holds none.
     is_chain : bool
         Whether `handle` is of a chain of dense layers, whose passes keep more.
     """
@@ -62,6 +64,7 @@ class Engine:
             net.given, net.vocabulary, net.outputs, net.loss_function, self.dtype, net.classes
         )
         self.handle, self.is_chain = net.make_handle(), net.is_chain
+        self.layers = net.layers
         # l2 as a number that its products with arrays of the net's dtype do not round to 0 or inf.
         info = np.finfo(self.dtype)
         usual = float(info.tiny) <= self.l2 <= float(info.max)

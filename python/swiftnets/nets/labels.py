@@ -41,7 +41,7 @@ def names(value: Any) -> tuple[str, ...] | None:
     """
     if value is None:
         return None
-    if isinstance(value, (str, bytes)) or not checks.iterable(value):
+    if isinstance(value, (str, bytes, set, frozenset)) or not checks.iterable(value):
         raise TypeError(f"classes is {value!r}; expected a sequence of names, in order")
     found = checks.several(value, "classes")
     seen: set[str] = set()
