@@ -86,7 +86,7 @@ enum AnyDerivatives<Element: KernelScalar>: Sendable {
     switch self {
     case .chain(let d):
       let (point, loss) = try d.linearize(w, samples, gradient: gradient, interruption: interruption)
-      return (.chain(point), loss)
+      return (.chain(point, home: d.sparePoints), loss)
     case .graph(let d):
       let point = try GraphPoint(d, w, samples, gradient: gradient, interruption: interruption)
       return (.graph(point), point.loss)
@@ -186,12 +186,13 @@ func isSame<Element: KernelScalar>(
 
 /// Either net at a point, its passes kept.
 enum AnyPoint<Element: KernelScalar>: Sendable {
-  case chain(Linearization<Element>)
+  /// With where its memory goes for the next one.
+  case chain(Linearization<Element>, home: Spares<Linearization<Element>>)
   case graph(GraphPoint<Element>)
 
   var rows: Int {
     switch self {
-    case .chain(let point): point.pass.rows
+    case .chain(let point, _): point.pass.rows
     case .graph(let point): point.rows
     }
   }
@@ -204,9 +205,15 @@ enum AnyPoint<Element: KernelScalar>: Sendable {
     }
   }
 
+  /// Leaves the memory to the next point, if that is not much; nobody uses this one any more.
+  func giveBack() {
+    guard case .chain(let point, let home) = self, point.bytes <= 64 << 20 else { return }
+    home.give(point)
+  }
+
   /// The passes of a chain of dense layers.
   func requireChain() throws(EngineError) -> Linearization<Element> {
-    guard case .chain(let point) = self else {
+    guard case .chain(let point, _) = self else {
       throw .invalidArgument("the net is no chain of dense layers, which alone have layers' states")
     }
     return point
@@ -217,7 +224,7 @@ enum AnyPoint<Element: KernelScalar>: Sendable {
     interruption: Interruption
   ) throws(EngineError) {
     switch self {
-    case .chain(let point): try point.products(kind, v, count, .set, into: out, interruption: interruption)
+    case .chain(let point, _): try point.products(kind, v, count, .set, into: out, interruption: interruption)
     case .graph(let point): try point.products(kind, v, count, into: out, interruption: interruption)
     }
   }
@@ -227,7 +234,7 @@ enum AnyPoint<Element: KernelScalar>: Sendable {
     _ u: UnsafePointer<Element>, _ v: UnsafePointer<Element>, _ count: Int, into out: UnsafeMutablePointer<Element>,
     interruption: Interruption
   ) throws(EngineError) {
-    guard case .chain(let point) = self else {
+    guard case .chain(let point, _) = self else {
       throw .invalidArgument("the net is no chain of dense layers, which alone keep what third derivatives need")
     }
     try point.third(u, v, count, into: out, interruption: interruption)
@@ -238,7 +245,7 @@ enum AnyPoint<Element: KernelScalar>: Sendable {
     diagonal: UnsafeMutablePointer<Element>, offDiagonal: UnsafeMutablePointer<Element>, interruption: Interruption
   ) throws(EngineError) {
     switch self {
-    case .chain(let point):
+    case .chain(let point, _):
       try point.lanczos(
         kind, shift: shift, starts, count, steps: steps, diagonal: diagonal, offDiagonal: offDiagonal,
         interruption: interruption)

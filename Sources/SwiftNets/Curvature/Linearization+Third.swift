@@ -1,6 +1,8 @@
 /// Working memory for third derivatives at a point: what they share, and each thread's own.
 final class ThirdWork<Element: KernelScalar>: @unchecked Sendable {
   let terms: ThirdTerms<Element>
+  /// Whether those of the point are there.
+  var hasTerms = false
   fileprivate var products: [ThirdProduct<Element>] = []
   fileprivate var sums: [ChunkSum<Element>] = []
 
@@ -43,16 +45,18 @@ extension Linearization {
 
   /// What third derivatives need besides the passes, made when first asked for.
   private func thirdWork(_ interruption: Interruption) throws(EngineError) -> ThirdWork<Element> {
-    if let thirds { return thirds }
-    let terms = try ThirdTerms(pass)
+    let work: ThirdWork<Element>
+    if let thirds { work = thirds } else { work = try ThirdWork(ThirdTerms(pass)) }
+    thirds = work
+    if work.hasTerms { return work }
+    let terms = work.terms
     try ThreadTeam.run(parts: parts(pass.rows), interruption) { member in
       member.inPieces(member.share(of: pass.rows), weight: weight) { terms.fill(pass, $0) }
     }
     // An activation that failed left no numbers.
     try interruption.check()
-    let made = ThirdWork(terms)
-    thirds = made
-    return made
+    work.hasTerms = true
+    return work
   }
 
   /// Each thread takes some of the rows of v.

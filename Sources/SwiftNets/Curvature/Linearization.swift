@@ -9,7 +9,7 @@ final class Linearization<Element: KernelScalar>: @unchecked Sendable {
   let pass: NetworkPass<Element>
   private var products: [CurvatureProduct<Element>] = []
   private var sums: [ChunkSum<Element>] = []  // one for each of these
-  private let capacity: Int
+  let capacity: Int
   /// For third derivatives, from the first one on.
   var thirds: ThirdWork<Element>?
   /// Most rows that one thread takes along one direction at a time: their tangents stay in its cache.
@@ -21,6 +21,9 @@ final class Linearization<Element: KernelScalar>: @unchecked Sendable {
     self.piece = min(piece, max(capacity, 1))
     pass = try NetworkPass(net, capacity: capacity, keepsImages: keepsImages)
   }
+
+  /// What the pass takes, about.
+  var bytes: Int { saturating(NetworkPass<Element>.bytesPerSample(net, keepsImages: true), capacity) }
 
   /// Threads for work on `samples` samples, `directions` times.
   func parts(_ samples: Int, _ directions: Int = 1) -> Int {
@@ -47,6 +50,7 @@ final class Linearization<Element: KernelScalar>: @unchecked Sendable {
     gradient: UnsafeMutablePointer<Element>? = nil, _ update: Update = .set, interruption: Interruption
   ) throws(EngineError) -> Double {
     let parts = self.parts(count)
+    thirds?.hasTerms = false
     try pass.begin(rows: count, parts: parts)
     var sums = Array(repeating: 0.0, count: parts)
     try sums.withUnsafeMutableBufferPointer { sums throws(EngineError) in

@@ -8,6 +8,8 @@ final class NetworkDerivatives<Element: KernelScalar>: @unchecked Sendable {
   let net: MultilayerPerceptron
   let spareTaylor = Spares<TaylorWork<Element>>(4)
   private let spare = Spares<Linearization<Element>>(2)
+  /// Of points that are gone: fresh memory takes as long as a pass.
+  let sparePoints = Spares<Linearization<Element>>(1)
 
   /// Each chunk reads all weights and adds to a sum as long as they are: its own arrays are not much smaller.
   private func bytes(atLeast least: Int, perParameter: Int) -> Int {
@@ -137,7 +139,13 @@ final class NetworkDerivatives<Element: KernelScalar>: @unchecked Sendable {
     _ w: UnsafePointer<Element>, _ samples: Samples<Element>, gradient: UnsafeMutablePointer<Element>,
     interruption: Interruption
   ) throws(EngineError) -> (Linearization<Element>, Double) {
-    let kept = try Linearization<Element>(net, capacity: max(samples.count, 1), piece: piece, keepsImages: true)
+    let capacity = max(samples.count, 1)
+    let kept: Linearization<Element>
+    if let spare = sparePoints.take(where: { $0.capacity == capacity }) {
+      kept = spare
+    } else {
+      kept = try Linearization(net, capacity: capacity, piece: piece, keepsImages: true)
+    }
     let isBlocked = ChunkSum<Element>.isBlocked(samples.count)
     let loss = try kept.load(
       w, samples, 0, samples.count, keeping: .curvature, isCopying: true, gradient: isBlocked ? nil : gradient,

@@ -19,6 +19,13 @@ extension NetworkEngine {
       self.isAlone = isAlone
     }
 
+    deinit {
+      switch kept {
+      case .float64(let point): point.giveBack()
+      case .float32(let point): point.giveBack()
+      }
+    }
+
     /// How many samples it is over.
     public var samples: Int {
       switch kept {
