@@ -227,7 +227,9 @@ def test_targets_of_one_output_may_have_one_dimension(loss):
         (3, "mse", LABELS, r"^y has shape \(40,\); expected \(40, 3\)"),
         (3, "bce", LABELS, r"^y has shape \(40,\); expected \(40, 3\)"),
         (1, "mse", LABELS[:9], r"^y has shape \(9, 1\); expected \(40, 1\)"),
-        (3, "cross_entropy", [None, "a"] * 20, "^y has dtype object"),
+        (3, "cross_entropy", [None, "a"] * 20, r"^y\[0\] is None, beside text; expected labels of"),
+        (1, "bce", np.array(["a", None] * 20), r"^y\[1\] is None, beside text; expected labels of"),
+        (3, "cross_entropy", [None] * 40, "^y has dtype object"),
         (3, "cross_entropy", LABELS + 0.5, "^y has dtype float64"),
         (3, "cross_entropy", BITS, "^y has dtype bool"),
     ],
@@ -236,6 +238,19 @@ def test_targets_that_are_none_are_named(outputs, loss, y, message):
     one, w = net(outputs, loss)
     with pytest.raises((TypeError, ValueError), match=message):
         one.loss(w, X, y)
+
+
+def test_text_is_one_label_a_sample():
+    one, w = net(3, "cross_entropy", classes=NAMES)
+    for y in (
+        NAMES[LABELS][:, None],
+        NAMES[LABELS][:, None].tolist(),
+        NAMES[LABELS][:, None, None],
+    ):
+        with pytest.raises(
+            ValueError, match=r"^y has text of shape \(40, 1.*; expected labels \(N"
+        ):
+            one.loss(w, X, y)
 
 
 def test_classes_that_a_net_has_not_are_named():
@@ -415,6 +430,6 @@ def test_what_is_no_number_is_no_class():
 def test_labels_of_two_kinds_are_refused(other):
     """NumPy makes text of what is missing: a class of its own, where as many are expected."""
     one, w = net(1, "bce", classes=("no", "yes"))
-    with pytest.raises(TypeError, match=r"^y(\[1\] is .*, beside text| has dtype object)"):
+    with pytest.raises(TypeError, match=r"^y\[1\] is .*, beside text"):
         one.loss(w, X[:4], ["yes", other, "yes", "yes"])
     assert one.loss(w, X[:4], ["yes", "no", "yes", "yes"]) == one.loss(w, X[:4], [1, 0, 1, 1])

@@ -7,6 +7,7 @@ import pickle
 import signal
 import threading
 import weakref
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -453,6 +454,23 @@ def test_what_holds_a_net_may_have_its_functions_as_methods(make):
     del hessian
     gc.collect()
     assert seen() is None
+
+
+def test_functions_need_no_hash():
+    @dataclass
+    class Square:
+        factor: float
+
+        def __call__(self, a):
+            return self.factor * a * a
+
+    net = MLP((2, 3, 3, 1), activation=CustomActivation("square", Square(2.0), lambda a: 4 * a))
+    other = MLP((2, 3, 3, 1), activation=["tanh", net.activations[0]])
+    assert "activation=CustomActivation('square')," in repr(net)
+    assert "activation=['tanh', CustomActivation('square')]," in repr(other)
+    with pytest.raises(TypeError, match="unhashable type: 'Square'"):
+        hash(net)
+    np.testing.assert_array_equal(net.gradient(net.initial(seed=0), [[0, 0]], [0]), 0)
 
 
 def test_nets_are_copied_and_pickled_with_their_functions_and_saved_without():

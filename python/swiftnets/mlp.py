@@ -139,9 +139,8 @@ class MLP(Network):
         return Graph(self.layers, self.given)
 
     def __repr__(self) -> str:
-        hidden = ", ".join(_shown(a) for a in dict.fromkeys(self._activations[:-1]))
-        if len(set(self._activations[:-1])) > 1:
-            hidden = f"[{', '.join(_shown(a) for a in self._activations[:-1])}]"
+        several = [_shown(one) for one in self._activations[:-1]]
+        hidden = several[0] if len(set(several)) == 1 else f"[{', '.join(several)}]"
         parts = [str(self._sizes)] + [f"activation={hidden}"] * (self.depth > 1)
         parts += [
             f"output_activation={_shown(self._activations[-1])}",

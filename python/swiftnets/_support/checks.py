@@ -353,13 +353,13 @@ def _kind(value: object, name: str) -> str:
 def is_text(value: npt.NDArray[Any]) -> bool:
     """Whether an array has strings, as NumPy or pandas hold them."""
     if value.dtype.kind == "O":
-        return value.size > 0 and all(isinstance(one, str) for one in value.flat)
+        return any(isinstance(one, str) for one in value.flat)
     return value.dtype.kind in "UT"
 
 
 def all_text(value: Any, name: str) -> None:
-    """A TypeError where a list has more than strings: NumPy makes text of a NaN, too."""
-    if isinstance(value, (list, tuple)):
+    """A TypeError where labels (N,) are not all strings: NumPy makes text of a list's NaN."""
+    if isinstance(value, (list, tuple)) or value.dtype.kind == "O":
         for index, one in enumerate(value):
             if not isinstance(one, str):
                 raise TypeError(

@@ -219,10 +219,12 @@ class Reader:
             return y
         raw = checks.unconverted(y, name)
         if raw.ndim != 1:
+            if self._classes is not None and checks.is_text(raw):
+                raise ValueError(f"{name} has text of shape {raw.shape}; expected labels (N,)")
             return y
         is_softmax = self._loss.name == "softmax_cross_entropy"
         if checks.is_text(raw) and (is_softmax or self._loss.name == "binary_cross_entropy"):
-            checks.all_text(y, name)
+            checks.all_text(y if isinstance(y, (list, tuple)) else raw, name)
             counted = None
             if weights is not None:
                 counted = checks.unconverted(weights, name_of_weights) != 0
