@@ -2,6 +2,7 @@
 
 import copy
 import gc
+import json
 import os
 import pickle
 import signal
@@ -20,6 +21,7 @@ from swiftnets.nets import (
     CustomActivation,
     Dense,
     Flatten,
+    MeanOverPositions,
     Residual,
     Softplus,
     Tanh,
@@ -522,3 +524,16 @@ def test_solvers_optimisers_and_dynamics_take_such_nets():
             optimizer.minimize(NetProblem(one, x, y), w, max_iterations=3).w for one in (net, other)
         )
         np.testing.assert_allclose(mine, theirs, rtol=1e-7, atol=1e-7)
+
+
+def test_settings_tell_functions_of_one_name_apart_by_their_values():
+    def of(scale):
+        functions = (lambda a: scale * a, lambda a: 0 * a + scale, lambda a: 0 * a)
+        return CustomActivation("line", *functions)
+
+    for make in (
+        lambda one: MLP((2, 3, 1), activation=one),
+        lambda one: Network([Dense(2, 3), one, MeanOverPositions(), Dense(3, 1)], (4, 2)),
+    ):
+        first, same, other = (make(of(scale)).settings() for scale in (1.0, 1.0, 2.0))
+        assert first == same != other and json.loads(json.dumps(first)) == first

@@ -349,7 +349,7 @@ class MLP(Network):
         loss = self._loss_settings()
         return {
             "sizes": list(self._sizes),
-            "activations": [[one.name, one.parameter] for one in self._activations],
+            "activations": [one.key for one in self._activations],
             "loss": loss.pop("loss"),
             "bias": self._bias,
             **loss,

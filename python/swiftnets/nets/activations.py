@@ -74,7 +74,7 @@ Function: TypeAlias = Callable[[int, bytes], tuple[FloatArray, ...]]
 
 
 @dataclass(frozen=True, repr=False)
-class Activation(Layer, internal=("function",)):
+class Activation(Layer, internal=("function", "key")):
     """An elementwise function, and a layer of a net; made by the functions of this module.
 
     Parameters
@@ -114,6 +114,11 @@ class Activation(Layer, internal=("function",)):
         if self.parameter != 1:
             return 1
         return 2 if self.name == "elu" else None
+
+    @property
+    def key(self) -> list[object]:
+        """What tells it from others, for JSON."""
+        return [self.name, self.parameter]
 
     @property
     def _code(self) -> tuple[int, float]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
+from hashlib import sha256
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -41,7 +42,8 @@ class CustomActivation(Activation, internal=("evaluate",)):
     Parameters
     ----------
     name : str
-        What it is called; by it `settings`, and so checkpoints, tell it from others.
+        What it is called. By it, and by the functions' values at the points below, `settings` and
+        so checkpoints tell it from others.
     value : callable
         Of an array (n,) of float64 or float32, which it cannot write to: an array (n,) of floating
         numbers, each of the entry in its place alone.
@@ -110,7 +112,12 @@ class CustomActivation(Activation, internal=("evaluate",)):
         return f"CustomActivation({self.name!r})"
 
     def settings(self) -> list[object]:
-        return ["CustomActivation", {"name": self.name}]
+        return ["CustomActivation", dict(zip(("name", "values"), self.key, strict=True))]
+
+    @cached_property
+    def key(self) -> list[object]:
+        values = [self._values(k, _POINTS).tobytes() for k in range(len(self.functions))]
+        return [self.name, sha256(b"".join(values)).hexdigest()]
 
     def function(self, dtype: np.dtype[Any]) -> Callable[[int, bytes], tuple[FloatArray, ...]]:
         # Not itself: the garbage collector does not see what the engine holds, and the function may
