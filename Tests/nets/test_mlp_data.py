@@ -1,5 +1,6 @@
 """Data sets of MLP: batches, chunks, weights, and every kind of array that holds samples."""
 
+import os
 import subprocess
 import sys
 
@@ -171,6 +172,64 @@ except KeyboardInterrupt:
 def test_diagonals_of_wide_layers_take_fewer_samples_at_a_time():
     done = subprocess.run([sys.executable, "-c", WIDE], capture_output=True, text=True)
     assert done.stdout == "begun\n", done.stderr
+
+
+# The last that is allocated is the sum of many float32 samples: with a bit less room it is lacking.
+SHORT = """
+import mmap, os, resource, signal
+import numpy as np
+from swiftnets import MLP, set_threads
+
+set_threads(1)
+net = MLP((600, 600), output_activation="tanh", dtype="float32", bias=False)
+w, u = net.initial(seed=0), np.ones((2, net.parameter_count), "f4")
+x = np.ones((16400, 600), "f4")
+point = net.at(w, x, x)
+point.gradient
+_, most = resource.getrlimit(resource.RLIMIT_AS)
+
+
+def fails(room, *, again=False):
+    pid = os.fork()
+    if pid == 0:
+        with open("/proc/self/statm") as file:
+            size = int(file.read().split()[0]) * mmap.PAGESIZE
+        resource.setrlimit(resource.RLIMIT_AS, (size + room, most))
+        signal.signal(signal.SIGALRM, signal.default_int_handler)
+        signal.setitimer(signal.ITIMER_REAL, 0.3)
+        try:
+            point.third(u[0], u)
+        except KeyboardInterrupt:
+            os._exit(0)
+        except MemoryError:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            if not again:
+                os._exit(1)
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+        signal.setitimer(signal.ITIMER_REAL, 0.3)
+        try:
+            point.third(u[0], u)
+        except KeyboardInterrupt:
+            pass
+        os._exit(0)
+    return os.waitpid(pid, 0)[1]
+
+
+low, high = 0, 1 << 28
+while high - low > 1 << 16:
+    room = (low + high) // 2
+    low, high = (room, high) if fails(room) else (low, room)
+print([fails(high - k * (1 << 18), again=True) for k in range(1, 6)])
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits address space as Linux does")
+def test_third_derivatives_go_on_after_one_that_memory_did_not_suffice_for():
+    environment = dict(os.environ, MALLOC_MMAP_THRESHOLD_="65536")
+    done = subprocess.run(
+        [sys.executable, "-c", SHORT], capture_output=True, text=True, env=environment
+    )
+    assert done.stdout == "[0, 0, 0, 0, 0]\n", done.stderr
 
 
 @pytest.mark.parametrize("reduction", ["sum", "mean"])

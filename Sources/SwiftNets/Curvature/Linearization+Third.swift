@@ -11,10 +11,11 @@ final class ThirdWork<Element: KernelScalar>: @unchecked Sendable {
   /// Makes sure of memory for `count` threads, each for `rows` samples.
   fileprivate func prepare(_ pass: NetworkPass<Element>, _ count: Int, rows: Int) throws(EngineError) {
     for thread in 0..<count {
+      // First, as in `Linearization.prepare`.
+      if sums.count == thread { sums.append(try ChunkSum(length: pass.net.parameterCount, samples: pass.rows)) }
       if thread < products.count && products[thread].capacity >= rows { continue }
       let made = try ThirdProduct<Element>(pass.net, capacity: rows, thread: thread)
       if thread < products.count { products[thread] = made } else { products.append(made) }
-      if sums.count == thread { sums.append(try ChunkSum(length: pass.net.parameterCount, samples: pass.rows)) }
     }
   }
 }

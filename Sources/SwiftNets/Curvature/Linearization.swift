@@ -33,10 +33,11 @@ final class Linearization<Element: KernelScalar>: @unchecked Sendable {
   /// Makes sure of working memory for `count` threads, each for `rows` samples along one direction.
   func prepare(_ count: Int, rows: Int) throws(EngineError) {
     for thread in 0..<count {
+      // First, as where memory ends in between there is to be one for each product.
+      if sums.count == thread { sums.append(try ChunkSum(length: net.parameterCount, samples: capacity)) }
       if thread < products.count && products[thread].capacity >= rows { continue }
       let made = try CurvatureProduct<Element>(net, capacity: rows, thread: thread)
       if thread < products.count { products[thread] = made } else { products.append(made) }
-      if sums.count == thread { sums.append(try ChunkSum(length: net.parameterCount, samples: capacity)) }
     }
   }
 
