@@ -299,6 +299,7 @@ def test_classes_that_a_net_has_not_are_named():
         (2, "bce", ["a", "b"], ValueError, "^classes is given.*'binary_cross_entropy' of 2"),
         (2, "mse", ["a", "b"], ValueError, "^classes is given, and the loss is 'squared_error'"),
         (2, "cross_entropy", ["a", "a"], ValueError, "^classes has 'a' twice"),
+        (2, "cross_entropy", ["a", "b\0"], ValueError, "^classes.1. is .*NumPy keeps whole"),
         (2, "cross_entropy", "ab", TypeError, "^classes is 'ab'; expected a sequence"),
         (2, "cross_entropy", {"a", "b"}, TypeError, "^classes is {'.*'}; expected .*, in order"),
         (2, "cross_entropy", [0, 1], TypeError, r"^classes\[0\] is 0; expected text"),

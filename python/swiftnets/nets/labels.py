@@ -37,7 +37,7 @@ def names(value: Any) -> tuple[str, ...] | None:
     TypeError
         If it is no sequence of text.
     ValueError
-        If a name is there twice.
+        If a name is there twice, or ends with a NUL, which NumPy's text loses.
     """
     if value is None:
         return None
@@ -51,6 +51,8 @@ def names(value: Any) -> tuple[str, ...] | None:
                 f"classes[{index}] is {one!r}; expected text: classes that are numbers are labels "
                 "as they are, from 0"
             )
+        if one.endswith("\0"):
+            raise ValueError(f"classes[{index}] is {one!r}; expected text that NumPy keeps whole")
         if one in seen:
             raise ValueError(f"classes has {one!r} twice; expected each name once")
         seen.add(one)
