@@ -58,9 +58,11 @@ class Networks:
     def close(self):
         if not self._tried:
             return
-        for space in self.made:
-            with contextlib.suppress(subprocess.CalledProcessError):
-                self._ip("netns", "del", space)
+        for index, space in enumerate(self.made, 2):
+            # The pair goes with the namespace some time later, when the next may have its name.
+            for words in (("link", "del", f"{self.name}o{index}"), ("netns", "del", space)):
+                with contextlib.suppress(subprocess.CalledProcessError):
+                    self._ip(*words)
         self.made = []
         with contextlib.suppress(subprocess.CalledProcessError):
             self._ip("link", "del", self.name)
