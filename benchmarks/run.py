@@ -148,7 +148,7 @@ def main() -> None:
         kfac.report(),
         "### Estimators for scikit-learn",
         estimators.report(),
-        "### Eigenvalues and the trace of a Hessian",
+        "### Eigenvalues, densities and the trace of a Hessian; retraining; posteriors",
         spectra.report(),
         "### Lyapunov exponents",
         lyapunov.report(),
