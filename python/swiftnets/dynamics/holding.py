@@ -27,7 +27,9 @@ def thirds(point: Point, rows: Array) -> Array:
     Parameters
     ----------
     point : Point
-    rows : (c, P) array
+        Of float64.
+    rows : (c, P) float64 array
+        Orthonormal: their products need no scaling.
 
     Returns
     -------
@@ -44,7 +46,8 @@ def thirds(point: Point, rows: Array) -> Array:
             f"{len(rows)} eigenvalues are critical; expected up to {_MOST}: the step is far above "
             "the edge of stability, where gradient descent diverges; expected a smaller step"
         )
-    return np.concatenate([point.third(row, rows[i:]) for i, row in enumerate(rows)])
+    third = point.passed.third if point.net.engine.is_chain else point.third
+    return np.concatenate([third(row, rows[i:]) for i, row in enumerate(rows)])
 
 
 def held(
