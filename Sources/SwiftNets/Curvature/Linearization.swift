@@ -22,8 +22,12 @@ final class Linearization<Element: KernelScalar>: @unchecked Sendable {
     pass = try NetworkPass(net, capacity: capacity, keepsImages: keepsImages)
   }
 
-  /// What the pass takes, about.
-  var bytes: Int { saturating(NetworkPass<Element>.bytesPerSample(net, keepsImages: true), capacity) }
+  /// What the pass takes and, at some copies of the weights and directions, its products.
+  var bytes: Int {
+    saturating(
+      sum: saturating(NetworkPass<Element>.bytesPerSample(net, keepsImages: true), capacity),
+      saturating(16, net.parameterCount, MemoryLayout<Element>.stride))
+  }
 
   /// Threads for work on `samples` samples, `directions` times.
   func parts(_ samples: Int, _ directions: Int = 1) -> Int {
