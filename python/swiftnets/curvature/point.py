@@ -456,8 +456,8 @@ class Point(Fixed, Internals, internal=_INTERNAL):
         """The third derivative applied to two directions: T[u, v], the gradient of ⟨u, H v⟩ in w.
 
         Computed directly: of chains of dense layers by differentiating the kept passes in both
-        directions, in about four products of the Hessian, or two where they are one; of other nets
-        by Taylor-mode differentiation.
+        directions, in the operations of some three products, or two where they are one; of other
+        nets by Taylor-mode differentiation.
 
         Parameters
         ----------
