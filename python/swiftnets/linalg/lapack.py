@@ -104,7 +104,7 @@ def aside(operations: float, function: Callable[..., Result], *arguments: Any) -
         except RuntimeError:  # the system has no thread to give
             return function(*arguments)
         while thread.is_alive():  # the other thread may be the one that the signal comes to
-            thread.join(0.05)
+            thread.join(0.01)
     finally:
         with lock:
             if not (results or errors):
