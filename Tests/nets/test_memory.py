@@ -1,5 +1,6 @@
 """Memory of single calls on many samples: their inputs, and little beside them."""
 
+import ctypes
 import subprocess
 import sys
 from pathlib import Path
@@ -91,6 +92,53 @@ def test_a_point_keeps_as_much_as_it_says_and_makes_the_rest_anew():
     assert point < peak < 1.2 * (point + working) + inputs
     # Two sums of 300 samples' terms in another order: a few hundred roundings.
     assert error < 1e-13
+
+
+KEPT = """
+import ctypes
+import sys
+import numpy as np
+from swiftnets import MLP, set_threads
+
+class Mallinfo2(ctypes.Structure):
+    names = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
+    _fields_ = [(name, ctypes.c_size_t) for name in names.split()]
+
+mallinfo2 = ctypes.CDLL(None).mallinfo2
+mallinfo2.restype = Mallinfo2
+
+def in_use():
+    now = mallinfo2()
+    return now.uordblks + now.hblkhd
+
+set_threads(8)
+width = int(sys.argv[1])
+net = MLP((2, width, width, 1))
+w, x, y = net.initial(seed=0), np.ones((300, 2)), np.ones((300, 1))
+before = in_use()
+point, rows = net.at(w, x, y), np.stack([w] * 8)
+point.hessian.products(rows), point.third(w, rows)
+taken = in_use() - before
+del point, rows
+print(taken, in_use() - before)
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="the allocator tells none")
+@pytest.mark.parametrize(("width", "is_kept"), [(40, True), (256, False)])
+def test_a_net_keeps_up_to_64_mib_of_its_last_point(width, is_kept):
+    """What its threads worked in counts: the pass of the wide one is 8 MiB, and all of it 85."""
+    done = subprocess.run(
+        [sys.executable, "-c", KEPT, str(width)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=True,
+    )
+    taken, kept = map(int, done.stdout.split())
+    assert (taken < 64 << 20) == is_kept
+    # All but the rows, or nothing but what Python itself has taken since.
+    assert kept > taken - (1 << 20) if is_kept else kept < 1 << 20
 
 
 def test_a_plan_names_what_is_no_number_of_samples():

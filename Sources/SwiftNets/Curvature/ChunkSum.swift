@@ -32,6 +32,9 @@ final class ChunkSum<Element: KernelScalar> {
     begin(into: out)
   }
 
+  /// What its memory takes.
+  var bytes: Int { partial.map { saturating($0.count, MemoryLayout<Element>.stride) } ?? 0 }
+
   /// Starts a sum that replaces what is in `out`, or adds to it.
   func begin(_ update: Update = .set, into out: UnsafeMutablePointer<Element>) {
     self.out = out

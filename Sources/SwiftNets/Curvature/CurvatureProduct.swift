@@ -50,6 +50,11 @@ final class CurvatureProduct<Element: KernelScalar> {
     cotangents = arrays[3]
   }
 
+  /// What its memory takes.
+  var bytes: Int {
+    own.bytes + totalBytes(images, tangents, deltas, keepsCotangents ? cotangents : [])
+  }
+
   func load(_ flat: UnsafePointer<Element>) {
     own.load(flat)
     direction = own

@@ -8,6 +8,9 @@ final class ThirdWork<Element: KernelScalar>: @unchecked Sendable {
 
   fileprivate init(_ terms: ThirdTerms<Element>) { self.terms = terms }
 
+  /// What its memory takes.
+  var bytes: Int { sums.reduce(products.reduce(terms.bytes) { $0 + $1.bytes }) { $0 + $1.bytes } }
+
   /// Makes sure of memory for `count` threads, each for `rows` samples.
   fileprivate func prepare(_ pass: NetworkPass<Element>, _ count: Int, rows: Int) throws(EngineError) {
     for thread in 0..<count {

@@ -22,11 +22,10 @@ final class Linearization<Element: KernelScalar>: @unchecked Sendable {
     pass = try NetworkPass(net, capacity: capacity, keepsImages: keepsImages)
   }
 
-  /// What the pass takes and, at some copies of the weights and directions, its products.
+  /// What its memory takes, that of all threads' products included.
   var bytes: Int {
-    saturating(
-      sum: saturating(NetworkPass<Element>.bytesPerSample(net, keepsImages: true), capacity),
-      saturating(16, net.parameterCount, MemoryLayout<Element>.stride))
+    let working = sums.reduce(products.reduce(0) { $0 + $1.bytes }) { $0 + $1.bytes }
+    return pass.bytes + working + (thirds?.bytes ?? 0)
   }
 
   /// Threads for work on `samples` samples, `directions` times.

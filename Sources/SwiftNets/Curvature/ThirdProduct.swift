@@ -22,6 +22,9 @@ final class ThirdTerms<Element: KernelScalar>: Sendable {
     output = net.loss.isElementwise && !pass.output.isQuadratic ? try .padded(pass.rows, net.outputs) : nil
   }
 
+  /// What its memory takes.
+  var bytes: Int { totalBytes((seconds + thirds + [output]).compactMap { $0 }) }
+
   func fill(_ pass: NetworkPass<Element>, _ part: Range<Int>) {
     for (index, layer) in pass.net.layers.enumerated() {
       guard let second = seconds[index], let third = thirds[index] else { continue }
@@ -68,6 +71,9 @@ final class ThirdProduct<Element: KernelScalar> {
     tangents = arrays[1]
     deltas = arrays[2]
   }
+
+  /// What its memory takes.
+  var bytes: Int { first.bytes + second.bytes + totalBytes(images, tangents, deltas) }
 
   /// All tangents of `part` along the directions loaded: along the first twice where `isOne`, and those along it only if
   /// they are not there yet.

@@ -63,3 +63,6 @@ public struct Matrix<Element: Scalar>: @unchecked Sendable {
   @inlinable
   public func row(_ row: Int) -> UnsafeMutablePointer<Element> { base + row * stride }
 }
+
+/// What the memory of all of them takes.
+func totalBytes<Element>(_ matrices: [Matrix<Element>]...) -> Int { matrices.joined().reduce(0) { $0 + $1.bytes } }

@@ -21,6 +21,9 @@ final class LayerMatrices<Element: KernelScalar> {
     self.transposed = transposed
   }
 
+  /// What its memory takes.
+  var bytes: Int { totalBytes(copies, transposed) }
+
   /// Takes the layers' matrices from `flat`, which must stay valid while they are used unless `isCopying`. Where it
   /// `isShared` all members call this, each does its share, and they meet before any uses them.
   func load(

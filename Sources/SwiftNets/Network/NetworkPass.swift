@@ -57,6 +57,11 @@ final class NetworkPass<Element: KernelScalar> {
     index + 1 < net.depth ? net.layers[index + 1].rows : net.outputs
   }
 
+  /// What its memory takes.
+  var bytes: Int {
+    copies.reduce(saturating(Self.bytesPerSample(net, keepsImages: true), capacity)) { $0 + $1.bytes }
+  }
+
   /// Bytes that a pass keeps for a sample.
   static func bytesPerSample(_ net: MultilayerPerceptron, keepsImages: Bool = false) -> Int {
     let widths = (0..<net.depth).map { columns(net, $0) + Element.lanes }

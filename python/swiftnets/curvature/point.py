@@ -62,9 +62,8 @@ class Point(Fixed, Internals, internal=_INTERNAL):
     -----
     It keeps copies of w and of the samples, and from the first product, layered factorisation or
     solve on its pass, about 6 numbers for each sample and unit, of chains of dense layers 2 more
-    from the first third derivative on. Their memory, and what threads worked in, serves the next
-    point of the net on as many samples, if the pass takes up to 64 MiB. Several threads may use
-    one.
+    from the first third derivative on. Their memory serves the next point of the net on as many
+    samples, if it is up to 64 MiB with what threads worked in. Several threads may use one.
 
     Examples
     --------
