@@ -44,8 +44,8 @@ def processes(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def client(processes):
-    with distributed.Client(processes.address, timeout=30) as connected:
-        connected.wait_for_workers(len(THREADS), timeout=30)
+    with distributed.Client(processes.address, timeout=120) as connected:
+        connected.wait_for_workers(len(THREADS), timeout=120)
         yield connected
 
 
@@ -53,7 +53,7 @@ def alive(processes, client, count):
     """The names of at least so many workers, with new ones where some were killed."""
     running = [name for name, process in processes.workers.items() if process.poll() is None]
     running += [processes.add() for _ in range(count - len(running))]
-    client.wait_for_workers(len(running), timeout=30)
+    client.wait_for_workers(len(running), timeout=120)
     return running
 
 
@@ -321,7 +321,7 @@ def test_calls_have_the_threads_of_their_worker_and_take_turns(processes, client
     infos = client.scheduler_info()["workers"]
     if not any(info["nthreads"] == 2 for info in infos.values()):  # it was killed
         processes.add(2)
-        client.wait_for_workers(len(infos) + 1, timeout=30)
+        client.wait_for_workers(len(infos) + 1, timeout=120)
         infos = client.scheduler_info()["workers"]
     for address, info in infos.items():
         futures = [client.submit(worker.part, used, None, workers=[address], pure=False)
@@ -349,12 +349,12 @@ def killed_in_the_middle(processes, client, name, call):
     def busy(dask_scheduler, address):
         return len(dask_scheduler.workers[address].processing)
 
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while not client.run_on_scheduler(busy, address=addresses[name]):
         assert time.monotonic() < deadline and thread.is_alive(), "it was not given a task"
         time.sleep(0.01)
     processes.kill(name)
-    thread.join(40)
+    thread.join(120)
     assert not thread.is_alive() and "value" in found
     return found["value"]
 
