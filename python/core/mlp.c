@@ -54,6 +54,13 @@ void begin_on(Call *call, PyObject *module, const Net *net)
   call->sizes['p'] = (Py_ssize_t)net->parameters;
 }
 
+static void begin_at(Call *call, PyObject *module, const Linearization *linearization)
+{
+  begin(call, module);
+  call->format = linearization->format;
+  call->sizes['p'] = (Py_ssize_t)linearization->parameters;
+}
+
 typedef struct {
   ArraySpec array;
   bool optional; /* None stands for no array */
@@ -357,9 +364,7 @@ static PyObject *linearization_product(PyObject *module, PyObject *const *args, 
   Linearization *linearization = take_linearization(args[0]);
   if (!linearization || !take_int(args[1], "kind", &kind)) return NULL;
   Call call;
-  begin(&call, module);
-  call.format = linearization->format;
-  call.sizes['p'] = (Py_ssize_t)linearization->parameters;
+  begin_at(&call, module, linearization);
   PyObject *result = NULL;
   if (take_arrays(&call, args + 2, arrays, 2)) {
     release(&call);
@@ -378,9 +383,7 @@ static PyObject *linearization_third(PyObject *module, PyObject *const *args, Py
   Linearization *linearization = take_linearization(args[0]);
   if (!linearization) return NULL;
   Call call;
-  begin(&call, module);
-  call.format = linearization->format;
-  call.sizes['p'] = (Py_ssize_t)linearization->parameters;
+  begin_at(&call, module, linearization);
   PyObject *result = NULL;
   if (take_arrays(&call, args + 1, arrays, 3)) {
     release(&call);
@@ -402,9 +405,7 @@ static PyObject *linearization_lanczos(PyObject *module, PyObject *const *args, 
   Linearization *linearization = take_linearization(args[0]);
   if (!linearization || !take_int(args[1], "kind", &kind) || !take_double(args[2], "shift", &shift)) return NULL;
   Call call;
-  begin(&call, module);
-  call.format = linearization->format;
-  call.sizes['p'] = (Py_ssize_t)linearization->parameters;
+  begin_at(&call, module, linearization);
   PyObject *result = NULL;
   if (take_arrays(&call, args + 3, arrays, 3)) {
     release(&call);
