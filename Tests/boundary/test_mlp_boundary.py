@@ -550,8 +550,8 @@ def test_copies_and_pickles_are_the_same_net():
 @pytest.mark.parametrize("loss", ["huber", Huber(0.5), Loss("squared_error", factor=2.0)])
 def test_what_is_shown_of_a_net_makes_it_again(activation, loss):
     net = MLP((3, 4, 2), activation=activation, loss=loss)
-    names = {"MLP": MLP, "LeakyReLU": LeakyReLU, "ELU": ELU, "Loss": Loss}
-    assert eval(repr(net), names) == net
+    names = {"LeakyReLU": LeakyReLU, "ELU": ELU, "Loss": Loss, "Huber": Huber}
+    assert eval(repr(net), names | {"MLP": MLP}) == net
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -34,7 +34,7 @@ with atheris.instrument_imports(include=READERS):
     from swiftnets.curvature import tensors
     from swiftnets.datasets import cifar, forms
     from swiftnets.interop import onnx as _onnx  # noqa: F401 (imported late, it is not watched)
-    from swiftnets.nets import Conv2d, Dense, Flatten, LeakyReLU, Residual
+    from swiftnets.nets import Conv2d, CustomActivation, Dense, Flatten, LeakyReLU, Residual
     from swiftnets.optimizers import SGD, Adam
     from swiftnets.optimizers.checkpoints import Identity, read_run
     from swiftnets.optimizers.trials import Limits, Trial
@@ -169,6 +169,7 @@ COLUMNS = ["loss", "gradient_norm", "seconds", "cost", "accepted"]
 MEMBERS += [*COLUMNS, *(f"history {name}" for name in COLUMNS)]
 MEMBERS += ["state mean", "state square", "state steps"]
 BOWL = Quadratic(np.diag([1.0, 2.0]))
+SQUARE = CustomActivation("square", np.square, lambda a: 2 * a)
 
 
 def packed(data):
@@ -201,7 +202,7 @@ def checkpoints(data):
         path = put("run.npz", packed(data[1:]) if kind & 1 else data[1:])
     with reading(CheckpointError):
         if kind & 8:
-            Network.load(path)
+            Network.load(path, activations=[SQUARE] if kind & 16 else ())
         elif kind & 6 == 0:
             found = Checkpoint.read(path)
             settings = found.settings
@@ -233,9 +234,13 @@ def some_checkpoints():
     trial().kept(path)
     made.append((6, path.read_bytes()))
     layers = [Conv2d(1, 1, 2), "tanh", Residual([LeakyReLU(0.1)]), Flatten(), Dense(4, 1)]
-    for net in (MLP((2, 1), loss="huber"), Network(layers, input_shape=(1, 3, 3))):
+    for kind, net in (
+        (8, MLP((2, 1), loss="huber")),
+        (8, Network(layers, input_shape=(1, 3, 3))),
+        (24, MLP((2, 1), output_activation=SQUARE)),
+    ):
         net.save(path, net.initial(seed=0))
-        made.append((8, path.read_bytes()))
+        made.append((kind, path.read_bytes()))
     for kind, content in made:
         yield bytes([kind]) + content
         yield bytes([kind | 1]) + unpacked(content)

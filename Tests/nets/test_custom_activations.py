@@ -5,6 +5,7 @@ import gc
 import json
 import os
 import pickle
+import re
 import signal
 import threading
 import weakref
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 from mlp_reference import assert_near, bound
 
-from swiftnets import MLP, Network, _core, critical, dynamics
+from swiftnets import MLP, CheckpointError, Network, _core, critical, dynamics
 from swiftnets.interop.torch import to_torch
 from swiftnets.nets import (
     Conv2d,
@@ -475,7 +476,7 @@ def test_functions_need_no_hash():
     np.testing.assert_array_equal(net.gradient(net.initial(seed=0), [[0, 0]], [0]), 0)
 
 
-def test_nets_are_copied_and_pickled_with_their_functions_and_saved_without():
+def test_nets_are_copied_and_pickled_with_their_functions():
     functions = np.tanh, slope, second, third
     one = CustomActivation("mine", *functions)
     assert one == CustomActivation("mine", *functions) and hash(one) == hash(copy.copy(one))
@@ -489,10 +490,105 @@ def test_nets_are_copied_and_pickled_with_their_functions_and_saved_without():
         assert net.settings() != type(net).settings(
             chain("tanh") if "sizes" in net.settings() else layers("tanh")
         )
-        with pytest.raises(ValueError, match=r"has CustomActivation\('mine'\), whose functions"):
-            net.save("nowhere.npz", w)
     with pytest.raises((pickle.PicklingError, AttributeError)):
         pickle.dumps(chain(CustomActivation("x", lambda a: a, lambda a: 0 * a + 1)))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("make", [chain, layers])
+def test_nets_are_saved_with_names_and_loaded_with_functions(make, dtype, tmp_path):
+    one, path = own(), tmp_path / "net.npz"
+    net = make(one, dtype)
+    w, x, y, _ = data(net, 9)
+    net.save(path, w)
+    again, found = type(net).load(path, activations=[one])
+    assert again == net and found.tobytes() == w.tobytes()
+    np.testing.assert_array_equal(again.gradient(found, x, y), net.gradient(w, x, y))
+
+    def rounded(a):  # as another machine may have it
+        return np.tanh(a) * (1 + np.finfo(a.dtype).eps)
+
+    other, _ = Network.load(path, activations=(CustomActivation("own tanh", rounded, slope),))
+    assert other.settings() != net.settings()
+    assert_near(other.gradient(w, x, y), net.gradient(w, x, y), 64 * np.finfo(dtype).eps)
+
+
+def test_several_activations_are_given_in_any_order(tmp_path):
+    path, given = tmp_path / "net.npz", [own("tanh"), own("sine"), own("softplus")]
+    net = MLP((2, 3, 3, 3, 1), activation=[given[0], "relu", given[1]], output_activation=given[2])
+    net.save(path, net.initial(seed=0))
+    assert MLP.load(path, activations=given[::-1])[0] == net
+
+
+@pytest.mark.parametrize("make", [chain, layers])
+def test_activations_that_a_file_does_not_name_are_refused(make, tmp_path):
+    path, net, one = tmp_path / "net.npz", make(own()), own()
+    net.save(path, net.initial(seed=0))
+    renamed = CustomActivation("other", *one.functions)
+    for given in ((), [renamed], [one, renamed]):
+        names = re.escape(str(sorted(each.name for each in given)))
+        match = rf"^activations has the names {names}; expected \['own tanh'\]: .*net\.npz"
+        with pytest.raises(CheckpointError, match=match):
+            Network.load(path, activations=given)
+    another = CustomActivation("own tanh", *FUNCTIONS["sine"])
+    with pytest.raises(CheckpointError, match=r"^activations: 'own tanh' is .*; expected the same"):
+        Network.load(path, activations=[another])
+    builtin = make("tanh")
+    builtin.save(path, builtin.initial(seed=0))
+    with pytest.raises(CheckpointError, match=r"has the names \['own tanh'\]; expected \[\]"):
+        Network.load(path, activations=[one])
+
+
+def test_activations_of_the_wrong_kind_are_named(tmp_path):
+    path, one = tmp_path / "net.npz", own()
+    for given, what in ((one, "activations is of type CustomActivation"), ("x", "type str")):
+        with pytest.raises(TypeError, match=f"{what}; expected a sequence of CustomActivation"):
+            MLP.load(path, activations=given)
+    with pytest.raises(TypeError, match=r"^activations\[1\] is of type Activation; expected"):
+        MLP.load(path, activations=[one, Tanh()])
+    with pytest.raises(ValueError, match=r"^activations\[1\] is .*'own tanh'\), as one before"):
+        MLP.load(path, activations=[one, own()])
+    two = [one, CustomActivation("own tanh", *FUNCTIONS["sine"])]
+    with pytest.raises(
+        ValueError, match=r"two CustomActivation\('own tanh'\), whose values differ"
+    ):
+        MLP((1, 1, 1, 1), activation=two).save(path, np.zeros(6))
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("make", [chain, layers])
+def test_files_with_other_numbers_of_an_activation_are_damaged(make, tmp_path):
+    path, one, net = tmp_path / "net.npz", own(), make(own())
+    net.save(path, net.initial(seed=0))
+    with np.load(path) as file:
+        header, w = json.loads(file["header"].tobytes()), file["w"]
+    values = header["settings"]["activations"]["own tanh"]
+    text = json.dumps(header)
+    for old, new in (
+        (json.dumps(values), "[]"),
+        (json.dumps(values), json.dumps([*values[1:], float("nan")])),
+        (json.dumps(values), '"import os"'),
+        ('{"own tanh": ', '{"other": '),
+        ('["own tanh", null]', '["tanh", 0.0]'),
+        ('["CustomActivation", {"name": "own tanh", ', '["CustomActivation", {"name": "other", '),
+        ("null", '"import os"'),
+    ):
+        if old not in text:  # the settings of the other class
+            continue
+        bent = np.frombuffer(text.replace(old, new).encode(), np.uint8)
+        with open(path, "wb") as file:
+            np.savez(file, header=bent, w=w)
+        match = "has the names" if "other" in new and old.startswith("{") else "is damaged or no"
+        with pytest.raises(CheckpointError, match=match):
+            Network.load(path, activations=[one])
+
+
+def test_nets_are_equal_if_their_functions_are_the_same_objects():
+    assert "they count as the same if they are the same objects" in Network.__doc__
+    functions = [(lambda a: a * a, lambda a: 2 * a) for _ in range(2)]
+    one, other = (chain(CustomActivation("square", *two)) for two in functions)
+    assert one == chain(CustomActivation("square", *functions[0])) != other
+    assert one.settings() == other.settings()
 
 
 def test_what_does_not_know_the_function_says_so():

@@ -9,7 +9,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from swiftnets import MLP, Network
+from swiftnets import MLP, Network, nets
 from swiftnets._support.checkpoints import CheckpointError
 from swiftnets.nets import (
     ELU,
@@ -399,10 +399,19 @@ def test_nets_of_the_same_settings_are_equal(name, tmp_path):
     assert renamed == net
 
 
+@pytest.mark.parametrize("name", NETS)
+def test_what_is_shown_of_a_net_makes_it_again(name):
+    names = {one: getattr(nets, one) for one in nets.__all__} | {"MLP": MLP, "Network": Network}
+    for net in (NETS[name](), NETS[name]().astype("float32")):
+        assert eval(repr(net), dict(names)) == net
+        for part in (*net.layers, net.loss_function):
+            assert eval(repr(part), dict(names)) == part
+
+
 def test_nets_that_differ_in_a_setting_are_not_equal():
     layers = [Dense(2, 3), "tanh", Dense(3, 1)]
-    nets = [make() for make in NETS.values()]
-    nets += [
+    several = [make() for make in NETS.values()]
+    several += [
         Network(layers, input_shape=2),  # as the MLP, and of another class
         Network([Dense(2, 3), "tanh", Dense(3, 1, bias=False)], input_shape=2),
         Network([Dense(2, 3), LeakyReLU(0.1), Dense(3, 1)], input_shape=2),
@@ -432,6 +441,6 @@ def test_nets_that_differ_in_a_setting_are_not_equal():
             )
         ),
     ]
-    assert len(set(nets)) == len(nets)
-    assert [nets.index(net) for net in nets] == list(range(len(nets)))
-    assert nets[0] != "MLP((2, 3, 1))" and nets[0] != nets[0].settings()
+    assert len(set(several)) == len(several)
+    assert [several.index(net) for net in several] == list(range(len(several)))
+    assert several[0] != "MLP((2, 3, 1))" and several[0] != several[0].settings()

@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import pytest
@@ -779,6 +779,15 @@ def test_bad_arguments_are_named(options, error, names):
 def test_bad_settings_are_named(method, settings, error):
     with pytest.raises(error, match=next(iter(settings))):
         method(**settings)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_what_is_shown_of_a_method_makes_it_again(name):
+    defaults = {one.name: getattr(METHODS[name](), one.name) for one in fields(METHODS[name])}
+    of_numpy = {key: np.array([value])[0] for key, value in defaults.items()}
+    for settings in (defaults, of_numpy):
+        method = METHODS[name](**settings)
+        assert eval(repr(method), dict(METHODS)) == method == METHODS[name]()
 
 
 # Cost ---------------------------------------------------------------------------------------------

@@ -1,5 +1,7 @@
 """What surrounds the steps: schedules, clipping, weight decay, validation, going on."""
 
+import functools
+
 import numpy as np
 import pytest
 
@@ -560,6 +562,31 @@ def test_a_checkpoint_of_another_validation_function_is_refused(keep, count, tmp
     assert resumed.w.tobytes() == whole.w.tobytes() and resumed.iteration == whole.iteration
 
 
+class Shifted:
+    """A function of w without a name."""
+
+    def __init__(self, by):
+        self.by = by
+
+    def __call__(self, w):
+        return falling_and_rising(w) + self.by
+
+
+@pytest.mark.parametrize(
+    "make", [Shifted, lambda by: functools.partial(lambda shift, w: shift + w[0], by)]
+)
+def test_what_can_be_called_is_a_validation_function(make, tmp_path):
+    whole = SGD().minimize(BOWL, [1.0, 1.0], max_iterations=4, validation=make(1), keep_best=True)
+    options = {"keep_best": True, "checkpoint": tmp_path / "run.npz"}
+    SGD().minimize(BOWL, [1.0, 1.0], max_iterations=2, validation=make(1), **options)
+    with pytest.raises(CheckpointError, match="another run: the validation loss after 0"):
+        SGD().minimize(BOWL, [1.0, 1.0], max_iterations=4, validation=make(2), **options)
+    found = SGD().minimize(BOWL, [1.0, 1.0], max_iterations=4, validation=make(1), **options)
+    np.testing.assert_array_equal(found.w, whole.w)
+    with pytest.raises(CheckpointError, match="another run: validation's source is "):
+        SGD().minimize(BOWL, [1.0, 1.0], max_iterations=4, validation=BOWL, **options)
+
+
 def test_a_problem_of_ones_own_as_validation_is_told_apart(tmp_path):
     class Own(Problem):
         parameter_count = 2
@@ -801,6 +828,6 @@ def test_samples_of_a_validation_need_a_problem_that_knows_its_net():
 def test_what_differs_is_said_in_few_words(tmp_path):
     path, w = tmp_path / "run.npz", net().initial(seed=0)
     SGD().minimize(batches(), w, epochs=1, checkpoint=path)
-    with pytest.raises(CheckpointError, match="validation is None there and {'of': ") as caught:
+    with pytest.raises(CheckpointError, match="validation is None there and {'source': ") as caught:
         SGD().minimize(batches(), w, epochs=1, checkpoint=path, validation=data())
     assert len(str(caught.value)) < 200 + len(str(path))

@@ -555,9 +555,11 @@ def test_ctrl_c_ends_a_program_with_its_checkpoint_written(module, data, path):
     assert len(checkpoint.Checkpoint.read(path).errs) >= 4
 
 
+ORIGINALS = ("swiftnets.originals.verify", "swiftnets.originals.demo")
 PROGRAMS = [
     ["swiftnets"],
     ["swiftnets", "--help"],
+    ["swiftnets", "--version"],
     ["swiftnets.slow_net", "--iterations", "5", "--data"],
     ["swiftnets.fast_net", "--iterations", "2", "--data"],
     ["swiftnets.fast_net", "--help"],
@@ -572,8 +574,10 @@ PROGRAMS = [
         *[("unread", False, one) for one in PROGRAMS],
         *[("unread", True, one) for one in PROGRAMS[:-1]],
         *[("full", False, one) for one in (PROGRAMS[0], PROGRAMS[-1])],
-        *[("full", True, one) for one in PROGRAMS[:3]],
-        *[("closed", False, one) for one in (PROGRAMS[0], PROGRAMS[2])],
+        *[("full", False, one) for one in PROGRAMS if one[-1] in ("--help", "--version")],
+        *[("full", False, [name, "--help"]) for name in ("swiftnets.slow_net", *ORIGINALS)],
+        *[("full", True, one) for one in PROGRAMS[:4]],
+        *[("closed", False, one) for one in (PROGRAMS[0], PROGRAMS[3])],
     ],
     ids=lambda one: " ".join(one) if isinstance(one, list) else None,
 )
@@ -598,7 +602,7 @@ def test_output_that_nobody_takes_ends_a_program_without_a_traceback(
         )
         os.close(write)
     name = command[0].rpartition(".")[2]
-    if end == "closed" or (command[-1] == "--help" and not buffered):  # argparse is content
+    if end == "closed":
         assert (done.returncode, done.stderr) == (0, "")
     elif end == "unread":
         assert (done.returncode, done.stderr) == (141, "")

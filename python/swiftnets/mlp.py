@@ -17,14 +17,14 @@ import numpy.typing as npt
 from swiftnets import _core
 from swiftnets._support import checks
 from swiftnets._support.types import FloatArray
-from swiftnets.nets import activations, losses
+from swiftnets.nets import activations
 from swiftnets.nets.activations import Activation, ActivationLike
 from swiftnets.nets.custom import CustomActivation
 from swiftnets.nets.engine import Engine
 from swiftnets.nets.graph import Chain, Graph
 from swiftnets.nets.layer import Layer, Value
 from swiftnets.nets.layers import Dense
-from swiftnets.nets.losses import Loss, LossLike
+from swiftnets.nets.losses import LossLike
 from swiftnets.nets.supports import DENSE_ONLY, Support
 from swiftnets.nets.table import ParameterTable
 from swiftnets.network import Network
@@ -142,15 +142,9 @@ class MLP(Network):
         several = [_shown(one) for one in self._activations[:-1]]
         hidden = several[0] if len(set(several)) == 1 else f"[{', '.join(several)}]"
         parts = [str(self._sizes)] + [f"activation={hidden}"] * (self.depth > 1)
-        parts += [
-            f"output_activation={_shown(self._activations[-1])}",
-            f"loss={_shown(self._loss)}",
-        ]
+        parts += [f"output_activation={_shown(self._activations[-1])}"]
         parts += ["bias=False"] * (not self._bias)
-        parts += [f"reduction={self._reduction!r}"] + [f"l2={self._l2}"] * (self._l2 != 0)
-        parts += ["dtype=float32"] * (self._dtype == np.float32)
-        parts += [f"classes={self._classes}"] * (self._classes is not None)
-        return f"MLP({', '.join(parts)})"
+        return f"MLP({', '.join(parts + self._shown_loss())})"
 
     @classmethod
     def from_torch(
@@ -389,9 +383,9 @@ def _hidden(value: Any, count: int) -> tuple[Activation, ...]:
     )
 
 
-def _shown(value: Activation | Loss) -> str:
+def _shown(value: Activation) -> str:
     """As it can be given: by name where that says all."""
     if isinstance(value, CustomActivation):
         return repr(value)
-    resolve = losses.resolve if isinstance(value, Loss) else activations.resolve
-    return repr(value.name) if resolve(value.name, "name") == value else repr(value)
+    is_default = activations.resolve(value.name, "name") == value
+    return repr(value.name) if is_default else repr(value)

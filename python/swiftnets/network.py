@@ -69,7 +69,8 @@ class Network(StoredNetwork):
     ``input_shape``; tokens are integers below the embedding's number of rows.
 
     A net is its settings and does not change. Nets of one class with the same settings are equal
-    and have the same hash; names that arrays have in PyTorch do not count.
+    and have the same hash; names that arrays have in PyTorch do not count. Functions of a
+    `CustomActivation` cannot be compared: they count as the same if they are the same objects.
 
     ``print(net)`` shows layers, what they make and how many parameters they have.
 

@@ -86,6 +86,8 @@ def read_archive(
             raise ValueError(f"without {', '.join(sorted(lost))}")
         if (kind, found) == (name, version):
             return of(header["settings"], arrays)
+    except CheckpointError:  # of no damage: `of` says itself what is wrong
+        raise
     except Exception as error:  # zipfile, NumPy and json fail on damage in many ways
         what, advice = "no checkpoint", "; choose another path, or remove it to start anew"
         if name == _NET:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import os
 import signal
 import sys
@@ -42,12 +43,12 @@ def run(
     Raises
     ------
     SystemExit
-        Argparse's, after ``--help`` or a wrong argument.
+        Argparse's, after ``--help`` that is written, or a wrong argument.
     """
     status = 0
     try:
         try:
-            status = _status(name, work, parser.parse_args(argv))
+            status = _status(name, work, _options(parser, argv))
         finally:
             if sys.stdout is not None:
                 sys.stdout.flush()
@@ -60,6 +61,15 @@ def run(
             print(f"{name}: standard output: {error.strerror}", file=StandardError())
         return status or 2
     return status
+
+
+def _options(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
+    shown = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(shown):
+            return parser.parse_args(argv)
+    finally:
+        print(end=shown.getvalue())  # argparse itself would drop what cannot be written
 
 
 def _status(

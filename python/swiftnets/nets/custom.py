@@ -36,7 +36,7 @@ _OWN = 64 * _EPS
 
 
 @dataclass(frozen=True, init=False, repr=False)
-class CustomActivation(Activation, internal=("evaluate",)):
+class CustomActivation(Activation, internal=("evaluate", "require_samples", "samples")):
     r"""An activation of one's own: NumPy functions for its value and its derivatives.
 
     Parameters
@@ -69,7 +69,9 @@ class CustomActivation(Activation, internal=("evaluate",)):
     Calls that evaluate the net run on the thread that calls, which takes turns with Python's other
     threads; a product with the matrix of a point evaluates nothing. NumPy's warnings are off
     meanwhile, and some of the numbers that come are no net's: anything may come. What a function
-    raises ends the call. A net pickles if its functions do; it is not saved to a file. What needs
+    raises ends the call. A net pickles if its functions do; a file that `save` writes has names
+    alone, and `load` is given the activations again. Two are equal if their names are and their
+    functions are the same objects: whether others compute the same cannot be told. What needs
     smooth nets takes the function for smooth.
 
     Examples
@@ -78,6 +80,10 @@ class CustomActivation(Activation, internal=("evaluate",)):
     >>> square = CustomActivation("square", lambda a: a * a, lambda a: 2 * a, lambda a: 0 * a + 2)
     >>> MLP((1, 1), output_activation=square).predict([3.0, 0.0], [[2.0]])
     array([[36.]])
+    >>> square == CustomActivation("square", *square.functions)
+    True
+    >>> square == CustomActivation("square", lambda a: a * a, lambda a: 2 * a, lambda a: 0 * a + 2)
+    False
     >>> CustomActivation("cube", lambda a: a**3, lambda a: 2 * a**2)
     Traceback (most recent call last):
     ValueError: the first derivative of 'cube' is 31.0... at -3.9375, where differences ...
@@ -118,6 +124,33 @@ class CustomActivation(Activation, internal=("evaluate",)):
     def key(self) -> list[object]:
         values = [self._values(k, _POINTS).tobytes() for k in range(len(self.functions))]
         return [self.name, sha256(b"".join(values)).hexdigest()]
+
+    @property
+    def samples(self) -> FloatArray:
+        """The function at the points above, which tell a file's from another of its name."""
+        return self._values(0, _POINTS)
+
+    def require_samples(self, there: FloatArray) -> None:
+        """A ValueError if the function is not the one that `samples` were taken of.
+
+        Parameters
+        ----------
+        there : (64,) float64 array
+            Maybe of another machine, which rounds otherwise.
+
+        Raises
+        ------
+        ValueError
+            With the place and both numbers.
+        """
+        here = self.samples
+        excess = abs(here - there) - 2 * _OWN * abs(here).max()
+        at = int(np.argmax(excess))
+        if excess[at] > 0:
+            raise ValueError(
+                f"{self.name!r} is {here[at]} at {_POINTS[at]}, where the one that was saved is "
+                f"{there[at]}; expected the same function"
+            )
 
     def function(self, dtype: np.dtype[Any]) -> Callable[[int, bytes], tuple[FloatArray, ...]]:
         # Not itself: the garbage collector does not see what the engine holds, and the function may

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any, Self, TypeAlias
 
 import numpy as np
@@ -30,6 +32,7 @@ def __dir__() -> list[str]:
 
 
 Maker: TypeAlias = Callable[..., Any]
+Own: TypeAlias = Mapping[str, CustomActivation]
 
 _FORMAT, _VERSION = "swiftnets net", 1
 _LAYERS: dict[str, type[Layer]] = {
@@ -74,14 +77,15 @@ class StoredNetwork(ClassifyingNetwork, internal=("kind",)):
         TypeError
             If an argument is of another kind.
         ValueError
-            If it is not as above, or the net has a `CustomActivation`.
+            If it is not as above, or two `CustomActivation` of the net have one name.
         OSError
             If the file cannot be written.
 
         Notes
         -----
         In it are the net's `settings` as JSON, with a version, and w as it is, to the last bit; no
-        pickle. What `load` reads is checked, so that a file may come from anyone.
+        pickle. What `load` reads is checked, so that a file may come from anyone. Of a
+        `CustomActivation` there is the name, and the numbers by which `load` recognises it.
 
         Examples
         --------
@@ -96,25 +100,26 @@ class StoredNetwork(ClassifyingNetwork, internal=("kind",)):
         (MLP((2, 3, 1), activation='softplus', output_activation='identity', \
 loss='squared_error', reduction='sum'), True)
         """
-        for node in self._graph.nodes:
-            if isinstance(node.layer, CustomActivation):
-                raise ValueError(
-                    f"the net has {node.layer!r}, whose functions a file of numbers cannot hold; "
-                    "expected none: save w alone, or pickle the net if its functions pickle"
-                )
+        own = self._own()
         file = writable(path, "path")
         vector = self.engine.vector(w, "w")
         names = [row.torch_name for row in self.parameter_table]
-        settings = {"net": self.settings(), "torch names": names}
+        settings = {"net": _portable(self.settings(), own), "torch names": names}
+        if own:
+            settings["activations"] = {name: one.samples.tolist() for name, one in own.items()}
         write_archive(file, _FORMAT, _VERSION, settings, {"w": vector})
 
     @classmethod
-    def load(cls, path: File) -> tuple[Self, FloatArray]:
+    def load(
+        cls, path: File, *, activations: Sequence[CustomActivation] = ()
+    ) -> tuple[Self, FloatArray]:
         """A net and its parameters from a file that `save` wrote.
 
         Parameters
         ----------
         path : path
+        activations : sequence of CustomActivation
+            Those of the net, in any order: a file has no functions.
 
         Returns
         -------
@@ -128,13 +133,31 @@ loss='squared_error', reduction='sum'), True)
             If there is no such file.
         OSError
             If it is no regular file, or cannot be read.
+        TypeError, ValueError
+            If an argument is not as above.
         CheckpointError
-            If it is damaged, of another kind or version, or has no net of this class.
+            If it is damaged, of another kind or version, or has no net of this class; or if
+            `activations` has not the names that the net was saved with, or another function of such
+            a name.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from swiftnets import MLP
+        >>> from swiftnets.nets import CustomActivation
+        >>> square = CustomActivation("square", lambda a: a * a, lambda a: 2 * a)
+        >>> net = MLP((2, 3, 1), activation=square)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     net.save(f"{folder}/net.npz", net.initial(seed=0))
+        ...     again, w = MLP.load(f"{folder}/net.npz", activations=[square])
+        >>> again == net
+        True
         """
+        own = _named(activations)
         file = checks.path(path, "path")
         if file.exists() and not file.is_file():
             raise OSError(f"path is {file}, which is no regular file")
-        found = read_archive(file, _FORMAT, _VERSION, cls._made, "path")
+        found = read_archive(file, _FORMAT, _VERSION, partial(cls._made, file, own), "path")
         if found is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(file))
         net, w = found
@@ -150,19 +173,37 @@ loss='squared_error', reduction='sum'), True)
         """The class of a net that is read; `swiftnets.Network` says which."""
         raise NotImplementedError
 
+    def _own(self) -> Own:
+        """Its activations of one's own, by name; a ValueError if two share one."""
+        found: dict[str, CustomActivation] = {}
+        for layer in (node.layer for node in self._graph.nodes):
+            if not isinstance(layer, CustomActivation):
+                continue
+            if found.setdefault(layer.name, layer).key != layer.key:
+                raise ValueError(
+                    f"the net has two {layer!r}, whose values differ; expected a name for each, as "
+                    "a file has names alone"
+                )
+        return found
+
     @classmethod
     def _made(
-        cls, settings: dict[str, Any], arrays: Mapping[str, npt.NDArray[Any]]
+        cls,
+        file: Path,
+        own: Own,
+        settings: dict[str, Any],
+        arrays: Mapping[str, npt.NDArray[Any]],
     ) -> tuple[StoredNetwork, FloatArray]:
         """What was saved; whatever is wrong is an error that the caller explains."""
         w, given = np.ascontiguousarray(arrays["w"]), settings["net"]
         if w.ndim != 1 or w.dtype.name != given["dtype"] or not w.dtype.isnative:
             raise ValueError(f"w is {w.dtype.str} of shape {w.shape}")
+        _require_own(file, own, settings.get("activations", {}))
         is_chain = "sizes" in given
-        net = (_chain if is_chain else _network)(given, cls.kind(is_chain))
+        net = (_chain if is_chain else _network)(given, cls.kind(is_chain), own)
         if net.parameter_count != len(w):
             raise ValueError(f"w has {len(w)} numbers, and the net {net.parameter_count}")
-        if net.settings() != given:
+        if _portable(net.settings(), own) != given or set(net._own()) != set(own):
             raise ValueError("its settings are not those of a net")
         names = settings["torch names"]
         if not all(isinstance(name, str) for name in names):
@@ -171,6 +212,54 @@ loss='squared_error', reduction='sum'), True)
             net.parameter_table.named(names)  # as many as there are
             net.name_for_torch(names)
         return net, w
+
+
+def _named(activations: Any) -> Own:
+    """What is given to `load`, by name."""
+    expected = "expected a sequence of CustomActivation"
+    if isinstance(activations, (str, Mapping)) or not checks.iterable(activations):
+        raise TypeError(f"activations is of type {type(activations).__name__}; {expected}")
+    own: dict[str, CustomActivation] = {}
+    for index, one in enumerate(checks.several(activations, "activations")):
+        if not isinstance(one, CustomActivation):
+            raise TypeError(f"activations[{index}] is of type {type(one).__name__}; {expected}")
+        if one.name in own:
+            raise ValueError(
+                f"activations[{index}] is {one!r}, as one before it; expected one of each name"
+            )
+        own[one.name] = one
+    return own
+
+
+def _require_own(file: Path, own: Own, there: Mapping[str, Any]) -> None:
+    """A CheckpointError if activations are not those that a file names."""
+    if set(own) != set(there):
+        raise CheckpointError(
+            f"activations has the names {sorted(own)}; expected {sorted(there)}: those of the "
+            f"CustomActivation that the net in {file} was saved with"
+        )
+    for name, one in own.items():
+        samples = np.array(there[name], np.float64)
+        if samples.shape != one.samples.shape or not np.isfinite(samples).all():
+            raise ValueError(f"what it has of {name!r} is no sample")
+        try:
+            one.require_samples(samples)
+        except ValueError as error:
+            raise CheckpointError(f"activations: {error}, as in {file}") from None
+
+
+def _portable(settings: Any, own: Own) -> Any:
+    """Settings without the hashes of values that another machine may round otherwise."""
+    hashes = [one.key[1] for one in own.values()]
+
+    def without(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: without(part) for name, part in value.items()}
+        if isinstance(value, list):
+            return [without(part) for part in value]
+        return None if value in hashes else value
+
+    return without(settings)
 
 
 def _rest(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -183,8 +272,11 @@ def _rest(given: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _chain(given: Mapping[str, Any], make: Maker) -> Any:
-    *hidden, last = (Activation(name, parameter) for name, parameter in given["activations"])
+def _chain(given: Mapping[str, Any], make: Maker, own: Own) -> Any:
+    *hidden, last = (
+        own[name] if name in own else Activation(name, parameter)
+        for name, parameter in given["activations"]
+    )
     return make(
         given["sizes"],
         activation=hidden,
@@ -194,18 +286,20 @@ def _chain(given: Mapping[str, Any], make: Maker) -> Any:
     )
 
 
-def _network(given: Mapping[str, Any], make: Maker) -> Any:
-    return make(_layers(given["layers"]), given["input_shape"], **_rest(given))
+def _network(given: Mapping[str, Any], make: Maker, own: Own) -> Any:
+    return make(_layers(given["layers"], own), given["input_shape"], **_rest(given))
 
 
-def _layers(given: list[Any]) -> list[Layer]:
-    return [_layer(name, settings) for name, settings in given]
+def _layers(given: list[Any], own: Own) -> list[Layer]:
+    return [_layer(name, settings, own) for name, settings in given]
 
 
-def _layer(name: str, settings: dict[str, Any]) -> Layer:
+def _layer(name: str, settings: dict[str, Any], own: Own) -> Layer:
+    if name == CustomActivation.__name__:
+        return own[settings["name"]]
     if name not in _LAYERS:
         raise ValueError(f"there is no layer {name!r}")
     kind = _LAYERS[name]
     if kind is Residual:
-        return Residual(_layers(settings["body"]), _layers(settings["shortcut"]))
+        return Residual(*(_layers(settings[path], own) for path in ("body", "shortcut")))
     return kind(**settings)

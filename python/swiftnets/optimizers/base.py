@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+import numpy as np
 import numpy.typing as npt
 
 from swiftnets._support import checks, identity
@@ -248,8 +249,20 @@ class Optimizer(ABC):
 
 
 def check_settings(optimizer: Any, *positive: str, least_zero: tuple[str, ...] = ()) -> None:
-    """Check fields of a frozen dataclass: finite numbers, above 0 or not below it."""
+    """Check fields of a frozen dataclass: finite numbers, above 0 or not below it.
+
+    NumPy's numbers become Python's, so that `repr` can be pasted.
+
+    Parameters
+    ----------
+    optimizer : dataclass
+    *positive : str
+    least_zero : tuple of str
+    """
     for name in positive:
         checks.real(getattr(optimizer, name), name, positive=True)
     for name in least_zero:
         checks.nonnegative(getattr(optimizer, name), name)
+    for field in dataclasses.fields(optimizer):
+        if isinstance(value := getattr(optimizer, field.name), np.generic):
+            object.__setattr__(optimizer, field.name, value.item())

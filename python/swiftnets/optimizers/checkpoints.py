@@ -43,7 +43,7 @@ def __dir__() -> list[str]:
 
 
 COLUMNS = ("loss", "gradient_norm", "seconds", "cost", "accepted")
-_FORMAT, _VERSION = "swiftnets optimizer checkpoint", 5
+_FORMAT, _VERSION = "swiftnets optimizer checkpoint", 6
 
 
 @dataclass(frozen=True, eq=False)

@@ -216,6 +216,7 @@ class LBFGS(Optimizer):
     memory: int = 10
 
     def __post_init__(self) -> None:
+        check_settings(self)
         checks.integer(self.memory, "memory")
         _scipy()  # imported before any clock runs
 

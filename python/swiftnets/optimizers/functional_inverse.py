@@ -9,7 +9,7 @@ import numpy as np
 from swiftnets._support import checks
 from swiftnets._support.types import FloatArray
 from swiftnets.linalg.scaling import norm
-from swiftnets.optimizers.base import Optimizer, State, StepResult
+from swiftnets.optimizers.base import Optimizer, State, StepResult, check_settings
 from swiftnets.problems import Problem
 from swiftnets.problems.computed import require_finite
 from swiftnets.problems.functional_inverse import FunctionalInverse, advance
@@ -46,6 +46,7 @@ class FunctionalInverseNewton(Optimizer):
     order: int = 3
 
     def __post_init__(self) -> None:
+        check_settings(self)
         checks.integer(self.order, "order", 1, 3)
 
     def step(self, problem: Problem, w: FloatArray, state: State) -> StepResult:

@@ -68,7 +68,14 @@ class Monitor:
 
     def settings(self) -> dict[str, object]:
         """What tells it from others: not the patience, which may be more the next time."""
-        return {"of": self.source, "name": self.name, "every": self.every, "keep": self.keep}
+        source: object = self.source
+        try:
+            source = identity.settings(source, "validation")
+        except TypeError:
+            if isinstance(source, Problem):
+                raise
+            source = type(source).__qualname__  # its values tell it apart: see `difference`
+        return {"source": source, "name": self.name, "every": self.every, "keep": self.keep}
 
     def value(self, w: FloatArray) -> float:
         """The number at w; infinite where it is none.
