@@ -320,6 +320,19 @@ public func swnLinearizationThird(
   }
 }
 
+@_cdecl("swn_linearization_thirds")
+public func swnLinearizationThirds(
+  _ linearization: OpaquePointer?, _ k: Int, _ u: UnsafeRawPointer?, _ out: UnsafeMutableRawPointer?,
+  _ control: UnsafePointer<swn_control>?
+) -> swn_status {
+  status {
+    let point = try point(linearization)
+    try point.thirds(
+      memory(u, "u"), size(k, "k"), into: memory(out, "out"),
+      interruption: Interruption(control, isAlone: point.isAlone))
+  }
+}
+
 @_cdecl("swn_linearization_lanczos")
 public func swnLinearizationLanczos(
   _ linearization: OpaquePointer?, _ kind: Int32, _ shift: Double, _ k: Int, _ steps: Int,

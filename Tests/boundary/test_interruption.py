@@ -253,6 +253,7 @@ def test_many_products_at_a_point_end_in_time():
     check(lambda: net.hvp(w, x, y, v))
     check(lambda: net.at(w, x).jvp(v))
     check(lambda: net.at(w, x, y).third(v[0], v))
+    check(lambda: point.passed.thirds(v))
     check(lambda: lanczos(point.hessian, v[0], 60))
     check(lambda: cg(point.gauss_newton + 1.0, v[0], max_iterations=60))
     check(lambda: minres(point.hessian, v[0], max_iterations=60))

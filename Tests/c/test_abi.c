@@ -451,6 +451,11 @@ static void mlp_refusals(void)
   REFUSED("k is", swn_linearization_third(point, w, SIZE_MAX, w, out, NULL));
   REFUSED("out", swn_linearization_third(point, w, 1, w, NULL, NULL));
   REFUSED("linearization", swn_linearization_third(NULL, w, 1, w, out, NULL));
+  REFUSED("u is", swn_linearization_thirds(point, 1, NULL, out, NULL));
+  REFUSED("k is", swn_linearization_thirds(point, 0, w, out, NULL));
+  REFUSED("k is", swn_linearization_thirds(point, SIZE_MAX, w, out, NULL));
+  REFUSED("out", swn_linearization_thirds(point, 1, w, NULL, NULL));
+  REFUSED("linearization", swn_linearization_thirds(NULL, 1, w, out, NULL));
   REFUSED("kind", swn_linearization_lanczos(point, 3, 0, 1, 1, w, out, more, NULL));
   REFUSED("steps", swn_linearization_lanczos(point, 0, 0, 1, 0, w, out, more, NULL));
   REFUSED("steps", swn_linearization_lanczos(point, 0, 0, 1, SIZE_MAX, w, out, more, NULL));

@@ -351,6 +351,8 @@ static swn_status linearization(const void *problem, const swn_control *control)
     status = swn_linearization_product(point, p->kind, p->k, p->v, output(p->k * p->count * p->unit), control);
   if (status == SWN_OK && p->is_chain)
     status = swn_linearization_third(point, p->u, p->k, p->v, output(p->k * p->count * p->unit), control);
+  if (status == SWN_OK && p->is_chain)
+    status = swn_linearization_thirds(point, p->k, p->v, output(p->k * (p->k + 1) / 2 * p->count * p->unit), control);
   if (status == SWN_OK)
     status = swn_linearization_lanczos(point, p->kind, 0.5, p->k, 3, p->v, output(p->k * 3 * p->unit),
                                        output(p->k * 3 * p->unit), control);

@@ -90,3 +90,21 @@ def test_an_activation_that_fails_leaves_nothing_for_the_next_call():
     failing.clear()
     np.testing.assert_array_equal(point.third(v, v), want)
     np.testing.assert_array_equal(net.at(w, x, y).third(v, v), want)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize(("sizes", "n"), [(SIZES, 12), ((300, 9, 3), 900), ((3, 2), 17_000)])
+@pytest.mark.parametrize("c", [1, 3, 10])
+def test_third_derivatives_of_all_pairs_are_those_of_each(sizes, n, c, dtype):
+    # In one piece and in several, samples that float32 adds up in blocks, more than have a place.
+    net, draw = MLP(sizes, loss="softmax_cross_entropy", dtype=dtype), np.random.default_rng(c)
+    x, labels = draw.standard_normal((n, sizes[0])), draw.integers(0, sizes[-1], n)
+    passed = net.at(net.initial(seed=0), x, labels).passed
+    u = draw.standard_normal((c, net.parameter_count)).astype(dtype)
+    want = np.concatenate([passed.third(row, u[i:]) for i, row in enumerate(u)])
+    # Several threads may share one pair's samples, and add their parts in another order.
+    limit = 256 * np.finfo(dtype).eps * abs(want).max()
+    np.testing.assert_allclose(passed.thirds(u), want, rtol=0, atol=limit)
+    one = [passed.third(a, b[None])[0] for i, a in enumerate(u) for b in u[i:]]
+    np.testing.assert_allclose(want, one, rtol=0, atol=limit)
+    np.testing.assert_array_equal(passed.thirds(u), passed.thirds(u))

@@ -395,6 +395,29 @@ static PyObject *linearization_third(PyObject *module, PyObject *const *args, Py
   return result;
 }
 
+static PyObject *linearization_thirds(PyObject *module, PyObject *const *args, Py_ssize_t given)
+{
+  static const ArraySpec rows[] = {{"u", "kp", false, 0}}, output[] = {{"out", "tp", true, 0}};
+  if (!take_count("linearization_thirds", given, 3)) return NULL;
+  Linearization *linearization = take_linearization(args[0]);
+  if (!linearization) return NULL;
+  Call call;
+  begin_at(&call, module, linearization);
+  PyObject *result = NULL;
+  if (take_arrays(&call, args + 1, rows, 1)) {
+    const size_t k = size(&call, 'k');
+    call.sizes['t'] = k < (size_t)1 << 31 ? (Py_ssize_t)(k * (k + 1) / 2) : PY_SSIZE_T_MAX;
+    if (take_arrays(&call, args + 2, output, 1)) {
+      release(&call);
+      swn_status status =
+          swn_linearization_thirds(linearization->engine, k, data(&call, 0), data(&call, 1), &call.control);
+      if (finish(&call, status)) result = Py_NewRef(Py_None);
+    }
+  }
+  end(&call);
+  return result;
+}
+
 static PyObject *linearization_lanczos(PyObject *module, PyObject *const *args, Py_ssize_t given)
 {
   static const ArraySpec arrays[] = {
@@ -455,6 +478,7 @@ PyMethodDef mlp_methods[] = {
      "linearization_product(linearization, kind, v, out)"},
     {"linearization_third", FASTCALL(linearization_third), METH_FASTCALL,
      "linearization_third(linearization, u, v, out)"},
+    {"linearization_thirds", FASTCALL(linearization_thirds), METH_FASTCALL, "linearization_thirds(linearization, u, out)"},
     {"linearization_lanczos", FASTCALL(linearization_lanczos), METH_FASTCALL,
      "linearization_lanczos(linearization, kind, shift, starts, diagonal_out, off_diagonal_out)"},
     {NULL, NULL, 0, NULL},

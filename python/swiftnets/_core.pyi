@@ -265,6 +265,7 @@ def linearization_product(
 def linearization_third(
     linearization: Linearization, u: _Floats, v: _Floats, out: _Floats, /
 ) -> None: ...
+def linearization_thirds(linearization: Linearization, u: _Floats, out: _Floats, /) -> None: ...
 def linearization_lanczos(
     linearization: Linearization,
     kind: int,

@@ -354,6 +354,9 @@ swn_status swn_linearization_product(const swn_linearization *linearization, int
  * others have swn_mlp_multilinear. */
 swn_status swn_linearization_third(const swn_linearization *linearization, const void *u, size_t k, const void *v,
                                    void *out, const swn_control *control);
+/* out [k (k + 1) / 2, P]: the same along all pairs i <= j of the rows of u [k, P], row by row of that triangle. */
+swn_status swn_linearization_thirds(const swn_linearization *linearization, size_t k, const void *u, void *out,
+                                    const swn_control *control);
 /* diagonal and off_diagonal [k, steps] of the tridiagonal matrices of k Lanczos runs on the matrix plus shift, from the
  * starts [k, P]; 0 from where a run's space is invariant. */
 swn_status swn_linearization_lanczos(const swn_linearization *linearization, int32_t kind, double shift, size_t k,

@@ -229,15 +229,14 @@ enum AnyPoint<Element: KernelScalar>: Sendable {
     }
   }
 
-  /// The third derivative applied to u and each of `count` rows of v; of a chain of dense layers.
-  func third(
-    _ u: UnsafePointer<Element>, _ v: UnsafePointer<Element>, _ count: Int, into out: UnsafeMutablePointer<Element>,
-    interruption: Interruption
+  /// The third derivatives along pairs of directions; of a chain of dense layers.
+  func thirds(
+    _ wanted: ThirdPairs<Element>, into out: UnsafeMutablePointer<Element>, interruption: Interruption
   ) throws(EngineError) {
     guard case .chain(let point, _) = self else {
       throw .invalidArgument("the net is no chain of dense layers, which alone keep what third derivatives need")
     }
-    try point.third(u, v, count, into: out, interruption: interruption)
+    try point.thirds(wanted, into: out, interruption: interruption)
   }
 
   func lanczos(

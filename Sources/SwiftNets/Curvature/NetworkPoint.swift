@@ -106,9 +106,31 @@ extension NetworkEngine {
       try gate.write(interruption) { () throws(EngineError) in
         switch kept {
         case .float64(let point):
-          try point.third(reading(u), reading(v), count, into: writing(out), interruption: interruption)
+          let wanted = try ThirdPairs<Double>(reading(u), reading(v), count, length: parameterCount, interruption)
+          try point.thirds(wanted, into: writing(out), interruption: interruption)
         case .float32(let point):
-          try point.third(reading(u), reading(v), count, into: writing(out), interruption: interruption)
+          let wanted = try ThirdPairs<Float>(reading(u), reading(v), count, length: parameterCount, interruption)
+          try point.thirds(wanted, into: writing(out), interruption: interruption)
+        }
+      }
+    }
+
+    /// The third derivatives along all pairs i ≤ j of `count` rows of u, in the order of an upper triangle's rows. What
+    /// is of one direction is computed once. Calls from several threads take turns.
+    /// - Throws: as `third`.
+    public func thirds(
+      _ u: UnsafeRawPointer, _ count: Int, into out: UnsafeMutableRawPointer, interruption: Interruption
+    ) throws(EngineError) {
+      // bounded: once the triangle of all entries is addressable
+      try requireAddressable("out", count, saturating(sum: count, 1), parameterCount)
+      try gate.write(interruption) { () throws(EngineError) in
+        switch kept {
+        case .float64(let point):
+          let wanted = ThirdPairs<Double>(reading(u), count, length: parameterCount)
+          try point.thirds(wanted, into: writing(out), interruption: interruption)
+        case .float32(let point):
+          let wanted = ThirdPairs<Float>(reading(u), count, length: parameterCount)
+          try point.thirds(wanted, into: writing(out), interruption: interruption)
         }
       }
     }

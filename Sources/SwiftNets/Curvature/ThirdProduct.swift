@@ -49,8 +49,10 @@ final class ThirdProduct<Element: KernelScalar> {
   private let net: MultilayerPerceptron
   let capacity: Int
   private let thread: Int
-  let first: CurvatureProduct<Element>
-  let second: CurvatureProduct<Element>
+  /// Tangents along single directions; a pair is of two of these places.
+  private(set) var places: [CurvatureProduct<Element>] = []
+  /// The direction that each place has, and whether its tangents are there.
+  private var held: [(direction: Int, isDone: Bool)?] = []
   /// Mixed tangents of the images (those of the first layer are 0), of the outputs, and of the deltas.
   private let images: [Matrix<Element>]
   private let tangents: [Matrix<Element>]
@@ -60,8 +62,6 @@ final class ThirdProduct<Element: KernelScalar> {
     self.net = net
     self.capacity = capacity
     self.thread = thread
-    first = try CurvatureProduct(net, capacity: capacity, thread: thread, keepsCotangents: true)
-    second = try CurvatureProduct(net, capacity: capacity, thread: thread, keepsCotangents: true)
     var arrays: [[Matrix<Element>]] = [[], [], []]
     for index in 0..<net.depth {
       let columns = NetworkPass<Element>.columns(net, index)
@@ -73,36 +73,59 @@ final class ThirdProduct<Element: KernelScalar> {
   }
 
   /// What its memory takes.
-  var bytes: Int { first.bytes + second.bytes + totalBytes(images, tangents, deltas) }
+  var bytes: Int { places.reduce(totalBytes(images, tangents, deltas)) { $0 + $1.bytes } }
 
-  /// All tangents of `part` along the directions loaded: along the first twice where `isOne`, and those along it only if
-  /// they are not there yet.
-  func run(
-    _ pass: NetworkPass<Element>, _ terms: ThirdTerms<Element>, _ part: Range<Int>, origin: Int, isOne: Bool,
-    hasFirst: Bool, _ member: ThreadTeam.Member
-  ) {
-    guard !part.isEmpty else { return }
-    if !hasFirst {
-      first.forward(pass, part, origin: origin, member)
-      first.backward(.hessian, pass, part, origin: origin, member)
+  /// Makes sure of so many places.
+  func reserve(_ count: Int) throws(EngineError) {
+    while places.count < count {
+      places.append(try CurvatureProduct(net, capacity: capacity, thread: thread, keepsCotangents: true))
+      held.append(nil)
     }
-    if !isOne {
-      second.forward(pass, part, origin: origin, member)
-      second.backward(.hessian, pass, part, origin: origin, member)
-    }
-    let rows = part.lowerBound - origin..<part.upperBound - origin
-    forward(pass, terms, part, rows, isOne, member)
-    backward(pass, terms, part, rows, isOne, member)
   }
 
-  /// The tangents along v, which are those along u where they are one.
-  private func other(_ isOne: Bool) -> CurvatureProduct<Element> { isOne ? first : second }
+  /// Forgets the directions, which are the last caller's.
+  func forget() { for place in held.indices { held[place] = nil } }
 
-  private func forward(
-    _ pass: NetworkPass<Element>, _ terms: ThirdTerms<Element>, _ part: Range<Int>, _ rows: Range<Int>, _ isOne: Bool,
+  /// Forgets their tangents, which are of other samples.
+  func forgetTangents() { for place in held.indices { held[place]?.isDone = false } }
+
+  /// Sees to it that `direction` is in `place`, by `load` if it is not there yet; returns whether its tangents are missing,
+  /// which the caller is to make.
+  func isNew(_ direction: Int, in place: Int, _ load: () -> Void) -> Bool {
+    if held[place]?.direction != direction {
+      load()
+    } else if held[place]?.isDone == true {
+      return false
+    }
+    held[place] = (direction, true)
+    return true
+  }
+
+  /// The tangents of `part` along the direction in a place.
+  func run(
+    _ place: Int, _ pass: NetworkPass<Element>, _ part: Range<Int>, origin: Int, _ member: ThreadTeam.Member
+  ) {
+    guard !part.isEmpty else { return }
+    places[place].forward(pass, part, origin: origin, member)
+    places[place].backward(.hessian, pass, part, origin: origin, member)
+  }
+
+  /// The mixed tangents of `part`, after those along both directions.
+  func run(
+    _ pair: (Int, Int), _ pass: NetworkPass<Element>, _ terms: ThirdTerms<Element>, _ part: Range<Int>, origin: Int,
     _ member: ThreadTeam.Member
   ) {
-    let second = other(isOne)
+    guard !part.isEmpty else { return }
+    let rows = part.lowerBound - origin..<part.upperBound - origin
+    forward(pair, pass, terms, part, rows, member)
+    backward(pair, pass, terms, part, rows, member)
+  }
+
+  private func forward(
+    _ pair: (Int, Int), _ pass: NetworkPass<Element>, _ terms: ThirdTerms<Element>, _ part: Range<Int>,
+    _ rows: Range<Int>, _ member: ThreadTeam.Member
+  ) {
+    let (first, second, isOne) = (places[pair.0], places[pair.1], pair.0 == pair.1)
     for (index, layer) in net.layers.enumerated() where !member.isStopped {
       let isCurved = pass.isCurved(index)
       let piece = (isCurved ? images : tangents)[index].rows(rows)
@@ -138,12 +161,12 @@ final class ThirdProduct<Element: KernelScalar> {
   private func hasTangent(_ pass: NetworkPass<Element>, _ index: Int) -> Bool { index > 0 || pass.isCurved(0) }
 
   private func backward(
-    _ pass: NetworkPass<Element>, _ terms: ThirdTerms<Element>, _ part: Range<Int>, _ rows: Range<Int>, _ isOne: Bool,
-    _ member: ThreadTeam.Member
+    _ pair: (Int, Int), _ pass: NetworkPass<Element>, _ terms: ThirdTerms<Element>, _ part: Range<Int>,
+    _ rows: Range<Int>, _ member: ThreadTeam.Member
   ) {
-    let second = other(isOne)
+    let (first, second, isOne) = (places[pair.0], places[pair.1], pair.0 == pair.1)
     let last = net.depth - 1
-    outputCotangent(pass, terms, part, rows, isOne)
+    outputCotangent(pair, pass, terms, part, rows)
     for index in net.layers.indices.reversed() where !member.isStopped {
       let piece = deltas[index].rows(rows)
       let isCurved = pass.isCurved(index)
@@ -179,12 +202,13 @@ final class ThirdProduct<Element: KernelScalar> {
 
   /// The mixed tangent of ∂L/∂Z of the outputs, in the place of their deltas.
   private func outputCotangent(
-    _ pass: NetworkPass<Element>, _ terms: ThirdTerms<Element>, _ part: Range<Int>, _ rows: Range<Int>, _ isOne: Bool
+    _ pair: (Int, Int), _ pass: NetworkPass<Element>, _ terms: ThirdTerms<Element>, _ part: Range<Int>,
+    _ rows: Range<Int>
   ) {
     let last = net.depth - 1
     let target = deltas[last].rows(rows)
-    let (u, v) = (first.tangents[last].rows(rows), other(isOne).tangents[last].rows(rows))
-    let factor: Element = isOne ? 0.5 : 1
+    let (u, v) = (places[pair.0].tangents[last].rows(rows), places[pair.1].tangents[last].rows(rows))
+    let factor: Element = pair.0 == pair.1 ? 0.5 : 1
     if hasTangent(pass, last) {
       pass.output.multiply(part, tangents[last].rows(rows), into: target)
     } else {
@@ -204,9 +228,10 @@ final class ThirdProduct<Element: KernelScalar> {
 
   /// Rows `range` of layer `index`'s part of the result, over `part`'s samples, set or added in the flat vector.
   func collect(
-    _ index: Int, _ range: Range<Int>, _ pass: NetworkPass<Element>, _ part: Range<Int>, origin: Int, isOne: Bool,
-    _ update: Update, into flat: UnsafeMutablePointer<Element>
+    _ pair: (Int, Int), _ index: Int, _ range: Range<Int>, _ pass: NetworkPass<Element>, _ part: Range<Int>,
+    origin: Int, _ update: Update, into flat: UnsafeMutablePointer<Element>
   ) {
+    let (first, second) = (places[pair.0], places[pair.1])
     let layer = net.layers[index]
     let rows = part.lowerBound - origin..<part.upperBound - origin
     let out = Matrix(borrowing: flat + layer.offset, rows: layer.rows, columns: layer.width)
@@ -220,8 +245,8 @@ final class ThirdProduct<Element: KernelScalar> {
         tangents[index - 1].prefix(layer.fanIn).rows(rows).transposed, deltas.prefix(layer.width), .add, isExact: true,
         into: out, rows: below)
     }
-    add(first.tangents, other(isOne).deltas[index].rows(rows))
-    if !isOne { add(second.tangents, first.deltas[index].rows(rows)) }
+    add(first.tangents, second.deltas[index].rows(rows))
+    if pair.0 != pair.1 { add(second.tangents, first.deltas[index].rows(rows)) }
     if hasTangent(pass, index - 1) { add(tangents, pass.deltas[index].rows(part)) }
   }
 }

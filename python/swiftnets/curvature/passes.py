@@ -54,18 +54,27 @@ class Pass:
     def product(self, kind: int, rows: FloatArray) -> FloatArray:
         """The matrix of this kind without the l2 term times each of the rows."""
         return self._summed(
-            lambda part, out: _core.linearization_product(part, kind, rows, out), rows
+            lambda part, out: _core.linearization_product(part, kind, rows, out), len(rows)
         )
 
     def third(self, u: FloatArray, rows: FloatArray) -> FloatArray:
         """The third derivative applied to u and each of the rows; of a chain of dense layers."""
-        return self._summed(lambda part, out: _core.linearization_third(part, u, rows, out), rows)
+        return self._summed(
+            lambda part, out: _core.linearization_third(part, u, rows, out), len(rows)
+        )
+
+    def thirds(self, rows: FloatArray) -> FloatArray:
+        """The same along all pairs i ≤ j of c rows, (c (c + 1) / 2, P), in a triangle's order."""
+        c = len(rows)
+        return self._summed(
+            lambda part, out: _core.linearization_thirds(part, rows, out), c * (c + 1) // 2
+        )
 
     def _summed(
-        self, call: Callable[[_core.Linearization, FloatArray], None], rows: FloatArray
+        self, call: Callable[[_core.Linearization, FloatArray], None], count: int
     ) -> FloatArray:
-        """What the call makes of each batch's pass and an array like the rows, as the loss is."""
-        out = np.empty_like(rows)
+        """What the call makes of each batch's pass and so many rows, added up as the loss is."""
+        out = np.empty((count, self._engine.count), self._engine.dtype)
         adder = Adder(out)
         for part, last, factor in zip(
             self.parts, [1.0, *self._factors], self._factors, strict=False

@@ -244,7 +244,7 @@ def solve_checked(
         return _rescaled(A, B, start, unit, a_exponent, b_exponent)
     if k == 1:
         X = -A / B
-        return Complementarity(X, A + B * X, _residuals(A, B, X), 0, "closed form")
+        return Complementarity(X, *_checked(A, B, X), 0, "closed form")
     # Each B_(ii,ii) to 1, then both to norm 1.
     d = np.maximum(diagonal, 1e-12 * largest) ** -0.25
     rows, columns, _, _ = places(k)
@@ -264,13 +264,13 @@ def solve_checked(
     limit = _GOOD * max(1.0, unit / _norm(A))
     iterations = 0
     for method, solve in (("newton", problem.newton), ("interior point", problem.interior)):
-        x, steps = solve(x)
+        x, F, steps = solve(x)
         iterations += steps
-        for answer in (problem.projected(x), x):
+        for answer in (x - F, x):  # the positive part of x - A - B[x], which a solution is
             X = smat(answer) * (a / b) * np.outer(d, d)
-            residuals = _residuals(A, B, X)
+            S, residuals = _checked(A, B, X)
             if best is None or max(residuals) < max(best.residuals):
-                best = Complementarity(X, A + smat(B @ svec(X)), residuals, iterations, method)
+                best = Complementarity(X, S, residuals, iterations, method)
             # In the scaled problem ‖A‖ and ‖B‖ are 1.
             rounding = _ROUNDING * _norm(answer)
             if max(residuals) <= max(limit, min(_WORST, rounding)):
@@ -295,7 +295,7 @@ def _rescaled(
         found = solve_checked(small_A, small_B, near, float(np.ldexp(unit, -a)))
         X, S = np.ldexp(found.X, a - b), np.ldexp(found.S, a)
         back = np.ldexp(X, b - a)  # without the digits that X has lost
-    residuals = _residuals(small_A, small_B, back)
+    _, residuals = _checked(small_A, small_B, back)
     if not max(residuals) <= max(_WORST, *found.residuals):
         raise FloatingPointError(
             f"X is some 2^{a - b + exponent(found.X)}, which float64 does not hold to {_WORST:.0e}"
@@ -310,17 +310,18 @@ def _diagonal(k: int) -> npt.NDArray[np.intp]:
     return np.flatnonzero(rows == columns)
 
 
-def _residuals(A: Array, B: Array, X: Array) -> tuple[float, float, float]:
-    """What the answer misses; infinite where it is not finite."""
+def _checked(A: Array, B: Array, X: Array) -> tuple[Array, tuple[float, float, float]]:
+    """A + B[X], and what the answer misses; infinite where it is not finite."""
     if not np.isfinite(X).all():
-        return math.inf, math.inf, math.inf
+        return np.full_like(A, math.nan), (math.inf, math.inf, math.inf)
     S = A + smat(B @ svec(X))
     size, target = _norm(X), _norm(A)
-    own = max(0.0, -float(np.linalg.eigvalsh(X)[0])) / size if size else 0.0
-    slack = max(0.0, -float(np.linalg.eigvalsh(S)[0])) / target
+    lowest, least = np.linalg.eigvalsh(np.array([X, S]))[:, 0].tolist()
+    own = max(0.0, -lowest) / size if size else 0.0
+    slack = max(0.0, -least) / target
     inner = abs(float(np.vdot(X, S))) / (size * target) if size else 0.0
     # A NaN would pass for small wherever it is compared.
-    return tuple(math.inf if math.isnan(r) else r for r in (own, slack, inner))  # type: ignore[return-value]
+    return S, tuple(math.inf if math.isnan(r) else r for r in (own, slack, inner))  # type: ignore[return-value]
 
 
 def _norm(array: Array) -> float:
@@ -336,13 +337,8 @@ class _Problem:
         self._unit = np.eye(len(a))
         self._basis = places(len(smat(a)))[3]
 
-    def projected(self, x: Array) -> Array:
-        """The positive part of x − a − B x, which a solution x is."""
-        values, vectors = np.linalg.eigh(smat(x - self._a - self._B @ x))
-        return svec((vectors * np.maximum(values, 0)) @ vectors.T)
-
     def _value(self, x: Array) -> tuple[Array, Array, Array]:
-        """F(x) and the eigenpairs that its derivative is made of."""
+        """F(x) = x − (x − a − B x)⁺, and the eigenpairs that its derivative is made of."""
         values, vectors = np.linalg.eigh(smat(x - self._a - self._B @ x))
         positive = svec((vectors * np.maximum(values, 0)) @ vectors.T)
         return x - positive, values, vectors
@@ -353,6 +349,9 @@ class _Problem:
         return aside(operations, self._step, F, values, vectors, least)
 
     def _step(self, F: Array, values: Array, vectors: Array, least: bool) -> Array:
+        if values[0] > 0 and not least:  # S is to be 0, and nothing is projected
+            near: FloatArray = np.linalg.solve(self._B, -F)
+            return near
         plus = np.maximum(values, 0)
         size = np.abs(values)
         total = np.add.outer(size, size)
@@ -364,17 +363,17 @@ class _Problem:
         step: FloatArray = np.linalg.lstsq(J, -F)[0] if least else np.linalg.solve(J, -F)
         return step
 
-    def newton(self, x: Array) -> tuple[Array, int]:
-        """From x, with steps halved until the residual falls."""
+    def newton(self, x: Array) -> tuple[Array, Array, int]:
+        """From x, with steps halved until the residual falls; what was reached, F there, steps."""
         F, *pairs = self._value(x)
         size = _norm(F)
         for step in range(_NEWTON):
             if size <= 1e-15 * (1 + _norm(x)):
-                return x, step
+                return x, F, step
             try:
                 direction = self._direction(F, *pairs)
             except np.linalg.LinAlgError:
-                return x, step
+                return x, F, step
             length = 1.0
             for _ in range(_HALVINGS):
                 trial = x + length * direction
@@ -384,11 +383,11 @@ class _Problem:
                     break
                 length /= 2
             else:
-                return x, step
+                return x, F, step
             x, F, pairs, size = trial, value, others, reached
-        return x, _NEWTON
+        return x, F, _NEWTON
 
-    def interior(self, _: Array) -> tuple[Array, int]:
+    def interior(self, _: Array) -> tuple[Array, Array, int]:
         """From well inside, by a predictor and a corrector; then Newton's undamped steps."""
         a, B = self._a, self._B
         k = len(smat(a))
@@ -419,7 +418,7 @@ class _Problem:
             if not _norm(value) < _norm(F):
                 break
             x, F, pairs = trial, value, others
-        return x, steps
+        return x, F, steps
 
     def _interior_step(
         self, x: Array, s: Array, residual: Array, mu: float, k: int

@@ -19,10 +19,11 @@ def __dir__() -> list[str]:
 
 
 _MOST = 64  # critical eigenvalues: the complementarity problem takes some c⁶
+_LEAST, _LARGEST = 2.0**-400, 2.0**400  # between these, squares and their products are numbers
 
 
 def thirds(point: Point, rows: Array) -> Array:
-    """T[u_i, u_j] for i ≤ j: c (c + 1) / 2 third derivatives, the directions of each i at once.
+    """T[u_i, u_j] for i ≤ j: c (c + 1) / 2 third derivatives, of chains of dense layers at once.
 
     Parameters
     ----------
@@ -46,8 +47,9 @@ def thirds(point: Point, rows: Array) -> Array:
             f"{len(rows)} eigenvalues are critical; expected up to {_MOST}: the step is far above "
             "the edge of stability, where gradient descent diverges; expected a smaller step"
         )
-    third = point.passed.third if point.net.engine.is_chain else point.third
-    return np.concatenate([third(row, rows[i:]) for i, row in enumerate(rows)])
+    if point.net.engine.is_chain:
+        return point.passed.thirds(rows)
+    return np.concatenate([point.third(row, rows[i:]) for i, row in enumerate(rows)])
 
 
 def held(
@@ -81,9 +83,27 @@ def held(
     FloatingPointError
         If it, or a third derivative, is beyond float64.
     """
+    with np.errstate(all="ignore"):
+        largest = float(np.einsum("ij,ij->i", flat, flat).max())
+        square = float(gradient @ gradient)
+    most = 0.0 if slack is None else float(np.abs(slack).max())
+    if _LEAST < largest < _LARGEST and _LEAST < square < _LARGEST and most < _LARGEST:
+        X = _held(gradient, flat, slack, start, unit)
+    else:
+        X = _rescaled(gradient, flat, slack, start, unit)
+    if not np.isfinite(X).all():
+        raise FloatingPointError(
+            "the oscillation that would hold the eigenvalues is beyond float64"
+        )
+    return X
+
+
+def _rescaled(
+    gradient: Array, flat: Array, slack: Array | None, start: Array | None, unit: float
+) -> Array:
+    """By way of T / 2ᵉ and (g, slack / 2ᵉ) / 2ᶠ, which are near 1."""
     if not np.isfinite(flat).all():
         raise FloatingPointError("the third derivative at the point is not finite")
-    # T / 2ᵉ and (g, slack / 2ᵉ) / 2ᶠ are near 1, so that products of them are numbers.
     e = exponent(flat)
     f = exponent(gradient)
     if slack is not None:
@@ -91,12 +111,8 @@ def held(
         slack = np.ldexp(slack, -e - f)
     flat, gradient = np.ldexp(flat, -e), np.ldexp(gradient, -f)
     near = None if start is None else np.ldexp(start, e - f)
-    X = np.ldexp(_held(gradient, flat, slack, near, float(np.ldexp(unit, -e - f))), f - e)
-    if not np.isfinite(X).all():
-        raise FloatingPointError(
-            "the oscillation that would hold the eigenvalues is beyond float64"
-        )
-    return X
+    found = _held(gradient, flat, slack, near, float(np.ldexp(unit, -e - f)))
+    return np.ldexp(found, f - e)
 
 
 def _held(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ def __dir__() -> list[str]:
 
 _MOST = 40  # directions that are kept beyond those wanted, before a restart
 _NEW = 1e-6  # of a direction, what has to be outside of the space to count
+_MOSTLY = 0.7  # of its norm, what a projected direction keeps to be orthogonal to the digit
 _WIDER = 2
 
 
@@ -93,9 +95,9 @@ def refine(
         If products are not finite.
     """
     k = min(k, order)
-    basis = _orthonormal(_random(order, seed) if start is None else start, None)
+    basis = _orthonormal(_random(order, seed) if start is None else start)
     if not len(basis):  # zeros
-        basis = _orthonormal(_random(order, seed), None)
+        basis = _random(order, seed)
     images = products(basis)
     made = len(basis)
     while True:
@@ -109,63 +111,72 @@ def refine(
             while k < order and len(values) >= k and values[k - 1] > above:
                 k = min(k + _WIDER, order)
         have = min(k, len(basis))
-        rows, own = turn[:, :have].T @ basis, turn[:, :have].T @ images
-        remainders = own - values[:have, None] * rows
+        combined = turn[:, :have].T
+        remainders = combined @ images
+        remainders -= (values[:have, None] * combined) @ basis
         norms = np.sqrt(np.einsum("ij,ij->i", remainders, remainders))
-        limits = np.full(have, tolerance * max(abs(float(values[0])), abs(float(values[-1]))))
+        limits = [tolerance * max(abs(float(values[0])), abs(float(values[-1])))] * have
         if have == k > 1 and (above is None or values[k - 1] <= above):
             limits[-1] *= guard
-        open_ = norms > limits
-        full = len(basis) == order
-        if full or (have == k and not open_.any()):
-            return Ritz(values[:have].copy(), rows, norms, made, True)
-        if made >= most:
-            return Ritz(values[:have].copy(), rows, norms, made, False)
-        if len(basis) + have > k + _MOST:  # the best of the space, thick
-            keep = min(len(basis), k + _MOST // 2)
-            basis, images = turn[:, :keep].T @ basis, turn[:, :keep].T @ images
-        new = _orthonormal(remainders[open_] / np.maximum(norms[open_], 1e-300)[:, None], basis)
-        if not len(new):
-            # An invariant space, or one that rounding makes so: what is missing is beside it.
-            if have == k:
-                return Ritz(values[:have].copy(), rows, norms, made, True)
-            new = _orthonormal(_random(order, seed + made), basis)
+        open_ = [i for i, length in enumerate(norms.tolist()) if length > limits[i]]
+        is_done = len(basis) == order or (have == k and not open_)
+        new = np.empty((0, order))
+        if not is_done and made < most:
+            if len(basis) + have > k + _MOST:  # the best of the space, thick
+                keep = turn[:, : min(len(basis), k + _MOST // 2)].T
+                basis, images, combined = keep @ basis, keep @ images, np.eye(have, len(keep))
+            new = _outside(remainders[open_] / np.maximum(norms[open_], 1e-300)[:, None], basis)
+            if not len(new):
+                # An invariant space, or one that rounding makes so: what is missing is beside it.
+                is_done = have == k
+                if not is_done:
+                    new = _outside(_random(order, seed + made), basis)
+        if is_done or made >= most:
+            return Ritz(values[:have].copy(), combined @ basis, norms, made, is_done)
         basis = np.concatenate([basis, new])
         images = np.concatenate([images, products(new)])
         made += len(new)
 
 
-_NEAR = 1e-8  # of the identity: one step of Newton and Schulz squares it away
+# Of the identity: so near rounding leaves what was orthonormal; and so near one step of Newton and
+# Schulz squares the rest away.
+_EXACT, _NEAR = 1e-13, 1e-8
 
 
-def _orthonormal(rows: Array, beside: Array | None) -> Array:
-    """Orthonormal rows of what the given ones have outside of the space beside; it may be few."""
-    if beside is None:
-        with np.errstate(over="ignore", invalid="ignore"):
-            gram = rows @ rows.T
-        gram.flat[:: len(rows) + 1] -= 1.0
-        if float(np.abs(gram).max()) <= _NEAR:
-            close: Array = rows - 0.5 * (gram @ rows)
-            return close
+def _orthonormal(rows: Array) -> Array:
+    """Orthonormal rows that span what the given ones do; it may be few."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        gram = rows @ rows.T
+    gram.flat[:: len(rows) + 1] -= 1.0
+    off = float(np.abs(gram).max(initial=0.0))
+    if off <= _EXACT:
+        return rows
+    if off <= _NEAR:
+        close: Array = rows - 0.5 * (gram @ rows)
+        return close
+    units = [row / length for row in rows if (length := norm(row)) > 0]
+    return _outside(np.array(units).reshape(-1, rows.shape[1]), np.empty((0, rows.shape[1])))
+
+
+def _outside(rows: Array, basis: Array) -> Array:
+    """Orthonormal rows of what rows of norm 1 have outside of an orthonormal space; may be few."""
     found: list[Array] = []
     for row in rows:
-        length = norm(row)
-        if not length > 0:
-            continue
-        row = row / length
-        for _ in range(2):
-            if beside is not None:
-                row = row - (beside @ row) @ beside
+        left, length = 1.0, 0.0
+        # Once more where most of it was inside: rounding of that is not small beside the rest.
+        while length < _MOSTLY and left > _NEW:
+            row = row - (basis @ row) @ basis
             for other in found:
-                row = row - (other @ row) * other
-        left = norm(row)
+                row -= (other @ row) * other
+            length = math.sqrt(float(row @ row))
+            left *= length
+            row /= max(length, 1e-300)
         if left > _NEW:
-            row = row / left
-            if beside is not None:
-                row = row - (beside @ row) @ beside
-            found.append(row / norm(row))
+            found.append(row)
     return np.array(found).reshape(-1, rows.shape[1])
 
 
 def _random(order: int, seed: int) -> Array:
-    return np.random.default_rng(seed).standard_normal((1, order))
+    """A row of norm 1."""
+    row = np.random.default_rng(seed).standard_normal((1, order))
+    return row / norm(row[0])
