@@ -28,7 +28,6 @@ from swiftnets.sklearn._training import SOLVERS
 quiet = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 REASONS = {
-    "kfac": "its targets are drawn one for each sample, repeated ones too",
     "early": "which samples are held back depends on how many there are",
 }
 

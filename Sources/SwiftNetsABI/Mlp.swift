@@ -333,6 +333,28 @@ public func swnLinearizationThirds(
   }
 }
 
+@_cdecl("swn_linearization_factor_counts")
+public func swnLinearizationFactorCounts(
+  _ linearization: OpaquePointer?, _ mix: UnsafeMutablePointer<Int>?, _ factors: UnsafeMutablePointer<Int>?
+) -> swn_status {
+  status {
+    let (mix, factors) = try (require(mix, "mix"), require(factors, "factors"))
+    (mix.pointee, factors.pointee) = try point(linearization).factorCounts
+  }
+}
+
+@_cdecl("swn_linearization_factors")
+public func swnLinearizationFactors(
+  _ linearization: OpaquePointer?, _ mix: UnsafeRawPointer?, _ out: UnsafeMutableRawPointer?,
+  _ control: UnsafePointer<swn_control>?
+) -> swn_status {
+  status {
+    let point = try point(linearization)
+    try point.factors(
+      memory(mix, "mix"), into: memory(out, "out"), interruption: Interruption(control, isAlone: point.isAlone))
+  }
+}
+
 @_cdecl("swn_linearization_lanczos")
 public func swnLinearizationLanczos(
   _ linearization: OpaquePointer?, _ kind: Int32, _ shift: Double, _ k: Int, _ steps: Int,

@@ -95,6 +95,15 @@ static void mlp_by_hand(void)
   expect(near(states[0], 3) && near(states[1], 4) && near(states[2], 1) && near(states[3], 0) && near(states[4], 1) &&
              near(states[5], 1),
          "what the Hessian is made of");
+  size_t mix_count, factor_count;
+  expect(swn_linearization_factor_counts(point, &mix_count, &factor_count) == SWN_OK && mix_count == 1 &&
+             factor_count == 5,
+         "one sample's output; two inputs' products, and an output's");
+  const double mix[1] = {-1};
+  double factors[5];
+  expect(swn_linearization_factors(point, mix, factors, NULL) == SWN_OK && near(factors[0], 9) &&
+             near(factors[1], 12) && near(factors[2], 12) && near(factors[3], 16) && near(factors[4], 1),
+         "Kronecker factors");
 
   swn_layered *layered = NULL;
   swn_factor_info info;
@@ -461,6 +470,13 @@ static void mlp_refusals(void)
   REFUSED("steps", swn_linearization_lanczos(point, 0, 0, 1, SIZE_MAX, w, out, more, NULL));
   REFUSED("starts", swn_linearization_lanczos(point, 0, 0, 1, 1, NULL, out, more, NULL));
   REFUSED("off_diagonal", swn_linearization_lanczos(point, 0, 0, 1, 1, w, out, NULL, NULL));
+  size_t mix_count, factor_count;
+  REFUSED("mix", swn_linearization_factor_counts(point, NULL, &factor_count));
+  REFUSED("factors", swn_linearization_factor_counts(point, &mix_count, NULL));
+  REFUSED("linearization", swn_linearization_factor_counts(NULL, &mix_count, &factor_count));
+  REFUSED("mix", swn_linearization_factors(point, NULL, out, NULL));
+  REFUSED("out", swn_linearization_factors(point, w, NULL, NULL));
+  REFUSED("linearization", swn_linearization_factors(NULL, w, out, NULL));
   expect(swn_linearization_states_count(point) == 2 * 26, "the numbers of two samples");
   REFUSED("out", swn_linearization_states(point, NULL, NULL));
   REFUSED("linearization", swn_linearization_states(NULL, out, NULL));

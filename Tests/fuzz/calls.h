@@ -106,6 +106,11 @@ static void call(unsigned which)
         found = checked(swn_layered_create(point, 0, (int32_t)pick(2), 1, 0, &factors, &info, control()));
         must(found == SWN_INVALID_ARGUMENT && !factors, "elimination is of dense layers");
       }
+      size_t mix, factors;
+      must(swn_linearization_factor_counts(point, &mix, &factors) == SWN_OK, "the counts of factors");
+      found = checked(swn_linearization_factors(
+          seldom(97) ? NULL : point, input(mix, m.scalar), output(factors, m.scalar), control()));
+      must(m.states > 0 || found == SWN_INVALID_ARGUMENT, "factors are of dense layers");
       swn_linearization_destroy(point);
       break;
     }

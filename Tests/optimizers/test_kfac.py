@@ -1,11 +1,14 @@
 """K-FAC against dense algebra, and its acceptance numbers on the notebook's net."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 from scipy.linalg import block_diag
 
 from swiftnets import MLP, datasets
 from swiftnets.curvature import kronecker_factors
+from swiftnets.curvature.kronecker import mixed_factors
 from swiftnets.optimizers import KFAC
 from swiftnets.problems import Counted, Minibatches, NetProblem
 
@@ -74,6 +77,66 @@ def test_steps_are_those_of_dense_algebra(targets):
         assert found.info["ratio"] == pytest.approx(ratio, rel=1e-6)
         assert found.info["damping"] == damping and found.accepted
         w, state, previous = found.w, found.state, found.w - w
+
+
+@pytest.mark.parametrize("targets", ["sampled", "exact"])
+def test_split_damping_is_that_of_dense_algebra(targets):
+    problem, w = a_problem()
+    damping = 0.02
+    method = KFAC(damping=damping, period=2, targets=targets, split_damping=True, adaptation=1.0)
+    found = method.step(problem, w, method.initial_state(problem, w))
+    point, blocks = problem.at(w), []
+    for layer in range(2):
+        a, g = found.state[f"inputs{layer}"], found.state[f"outputs{layer}"]
+        unit = np.sqrt(np.diag(a).mean() / np.diag(g).mean())
+        root = np.sqrt(damping + 0.01)
+        a, g = a + unit * root * np.eye(len(a)), g + root / unit * np.eye(len(g))
+        blocks.append(np.kron(a, g))
+    if targets == "exact":
+        exact = kronecker_factors(point)
+        for layer in range(2):
+            np.testing.assert_allclose(found.state[f"inputs{layer}"], exact.inputs[layer])
+            np.testing.assert_allclose(found.state[f"outputs{layer}"], exact.outputs[layer])
+    d = -np.linalg.solve(block_diag(*blocks), point.gradient)
+    matrix = point.gauss_newton.dense() + damping * np.eye(len(w))
+    want = w - (point.gradient @ d) / (d @ matrix @ d) * d
+    np.testing.assert_allclose(found.w, want, rtol=0, atol=1e-11)
+    # A refused step's damping is in the next step's inverses, between updates too.
+    state = dict(found.state) | {"damping": np.array(0.08)}
+    later = method.step(problem, found.w, state).state
+    assert later["inverted"] == 0.09
+    assert (later["left0"] != found.state["left0"]).any()
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("weights", [None, np.linspace(0.0, 2.0, 90)])
+@pytest.mark.parametrize(
+    "loss", ["softmax_cross_entropy", "binary_cross_entropy", "squared_error", "huber"]
+)
+def test_signed_roots_are_the_exact_factors_over_all_signs(loss, weights, dtype):
+    # The mean over all signs of ε εᵀ is 1, of any root: no draw is left to chance.
+    net = MLP((5, 70, 3), loss=loss, reduction="mean", dtype=dtype)
+    random = np.random.default_rng(0)
+    x, labels = random.standard_normal((90, 5)), random.integers(0, 3, 90)
+    y = labels if loss.startswith("softmax") else np.eye(3)[labels]
+    point = net.at(net.initial(seed=1), x, y, sample_weight=weights)
+    exact = kronecker_factors(point)
+
+    class Signs:
+        def __init__(self, signs):
+            self._signs = signs
+
+        def integers(self, low, high, size, kind):
+            return np.resize(np.array(self._signs, kind), size)
+
+    found = [mixed_factors(point, Signs(signs)) for signs in product((0, 1), repeat=3)]
+    # Sums of 90 terms, each of a few roundings.
+    tolerance = 200 * np.finfo(dtype).eps
+    for kind in ("inputs", "outputs"):
+        for layer, want in enumerate(getattr(exact, kind)):
+            mean = sum(getattr(one, kind)[layer].astype(float) for one in found) / 8
+            np.testing.assert_allclose(mean, want, rtol=0, atol=tolerance * abs(want).max())
+            assert getattr(found[0], kind)[layer].dtype == dtype
 
 
 def test_a_fixed_step_length_takes_no_model():
@@ -151,7 +214,8 @@ def test_a_step_that_raises_the_loss_by_half_is_not_taken():
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"ekfac": True}, {"targets": "exact"}, {"momentum": False}]
+    "options",
+    [{}, {"ekfac": True}, {"targets": "exact"}, {"momentum": False}, {"split_damping": True}],
 )
 @pytest.mark.parametrize("kind", ["full", "minibatches"])
 def test_a_resumed_run_ends_with_the_same_bits(kind, options, tmp_path):
@@ -197,6 +261,8 @@ def test_settings_are_checked():
         ({"targets": "empirical"}, ValueError, "^targets is 'empirical'"),
         ({"momentum": 0.9}, TypeError, "^momentum is 0.9; expected True or False"),
         ({"ekfac": "no"}, TypeError, "^ekfac"),
+        ({"split_damping": 1}, TypeError, "^split_damping"),
+        ({"ekfac": True, "split_damping": True}, ValueError, "^ekfac and split_damping are True"),
         ({"seed": -1}, ValueError, "^seed"),
         ({"learning_rate": 0.5}, ValueError, "^learning_rate is 0.5 and momentum is True"),
         ({"learning_rate": -1.0, "momentum": False}, ValueError, "^learning_rate"),

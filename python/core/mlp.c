@@ -418,6 +418,28 @@ static PyObject *linearization_thirds(PyObject *module, PyObject *const *args, P
   return result;
 }
 
+static PyObject *linearization_factors(PyObject *module, PyObject *const *args, Py_ssize_t given)
+{
+  static const ArraySpec arrays[] = {{"mix", "m", false, 0}, {"out", "c", true, 0}};
+  if (!take_count("linearization_factors", given, 3)) return NULL;
+  Linearization *linearization = take_linearization(args[0]);
+  if (!linearization) return NULL;
+  size_t mix, factors;
+  if (!succeeded(module, swn_linearization_factor_counts(linearization->engine, &mix, &factors))) return NULL;
+  Call call;
+  begin_at(&call, module, linearization);
+  call.sizes['m'] = mix > PY_SSIZE_T_MAX ? PY_SSIZE_T_MAX : (Py_ssize_t)mix;
+  call.sizes['c'] = factors > PY_SSIZE_T_MAX ? PY_SSIZE_T_MAX : (Py_ssize_t)factors;
+  PyObject *result = NULL;
+  if (take_arrays(&call, args + 1, arrays, 2)) {
+    release(&call);
+    swn_status status = swn_linearization_factors(linearization->engine, data(&call, 0), data(&call, 1), &call.control);
+    if (finish(&call, status)) result = Py_NewRef(Py_None);
+  }
+  end(&call);
+  return result;
+}
+
 static PyObject *linearization_lanczos(PyObject *module, PyObject *const *args, Py_ssize_t given)
 {
   static const ArraySpec arrays[] = {
@@ -479,6 +501,8 @@ PyMethodDef mlp_methods[] = {
     {"linearization_third", FASTCALL(linearization_third), METH_FASTCALL,
      "linearization_third(linearization, u, v, out)"},
     {"linearization_thirds", FASTCALL(linearization_thirds), METH_FASTCALL, "linearization_thirds(linearization, u, out)"},
+    {"linearization_factors", FASTCALL(linearization_factors), METH_FASTCALL,
+     "linearization_factors(linearization, mix, out)"},
     {"linearization_lanczos", FASTCALL(linearization_lanczos), METH_FASTCALL,
      "linearization_lanczos(linearization, kind, shift, starts, diagonal_out, off_diagonal_out)"},
     {NULL, NULL, 0, NULL},

@@ -357,6 +357,14 @@ swn_status swn_linearization_third(const swn_linearization *linearization, const
 /* out [k (k + 1) / 2, P]: the same along all pairs i <= j of the rows of u [k, P], row by row of that triangle. */
 swn_status swn_linearization_thirds(const swn_linearization *linearization, size_t k, const void *u, void *out,
                                     const swn_control *control);
+/* Kronecker factors of the layers' Gauss-Newton blocks, of chains of dense layers. `factors` is, for each layer, the mean
+ * of z zᵀ over samples, by their weights, with the layer's inputs z and a last one of 1 if there is a bias, and then the
+ * sum of δ δᵀ, with δ what cotangents R ε of the outputs become in the layer's pre-activations: R Rᵀ is the loss's
+ * Hessian in a sample's outputs, weights and scale included, and ε its row of `mix` [n, outputs]. The counts are of
+ * numbers, both 0 for other nets. */
+swn_status swn_linearization_factor_counts(const swn_linearization *linearization, size_t *mix, size_t *factors);
+swn_status swn_linearization_factors(const swn_linearization *linearization, const void *mix, void *factors,
+                                     const swn_control *control);
 /* diagonal and off_diagonal [k, steps] of the tridiagonal matrices of k Lanczos runs on the matrix plus shift, from the
  * starts [k, P]; 0 from where a run's space is invariant. */
 swn_status swn_linearization_lanczos(const swn_linearization *linearization, int32_t kind, double shift, size_t k,

@@ -7,7 +7,7 @@ import Synchronization
 final class Linearization<Element: KernelScalar>: @unchecked Sendable {
   let net: MultilayerPerceptron
   let pass: NetworkPass<Element>
-  private var products: [CurvatureProduct<Element>] = []
+  private(set) var products: [CurvatureProduct<Element>] = []
   private var sums: [ChunkSum<Element>] = []  // one for each of these
   let capacity: Int
   /// For third derivatives, from the first one on.

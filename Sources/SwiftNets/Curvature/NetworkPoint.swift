@@ -80,6 +80,28 @@ extension NetworkEngine {
       }
     }
 
+    /// How many numbers `factors` takes and writes: none for a net that is no chain of dense layers.
+    public var factorCounts: (mix: Int, factors: Int) {
+      guard let net = try? requireChain() else { return (0, 0) }
+      return (saturating(samples, net.outputs), net.factorCount)
+    }
+
+    /// Kronecker factors of the layers, one dense array after the other; see `Linearization`. Calls from several threads
+    /// take turns.
+    /// - Throws: `invalidArgument` for a net that is no chain of dense layers, `outOfMemory`, `cancelled`.
+    public func factors(
+      _ mix: UnsafeRawPointer, into out: UnsafeMutableRawPointer, interruption: Interruption
+    ) throws(EngineError) {
+      try gate.write(interruption) { () throws(EngineError) in
+        switch kept {
+        case .float64(let point):
+          try point.requireChain().factors(reading(mix), into: writing(out), interruption: interruption)
+        case .float32(let point):
+          try point.requireChain().factors(reading(mix), into: writing(out), interruption: interruption)
+        }
+      }
+    }
+
     /// `count` products of the matrix with rows of `v`. Calls from several threads take turns.
     public func products(
       _ kind: CurvatureKind, _ v: UnsafeRawPointer, _ count: Int, into out: UnsafeMutableRawPointer,

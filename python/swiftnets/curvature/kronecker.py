@@ -19,6 +19,7 @@ from typing import Literal, TypeAlias, get_args
 import numpy as np
 import numpy.typing as npt
 
+from swiftnets import _core
 from swiftnets._support import checks
 from swiftnets._support.probabilities import sigmoid, softmax
 from swiftnets._support.types import Array, FloatArray
@@ -278,6 +279,49 @@ def kronecker_factors(
     True
     """
     return Propagated(point, targets, seed).factors()
+
+
+def mixed_factors(point: Point, random: np.random.Generator) -> KroneckerFactors:
+    """The factors with δ δᵀ for B, of the point's own pass and in its precision.
+
+    δ is a combination, by random signs, of the columns of a root of each sample's B, whose
+    expectation is B for every loss (Martens, Sutskever & Swersky 2012): one backward pass.
+
+    Parameters
+    ----------
+    point : Point
+        Of an `MLP`.
+    random : numpy.random.Generator
+
+    Returns
+    -------
+    KroneckerFactors
+        Of the net's dtype; in float64 where several batches become one.
+
+    Raises
+    ------
+    FloatingPointError
+        If a factor is not finite.
+    """
+    counted = point.counted
+    if not counted.samples.is_single:
+        counted = point.in_float64().counted
+    net = counted.net
+    chain = require_dense(net, "the Kronecker factorisation", "gauss_newton.dense()")
+    size = counted.counted_samples * net.outputs
+    signs = random.integers(0, 2, size, np.int8).astype(net.dtype)
+    signs += signs
+    signs -= 1
+    shapes = list(zip(chain.layer_rows, chain.sizes[1:], strict=True))
+    rest: FloatArray = np.empty(sum(m * m + n * n for m, n in shapes), net.dtype)
+    counted.call_on_pass(_core.linearization_factors, signs, rest)
+    require_finite(rest)
+    inputs, outputs = [], []
+    for m, n in shapes:
+        inputs.append(rest[: m * m].reshape(m, m))
+        outputs.append(rest[m * m : m * m + n * n].reshape(n, n))
+        rest = rest[m * m + n * n :]
+    return KroneckerFactors(tuple(inputs), tuple(outputs))
 
 
 class Propagated:

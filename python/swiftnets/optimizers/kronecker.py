@@ -16,8 +16,10 @@ from swiftnets.curvature.kronecker import (
     KroneckerFactors,
     Propagated,
     Targets,
+    mixed_factors,
 )
 from swiftnets.curvature.point import Point
+from swiftnets.linalg.lapack import aside
 from swiftnets.linalg.scaling import dot, norm
 from swiftnets.nets.network import BaseNetwork
 from swiftnets.nets.supports import DenseChain, require_dense
@@ -72,6 +74,14 @@ class KFAC(Optimizer):
         samples. It fails with a hundred, as in minibatches: their moments are near 0 along
         directions that they hardly see, where steps are then far too long. Such runs take twice the
         steps of plain K-FAC, or stall.
+    split_damping : bool
+        (A + π √λ) ⊗ (G + √λ / π) in place of A ⊗ G + λ, π² being the mean of A's diagonal over that
+        of G's (Martens & Grosse 2015, § 6.3): two inverses a layer, a fifth of the operations of
+        eigenvectors, so that a period of 1 pays. The rows of factors of sampled targets are then
+        signed combinations of a root of the loss's Hessian (Martens, Sutskever & Swersky 2012), of
+        the pass that the step makes anyway, in the net's precision. With minibatches of 500 it
+        takes as many steps or fewer, with 100 as many; with all samples it is as good to a moderate
+        loss, and often worse to a small one or without momentum.
     decay : float
         Of the running means, in [0, 1): update k keeps min(1 − 1/k, decay) of what there was.
     seed : int
@@ -102,6 +112,7 @@ class KFAC(Optimizer):
     learning_rate: float | None = None
     targets: Targets = "sampled"
     ekfac: bool = False
+    split_damping: bool = False
     decay: float = 0.95
     seed: int = 0
 
@@ -117,8 +128,13 @@ class KFAC(Optimizer):
                 raise ValueError(f"adaptation is {self.adaptation!r}; expected a number up to 1")
         if self.period is not None:
             checks.integer(self.period, "period")
-        for name in ("momentum", "ekfac"):
+        for name in ("momentum", "ekfac", "split_damping"):
             checks.flag(getattr(self, name), name)
+        if self.ekfac and self.split_damping:
+            raise ValueError(
+                "ekfac and split_damping are True; expected one of them, as there are no factors "
+                "to split the damping between where their eigenvalues are replaced"
+            )
         checks.choice(self.targets, "targets", get_args(Targets))
         checks.integer(self.seed, "seed", 0)
         if self.learning_rate is not None:
@@ -140,14 +156,17 @@ class KFAC(Optimizer):
             "damping": np.array(float(self.damping)),
             "previous": np.zeros_like(w),
         }
+        if self.split_damping:
+            state["inverted"] = np.array(0.0)  # the damping that the inverses have
         for layer, (rows, width) in enumerate(shapes):
             state |= {
                 f"inputs{layer}": np.zeros((rows, rows)),
                 f"outputs{layer}": np.zeros((width, width)),
                 f"left{layer}": np.zeros((rows, rows)),
                 f"right{layer}": np.zeros((width, width)),
-                f"values{layer}": np.zeros((rows, width)),
             }
+            if not self.split_damping:
+                state[f"values{layer}"] = np.zeros((rows, width))
         return state
 
     def step(self, problem: Problem, w: FloatArray, state: State) -> StepResult:
@@ -165,9 +184,15 @@ class KFAC(Optimizer):
         if steps % period == 0:
             count_cost(problem, 1 if self.targets == "sampled" else inner.net.outputs)
             kept |= self._updated(point, state, depth)
-        basis = _taken(kept, ("left", "right", "values"), depth)
-        inverse = KroneckerEigenbasis(*basis).inverse(damping + inner.net.l2)
-        directions = [-inverse(point.gradient.astype(np.float64))]
+        total = damping + inner.net.l2
+        gradient = point.gradient.astype(np.float64)
+        if self.split_damping:
+            if steps % period == 0 or float(kept["inverted"]) != total:
+                kept |= _inverses(kept, total, depth)
+            directions = [_solved(kept, -gradient, depth)]
+        else:
+            basis = _taken(kept, ("left", "right", "values"), depth)
+            directions = [-KroneckerEigenbasis(*basis).inverse(total)(gradient)]
         if self.momentum and state["previous"].any():
             directions.append(state["previous"].astype(np.float64))
         predicted: float | None
@@ -217,8 +242,12 @@ class KFAC(Optimizer):
         """The factors' means with those of this point, and their eigenbases."""
         # The state of the generator is the number of the step.
         random = np.random.default_rng([self.seed, int(state["steps"])])
-        rows = Propagated(point, self.targets, random)
-        new, updates = rows.factors(), int(state["updates"]) + 1
+        if self.split_damping and self.targets == "sampled":
+            new = mixed_factors(point, random)
+        else:
+            rows = Propagated(point, self.targets, random)
+            new = rows.factors()
+        updates = int(state["updates"]) + 1
         kept = min(1 - 1 / updates, self.decay)
         means = KroneckerFactors(
             *(
@@ -230,19 +259,52 @@ class KFAC(Optimizer):
                 )
             )
         )
+        after: State = {"updates": np.array(updates)}
+        for layer in range(depth):
+            after[f"inputs{layer}"] = means.inputs[layer]
+            after[f"outputs{layer}"] = means.outputs[layer]
+        if self.split_damping:
+            return after
         basis = means.eigenbasis()
         if self.ekfac:
             basis = rows.moments(basis)
-        after: State = {"updates": np.array(updates)}
         for layer in range(depth):
-            after |= {
-                f"inputs{layer}": means.inputs[layer],
-                f"outputs{layer}": means.outputs[layer],
-                f"left{layer}": basis.inputs[layer],
-                f"right{layer}": basis.outputs[layer],
-                f"values{layer}": basis.values[layer],
-            }
+            after[f"left{layer}"] = basis.inputs[layer]
+            after[f"right{layer}"] = basis.outputs[layer]
+            after[f"values{layer}"] = basis.values[layer]
         return after
+
+
+def _inverses(state: State, damping: float, depth: int) -> State:
+    """Of both factors of each layer, with the damping split between them."""
+    after: State = {"inverted": np.array(damping)}
+    root = math.sqrt(damping)
+    for layer in range(depth):
+        inputs, outputs = state[f"inputs{layer}"], state[f"outputs{layer}"]
+        traces = float(inputs.trace()), float(outputs.trace())
+        unit = 1.0  # of a factor that is 0, whose layer has no gradient either
+        if min(traces) > 0:
+            unit = math.sqrt(traces[0] / len(inputs) / (traces[1] / len(outputs)))
+        for name, factor, shift in (
+            ("left", inputs, unit * root),
+            ("right", outputs, root / unit),
+        ):
+            damped = factor.copy()
+            damped.reshape(-1)[:: len(damped) + 1] += shift
+            after[f"{name}{layer}"] = aside(2.0 * len(damped) ** 3, np.linalg.inv, damped)
+    return after
+
+
+def _solved(state: State, v: Array, depth: int) -> Array:
+    """v times the inverses of each layer's factors."""
+    result, first = np.empty_like(v), 0
+    for layer in range(depth):
+        left, right = state[f"left{layer}"], state[f"right{layer}"]
+        part = slice(first, first + len(left) * len(right))
+        block = v[part].reshape(len(left), len(right))
+        result[part] = (left @ block @ right).reshape(-1)
+        first = part.stop
+    return result
 
 
 def _best(

@@ -66,7 +66,7 @@ def resolve(settings: Any, seed: int) -> Optimizer:
     if solver == "lbfgs":
         return CompactLBFGS()
     if solver == "kfac":
-        return KFAC(seed=seed)
+        return KFAC(split_damping=True, seed=seed)
     if solver in _OTHERS:
         return _OTHERS[solver]()
     rate = checks.real(settings.learning_rate_init, "learning_rate_init", positive=True)
@@ -85,9 +85,10 @@ def resolve(settings: Any, seed: int) -> Optimizer:
 
 
 def _period(net: DecayedMLP, samples: int) -> int:
-    """K-FAC's steps from update to update: of about the cost of an update's eigenvectors."""
-    bases = 10 * sum(m**3 + n**3 for m, n in zip(net.layer_rows, net.sizes[1:], strict=True))
-    return min(max(5, bases // (30 * samples * net.multiplications)), 50)
+    """K-FAC's steps from update to update: of about the cost of an update's inverses."""
+    sizes = [*net.layer_rows, *net.sizes[1:]]
+    update = sum(samples * n**2 + 2 * n**3 for n in sizes)
+    return min(max(1, round(update / (30 * samples * net.multiplications))), 50)
 
 
 def takes_all(solver: object) -> bool:
