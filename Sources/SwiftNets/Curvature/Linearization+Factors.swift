@@ -29,29 +29,34 @@ extension Linearization {
     }
     for (index, layer) in net.layers.enumerated() {
       let inputs = pass.inputs[index].prefix(layer.rows).rows(0..<pass.rows)
-      let shares = try weighted(inputs)
+      let shares = try weighted(inputs, interruption)
       try ThreadTeam.run(parts: parts, interruption) {
         triangle(inputs, shares ?? inputs, .set, into: places[index].inputs, $0)
       }
-      places[index].inputs.mirror(times: shares == nil ? 1 / Element(max(pass.rows, 1)) : 1)
+      let factor = shares == nil ? 1 / Element(max(pass.rows, 1)) : 1
+      try places[index].inputs.mirror(times: factor, interruption)
     }
     for first in Swift.stride(from: 0, to: pass.rows, by: step) {
       try interruption.check()
       let rows = first..<min(first + step, pass.rows)
       try ThreadTeam.run(parts: parts, interruption) { deltaFactors(mix, rows, into: places.map(\.deltas), $0) }
     }
-    for place in places { place.deltas.mirror(times: 1) }
+    for place in places { try place.deltas.mirror(times: 1, interruption) }
   }
 
   /// Rows times their samples' weights over the sum of these; nil where all are the same.
-  private func weighted(_ rows: Matrix<Element>) throws(EngineError) -> Matrix<Element>? {
+  private func weighted(
+    _ rows: Matrix<Element>, _ interruption: Interruption
+  ) throws(EngineError) -> Matrix<Element>? {
     let weights = UnsafeBufferPointer(start: pass.output.weights.base, count: rows.rows)
     guard let first = weights.first, weights.contains(where: { $0 != first }) else { return nil }
     let total = weights.reduce(0) { $0 + Double($1) }
     let result = try Matrix<Element>.padded(rows.rows, rows.columns)
-    for row in 0..<rows.rows {
-      let share = Element(Double(weights[row]) / total)
-      for column in 0..<rows.columns { result[row, column] = share * rows[row, column] }
+    try inSlices(of: rows.rows, weight: saturating(copied, rows.columns), interruption: interruption) { slice in
+      for row in slice {
+        let share = Element(Double(weights[row]) / total)
+        for column in 0..<rows.columns { result[row, column] = share * rows[row, column] }
+      }
     }
     return result
   }
@@ -98,7 +103,9 @@ extension Linearization {
       // Part by part, so that the kernels meet the same blocks whoever does them: the same bits.
       for part in member.parts {
         let share = member.share(of: rows, part: part)
-        if !share.isEmpty { multiply(left, right, update, isExact: true, into: corner, rows: share) }
+        member.inPieces(share, weight: saturating(2, a.rows, corner.columns)) {
+          multiply(left, right, update, isExact: true, into: corner, rows: $0)
+        }
       }
     }
   }
@@ -123,11 +130,13 @@ extension OutputLoss {
 
 extension Matrix where Element: KernelScalar {
   /// The lower triangle as the upper one, all times a factor.
-  fileprivate func mirror(times factor: Element) {
-    for row in 0..<rows {
-      for column in row..<columns {
-        self[row, column] *= factor
-        self[column, row] = self[row, column]
+  fileprivate func mirror(times factor: Element, _ interruption: Interruption) throws(EngineError) {
+    try inSlices(of: rows, weight: saturating(copied, columns), interruption: interruption) { slice in
+      for row in slice {
+        for column in row..<columns {
+          self[row, column] *= factor
+          self[column, row] = self[row, column]
+        }
       }
     }
   }

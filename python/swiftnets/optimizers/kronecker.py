@@ -284,7 +284,8 @@ def _inverses(state: State, damping: float, depth: int) -> State:
         traces = float(inputs.trace()), float(outputs.trace())
         unit = 1.0  # of a factor that is 0, whose layer has no gradient either
         if min(traces) > 0:
-            unit = math.sqrt(traces[0] / len(inputs) / (traces[1] / len(outputs)))
+            # Root by root: the quotient may be no number.
+            unit = math.sqrt(traces[0] / len(inputs)) / math.sqrt(traces[1] / len(outputs))
         for name, factor, shift in (
             ("left", inputs, unit * root),
             ("right", outputs, root / unit),
