@@ -139,6 +139,28 @@ def test_signed_roots_are_the_exact_factors_over_all_signs(loss, weights, dtype)
             assert getattr(found[0], kind)[layer].dtype == dtype
 
 
+def test_mixed_factors_of_one_output_are_exact_in_batches_and_with_weights_too():
+    """Signs square to 1. Batches become one, in float64."""
+    net = MLP((4, 3, 1), dtype=np.float32)
+    rng = np.random.default_rng(5)
+    x, y, weights = rng.standard_normal((9, 4)), rng.standard_normal((9, 1)), rng.random(9)
+    weights[3] = 0
+    w = net.initial(seed=0)
+    whole = kronecker_factors(net.at(w, x, y, sample_weight=weights))
+    batches = [(x[part], y[part], weights[part]) for part in (slice(0, 4), slice(4, 9))]
+    for point, dtype in (
+        (net.at(w, batches), np.float64),
+        (net.at(w, x, y, sample_weight=weights), np.float32),
+    ):
+        found = mixed_factors(point, np.random.default_rng(0))
+        for kind in ("inputs", "outputs"):
+            for one, want in zip(getattr(found, kind), getattr(whole, kind), strict=True):
+                assert one.dtype == dtype
+                # Sums of 8 terms, each of a few roundings.
+                tolerance = 30 * np.finfo(dtype).eps * abs(want).max()
+                np.testing.assert_allclose(one, want, rtol=0, atol=tolerance)
+
+
 def test_a_fixed_step_length_takes_no_model():
     problem, w = a_problem()
     method = KFAC(learning_rate=0.3, momentum=False, targets="exact", damping=0.1)
