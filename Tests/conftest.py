@@ -1,6 +1,7 @@
 """Fixtures that all tests may use: a folder of real images, and data made from a seed."""
 
 import pickle
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,10 @@ settings.register_profile(
     "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("any machine")
+
+# In the background of a shell it is ignored, in programs that tests start as well, and tests of
+# interruption would wait for ever.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Programs, and what tests import.
 collect_ignore = ["c", "fuzz", "golden", "long", "sanitize.py", "stress", "support"]
