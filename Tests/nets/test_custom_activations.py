@@ -633,3 +633,10 @@ def test_settings_tell_functions_of_one_name_apart_by_their_values():
     ):
         first, same, other = (make(of(scale)).settings() for scale in (1.0, 1.0, 2.0))
         assert first == same != other and json.loads(json.dumps(first)) == first
+
+
+def test_a_class_may_have_the_name_of_a_hash(tmp_path):
+    one = own("sine")
+    net = MLP((1, 2, 2), activation=one, loss="softmax_cross_entropy", classes=list(one.key))
+    net.save(tmp_path / "net.npz", net.initial(seed=0))
+    assert MLP.load(tmp_path / "net.npz", activations=[one])[0] == net

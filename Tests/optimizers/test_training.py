@@ -7,7 +7,16 @@ import pytest
 
 from swiftnets import MLP
 from swiftnets._support.checkpoints import CheckpointError
-from swiftnets.optimizers import KFAC, LBFGS, SGD, Adam, Momentum, Newton, Optimizer
+from swiftnets.optimizers import (
+    KFAC,
+    LBFGS,
+    SGD,
+    Adam,
+    Momentum,
+    Newton,
+    Optimizer,
+    QuarticLineSearch,
+)
 from swiftnets.optimizers.schedules import Constant, Cosine, Exponential, Linear, Step
 from swiftnets.problems import Minibatches, NetProblem, Problem, Quadratic, Rosenbrock
 
@@ -794,6 +803,47 @@ def test_a_count_in_a_state_is_an_integer(steps):
     state = Adam().minimize(BOWL, [1.0, 1.0], max_iterations=2).state | {"steps": np.array(steps)}
     with pytest.raises(ValueError, match="^state 'steps' is .*; expected an integer"):
         Adam().minimize(BOWL, [1.0, 1.0], state=state)
+
+
+def small(sizes):
+    one, rng = MLP(sizes), np.random.default_rng(0)
+    x, y = rng.standard_normal((9, sizes[0])), rng.standard_normal((9, sizes[-1]))
+    return NetProblem(one, x, y), one.initial(seed=0)
+
+
+@pytest.mark.parametrize("split_damping", [False, True])
+@pytest.mark.parametrize("other", [(3, 2, 4, 2), (2, 3, 2, 3, 1)])
+def test_a_state_of_another_net_is_refused(split_damping, other):
+    """Of as many parameters: its factors were taken, or memory that nothing had filled."""
+    method = KFAC(split_damping=split_damping, period=100)
+    there = method.minimize(*small(other), max_iterations=3).state
+    problem, w = small((5, 3, 3))
+    assert there["previous"].shape == w.shape
+    with pytest.raises(ValueError, match="^state 'inputs0' is float64 of shape .* 30 parameters"):
+        method.minimize(problem, w, state=there)
+
+
+METHODS = [Adam(), Momentum(), LBFGS(), KFAC(), KFAC(split_damping=True), QuarticLineSearch()]
+
+
+@pytest.mark.parametrize("method", METHODS, ids=repr)
+def test_every_array_of_a_state_is_looked_at(method):
+    problem, w = small((3, 2, 1))
+    done = method.minimize(problem, w, max_iterations=3)
+    method.minimize(problem, done.w, max_iterations=1, state=done.state)
+    for name in method.initial_state(problem, w):
+        values = done.state[name]
+        for wrong in (np.append(values, values), values.astype(complex), np.array("a")):
+            with pytest.raises(ValueError, match=f"^state {name!r} is .*; expected "):
+                method.minimize(
+                    problem, done.w, max_iterations=1, state={**done.state, name: wrong}
+                )
+        if values.dtype.kind == "f":
+            with pytest.raises(ValueError, match=f"^state {name!r} has numbers that are not fin"):
+                nothing = np.full_like(values, np.nan)
+                method.minimize(
+                    problem, done.w, max_iterations=1, state={**done.state, name: nothing}
+                )
 
 
 @pytest.mark.parametrize("what", [[], 3, ()])

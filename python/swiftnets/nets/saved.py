@@ -35,6 +35,7 @@ Maker: TypeAlias = Callable[..., Any]
 Own: TypeAlias = Mapping[str, CustomActivation]
 
 _FORMAT, _VERSION = "swiftnets net", 1
+_PATHS = ("body", "shortcut")  # of a `Residual`
 _LAYERS: dict[str, type[Layer]] = {
     "Activation": Activation,
     **{name: getattr(kinds_of_layers, name) for name in kinds_of_layers.__all__},
@@ -248,18 +249,21 @@ def _require_own(file: Path, own: Own, there: Mapping[str, Any]) -> None:
             raise CheckpointError(f"activations: {error}, as in {file}") from None
 
 
-def _portable(settings: Any, own: Own) -> Any:
+def _portable(settings: dict[str, Any], own: Own) -> dict[str, Any]:
     """Settings without the hashes of values that another machine may round otherwise."""
-    hashes = [one.key[1] for one in own.values()]
 
-    def without(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {name: without(part) for name, part in value.items()}
-        if isinstance(value, list):
-            return [without(part) for part in value]
-        return None if value in hashes else value
+    def layers(given: list[Any]) -> list[Any]:
+        return [[kind, layer(kind, parts)] for kind, parts in given]
 
-    return without(settings)
+    def layer(kind: str, parts: dict[str, Any]) -> dict[str, Any]:
+        if kind == CustomActivation.__name__:
+            return {"name": parts["name"]}
+        return {name: layers(part) if name in _PATHS else part for name, part in parts.items()}
+
+    if "layers" in settings:
+        return settings | {"layers": layers(settings["layers"])}
+    chain = settings["activations"]
+    return settings | {"activations": [[n, None if n in own else value] for n, value in chain]}
 
 
 def _rest(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -301,5 +305,5 @@ def _layer(name: str, settings: dict[str, Any], own: Own) -> Layer:
         raise ValueError(f"there is no layer {name!r}")
     kind = _LAYERS[name]
     if kind is Residual:
-        return Residual(*(_layers(settings[path], own) for path in ("body", "shortcut")))
+        return Residual(*(_layers(settings[path], own) for path in _PATHS))
     return kind(**settings)

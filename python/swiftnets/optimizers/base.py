@@ -91,6 +91,8 @@ class Optimizer(ABC):
         Returns
         -------
         dict of arrays
+            Later states have them in the same shapes and dtypes, but that an axis of length 0 may
+            become longer.
         """
         return {}
 

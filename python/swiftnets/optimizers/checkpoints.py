@@ -32,8 +32,8 @@ __all__ = [
     "Identity",
     "RunState",
     "fingerprint",
+    "misfit",
     "read_run",
-    "require_state",
     "write_run",
 ]
 
@@ -193,24 +193,43 @@ def read_run(path: Path, run: Identity, iterations: int) -> RunState | None:
     return now
 
 
-def require_state(path: Path | None, found: State, initial: State, w: FloatArray) -> None:
-    """Compare what a file holds for each weight with what a run begins with.
+def misfit(found: State, initial: State, w: FloatArray) -> str | None:
+    """What of a state is not as that which a run begins with, in words.
 
-    Raises
-    ------
-    CheckpointError
-        If an array is missing, or of another shape or dtype than the weights.
+    Parameters
+    ----------
+    found, initial : dict of arrays
+    w : (P,) float array
+
+    Returns
+    -------
+    str or None
+        Without the arrays that only `found` has.
     """
     for name, values in initial.items():
-        if values.shape != w.shape:
-            continue
         there = found.get(name)
-        if there is None or there.shape != w.shape or there.dtype != values.dtype:
-            what = "missing" if there is None else f"{there.dtype.str} of shape {there.shape}"
-            raise CheckpointError(
-                f"checkpoint: {path} is damaged: state {name!r} is {what}; "
-                f"expected {values.dtype.str} of shape {w.shape}"
+        if there is None:
+            return f"state {name!r} is missing"
+        if values.ndim == 0:
+            kinds = {"i": "iu", "u": "iu", "f": "iuf"}.get(values.dtype.kind, values.dtype.kind)
+            fits = there.ndim == 0 and there.dtype.kind in kinds
+        else:
+            # What begins empty grows: by rows, or to one number for each weight.
+            sizes = [(0, len(w)) if values.shape == (0,) else (size,) for size in values.shape]
+            fits = there.dtype == values.dtype and there.ndim == values.ndim
+            fits = fits and all(
+                has in size or (values.ndim > 1 and size == (0,))
+                for has, size in zip(there.shape, sizes, strict=True)
             )
+        if not fits:
+            expected = f"{values.dtype} of shape {values.shape}"
+            if values.ndim == 0:
+                expected = "an integer" if values.dtype.kind in "iu" else f"a {values.dtype}"
+            return (
+                f"state {name!r} is {there.dtype} of shape {there.shape}; expected {expected}, for "
+                f"{len(w)} parameters"
+            )
+    return None
 
 
 def _restored(settings: dict[str, Any], arrays: dict[str, Any]) -> tuple[Identity, RunState]:

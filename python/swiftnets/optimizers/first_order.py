@@ -222,7 +222,8 @@ class LBFGS(Optimizer):
 
     def initial_state(self, problem: Problem, w: FloatArray) -> State:
         empty = np.empty((0, len(w)), w.dtype)
-        return {"steps": empty, "differences": empty, "gradient": np.empty(0, w.dtype)}
+        nothing = {"gradient": np.empty(0, w.dtype), "loss": np.array(0.0)}
+        return {"steps": empty, "differences": empty, **nothing}
 
     def step(self, problem: Problem, w: FloatArray, state: State) -> StepResult:
         # The gradient here is known from the last line search, together with its loss.

@@ -22,8 +22,8 @@ from swiftnets.optimizers.checkpoints import (
     COLUMNS,
     Identity,
     RunState,
+    misfit,
     read_run,
-    require_state,
     write_run,
 )
 from swiftnets.optimizers.history import Event, Result, Status, StepResult
@@ -107,7 +107,8 @@ class Loop:
         if now is None:
             now = plan.beginning(self._start, state)
         else:
-            require_state(path, now.state, state, self._start)
+            if (differs := misfit(now.state, state, self._start)) is not None:
+                raise CheckpointError(f"checkpoint: {path} is damaged: {differs}")
             self._require_rates(path, now)
             if monitor is not None and (differs := monitor.difference(self._start, now)):
                 raise CheckpointError(f"checkpoint: {path} is of another run: {differs}")

@@ -15,7 +15,7 @@ from swiftnets._support import checks, identity
 from swiftnets._support.files import File, writable
 from swiftnets._support.types import FloatArray
 from swiftnets.network import Network
-from swiftnets.optimizers.checkpoints import COLUMNS, Best, RunState
+from swiftnets.optimizers.checkpoints import COLUMNS, Best, RunState, misfit
 from swiftnets.optimizers.history import Event, Result, State
 from swiftnets.optimizers.schedules import ScheduleLike, require_rate, resolve
 from swiftnets.problems import Minibatches, NetProblem, Problem
@@ -342,18 +342,11 @@ def _state(given: Mapping[str, Any], initial: State, w: FloatArray) -> State:
             "same method"
         )
     state = {str(name): np.array(values) for name, values in given.items()}
+    if (differs := misfit(state, initial, w)) is not None:
+        raise ValueError(differs)
     for name, values in initial.items():
-        there = state[name]
-        is_count = values.ndim == 0 and values.dtype.kind in "iu"
-        if is_count and (there.ndim or there.dtype.kind not in "iu"):
-            raise ValueError(
-                f"state {name!r} is {there.dtype} of shape {there.shape}; expected an integer"
-            )
-        if values.shape == w.shape and (there.shape, there.dtype) != (w.shape, values.dtype):
-            raise ValueError(
-                f"state {name!r} is {there.dtype} of shape {there.shape}; expected {values.dtype} "
-                f"of shape {w.shape}"
-            )
+        if np.isfinite(values).all() and not np.isfinite(state[name]).all():
+            raise ValueError(f"state {name!r} has numbers that are not finite")
     return state
 
 
