@@ -6,6 +6,7 @@ import sys
 import textwrap
 
 import pytest
+from sanitized import without_leaks
 
 START = """
     import gc, os, sys, threading, time
@@ -51,7 +52,7 @@ START = """
 def run(code, *words):
     script = textwrap.dedent(START) + textwrap.dedent(code)
     command = [sys.executable, "-X", "faulthandler", "-c", script, *words]
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    env = {**without_leaks(), "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0 and done.stderr == "", (done.returncode, done.stderr)
     return done.stdout
