@@ -387,7 +387,7 @@ def main() -> None:
     if arguments.worker:
         systems = {**SYSTEMS, "gemm": harness.GEMM}
         return harness.serve(systems, arguments.worker, arguments.problem)
-    harness.two_cores()
+    harness.use_cores(2)
     tasks = arguments.tasks.split(",") if arguments.tasks else None
     print(report(arguments.rounds, arguments.only, tasks))
 

@@ -16,9 +16,7 @@ from pathlib import Path
 from typing import Any
 
 VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "SWIFTNETS_NUM_THREADS")
-ONE_THREAD = dict.fromkeys(VARIABLES, "1") | {
-    "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
-}
+ONE_THREAD = dict.fromkeys(VARIABLES, "1")
 if __name__ == "__main__":
     os.environ.update(ONE_THREAD)  # before NumPy is loaded
 
@@ -239,7 +237,7 @@ def report(rounds: int = 3, folder: Path | None = None) -> str:
 
 
 def main() -> None:
-    harness.THREADS = 1
+    harness.use_cores(1)
     parser = harness.parser(__doc__)
     parser.add_argument("--data", type=Path, help="folder with CIFAR-10, for two of the nets")
     parser.add_argument("--quick", action="store_true", help="a tenth of the steps, one round")

@@ -71,7 +71,7 @@ def main() -> None:
     parser.add_argument("--all", action="store_true", help="run all 200,000")
     parser.add_argument("--data", type=Path, help="folder or archive with CIFAR; default generated")
     arguments = parser.parse_args()
-    harness.two_cores()
+    harness.use_cores(2)
     print(report(EPOCHS * BATCHES if arguments.all else arguments.iterations, arguments.data))
 
 

@@ -119,7 +119,7 @@ def report(seconds: float = 0.3) -> str:
 def main() -> None:
     parser = harness.parser(__doc__, side_by_side=False)
     arguments = parser.parse_args()
-    harness.two_cores()
+    harness.use_cores(2)
     print(report(0.1 * arguments.rounds / 3))
 
 

@@ -122,7 +122,7 @@ AVX2 = {
 
 
 def environment() -> dict[str, str]:
-    """Two threads for every library, its level that of swiftnets, and swiftnets found from here."""
+    """THREADS for every library, its level that of swiftnets, and swiftnets found from here."""
     threads = {f"{name}_NUM_THREADS": str(THREADS) for name in ("OPENBLAS", "OMP", "MKL")}
     level = AVX2 if os.environ.get("SWIFTNETS_LEVEL") == "v3" else {}
     env = {**os.environ, **threads, **level, "JAX_PLATFORMS": "cpu"}
@@ -133,8 +133,10 @@ def environment() -> dict[str, str]:
     return env
 
 
-def two_cores() -> None:
-    """Keeps this process and its children on two cores, for libraries that count cores."""
+def use_cores(count: int) -> None:
+    """Keeps this process and its children on so many cores: XLA has a thread for each there is."""
+    global THREADS
+    THREADS = count
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:THREADS])
 

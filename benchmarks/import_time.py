@@ -54,7 +54,7 @@ def main() -> None:
     )
     parser.add_argument("--repeats", type=int, default=21, help="fresh processes of each kind (21)")
     arguments = parser.parse_args()
-    harness.two_cores()
+    harness.use_cores(2)
     print(report(arguments.repeats))
 
 

@@ -285,7 +285,7 @@ def report(rounds: int) -> str:
 
 def main() -> None:
     arguments = harness.parser(__doc__, side_by_side=False).parse_args()
-    harness.two_cores()
+    harness.use_cores(2)
     print(report(arguments.rounds))
 
 

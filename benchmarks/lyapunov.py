@@ -218,7 +218,7 @@ def report(rounds: int = 3) -> str:
 
 
 def main() -> None:
-    harness.THREADS = 1
+    harness.use_cores(1)
     parser = harness.parser(__doc__)
     parser.add_argument(
         "--quick", action="store_true", help="a tenth of the chaotic steps, one round"

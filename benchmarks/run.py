@@ -114,7 +114,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="print the headline rows alone")
     parser.add_argument("--level", action="store_true", help="print the rows of this level alone")
     arguments = parser.parse_args()
-    harness.two_cores()
+    harness.use_cores(2)
     if arguments.quick:
         return print("\n\n".join(quick(arguments.data)))
     if arguments.level:

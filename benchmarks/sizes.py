@@ -43,7 +43,7 @@ def main() -> None:
     if arguments.worker:
         systems = {**derivatives.SYSTEMS, "gemm": harness.GEMM}
         return harness.serve(systems, arguments.worker, arguments.problem)
-    harness.two_cores()
+    harness.use_cores(2)
     print(report(arguments.rounds, arguments.only))
 
 

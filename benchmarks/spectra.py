@@ -404,7 +404,7 @@ def report(rounds: int = 2) -> str:
 
 
 def main() -> None:
-    harness.THREADS = 1
+    harness.use_cores(1)
     parser = harness.parser(__doc__)
     parser.add_argument("--quick", action="store_true", help="small cases, one round")
     arguments = parser.parse_args()
