@@ -2,6 +2,7 @@
 
 import pickle
 import signal
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -72,8 +73,7 @@ def made_data(tmp_path, made_arrays, write_python_form):
     """A function: a new folder with `cifar_train` and `cifar_test`, holding `made_arrays`."""
 
     def make(train, test, seed):
-        folder = tmp_path / f"made-{train}-{test}-{seed}"
-        folder.mkdir(exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f"made-{train}-{test}-{seed}-", dir=tmp_path))
         halves = made_arrays(train, test, seed)
         for name, (images, labels) in zip(("cifar_train", "cifar_test"), halves, strict=True):
             write_python_form(folder / name, images, labels, coarse_labels=(labels // 5).tolist())

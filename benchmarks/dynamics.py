@@ -29,7 +29,7 @@ from harness import Arrays, Call, System  # noqa: E402
 NETS: dict[str, tuple[tuple[int, ...], str, float, int, int, int, int]] = {
     "F16": ((16, 16, 16, 4), "tanh", 0.4, 400, 200, 100, 10),
     "C48": ((48, 16, 16, 4), "tanh", 0.2, 400, 200, 60, 5),
-    "C3072": ((3072, 32, 32, 4), "gelu", 0.013, 200, 400, 20, 2),
+    "C3072": ((3072, 32, 32, 4), "gelu", 0.013, 200, 400, 100, 10),
 }
 SUBSTEPS, THRESHOLD = 2, 0.95
 # Eigenvectors are found to 1e-3: so far apart paths of the same flow may be, relatively.

@@ -192,6 +192,109 @@ def test_a_callback_sees_each_time_and_may_end_the_run():
     np.testing.assert_array_equal(ended.w, whole.path[5])
 
 
+# In the span of the inputs -----------------------------------------------------------------------
+
+
+def wide_point(count=4, **options):
+    net = MLP((12, 3, 1), **options)
+    rng = np.random.default_rng(5)
+    x, y = rng.standard_normal((count, 12)), rng.standard_normal((count, 1))
+    return net.at(net.initial(seed=0), x, y, sample_weight=[1.0, 0.0, 2.0, 0.5, 1.0, 1.0][:count])
+
+
+def without_span(monkeypatch):
+    monkeypatch.setattr(flow, "spanned", lambda point: np.empty((0, 0)))
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"bias": False, "reduction": "mean"}, {"activation": "sigmoid"}]
+)
+def test_with_more_inputs_than_samples_the_path_is_the_same(options, monkeypatch):
+    monkeypatch.setattr(flow, "_TOLERANCE", 1e-11)  # else eigenvectors differ by 1e-3
+    monkeypatch.setattr(flow, "_FIRST", 1e-11)
+    point, events = wide_point(**options), []
+    step = 2.4 / float(np.linalg.eigvalsh(point.hessian.dense())[-1])
+    found = central_flow(point, step=step, time=40, every=3, callback=events.append)
+    assert found.counts.any() and found.traces.any()
+    without_span(monkeypatch)
+    whole = central_flow(point, step=step, time=40, every=3)
+    moved = np.linalg.norm(whole.w - point.w)
+    np.testing.assert_array_equal(found.path[0], point.w)
+    np.testing.assert_allclose(found.path, whole.path, rtol=0, atol=1e-8 * moved)
+    np.testing.assert_array_equal(found.path[-1], found.w)
+    np.testing.assert_array_equal(events[3].w, found.path[1])
+    assert not events[3].w.flags.writeable
+    np.testing.assert_allclose(found.mean_losses, whole.mean_losses, rtol=1e-8)
+    np.testing.assert_allclose(found.traces, whole.traces, rtol=1e-6, atol=1e-12)
+    np.testing.assert_array_equal(found.counts, whole.counts)
+    np.testing.assert_allclose(found.eigenvalues, whole.eigenvalues, rtol=1e-8, atol=1e-12)
+    assert [proof.count for _, proof in found.certificates] == [
+        proof.count for _, proof in whole.certificates
+    ]
+    # Nothing moves outside of the span.
+    x = point.samples.batches[0].x
+    weights = (found.w - point.w)[:36].reshape(12, 3)
+    inside = x.T @ np.linalg.lstsq(x.T, weights)[0]
+    np.testing.assert_allclose(inside, weights, atol=1e-13 * moved)
+
+
+def test_zeros_outside_of_the_span_are_among_the_eigenvalues():
+    for seed in range(20):  # until one has a single eigenvalue above 0
+        net = MLP((9, 1, 1), bias=False)
+        rng = np.random.default_rng(seed)
+        x, y = rng.standard_normal((2, 9)), rng.standard_normal((2, 1))
+        point = net.at(rng.standard_normal(10), x, y)
+        values = np.linalg.eigvalsh(point.hessian.dense())[::-1]
+        if values[1] < 1e-10 < values[0]:
+            break
+    found = central_flow(point, step=0.1 / values[0], time=3)
+    np.testing.assert_allclose(found.eigenvalues[0], values[:2], rtol=1e-6, atol=1e-10)
+    assert values[-1] < -1e-3  # which the net of fewer inputs has as its second
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        wide_point(l2=0.1),
+        wide_point().net.at(np.ones(43), np.eye(12)[:6] + 1, np.ones((6, 1))),
+        wide_point().net.at(np.ones(43), np.eye(12)[:2] + 1e-9, np.ones((2, 1))),
+        wide_point().net.at(np.ones(43), np.zeros((2, 12)), np.ones((2, 1))),
+        wide_point().net.at(np.ones(43), [(np.ones((2, 12)), np.ones((2, 1)))] * 2),
+        wide_point().net.at(np.ones(43), np.ones((1, 12)), np.ones((1, 1))),
+    ],
+    ids=["l2", "samples", "scales", "zeros", "batches", "one"],
+)
+def test_the_span_is_left_where_it_is_of_no_use_or_loses_digits(point, request):
+    is_of_use = request.node.callspec.id == "samples"  # twice as many inputs
+    assert bool(flow.spanned(point).size) == is_of_use
+    assert len(central_flow(point, step=1e-3, time=2).w) == 43
+
+
+def test_a_resumed_run_in_the_span_has_the_same_bits(tmp_path, monkeypatch):
+    path, point = tmp_path / "flow.npz", wide_point()
+
+    def run(**options):
+        return central_flow(point, step=0.1, time=12, every=5, certify_every=4, **options)
+
+    whole = run()
+    with pytest.raises(KeyboardInterrupt):
+        run(checkpoint=path, callback=Interrupt(6))
+    with np.load(path) as archive:
+        assert archive["basis"].shape == (12, 3)
+    same(run(checkpoint=path), whole)
+    # Of another machine, whose basis has other digits.
+    path.unlink()
+    with pytest.raises(KeyboardInterrupt):
+        run(checkpoint=path, callback=Interrupt(6))
+    without_span(monkeypatch)
+    same(run(checkpoint=path), whole)
+    path.unlink()
+    with pytest.raises(KeyboardInterrupt):
+        run(checkpoint=path, callback=Interrupt(6))
+    monkeypatch.undo()
+    np.testing.assert_allclose(run(checkpoint=path).w, whole.w, atol=1e-4)
+
+
 # Checkpoints -------------------------------------------------------------------------------------
 
 

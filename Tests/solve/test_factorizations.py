@@ -934,6 +934,7 @@ def test_edges_of_nets_are_told_or_refused(damping):
                     assert told.positive == (values > 0).sum()
 
 
+@pytest.mark.thread_unsafe(reason="a handler of a signal, which the main thread alone may set")
 @pytest.mark.parametrize("shift", [0j, 0.0])
 def test_layers_whose_pivots_are_all_too_small_are_left_within_moments(shift):
     """A thousand unknowns were made orthonormal without a look at what the user wants."""

@@ -21,6 +21,7 @@ from swiftnets.dynamics.leading import certified
 from swiftnets.dynamics.ritz import refine
 from swiftnets.dynamics.runs import go, kept_memory, stacked, thinned
 from swiftnets.dynamics.smooth import diverged, finite_loss, moved, problem_of, smooth_point
+from swiftnets.dynamics.span import InputSpan, spanned
 from swiftnets.spectra import Certificate
 
 __all__ = ["CentralFlow", "FlowEvent", "central_flow"]
@@ -210,8 +211,10 @@ class _Known(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class _Now:
-    """Between two units of time."""
+    """Between two units of time; what is of parameters is in an `InputSpan`'s coordinates."""
 
+    basis: Array
+    """That it is of."""
     count: int
     w: Array
     before: Array
@@ -229,6 +232,7 @@ class _Now:
         known = [[math.nan] * 7 if c is None else _numbers(c) for _, c in proofs]
         path = [w for w, t in zip(self.path, self.path_times, strict=True) if t < self.count]
         return {
+            "basis": self.basis,
             "w": self.w,
             "rows": self.known.rows,
             "X": self.known.X,
@@ -276,9 +280,10 @@ def _restored(count: int, arrays: dict[str, Any]) -> _Now:
     proofs = zip(arrays["proof_times"].tolist(), arrays["proofs"], strict=True)
     times = arrays["path_times"].tolist()
     w, known = arrays["w"], _Known(arrays["rows"], arrays["X"], *arrays["work"].tolist())
+    basis = arrays.get("basis", np.empty((0, 0)))  # older files are of runs without
     path = [row for _, row in zip(times, arrays["path"], strict=True)]
     certificates = [(time, _certificate(row)) for time, row in proofs]
-    return _Now(count, w, w, known, records, path, times, certificates)
+    return _Now(basis, count, w, w, known, records, path, times, certificates)
 
 
 def _shown(array: Array) -> Array:
@@ -293,14 +298,14 @@ class _Flow:
 
     def __init__(
         self,
-        point: Point,
+        span: InputSpan,
         step: float,
         substeps: int,
         threshold: float,
         every: int | None,
         certify_every: int | None,
     ) -> None:
-        self._point, self._step, self._dt = point, step, 1 / substeps
+        self.span, self._step, self._dt = span, step, 1 / substeps
         self._substeps, self._every = substeps, every
         self._certify_every = certify_every
         self._edge = 2 / step
@@ -348,7 +353,7 @@ class _Flow:
     def _look(self, w: Array, now: _Now, known: _Known, prove: bool) -> tuple[_Row, Array, _Known]:
         """What there is at w, and dw/dt / −η."""
         diverged("the central flow", now.count, w)
-        point = moved(self._point, w)
+        point = moved(self.span.point, w)
         loss, velocity = finite_loss("the central flow", now.count, point), point.gradient
         values, rows, products, missed = self._pairs(point, now, known, prove)
         c = int((values > self._critical).sum())
@@ -371,7 +376,9 @@ class _Flow:
             velocity = velocity + (np.where(upper == other, 0.5, 1.0) * X[upper, other]) @ flat
             made, trace = len(flat), float(X.trace())
         work = (known.products + products, known.thirds + made, known.missed + missed)
-        row = _Row(loss, loss + trace / self._step, values, X)
+        # Outside of the span of inputs there are zeros, of which one may be the next.
+        told = np.maximum(values, 0) if self.span.is_smaller else values
+        row = _Row(loss, loss + trace / self._step, told, X)
         return row, velocity, _Known(rows, X, *work)
 
     def advance(self, now: _Now) -> _Now:
@@ -406,10 +413,11 @@ class _Flow:
         eigenvalues = np.full((count + 1, k), np.nan)
         for place, one in zip(eigenvalues, records, strict=True):
             place[: len(one.eigenvalues)] = one.eigenvalues
+        path = [self.span.expanded(w) for w in [*now.path, now.w]]
         return CentralFlow(
             self._step,
-            now.w,
-            stacked([*now.path, now.w], len(now.w)),
+            path[-1],
+            stacked(path, len(path[-1])),
             np.array([*now.path_times, count], np.int64),
             np.arange(count + 1),
             np.array([r.loss for r in records]),
@@ -499,7 +507,9 @@ def central_flow(
     -----
     With c critical eigenvalues a substep costs a pass, c + 1 products and some more where the
     eigenvectors turn, and c (c + 1) / 2 third derivatives. X holds the eigenvalues at the end of a
-    substep.
+    substep. Of an MLP without l2 that has at least twice as many inputs as samples, all in one
+    batch, it is computed in coordinates of the inputs' span, which derivatives do not lead out of:
+    the same path for a fraction of the work.
 
     It does not foretell when oscillation sets in: gradient descent that comes to the edge without
     any goes on with the gradient flow for a while, to eigenvalues above 2 / η, and comes back to
@@ -543,17 +553,30 @@ def central_flow(
         checks.function(callback, "callback", "one event")
     order = start.net.parameter_count
     kept_memory(order, every, steps)
-    flow = _Flow(start, step, substeps, float(threshold), every, certify_every)
-    known = _Known(np.empty((0, order)), np.zeros((0, 0)), 0, 0, 0)
+    basis = spanned(start)
+    span = InputSpan(start, basis)
+    flow = _Flow(span, step, substeps, float(threshold), every, certify_every)
+    w = span.point.w
+    known = _Known(np.empty((0, len(w))), np.zeros((0, 0)), 0, 0, 0)
+
+    def restored(count: int, arrays: dict[str, Any]) -> _Now:
+        now = _restored(count, arrays)
+        flow.span = InputSpan(start, now.basis)  # whose digits are another machine's, perhaps
+        if len(now.w) != len(flow.span.point.w):
+            raise ValueError("its parameters are not of this net")
+        return now
 
     def told(now: _Now) -> object:
         assert callback is not None
         row = now.records[now.count - 1]
-        w, values, X = _shown(now.before), _shown(row.eigenvalues), _shown(row.X)
-        return callback(FlowEvent(now.count - 1, w, row.loss, row.mean_loss, values, X))
+        w, values, X = flow.span.expanded(now.before), row.eigenvalues, row.X
+        event = FlowEvent(
+            now.count - 1, _shown(w), row.loss, row.mean_loss, _shown(values), _shown(X)
+        )
+        return callback(event)
 
     now = go(
-        _Now(0, start.w, start.w, known, [], [], [], []),
+        _Now(basis, 0, w, w, known, [], [], [], []),
         steps,
         flow.advance,
         settings={
@@ -566,7 +589,7 @@ def central_flow(
             "every": every,
             "certify_every": certify_every,
         },
-        restored=_restored,
+        restored=restored,
         checkpoint=checkpoint,
         checkpoint_every=checkpoint_every,
         callback=None if callback is None else told,
