@@ -33,6 +33,13 @@ OUR_NAME = b"libswiftnets_blas.so\0"
 BLAS = OUR_NAME[:-1].decode()
 
 
+def described():
+    """The README for a package index, where links to files of the repository lead nowhere."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    text = re.sub(r"^!\[[^\]]*\]\((?!https?:)[^)]*\)\n\n", "", text, flags=re.MULTILINE)
+    return re.sub(r"(?<!!)\[([^\]]*)\]\((?!https?:)[^)]*\)", r"\1", text)
+
+
 def swift_version():
     """The version of the Swift toolchain on PATH, or None."""
     try:
@@ -162,6 +169,8 @@ if sys.platform != "linux":
     raise SystemExit(f"swiftnets builds on Linux only, not on {sys.platform}")
 
 setup(
+    long_description=described(),
+    long_description_content_type="text/markdown",
     ext_modules=[
         Extension(
             "swiftnets._core",

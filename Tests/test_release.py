@@ -84,8 +84,12 @@ def test_the_readme_is_rendered(metadata):
     assert kinds[-1] == "paragraph_close"
     assert kinds.count("fence") * 2 == len(re.findall(r"^```", text, re.M))
     pieces = [piece for token in tokens for piece in token.children or ()]
+    # On an index's page there are no files of the repository beside it.
     targets = [piece.attrs["href"] for piece in pieces if piece.type == "link_open"]
-    assert len(targets) == len(re.findall(r"(?<!!)\[[^\]]+\]\([^)]+\)", text))
+    assert all(target.startswith("https://") for target in targets)
+    assert not [piece for piece in pieces if piece.type == "image"] and "](" not in text
+    words = (ROOT / "README.md").read_text()
+    assert all(word in text for word in re.findall(r"(?<!!)\[([^\]]+)\]\(", words))
 
 
 # The citation
