@@ -250,6 +250,10 @@ def test_zeros_outside_of_the_span_are_among_the_eigenvalues():
     found = central_flow(point, step=0.1 / values[0], time=3)
     np.testing.assert_allclose(found.eigenvalues[0], values[:2], rtol=1e-6, atol=1e-10)
     assert values[-1] < -1e-3  # which the net of fewer inputs has as its second
+    # What the proofs count is counted of the whole matrix.
+    _, proof = found.certificates[0]
+    inside = (values > proof.lower) & (values < proof.upper)
+    assert proof.count == (inside if proof.inside else ~inside).sum()
 
 
 @pytest.mark.parametrize(

@@ -316,3 +316,16 @@ def test_many_leading_eigenpairs_take_few_rounds(monkeypatch):
         found.values, np.repeat(np.arange(9.0, 2, -1) ** 2, 9)[:55], rtol=1e-6
     )
     assert len(rounds) <= 10
+
+
+@pytest.mark.parametrize("scale", [1e-100, 1e-80, 1.0, 1e80, 1e150])
+def test_leading_eigenpairs_whose_squares_are_no_numbers(scale):
+    """The residual of a start that is no eigenvector was 0 or infinite, and taken for small."""
+    net = MLP((3, 1), bias=False)
+    x = np.diag([3.0, 2.0, 1.0]) * scale
+    point = net.at([1.0, 1.0, 1.0], x, np.zeros((3, 1)))
+    found = dynamics.leading_eigenpairs(
+        point, k=2, tolerance=1e-6, start=np.ones((3, 2)) + np.eye(3)[:, :2]
+    )
+    np.testing.assert_allclose(found.values / scale / scale, [9.0, 4.0], rtol=1e-5)
+    assert (found.residuals <= 1e-6 * found.values[0]).all()

@@ -345,10 +345,16 @@ class _Flow:
             if not is_first:
                 more = int((pairs.values > self._critical).sum())
                 missed = max(0, more - int((values > self._critical).sum()))
-            now.certificates.append((now.count, pairs.certificate))
+            now.certificates.append((now.count, self._of_all(pairs.certificate)))
             values, rows = pairs.values, np.ascontiguousarray(pairs.vectors.T)
         keep = max(int((values > self._critical).sum()) + 1, least)
         return values[:keep], rows[:keep], made, missed
+
+    def _of_all(self, proof: Certificate | None) -> Certificate | None:
+        """With the zeros that the matrix has outside of the span of inputs."""
+        if proof is None or proof.inside != (proof.lower <= 0 <= proof.upper):
+            return proof
+        return replace(proof, count=proof.count + self.span.outside)
 
     def _look(self, w: Array, now: _Now, known: _Known, prove: bool) -> tuple[_Row, Array, _Known]:
         """What there is at w, and dw/dt / −η."""
@@ -377,7 +383,7 @@ class _Flow:
             made, trace = len(flat), float(X.trace())
         work = (known.products + products, known.thirds + made, known.missed + missed)
         # Outside of the span of inputs there are zeros, of which one may be the next.
-        told = np.maximum(values, 0) if self.span.is_smaller else values
+        told = np.maximum(values, 0) if self.span.outside else values
         row = _Row(loss, loss + trace / self._step, told, X)
         return row, velocity, _Known(rows, X, *work)
 

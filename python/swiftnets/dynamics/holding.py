@@ -109,10 +109,13 @@ def _rescaled(
     if slack is not None:
         f = max(f, exponent(slack) - e)
         slack = np.ldexp(slack, -e - f)
-    flat, gradient = np.ldexp(flat, -e), np.ldexp(gradient, -f)
-    near = None if start is None else np.ldexp(start, e - f)
-    found = _held(gradient, flat, slack, near, float(np.ldexp(unit, -e - f)))
-    return np.ldexp(found, f - e)
+    with np.errstate(over="ignore", under="ignore"):
+        flat, gradient = np.ldexp(flat, -e), np.ldexp(gradient, -f)
+        near = None if start is None else np.ldexp(start, e - f)
+        unit = float(np.ldexp(unit, -e - f))
+    found = _held(gradient, flat, slack, near, unit)
+    with np.errstate(over="ignore", under="ignore"):  # the caller looks at what came out
+        return np.ldexp(found, f - e)
 
 
 def _held(

@@ -114,7 +114,10 @@ def refine(
         combined = turn[:, :have].T
         remainders = combined @ images
         remainders -= (values[:have, None] * combined) @ basis
-        norms = np.sqrt(np.einsum("ij,ij->i", remainders, remainders))
+        squares = np.einsum("ij,ij->i", remainders, remainders).tolist()
+        norms = np.array(
+            [norm(row, square) for row, square in zip(remainders, squares, strict=True)]
+        )
         limits = [tolerance * max(abs(float(values[0])), abs(float(values[-1])))] * have
         if have == k > 1 and (above is None or values[k - 1] <= above):
             limits[-1] *= guard
@@ -125,7 +128,7 @@ def refine(
             if len(basis) + have > k + _MOST:  # the best of the space, thick
                 keep = turn[:, : min(len(basis), k + _MOST // 2)].T
                 basis, images, combined = keep @ basis, keep @ images, np.eye(have, len(keep))
-            new = _outside(remainders[open_] / np.maximum(norms[open_], 1e-300)[:, None], basis)
+            new = _outside(remainders[open_] / norms[open_, None], basis)
             if not len(new):
                 # An invariant space, or one that rounding makes so: what is missing is beside it.
                 is_done = have == k

@@ -72,13 +72,13 @@ class InputSpan:
     ----------
     point : Point
         The start in these coordinates.
-    is_smaller : bool
-        Whether these are others than the net's own.
+    outside : int
+        How many fewer these are.
     """
 
     def __init__(self, point: Point, basis: Array) -> None:
-        self.point, self.is_smaller = point, basis.size > 0
-        if not self.is_smaller:
+        self.point, self.outside = point, 0
+        if not basis.size:
             return
         net: Any = point.net  # an MLP
         inputs, width = net.sizes[:2]
@@ -95,6 +95,7 @@ class InputSpan:
         (batch,) = point.samples.batches
         inside = basis.T @ point.w[self._part].reshape(inputs, width)
         w = np.concatenate([inside.ravel(), point.w[self._part.stop :]])
+        self.outside = len(point.w) - len(w)
         self.point = small.at_samples(w, Samples([batch._replace(x=batch.x @ basis)], True))
 
     def expanded(self, w: Array) -> Array:
@@ -108,7 +109,7 @@ class InputSpan:
         -------
         (P,) array
         """
-        if not self.is_smaller:
+        if not self.outside:
             return w
         count = self._basis.shape[1]
         inside = len(w) - (len(self._start) - self._part.stop)
