@@ -645,6 +645,22 @@ def test_losses_and_outputs_are_those_at_the_predictions(small):
         found.refit(3)
 
 
+@pytest.mark.parametrize("scale", [2.0**-660, 2.0**-565, 2.0**520])
+def test_units_whose_squares_are_no_numbers(scale):
+    """The gradient's norm was 0 or infinite, points were taken for minima and errors for 0."""
+    net, x, y = MLP((1, 1)), np.array([[0.0], [1.0], [2.0]]), np.array([[0.0], [1.0], [4.0]])
+    w = np.array([2.0, -1 / 3])
+    found = leave_one_out(net.at(scale * w, x, scale * y))
+    known = leave_one_out(net.at(w, x, y))
+    for name in ("error_estimates", "gradient_norms", "move_norms"):
+        np.testing.assert_allclose(getattr(found, name) / scale, getattr(known, name), rtol=1e-10)
+    np.testing.assert_array_equal(found.is_flagged, known.is_flagged)
+    refit = found.refit(1)
+    assert refit.success and abs(refit.error / scale - 1 / 27) < 1e-12
+    with pytest.raises(ValueError, match="the gradient at the point has norm"):
+        leave_one_out(net.at(scale * (w + 0.1), x, scale * y))
+
+
 def test_samples_of_weight_0_may_hold_anything():
     net = MLP((2, 1), l2=0.1)
     x, y = [[1.0, 2.0], [np.nan, 0.0], [0.5, -1.0]], [[1.0], [np.inf], [2.0]]

@@ -14,6 +14,7 @@ from swiftnets.curvature.point import Point, require_point
 from swiftnets.influence.inverse import METHODS, Inverse, Method, chosen, invert, norm_of
 from swiftnets.influence.problem import DIVISORS, ROOM, Divisor, Problem, checked_groups
 from swiftnets.influence.result import Influence
+from swiftnets.linalg import scaling
 
 __all__ = ["leave_one_out"]
 
@@ -232,8 +233,8 @@ def _gradient_limit(problem: Problem, point: Point, given: float | None) -> floa
         limit = _NEAR * rounding
         if point.net.dtype == np.float32:
             unit = float(np.finfo(np.float32).eps) / 2
-            limit += 4 * unit * norm_of(problem.hessian) * float(np.linalg.norm(problem.w))
-    norm = float(np.linalg.norm(problem.point.gradient))
+            limit += 4 * unit * norm_of(problem.hessian) * scaling.norm(problem.w)
+    norm = scaling.norm(problem.point.gradient)
     if not norm <= limit:
         raise ValueError(
             f"the gradient at the point has norm {norm:.2e}, and rounding leaves {rounding:.1e}; "
@@ -249,13 +250,13 @@ def _settled(
     """At the minimum in float64, by Newton's method, and the inverse there."""
     inverse = invert(problem.hessian, method, tolerance)
     rounding = problem.rounding
-    norm = float(np.linalg.norm(problem.point.gradient))
+    norm = scaling.norm(problem.point.gradient)
     for _ in range(_NEWTON):
         if norm <= rounding:
             return problem, inverse
         step = inverse.solve(problem.point.gradient[None])[0]
         nearer = problem.at(problem.w - step)
-        left = float(np.linalg.norm(nearer.point.gradient))
+        left = scaling.norm(nearer.point.gradient)
         if not left < norm:
             break
         problem, norm = nearer, left
@@ -324,8 +325,8 @@ def _add_right_hand_sides(problem: Problem, group: IntegerArray, terms: Array, k
 def _null_parts(gradients: Array, null: Array) -> Array:
     if not len(null):
         return np.zeros(len(gradients))
-    norms = np.linalg.norm(gradients, axis=1)
-    parts = np.linalg.norm(gradients @ null.T, axis=1)
+    norms = scaling.row_norms(gradients)
+    parts = scaling.row_norms(gradients @ null.T)
     result: Array = np.divide(parts, norms, out=np.zeros(len(norms)), where=norms > 0)
     return result
 
@@ -369,7 +370,7 @@ class _Errors:
             for rows in _chunks(len(self._members)):
                 moves = terms[:, rows].sum(axis=0)
                 fill(rows, moves)
-                lengths = np.linalg.norm(moves, axis=1)
+                lengths = scaling.row_norms(moves)
                 estimates = self.estimates[rows]
                 self.is_flagged[rows] = ~(estimates < lengths) & (
                     (lengths > 0) | ~(estimates < np.inf)
@@ -424,7 +425,7 @@ class _Errors:
         energies = _norms(gradients, steps)
         limit = np.maximum(_LEFT * energies, rounding)
         units = np.array([self._problem.unit(group) for group in members])
-        self.gradients[rows] = (np.linalg.norm(gradients, axis=1) + self._rounding) * units
+        self.gradients[rows] = (scaling.row_norms(gradients) + self._rounding) * units
         self.curvatures[rows] = np.where(known, smallest, 0.0) * units
 
         ways, contractions, left = np.zeros_like(moves), np.zeros(len(moves)), energies.copy()
@@ -447,8 +448,8 @@ class _Errors:
             doubtful[self._turned(members, np.flatnonzero(ended & ~doubtful))] = True
         for i in np.flatnonzero(doubtful):
             ended[i] = self._is_minimum(members[i], moves[i] + ways[i])
-        outside = np.linalg.norm(gradients @ null.T, axis=1) / roots
-        errors = np.linalg.norm(ways, axis=1) + ROOM * (left + outside + rounding) / roots
+        outside = scaling.row_norms(gradients @ null.T) / roots
+        errors = scaling.row_norms(ways) + ROOM * (left + outside + rounding) / roots
         self.estimates[rows] = np.where(ended, errors, np.inf)
         self.contractions[rows] = np.where(known, contractions, np.inf)
 
@@ -496,6 +497,10 @@ def _every(solve: Callable[[Array], Array]) -> Callable[[Array, IntegerArray], A
 
 
 def _norms(gradients: Array, steps: Array) -> Array:
-    """√⟨g, H⁻¹ g⟩ of each."""
-    norms: Array = np.sqrt(np.maximum(np.einsum("ij,ij->i", gradients, steps), 0))
+    """√⟨g, H⁻¹ g⟩ of each, of which the square may be no number."""
+    a, b = scaling.exponents(gradients), scaling.exponents(steps)
+    with np.errstate(under="ignore"):
+        parts = np.ldexp(gradients, -a[:, None]), np.ldexp(steps, -b[:, None])
+        products = np.ldexp(np.einsum("ij,ij->i", *parts), (a + b) % 2)
+        norms: Array = np.ldexp(np.sqrt(np.maximum(products, 0)), (a + b) // 2)
     return norms

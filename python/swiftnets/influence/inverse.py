@@ -10,6 +10,7 @@ import numpy as np
 from swiftnets._support import checks
 from swiftnets._support.types import Array
 from swiftnets.curvature.matrix import CurvatureMatrix
+from swiftnets.linalg import scaling
 from swiftnets.linalg.lanczos import lanczos
 from swiftnets.linalg.lapack import eigh
 from swiftnets.linalg.operator import FunctionOperator
@@ -165,10 +166,10 @@ class _Factors:
         x: Array = self._factors.solve(rows)
         if self._is_accurate:
             return x
-        norms = np.linalg.norm(rows, axis=1)
+        norms = scaling.row_norms(rows)
         for _ in range(_REFINEMENTS):
             residual = rows - self._matrix.products(x)
-            if (np.linalg.norm(residual, axis=1) <= _REFINED * norms).all():
+            if (scaling.row_norms(residual) <= _REFINED * norms).all():
                 break
             x += self._factors.solve(residual)
         return x

@@ -12,6 +12,7 @@ from swiftnets._support import checks
 from swiftnets._support.types import Array, IntegerArray
 from swiftnets.curvature.matrix import CurvatureMatrix
 from swiftnets.curvature.point import Point
+from swiftnets.linalg import scaling
 from swiftnets.nets.samples import Samples
 
 __all__ = ["DIVISORS", "ROOM", "Divisor", "Problem", "checked_groups", "digits"]
@@ -83,10 +84,10 @@ class Problem:
         count = len(self._batch.x)
         rows = np.unique(np.linspace(0, count - 1, min(count, _LOOKS)).astype(int))
         point = self._part(rows, self.w)
-        norms = np.linalg.norm(point.per_sample_gradients(), axis=1)
+        norms = scaling.row_norms(point.per_sample_gradients())
         mean = float(norms @ self._weights[rows]) / len(rows) * count / self._total
         mean *= self.net.loss_function.factor
-        size = mean + self.net.l2 * float(np.linalg.norm(self.w))
+        size = mean + self.net.l2 * scaling.norm(self.w)
         unit = float(np.finfo(np.float64).eps) / 2
         return max(unit * float(np.sqrt(len(self.w))) * size, digits(self.point.hessian, self.w))
 
@@ -164,10 +165,12 @@ class Problem:
         """The loss without these, its gradient and its Hessian at w."""
         point = Point(self.net, w, self._samples(members), self.point.solver).counted
         extra, remaining = self.extra(members), 1 - self.share(members)
-        loss = point.loss + 0.5 * extra * float(w @ w)
+        loss = point.loss
+        if extra:
+            loss += 0.5 * extra * scaling.dot(w, w)
         if self.damping:
             move = w - self.w
-            pull = 0.5 * self.damping * float(move @ move) - float(self._slope @ move)
+            pull = 0.5 * self.damping * scaling.dot(move, move) - scaling.dot(self._slope, move)
             loss += pull / remaining
         gradient = self._completed(point.gradient, members, w)
         return Reduced(loss, gradient, point.hessian + (extra + self.damping / remaining))
@@ -218,7 +221,7 @@ def digits(hessian: CurvatureMatrix, w: Array) -> float:
     """
     signs = np.random.default_rng(0).integers(0, 2, (2, len(w))) * 2 - 1
     images = hessian.products(w * signs)
-    return float(np.finfo(np.float64).eps) / 2 * float(np.linalg.norm(images, axis=1).max())
+    return float(np.finfo(np.float64).eps) / 2 * float(scaling.row_norms(images).max())
 
 
 def checked_groups(groups: Any, count: int) -> tuple[IntegerArray, ...]:

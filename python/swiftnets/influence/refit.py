@@ -9,6 +9,7 @@ import numpy as np
 from swiftnets._support.types import Array, IntegerArray
 from swiftnets.influence.inverse import invert, norm_of
 from swiftnets.influence.problem import ROOM, Problem, digits
+from swiftnets.linalg import scaling
 
 __all__ = ["Refit", "refit"]
 
@@ -77,7 +78,7 @@ def refit(problem: Problem, members: IntegerArray, start: Array, most: int) -> R
     Refit
     """
     w, here = start, problem.reduced(members, start)
-    norm, damping, step = float(np.linalg.norm(here.gradient)), 0.0, 0
+    norm, damping, step = scaling.norm(here.gradient), 0.0, 0
     scale = norm_of(here.hessian)
     # As `Problem.rounding` has it, of R.
     rounding = max(problem.rounding, digits(here.hessian, w))
@@ -91,7 +92,7 @@ def refit(problem: Problem, members: IntegerArray, start: Array, most: int) -> R
             continue
         trial = w - inverse.solve(here.gradient[None])[0]
         there = problem.reduced(members, trial)
-        left = float(np.linalg.norm(there.gradient))
+        left = scaling.norm(there.gradient)
         # Near the minimum losses are equal to rounding.
         if there.loss < here.loss or (
             left < norm and there.loss <= here.loss + _EVEN * abs(here.loss)
@@ -112,5 +113,5 @@ def refit(problem: Problem, members: IntegerArray, start: Array, most: int) -> R
         message = f"after {most} factorisations the gradient is not down to rounding"
     estimate = ROOM * (norm + rounding) / smallest if smallest > 0 else float("inf")
     success = smallest > 0 and is_down
-    length, norm = float(np.linalg.norm(w - start)), norm * problem.unit(members)
+    length, norm = scaling.norm(w - start), norm * problem.unit(members)
     return Refit(w, length, norm, estimate, step, success, message)

@@ -15,6 +15,7 @@ from swiftnets._support.types import Array, IntegerArray
 from swiftnets.curvature.point import Point
 from swiftnets.influence.problem import Divisor, Problem
 from swiftnets.influence.refit import Refit, refit
+from swiftnets.linalg import scaling
 
 __all__ = ["Influence"]
 
@@ -127,7 +128,7 @@ class Influence:
     @property
     def move_norms(self) -> Array:
         """‖move‖ of each group (G,)."""
-        norms: Array = np.linalg.norm(self.moves(), axis=1)
+        norms: Array = scaling.row_norms(self.moves())
         return norms
 
     def _terms(self, order: int | None) -> int:
