@@ -289,3 +289,25 @@ def test_what_the_audit_refuses():
         with pytest.raises(error, match=says):
             call()
     assert isinstance(factors.eigenbasis(), KroneckerEigenbasis)
+
+
+@pytest.mark.parametrize("scale", [2.0**-300, 2.0**300])
+def test_the_audit_of_matrices_whose_squares_are_no_numbers(scale):
+    """Its errors were 0 or NaN."""
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((9, 3)), rng.standard_normal((9, 2))
+
+    def audited(scale):
+        # A ReLU is of degree 1: every block has the scale's square.
+        net = MLP((3, 2, 2), activation="relu", bias=False)
+        w = net.initial(seed=0)
+        point = net.at(w, scale * x, scale * y)
+        return kronecker_audit(kronecker_factors(point), point.gauss_newton, damping=scale**2)
+
+    found, known = audited(scale), audited(1.0)
+    assert known.frobenius_error > 0.1
+    for name in ("frobenius_error", "block_errors", "outside"):
+        # The last block is exact, but for rounding.
+        np.testing.assert_allclose(
+            getattr(found, name), getattr(known, name), rtol=1e-12, atol=1e-15
+        )

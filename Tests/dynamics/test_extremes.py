@@ -329,3 +329,10 @@ def test_leading_eigenpairs_whose_squares_are_no_numbers(scale):
     )
     np.testing.assert_allclose(found.values / scale / scale, [9.0, 4.0], rtol=1e-5)
     assert (found.residuals <= 1e-6 * found.values[0]).all()
+
+
+@pytest.mark.parametrize("q", [1e-90, 1.0, 1e90])
+def test_a_vector_is_no_eigenvector_in_any_units(q):
+    net, x, y = identity_net(q)
+    with pytest.raises(ValueError, match="vector is no eigenvector"):
+        dynamics.landau(net.at([0.8, 1.25], x, y), vector=[1.0, 0.0])

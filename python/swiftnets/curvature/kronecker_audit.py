@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,7 @@ from swiftnets._support.types import Array
 from swiftnets.curvature.kronecker import KroneckerEigenbasis, KroneckerFactors
 from swiftnets.curvature.matrix import CurvatureMatrix, require_matrix
 from swiftnets.linalg.lapack import aside
+from swiftnets.linalg.scaling import norm
 
 __all__ = ["KroneckerAudit", "kronecker_audit"]
 
@@ -142,18 +144,18 @@ def kronecker_audit(
     half = _halved(basis, _halved(basis, exact, total + damping).T, total + damping)
     eigenvalues = _spectrum((half + half.T) / 2)
     exact[diagonal, diagonal] = own_diagonal - net.l2
-    norm, block_errors, missed = float(np.linalg.norm(exact)), [], 0.0
+    size, block_errors, missed = norm(exact.ravel()), [], 0.0
     for part, block in zip(net.layer_slices, basis.dense(), strict=True):
         own = exact[part, part]
-        error = float(np.linalg.norm(block - own))
-        block_errors.append(_ratio(error, float(np.linalg.norm(own))))
-        missed += error**2
+        error = norm((block - own).ravel())
+        block_errors.append(_ratio(error, norm(own.ravel())))
+        missed = math.hypot(missed, error)
         own[:] = 0
-    between = float(np.linalg.norm(exact))
+    between = norm(exact.ravel())
     return KroneckerAudit(
-        _ratio((missed + between**2) ** 0.5, norm),
+        _ratio(math.hypot(missed, between), size),
         tuple(block_errors),
-        _ratio(between, norm),
+        _ratio(between, size),
         eigenvalues,
         _condition(eigenvalues),
         _condition(plain),

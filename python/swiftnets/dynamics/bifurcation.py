@@ -496,8 +496,8 @@ def two_cycle(
         step=step,
         points=np.array([one.w, two.w]),
         losses=np.array([one.loss, two.loss]),
-        amplitude=float(np.linalg.norm(two.w - one.w)) / 2,
-        residual=float(np.linalg.norm(back - one.w)),
+        amplitude=norm(two.w - one.w) / 2,
+        residual=norm(back - one.w),
         multipliers=_multipliers(one, two, step),
         iterations=iterations,
     )
@@ -508,14 +508,14 @@ def _solved(
 ) -> tuple[Point, Point, int]:
     """The cycle's points from w on, and how many Newton steps it took."""
     one, two = _pair(here, w, step)
-    begun = apart = float(np.linalg.norm(two.w - one.w))
+    begun = apart = norm(two.w - one.w)
     size = math.inf
     for iteration in range(1, most + 1):
         # F(F(w)) − w, without the rounding of w.
         change = _newton_step(one, two, step, -step * (one.gradient + two.gradient))
-        size = float(np.linalg.norm(change))
+        size = norm(change)
         one, two = _pair(here, one.w + change, step)
-        apart = float(np.linalg.norm(two.w - one.w))
+        apart = norm(two.w - one.w)
         if not apart > _COLLAPSED * begun:
             raise ConvergenceError(
                 f"Newton's method went to a point that does not move: the two were {begun:.3g} "

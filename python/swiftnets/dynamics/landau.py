@@ -319,11 +319,11 @@ def _given(hessian: Array, vector: npt.ArrayLike, most: float) -> tuple[Array, f
     if not u.any():
         raise ValueError("vector has norm 0; expected a number above 0")
     u = np.ldexp(u, -exponent(u))
-    u /= np.linalg.norm(u)
+    u /= norm(u)
     u.flags.writeable = False
     image = hessian @ u
     a = float(u @ image)
-    off = float(np.linalg.norm(image - a * u))
+    off = norm(image - a * u)
     if not off <= most:
         raise ValueError(
             f"vector is no eigenvector of the Hessian: ‖H u − a u‖ is {off:.3g} at a = {a:.6g}; "

@@ -16,6 +16,7 @@ from swiftnets._support.types import Array, IntegerArray
 from swiftnets.curvature.point import Point
 from swiftnets.dynamics.runs import go, kept_memory, stacked, thinned
 from swiftnets.dynamics.smooth import diverged, moved, problem_of, smooth_point
+from swiftnets.linalg.scaling import norm
 
 __all__ = ["MeanAndOscillation", "OscillationEvent", "mean_and_oscillation"]
 
@@ -173,8 +174,8 @@ class _Run:
         with np.errstate(all="ignore"):
             series = point.taylor(now.oscillation, self._order - 1)
             even = float(series.loss[0 : self._order + 1 : 2].sum())
-            length = float(np.linalg.norm(now.oscillation))
-            curvature = 2 * float(series.loss[2]) / length**2 if length > 0 else np.nan
+            length = norm(now.oscillation)
+            curvature = 2 * (float(series.loss[2]) / length) / length if length > 0 else np.nan
         diverged("the run", now.count, series.loss, series.gradient)
         return [float(series.loss[0]), even, length, curvature], series.gradient
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from swiftnets._support.types import FloatArray
+from swiftnets.linalg.scaling import norm
 from swiftnets.optimizers import Optimizer, State, StepResult
 from swiftnets.problems import Problem
 
@@ -55,7 +56,7 @@ class CompactLBFGS(Optimizer):
             loss, gradient = float(state["loss"]), state["gradient"]
         else:
             loss, gradient = problem.loss_and_gradient(w)
-        length = float(np.linalg.norm(gradient))
+        length = norm(gradient)
         if not (math.isfinite(loss) and math.isfinite(length)):
             raise FloatingPointError(f"the loss is {loss}, the gradient's norm {length}")
         if length == 0:
