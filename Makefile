@@ -29,8 +29,10 @@ test: $(VENV)/test-stamp $(CORE) ## Run all tests, Swift's and Python's
 parallel: $(VENV)/test-stamp $(CORE) ## Run tests of the native side, each in four threads at once
 	$(BIN)/python -m pytest --parallel-threads=4 --iterations=1 \
 	  Tests/_support/test_buffers.py Tests/_support/test_locks.py Tests/test_slow_net.py \
-	  Tests/test_fast_net.py Tests/solve/test_factorizations.py \
-	  Tests/nets/test_mlp_values.py
+	  Tests/test_fast_net.py Tests/solve/test_factorizations.py Tests/nets/test_network.py \
+	  Tests/nets/test_network_edges.py Tests/nets/test_loss_factor.py \
+	  Tests/curvature/test_points.py Tests/curvature/test_taylor_structure.py \
+	  Tests/linalg/test_krylov.py Tests/linalg/test_lanczos.py Tests/optimizers/test_first_order.py
 
 stress: $(VENV)/test-stamp $(CORE) ## Run the long forms of the stress tests, ten minutes each
 	$(BIN)/python Tests/stress/forks.py --seconds 600

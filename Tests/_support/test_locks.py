@@ -1,6 +1,7 @@
 """Locks of shared objects: a fork frees them, whoever had them."""
 
 import os
+import sys
 import threading
 import weakref
 
@@ -97,3 +98,41 @@ def test_what_is_noted_of_owners_that_are_gone_goes_too():
         Owner()
     assert len(locks._owners) < 2000  # twice those that lived at the last look
     assert {id(one()) for one in locks._owners.values()} >= {id(one) for one in kept}
+
+
+class Loop:
+    """Garbage whose end lets another thread run."""
+
+    def __init__(self):
+        self.itself = self
+
+    def __del__(self):
+        sum(range(50))
+
+
+@pytest.mark.thread_unsafe(reason="the interpreter's switching is of all threads")
+def test_threads_make_owners_at_once(monkeypatch):
+    """One looked through what is noted while another noted: a RuntimeError out of `net.at`."""
+    before, errors = sys.getswitchinterval(), []
+
+    def work():
+        try:
+            kept = [Owner() for _ in range(500)]
+            for _ in range(100):
+                locks._room = 0  # look through it now
+                kept.append(Owner())
+                Loop()
+        except RuntimeError as error:
+            errors.append(error)
+
+    monkeypatch.setattr(locks, "_room", locks._room)
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before)
+    assert not errors

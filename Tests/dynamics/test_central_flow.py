@@ -238,6 +238,22 @@ def test_with_more_inputs_than_samples_the_path_is_the_same(options, monkeypatch
     np.testing.assert_allclose(inside, weights, atol=1e-13 * moved)
 
 
+def test_weights_of_inputs_that_are_0_may_be_of_any_size():
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((4, 12)), rng.standard_normal((4, 1))
+    x[:, 1::2] = 0
+    net = MLP((12, 3, 1))
+    w = net.initial(seed=0)
+    known = central_flow(net.at(w, x, y), step=0.03, time=5)
+    large = w.copy()
+    net.unflatten(large)["w0"][1::2] *= 1e150
+    found = central_flow(net.at(large, x, y), step=0.03, time=5)
+    np.testing.assert_array_equal(found.losses, known.losses)
+    moved = net.unflatten(found.w)["w0"]
+    np.testing.assert_array_equal(moved[1::2], net.unflatten(large)["w0"][1::2])
+    np.testing.assert_array_equal(moved[::2], net.unflatten(known.w)["w0"][::2])
+
+
 def test_zeros_outside_of_the_span_are_among_the_eigenvalues():
     for seed in range(20):  # until one has a single eigenvalue above 0
         net = MLP((9, 1, 1), bias=False)
@@ -350,6 +366,25 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path):
     path.write_bytes(content[: len(content) // 2])
     with pytest.raises(CheckpointError, match="is damaged or no checkpoint"):
         central_flow(small_point(), step=1.0, time=3, checkpoint=path)
+
+
+@pytest.mark.parametrize("name", ["basis", "w", "rows", "X", "losses", "path", "eigenvalues"])
+def test_a_checkpoint_with_other_arrays_is_damaged(name, tmp_path):
+    path, point = tmp_path / "flow.npz", wide_point()
+    central_flow(point, step=0.3, time=4, checkpoint=path)
+    with np.load(path) as archive:
+        whole = dict(archive)
+    array = whole[name]
+    others = [array.astype(complex), array.astype(">f8"), array.astype(bool), array[None]]
+    others += [array.ravel()[:-1], array.astype(str)]
+    if array.size:
+        others.append(np.where(np.arange(array.size).reshape(array.shape) == 0, np.nan, array))
+    if name == "basis":
+        others += [2 * array, array[:, :-1], np.eye(12)[:, :3]]
+    for other in others:
+        np.savez(path, **{**whole, name: other})
+        with pytest.raises(CheckpointError, match="damaged"):
+            central_flow(point, step=0.3, time=6, checkpoint=path)
 
 
 # What goes wrong ---------------------------------------------------------------------------------

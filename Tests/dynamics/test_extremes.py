@@ -336,3 +336,25 @@ def test_a_vector_is_no_eigenvector_in_any_units(q):
     net, x, y = identity_net(q)
     with pytest.raises(ValueError, match="vector is no eigenvector"):
         dynamics.landau(net.at([0.8, 1.25], x, y), vector=[1.0, 0.0])
+
+
+@pytest.mark.parametrize("size", [1e2, 1e4, 1e9, 1e13])
+def test_the_largest_eigenvalue_beside_a_much_larger_negative_one(size):
+    """Residuals were compared with the largest modulus: any vector was the largest one's."""
+    net = MLP((6, 1), bias=False, output_activation="sine")
+    x = np.zeros((3, 6))
+    x[0, 0], x[1, 1], x[2, 2] = 1.0, 1.3, math.sqrt(size)
+    w, y = [0.5, 0.4, 1.2 / math.sqrt(size), 0.3, 0.2, 0.1], [0.1, 0.1, -9.0]
+    point = net.at(w, x, y)
+    # Of ½ (sin z − y)² for one sample each, whose input is a coordinate: diagonal.
+    z = (x * w).sum(axis=1)
+    curvature = np.cos(z) ** 2 - (np.sin(z) - y) * np.sin(z)
+    values = np.sort(curvature * x.max(axis=1) ** 2)[::-1]
+    assert values[2] < -size / 2
+    # Products are rounded by the norm's digits.
+    few = max(2e-3, 1e-15 * size)
+    found = dynamics.leading_eigenpairs(point, k=2)
+    np.testing.assert_allclose(found.values, values[:2], rtol=few)
+    step = 2 / (1.02 * values[0])
+    flow = dynamics.central_flow(point, step=step, time=1, certify_every=None)
+    assert flow.counts[0] == 1 and abs(flow.eigenvalues[0, 0] / values[0] - 1) < few

@@ -121,6 +121,13 @@ def test_a_resumed_run_has_the_same_bits(tmp_path):
         run(checkpoint=path)
     with pytest.raises(CheckpointError, match="d: other data"):
         mean_and_oscillation(small_point(), 2 * D, step=0.6, steps=40, every=4, checkpoint=path)
+    with np.load(path) as archive:
+        whole = dict(archive)
+    for name in ("mean", "oscillation", "means", "oscillations"):
+        for other in (whole[name].astype(complex), whole[name][..., :-1], np.nan * whole[name]):
+            np.savez(path, **{**whole, name: other})
+            with pytest.raises(CheckpointError, match="damaged"):
+                run(40, checkpoint=path)
 
 
 def test_a_callback_sees_each_step_and_may_end_the_run():

@@ -22,7 +22,9 @@ def lock_of(owner: Any) -> threading.RLock:
     """A lock for `owner._lock`, which a child gets anew: whoever had it is not there."""
     global _room
     if len(_owners) >= _room:
-        for key, reference in list(_owners.items()):
+        # `copy` is one step, while a list of items may let another thread in. What it holds keeps
+        # its identity: no other thread's reference has the same key until this is over.
+        for key, reference in _owners.copy().items():
             if reference() is None:
                 _owners.pop(key, None)
         _room = max(64, 2 * len(_owners))
@@ -32,7 +34,7 @@ def lock_of(owner: Any) -> threading.RLock:
 
 
 def _renew() -> None:
-    for reference in list(_owners.values()):
+    for reference in _owners.copy().values():
         owner = reference()
         if owner is not None:
             owner._lock = threading.RLock()

@@ -19,7 +19,7 @@ from swiftnets.dynamics.complementarity import places
 from swiftnets.dynamics.holding import held, thirds
 from swiftnets.dynamics.leading import certified
 from swiftnets.dynamics.ritz import refine
-from swiftnets.dynamics.runs import go, kept_memory, stacked, thinned
+from swiftnets.dynamics.runs import go, kept, kept_memory, stacked, thinned
 from swiftnets.dynamics.smooth import diverged, finite_loss, moved, problem_of, smooth_point
 from swiftnets.dynamics.span import InputSpan, spanned
 from swiftnets.spectra import Certificate
@@ -269,20 +269,34 @@ def _certificate(row: Array) -> Certificate | None:
 
 def _restored(count: int, arrays: dict[str, Any]) -> _Now:
     """What `_Now.arrays` gave; whatever is wrong is an error that the reader explains."""
-    lengths, losses = arrays["lengths"].reshape(-1, 2), arrays["losses"]
-    if not len(losses) == len(lengths) == count or len(arrays["w"]) != arrays["rows"].shape[1]:
-        raise ValueError("its records differ in length")
-    records, i, j = [], 0, 0
-    for (loss, mean), (k, c) in zip(losses.tolist(), lengths.tolist(), strict=True):
-        X = arrays["covariances"][j : j + c * c].reshape(c, c)
-        records.append(_Row(loss, mean, arrays["eigenvalues"][i : i + k], X))
-        i, j = i + k, j + c * c
-    proofs = zip(arrays["proof_times"].tolist(), arrays["proofs"], strict=True)
-    times = arrays["path_times"].tolist()
-    w, known = arrays["w"], _Known(arrays["rows"], arrays["X"], *arrays["work"].tolist())
-    basis = arrays.get("basis", np.empty((0, 0)))  # older files are of runs without
-    path = [row for _, row in zip(times, arrays["path"], strict=True)]
-    certificates = [(time, _certificate(row)) for time, row in proofs]
+    arrays = {"basis": np.empty((0, 0)), **arrays}  # older files are of runs without
+    w = kept(arrays, "w", None)
+    rows = kept(arrays, "rows", None, len(w))
+    work = kept(arrays, "work", 3, dtype=np.int64)
+    losses = kept(arrays, "losses", count, 2)
+    lengths = kept(arrays, "lengths", count, 2, dtype=np.int64)
+    k, c = lengths.T
+    ends, squares = np.cumsum(k), np.cumsum(c * c)
+    if lengths.min(initial=0) < 0:
+        raise ValueError("a length is negative")
+    values = kept(arrays, "eigenvalues", int(k.sum()))
+    covariances = kept(arrays, "covariances", int((c * c).sum()))
+    parts = np.split(covariances, squares[:-1]) if count else []
+    blocks = [part.reshape(n, n) for part, n in zip(parts, c.tolist(), strict=True)]
+    records = [
+        _Row(float(losses[i, 0]), float(losses[i, 1]), values[ends[i] - k[i] : ends[i]], block)
+        for i, block in enumerate(blocks)
+    ]
+    last = kept(arrays, "X", None, None)
+    if last.shape != (len(last),) * 2 or len(last) > len(rows):
+        raise ValueError(f"X is of shape {last.shape}")
+    times = kept(arrays, "path_times", None, dtype=np.int64).tolist()
+    path = list(kept(arrays, "path", len(times), len(w)))
+    when = kept(arrays, "proof_times", None, dtype=np.int64).tolist()
+    proofs = kept(arrays, "proofs", len(when), 7, is_finite=False)
+    certificates = [(time, _certificate(row)) for time, row in zip(when, proofs, strict=True)]
+    known = _Known(rows, last, *work.tolist())
+    basis = kept(arrays, "basis", None, None)
     return _Now(basis, count, w, w, known, records, path, times, certificates)
 
 
@@ -513,9 +527,9 @@ def central_flow(
     -----
     With c critical eigenvalues a substep costs a pass, c + 1 products and some more where the
     eigenvectors turn, and c (c + 1) / 2 third derivatives. X holds the eigenvalues at the end of a
-    substep. Of an MLP without l2 that has at least twice as many inputs as samples, all in one
-    batch, it is computed in coordinates of the inputs' span, which derivatives do not lead out of:
-    the same path for a fraction of the work.
+    substep. An MLP without l2 that has at least twice as many inputs as samples, all in one batch,
+    and up to 64 samples a unit of its first layer, goes in coordinates of the inputs' span, which
+    derivatives do not lead out of: the same path for a fraction of the work.
 
     It does not foretell when oscillation sets in: gradient descent that comes to the edge without
     any goes on with the gradient flow for a while, to eigenvalues above 2 / η, and comes back to
@@ -527,7 +541,7 @@ def central_flow(
     nearer by it. Of heavy ball there is no flow here, as its eigenvalues burst about its edge;
     `edge` has the threshold. More than 64 critical eigenvalues are refused.
 
-    A checkpoint holds what is kept of the path as well.
+    A checkpoint holds what is kept of the path as well, and a basis of that span.
 
     References
     ----------
@@ -568,7 +582,7 @@ def central_flow(
     def restored(count: int, arrays: dict[str, Any]) -> _Now:
         now = _restored(count, arrays)
         flow.span = InputSpan(start, now.basis)  # whose digits are another machine's, perhaps
-        if len(now.w) != len(flow.span.point.w):
+        if len(now.w) != len(flow.span.point.w) or not flow.span.has_all(start):
             raise ValueError("its parameters are not of this net")
         return now
 

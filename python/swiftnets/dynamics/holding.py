@@ -102,8 +102,9 @@ def _rescaled(
     gradient: Array, flat: Array, slack: Array | None, start: Array | None, unit: float
 ) -> Array:
     """By way of T / 2ᵉ and (g, slack / 2ᵉ) / 2ᶠ, which are near 1."""
-    if not np.isfinite(flat).all():
-        raise FloatingPointError("the third derivative at the point is not finite")
+    for what, array in (("third derivative", flat), ("gradient", gradient)):
+        if not np.isfinite(array).all():
+            raise FloatingPointError(f"the {what} at the point is not finite")
     e = exponent(flat)
     f = exponent(gradient)
     if slack is not None:

@@ -14,7 +14,7 @@ from swiftnets._support.files import File
 from swiftnets._support.plotting import axes_of, styled
 from swiftnets._support.types import Array, IntegerArray
 from swiftnets.curvature.point import Point
-from swiftnets.dynamics.runs import go, kept_memory, stacked, thinned
+from swiftnets.dynamics.runs import go, kept, kept_memory, stacked, thinned
 from swiftnets.dynamics.smooth import diverged, moved, problem_of, smooth_point
 from swiftnets.linalg.scaling import norm
 
@@ -154,11 +154,16 @@ class _Now:
 
 def _restored(count: int, arrays: dict[str, Any]) -> _Now:
     """What `_Now.arrays` gave; whatever is wrong is an error that the reader explains."""
-    records = arrays["records"].reshape(-1, _COLUMNS).tolist()
-    if len(records) != count or arrays["mean"].shape != arrays["oscillation"].shape:
-        raise ValueError("its records differ in length")
-    path = zip(arrays["path_times"].tolist(), arrays["means"], arrays["oscillations"], strict=True)
-    return _Now(count, arrays["mean"], arrays["oscillation"], records, list(path))
+    mean = kept(arrays, "mean", None)
+    oscillation = kept(arrays, "oscillation", len(mean))
+    # The curvature of no oscillation is NaN.
+    records = kept(arrays, "records", count, _COLUMNS, is_finite=False).tolist()
+    times = kept(arrays, "path_times", None, dtype=np.int64).tolist()
+    shape = (len(times), len(mean))
+    path = zip(
+        times, kept(arrays, "means", *shape), kept(arrays, "oscillations", *shape), strict=True
+    )
+    return _Now(count, mean, oscillation, records, list(path))
 
 
 class _Run:

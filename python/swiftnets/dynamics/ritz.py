@@ -22,6 +22,7 @@ _MOST = 40  # directions that are kept beyond those wanted, before a restart
 _NEW = 1e-6  # of a direction, what has to be outside of the space to count
 _MOSTLY = 0.7  # of its norm, what a projected direction keeps to be orthogonal to the digit
 _WIDER = 2
+_ROUNDING = 1e-15  # of the norm: a residual that is not told from 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +78,7 @@ def refine(
     above : float, optional
         As many more as it takes for the last to be at most this.
     tolerance : float
-        Of residuals, relative to the largest value's modulus.
+        Of residuals, relative to the largest value; down to the rounding of products.
     most : int
         Products.
     seed : int
@@ -118,7 +119,8 @@ def refine(
         norms = np.array(
             [norm(row, square) for row, square in zip(remainders, squares, strict=True)]
         )
-        limits = [tolerance * max(abs(float(values[0])), abs(float(values[-1])))] * have
+        least = _ROUNDING * max(abs(float(values[0])), abs(float(values[-1])))
+        limits = [max(tolerance * abs(float(values[0])), least)] * have
         if have == k > 1 and (above is None or values[k - 1] <= above):
             limits[-1] *= guard
         open_ = [i for i, length in enumerate(norms.tolist()) if length > limits[i]]

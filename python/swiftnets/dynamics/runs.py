@@ -22,7 +22,7 @@ from swiftnets._support.files import File, writable
 from swiftnets._support.progress import Progress
 from swiftnets._support.types import Array
 
-__all__ = ["State", "go", "kept_memory", "stacked", "thinned"]
+__all__ = ["State", "go", "kept", "kept_memory", "stacked", "thinned"]
 
 
 def __dir__() -> list[str]:
@@ -155,6 +155,45 @@ class _Saved(NamedTuple):
         """Write a run, in place of what is there."""
         arrays = {"count": np.array(state.count), **state.arrays()}
         write_archive(self.path, _FORMAT, _VERSION, self.settings, arrays)
+
+
+def kept(
+    arrays: Mapping[str, Any],
+    name: str,
+    *shape: int | None,
+    dtype: npt.DTypeLike = np.float64,
+    is_finite: bool = True,
+) -> npt.NDArray[Any]:
+    """An array as a checkpoint has it.
+
+    Parameters
+    ----------
+    arrays : mapping
+    name : str
+    *shape : int or None
+        None: any length.
+    dtype : dtype
+    is_finite : bool
+        Whether it must be.
+
+    Returns
+    -------
+    array
+        C-contiguous.
+
+    Raises
+    ------
+    ValueError
+        If it is another.
+    """
+    found = arrays[name]
+    lengths = zip(found.shape, shape, strict=False)
+    fits = found.ndim == len(shape) and all(want in (None, have) for have, want in lengths)
+    if found.dtype != dtype or not fits:
+        raise ValueError(f"{name} is of dtype {found.dtype} and shape {found.shape}")
+    if is_finite and not np.isfinite(found).all():
+        raise ValueError(f"{name} has numbers that are not finite")
+    return np.ascontiguousarray(found)
 
 
 def thinned(count: int, every: int | None) -> bool:

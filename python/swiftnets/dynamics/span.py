@@ -9,6 +9,7 @@ import numpy as np
 from swiftnets._support.types import Array
 from swiftnets.curvature.point import Point
 from swiftnets.linalg.lapack import qr
+from swiftnets.linalg.scaling import row_norms
 from swiftnets.mlp import MLP
 from swiftnets.nets.samples import Samples
 
@@ -20,9 +21,11 @@ def __dir__() -> list[str]:
 
 
 _WORTH = 2  # as many inputs as samples, at least
+_SOON = 64  # samples for each unit: with more the basis costs what dozens of steps do
 # Between the largest number of one input and of another: a turn mixes inputs, and loses in products
 # with weights what they differ in size.
 _ALIKE = 1e4
+_WHOLE = 1e-10  # what rounding leaves of a difference, and more
 
 
 def spanned(point: Point) -> Array:
@@ -35,22 +38,29 @@ def spanned(point: Point) -> Array:
 
     Returns
     -------
-    (inputs, N) array
-        Empty, (0, 0), where coordinates in it would be of no use, or lose digits.
+    (inputs, n) array
+        For n up to N. Empty, (0, 0), where coordinates in it would be of no use, or lose digits.
     """
     nothing = np.empty((0, 0))
-    if not isinstance(point.net, MLP) or point.net.l2 or not point.samples.is_single:
+    batches = list(point.samples.batches)
+    if not isinstance(point.net, MLP) or point.net.l2 or len(batches) > 1:
         return nothing
-    (batch,) = point.samples.batches
-    count, inputs = batch.x.shape
-    if count < 2 or inputs < _WORTH * count:
+    x, width = batches[0].x, point.net.sizes[1]
+    count, inputs = x.shape
+    if count < 2 or inputs < _WORTH * count or count > _SOON * width:
         return nothing
-    sizes = np.abs(batch.x).max(axis=0)
-    sizes = sizes[sizes > 0]
+    sizes = np.abs(x).max(axis=0)
+    # Exactly 0 for inputs that are, whose weights may be of any size.
+    live = sizes > 0
+    sizes = sizes[live]
     if not len(sizes) or sizes.max() > _ALIKE * sizes.min():
         return nothing
-    basis, _ = qr(batch.x.T)
-    return basis if np.isfinite(basis).all() else nothing
+    turn, _ = qr(x[:, live].T)
+    if not np.isfinite(turn).all():
+        return nothing
+    basis = np.zeros((inputs, turn.shape[1]))
+    basis[live] = turn
+    return basis
 
 
 class InputSpan:
@@ -59,13 +69,13 @@ class InputSpan:
     The loss's derivatives in the first layer's weights are sums of inputs times numbers: of a start
     and of what follows from derivatives there, the parts outside of the span are the start's. So
     with x = x̃ Qᵀ the net of weights QᵀW on inputs x̃ has the same path, the same eigenvalues but
-    for zeros, and N in place of the inputs.
+    for zeros, and n inputs in place of all.
 
     Parameters
     ----------
     point : Point
         The start.
-    basis : (inputs, N) array
+    basis : (inputs, n) array
         As of `spanned`; empty: the point itself is kept.
 
     Attributes
@@ -117,3 +127,16 @@ class InputSpan:
         out = np.concatenate([self._start[self._part], w[inside:]])
         out[self._part] += (self._basis @ moved).ravel()
         return out
+
+    def has_all(self, point: Point) -> bool:
+        """Whether the basis is an orthonormal one of what the point's inputs span."""
+        if not self.outside:
+            return True
+        (batch,) = point.samples.batches
+        (inside,) = self.point.samples.batches
+        rest = batch.x - inside.x @ self._basis.T
+        gram = self._basis.T @ self._basis
+        return bool(
+            (row_norms(rest) <= _WHOLE * row_norms(batch.x)).all()
+            and (np.abs(gram - np.eye(len(gram))) <= _WHOLE).all()
+        )
