@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from swiftnets._support import checks
 from swiftnets._support.files import File
@@ -16,10 +15,11 @@ from swiftnets._support.plotting import axes_of, styled
 from swiftnets._support.types import Array, IntegerArray
 from swiftnets.curvature.point import Point
 from swiftnets.dynamics.complementarity import places
+from swiftnets.dynamics.flow_state import FlowRecord, FlowState, Followed, restored
 from swiftnets.dynamics.holding import held, thirds
 from swiftnets.dynamics.leading import certified
 from swiftnets.dynamics.ritz import refine
-from swiftnets.dynamics.runs import go, kept, kept_memory, stacked, thinned
+from swiftnets.dynamics.runs import go, kept_memory, stacked, thinned
 from swiftnets.dynamics.smooth import diverged, finite_loss, moved, problem_of, smooth_point
 from swiftnets.dynamics.span import InputSpan, spanned
 from swiftnets.spectra import Certificate
@@ -189,117 +189,6 @@ class CentralFlow:
 # The run ------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False)
-class _Row:
-    """What is recorded at one time."""
-
-    loss: float
-    mean_loss: float
-    eigenvalues: Array
-    X: Array
-
-
-class _Known(NamedTuple):
-    """Of the last point that was looked at: eigenvectors followed, X, and the work until there."""
-
-    rows: Array
-    X: Array
-    products: int
-    thirds: int
-    missed: int
-
-
-@dataclass(frozen=True, eq=False)
-class _Now:
-    """Between two units of time; what is of parameters is in an `InputSpan`'s coordinates."""
-
-    basis: Array
-    """That it is of."""
-    count: int
-    w: Array
-    before: Array
-    """w one unit of time earlier."""
-    known: _Known
-    records: list[_Row] = field(repr=False)
-    """That at `count` comes with the step from there, or at the end."""
-    path: list[Array] = field(repr=False)
-    path_times: list[int] = field(repr=False)
-    certificates: list[tuple[int, Certificate | None]] = field(repr=False)
-
-    def arrays(self) -> dict[str, npt.NDArray[Any]]:
-        records = self.records[: self.count]
-        proofs = [(time, c) for time, c in self.certificates if time < self.count]
-        known = [[math.nan] * 7 if c is None else _numbers(c) for _, c in proofs]
-        path = [w for w, t in zip(self.path, self.path_times, strict=True) if t < self.count]
-        return {
-            "basis": self.basis,
-            "w": self.w,
-            "rows": self.known.rows,
-            "X": self.known.X,
-            "work": np.array(self.known[2:]),
-            "losses": np.array([[r.loss, r.mean_loss] for r in records]).reshape(-1, 2),
-            "lengths": np.array([[len(r.eigenvalues), len(r.X)] for r in records], np.int64),
-            "eigenvalues": np.concatenate([r.eigenvalues for r in records] or [np.empty(0)]),
-            "covariances": np.concatenate([r.X.ravel() for r in records] or [np.empty(0)]),
-            "path": stacked(path, len(self.w)),
-            "path_times": np.array([t for t in self.path_times if t < self.count], np.int64),
-            "proof_times": np.array([time for time, _ in proofs], np.int64),
-            "proofs": np.array(known).reshape(-1, 7),
-        }
-
-
-_METHODS = ("inertia", "probabilistic", "dense")
-
-
-def _numbers(c: Certificate) -> list[float]:
-    method = _METHODS.index(c.method)
-    return [
-        *(method, c.lower, c.upper, float(c.inside), c.count, c.margin),
-        c.failure_probability,
-    ]
-
-
-def _certificate(row: Array) -> Certificate | None:
-    if math.isnan(row[0]):
-        return None
-    method, lower, upper, inside, count, margin, chance = row.tolist()
-    kind: Any = _METHODS[int(method)]
-    return Certificate(kind, lower, upper, bool(inside), int(count), margin, chance)
-
-
-def _restored(count: int, arrays: dict[str, Any]) -> _Now:
-    """What `_Now.arrays` gave; whatever is wrong is an error that the reader explains."""
-    arrays = {"basis": np.empty((0, 0)), **arrays}  # older files are of runs without
-    w = kept(arrays, "w", None)
-    rows = kept(arrays, "rows", None, len(w))
-    work = kept(arrays, "work", 3, dtype=np.int64)
-    losses = kept(arrays, "losses", count, 2)
-    lengths = kept(arrays, "lengths", count, 2, dtype=np.int64)
-    k, c = lengths.T
-    ends, squares = np.cumsum(k), np.cumsum(c * c)
-    if lengths.min(initial=0) < 0:
-        raise ValueError("a length is negative")
-    values = kept(arrays, "eigenvalues", int(k.sum()))
-    covariances = kept(arrays, "covariances", int((c * c).sum()))
-    parts = np.split(covariances, squares[:-1]) if count else []
-    blocks = [part.reshape(n, n) for part, n in zip(parts, c.tolist(), strict=True)]
-    records = [
-        _Row(float(losses[i, 0]), float(losses[i, 1]), values[ends[i] - k[i] : ends[i]], block)
-        for i, block in enumerate(blocks)
-    ]
-    last = kept(arrays, "X", None, None)
-    if last.shape != (len(last),) * 2 or len(last) > len(rows):
-        raise ValueError(f"X is of shape {last.shape}")
-    times = kept(arrays, "path_times", None, dtype=np.int64).tolist()
-    path = list(kept(arrays, "path", len(times), len(w)))
-    when = kept(arrays, "proof_times", None, dtype=np.int64).tolist()
-    proofs = kept(arrays, "proofs", len(when), 7, is_finite=False)
-    certificates = [(time, _certificate(row)) for time, row in zip(when, proofs, strict=True)]
-    known = _Known(rows, last, *work.tolist())
-    basis = kept(arrays, "basis", None, None)
-    return _Now(basis, count, w, w, known, records, path, times, certificates)
-
-
 def _shown(array: Array) -> Array:
     """The same numbers for others, who cannot change the run's."""
     view = array.view()
@@ -326,7 +215,7 @@ class _Flow:
         self._critical = threshold * self._edge
 
     def _pairs(
-        self, point: Point, now: _Now, known: _Known, prove: bool
+        self, point: Point, now: FlowState, known: Followed, prove: bool
     ) -> tuple[Array, Array, int, int]:
         """Eigenpairs at a point, one below the critical ones among them; products; missed ones."""
         order = len(now.w)
@@ -370,7 +259,9 @@ class _Flow:
             return proof
         return replace(proof, count=proof.count + self.span.outside)
 
-    def _look(self, w: Array, now: _Now, known: _Known, prove: bool) -> tuple[_Row, Array, _Known]:
+    def _look(
+        self, w: Array, now: FlowState, known: Followed, prove: bool
+    ) -> tuple[FlowRecord, Array, Followed]:
         """What there is at w, and dw/dt / −η."""
         diverged("the central flow", now.count, w)
         point = moved(self.span.point, w)
@@ -398,10 +289,10 @@ class _Flow:
         work = (known.products + products, known.thirds + made, known.missed + missed)
         # Outside of the span of inputs there are zeros, of which one may be the next.
         told = np.maximum(values, 0) if self.span.outside else values
-        row = _Row(loss, loss + trace / self._step, told, X)
-        return row, velocity, _Known(rows, X, *work)
+        row = FlowRecord(loss, loss + trace / self._step, told, X)
+        return row, velocity, Followed(rows, X, *work)
 
-    def advance(self, now: _Now) -> _Now:
+    def advance(self, now: FlowState) -> FlowState:
         """One unit of time."""
         count, w, begin = now.count, now.w, now.w
         del now.records[count:]
@@ -424,7 +315,7 @@ class _Flow:
                 w = w - self._step * self._dt * velocity
         return replace(now, count=count + 1, w=w, before=begin, known=known)
 
-    def finished(self, now: _Now) -> CentralFlow:
+    def finished(self, now: FlowState) -> CentralFlow:
         """With what there is at the end."""
         count = now.count
         row, _, last = self._look(now.w, now, now.known, True)
@@ -577,16 +468,16 @@ def central_flow(
     span = InputSpan(start, basis)
     flow = _Flow(span, step, substeps, float(threshold), every, certify_every)
     w = span.point.w
-    known = _Known(np.empty((0, len(w))), np.zeros((0, 0)), 0, 0, 0)
+    known = Followed(np.empty((0, len(w))), np.zeros((0, 0)), 0, 0, 0)
 
-    def restored(count: int, arrays: dict[str, Any]) -> _Now:
-        now = _restored(count, arrays)
+    def read(count: int, arrays: dict[str, Any]) -> FlowState:
+        now = restored(count, arrays)
         flow.span = InputSpan(start, now.basis)  # whose digits are another machine's, perhaps
         if len(now.w) != len(flow.span.point.w) or not flow.span.has_all(start):
             raise ValueError("its parameters are not of this net")
         return now
 
-    def told(now: _Now) -> object:
+    def told(now: FlowState) -> object:
         assert callback is not None
         row = now.records[now.count - 1]
         w, values, X = flow.span.expanded(now.before), row.eigenvalues, row.X
@@ -596,7 +487,7 @@ def central_flow(
         return callback(event)
 
     now = go(
-        _Now(basis, 0, w, w, known, [], [], [], []),
+        FlowState(basis, 0, w, w, known, [], [], [], []),
         steps,
         flow.advance,
         settings={
@@ -609,7 +500,7 @@ def central_flow(
             "every": every,
             "certify_every": certify_every,
         },
-        restored=restored,
+        restored=read,
         checkpoint=checkpoint,
         checkpoint_every=checkpoint_every,
         callback=None if callback is None else told,
