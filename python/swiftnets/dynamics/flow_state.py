@@ -106,19 +106,21 @@ def restored(count: int, arrays: dict[str, Any]) -> FlowState:
     work = kept(arrays, "work", 3, dtype=np.int64)
     losses = kept(arrays, "losses", count, 2)
     lengths = kept(arrays, "lengths", count, 2, dtype=np.int64)
-    k, c = lengths.T
-    ends, squares = np.cumsum(k), np.cumsum(c * c)
     if lengths.min(initial=0) < 0:
         raise ValueError("a length is negative")
+    k, c = lengths.T
     values = kept(arrays, "eigenvalues", int(k.sum()))
     covariances = kept(arrays, "covariances", int((c * c).sum()))
-    parts = np.split(covariances, squares[:-1]) if count else []
-    blocks = [part.reshape(n, n) for part, n in zip(parts, c.tolist(), strict=True)]
     records = [
-        FlowRecord(
-            float(losses[i, 0]), float(losses[i, 1]), values[ends[i] - k[i] : ends[i]], block
+        FlowRecord(loss, mean, own, block.reshape(size, size))
+        for (loss, mean), own, block, size in zip(
+            losses.tolist(),
+            # Of the last what is left: without any record that is empty.
+            np.split(values, np.cumsum(k)[:-1])[:count],
+            np.split(covariances, np.cumsum(c * c)[:-1])[:count],
+            c.tolist(),
+            strict=True,
         )
-        for i, block in enumerate(blocks)
     ]
     last = kept(arrays, "X", None, None)
     if last.shape != (len(last),) * 2 or len(last) > len(rows):

@@ -13,7 +13,7 @@ from swiftnets._support import checks
 from swiftnets._support.files import File
 from swiftnets._support.types import Array
 from swiftnets.dynamics.maps import Map
-from swiftnets.dynamics.runs import go
+from swiftnets.dynamics.runs import go, kept
 from swiftnets.dynamics.spectrum import LyapunovSpectrum
 from swiftnets.dynamics.stepping import Stepper, directions, factored, fixed, tangent_count
 
@@ -201,24 +201,20 @@ class _Run:
 
     def restored(self, count: int, arrays: dict[str, Any]) -> _Now:
         """What `_Now.arrays` gave; whatever is wrong is an error that the reader explains."""
-        if not all(array.dtype == np.float64 for array in arrays.values()):
-            raise ValueError("an array is not of float64")
-        for name in ("state", "rows"):
-            arrays[name].flags.writeable = False
-        now = _Now(count, **arrays | {"deviation": float(arrays["deviation"])})
         done = sum(end <= count for end in self._ends)
-        shapes = {"blocks": (done, len(self.beginning.rows))}
+        shapes = {"blocks": (done, len(self.beginning.rows)), "deviation": ()}
         for name in ("state", "rows", "partial", "first"):
             shapes[name] = getattr(self.beginning, name).shape
-        if any(arrays[name].shape != shape for name, shape in shapes.items()):
-            raise ValueError("an array's shape is wrong")
-        finite = np.isfinite(now.state).all() and np.isfinite(now.rows).all()
-        # −inf is that of what a step sends to 0.
-        sums = (now.partial, now.blocks, now.deviation)
-        whole = 0 <= count <= self.total
-        if not (whole and finite) or any(np.isnan(x).any() for x in sums):
+        if set(arrays) != set(shapes) or not 0 <= count <= self.total:
             raise ValueError("its numbers are of no run's state")
-        return now
+        found: dict[str, Any] = {}
+        for name, shape in shapes.items():
+            # The logarithm of what a step sends to 0 is −inf.
+            found[name] = kept(arrays, name, *shape, is_finite=name in ("state", "rows"))
+            found[name].flags.writeable = False
+        if any(np.isnan(found[name]).any() for name in ("partial", "blocks", "deviation")):
+            raise ValueError("a sum is NaN")
+        return _Now(count, **found | {"deviation": float(found["deviation"])})
 
     def step(self, now: _Now) -> _Now:
         """One step, with its tangents."""

@@ -193,7 +193,7 @@ def kept(
         raise ValueError(f"{name} is of dtype {found.dtype} and shape {found.shape}")
     if is_finite and not np.isfinite(found).all():
         raise ValueError(f"{name} has numbers that are not finite")
-    return np.ascontiguousarray(found)
+    return np.asarray(found, order="C")
 
 
 def thinned(count: int, every: int | None) -> bool:
